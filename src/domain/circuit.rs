@@ -1,0 +1,228 @@
+//! When the ERP as a whole counts as away: the breaker's evidence, and the circuit's states.
+//!
+//! Failures of single orders must not stop everything, and an outage must not burn tries. So the
+//! evidence is weighed: a few failures in a row only make us ask the ERP something harmless (is
+//! this order there?); no answer opens the circuit, an answer clears the suspicion. Failures of
+//! many different orders in a row open it whatever the ERP answers.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::failure::{ErrorClass, Failure, Stage};
+use super::order::OrderKey;
+
+/// States of a circuit; the number is the value of `circuit_state{erp}`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CircuitState {
+    /// Orders flow.
+    Closed = 0,
+    /// One order at a time is let through to see.
+    HalfOpen = 1,
+    /// Nothing is sent.
+    Open = 2,
+}
+
+impl CircuitState {
+    /// The name used in tables.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Closed => "closed",
+            Self::HalfOpen => "half_open",
+            Self::Open => "open",
+        }
+    }
+
+    /// The state with that name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        [Self::Closed, Self::HalfOpen, Self::Open].into_iter().find(|s| s.as_str() == name)
+    }
+}
+
+/// The circuit of one ERP, shared by all workers through the ledger.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Circuit {
+    /// The ERP.
+    pub erp: String,
+    /// Where it stands.
+    pub state: CircuitState,
+    /// Why it is not closed, for people.
+    pub reason: Option<String>,
+    /// Since when it has not been closed.
+    pub opened_at: Option<Timestamp>,
+    /// When the next trial is due; `None` while a person holds it.
+    pub trial_at: Option<Timestamp>,
+    /// Trials that failed since it opened.
+    pub trials: u32,
+}
+
+impl Circuit {
+    /// A circuit that was never opened.
+    pub fn closed(erp: &str) -> Self {
+        Self {
+            erp: erp.to_owned(),
+            state: CircuitState::Closed,
+            reason: None,
+            opened_at: None,
+            trial_at: None,
+            trials: 0,
+        }
+    }
+}
+
+/// `circuit.*` of the settings.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CircuitRule {
+    /// Failures in a row after which the ERP is asked whether it is there.
+    pub suspect_after: u32,
+    /// Different orders failing in a row after which the circuit opens in any case.
+    pub open_after: u32,
+    /// Pause before the first trial; doubles with each failed one.
+    pub pause: Duration,
+    /// Longest pause between trials.
+    pub longest_pause: Duration,
+}
+
+impl CircuitRule {
+    /// How long to wait before the next trial, after `trials` failed ones.
+    pub fn pause_after(&self, trials: u32) -> Duration {
+        self.pause
+            .saturating_mul(1u32.checked_shl(trials.min(20)).unwrap_or(u32::MAX))
+            .min(self.longest_pause)
+    }
+}
+
+/// What the evidence says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Advice {
+    /// Nothing unusual.
+    CarryOn,
+    /// Ask the ERP something harmless, and report the answer.
+    AskTheErp,
+    /// Stop sending.
+    Open,
+}
+
+/// Collects evidence about one ERP in one process.
+#[derive(Debug, Default)]
+pub struct Breaker {
+    in_a_row: u32,
+    orders: HashSet<OrderKey>,
+}
+
+impl Breaker {
+    /// The ERP dealt with an order: it took it, or refused it for a reason of its own.
+    pub fn record_alive(&mut self) {
+        self.in_a_row = 0;
+        self.orders.clear();
+    }
+
+    /// The ERP answered a harmless question: it is there, though orders may still fail.
+    pub fn record_answered(&mut self) {
+        self.in_a_row = 0;
+    }
+
+    /// A try failed. `can_ask`: whether this ERP has a harmless question to be asked.
+    pub fn record_failure(
+        &mut self,
+        key: &OrderKey,
+        failure: &Failure,
+        rule: &CircuitRule,
+        can_ask: bool,
+    ) -> Advice {
+        match failure.class {
+            ErrorClass::Unauthorized => return Advice::Open,
+            ErrorClass::Internal => return Advice::CarryOn,
+            ErrorClass::Rejected => {
+                self.record_alive();
+                return Advice::CarryOn;
+            }
+            ErrorClass::Unavailable | ErrorClass::UnknownOutcome => {}
+        }
+        self.in_a_row += 1;
+        if self.orders.len() < 10_000 {
+            self.orders.insert(key.clone());
+        }
+        let different = u32::try_from(self.orders.len()).unwrap_or(u32::MAX);
+        if different >= rule.open_after {
+            return Advice::Open;
+        }
+        if self.in_a_row < rule.suspect_after {
+            return Advice::CarryOn;
+        }
+        match failure.stage {
+            _ if can_ask => Advice::AskTheErp,
+            Stage::Before => Advice::Open,
+            Stage::At | Stage::After => Advice::CarryOn,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RULE: CircuitRule = CircuitRule {
+        suspect_after: 3,
+        open_after: 20,
+        pause: Duration::from_secs(5),
+        longest_pause: Duration::from_secs(300),
+    };
+
+    fn key(n: u32) -> OrderKey {
+        OrderKey::new("default", &n.to_string()).unwrap()
+    }
+
+    fn failure(class: ErrorClass) -> Failure {
+        Failure::new(class, "x", "x", Stage::After)
+    }
+
+    #[test]
+    fn one_order_that_always_fails_only_raises_the_question() {
+        let mut breaker = Breaker::default();
+        for n in 1..100 {
+            let advice =
+                breaker.record_failure(&key(1), &failure(ErrorClass::Unavailable), &RULE, true);
+            if n % 3 == 0 {
+                assert_eq!(advice, Advice::AskTheErp);
+                breaker.record_answered();
+            } else {
+                assert_eq!(advice, Advice::CarryOn);
+            }
+        }
+    }
+
+    #[test]
+    fn many_different_orders_failing_in_a_row_open_it_even_when_the_erp_answers_questions() {
+        let mut breaker = Breaker::default();
+        let mut advice = Advice::CarryOn;
+        for n in 0..20 {
+            advice =
+                breaker.record_failure(&key(n), &failure(ErrorClass::UnknownOutcome), &RULE, true);
+            breaker.record_answered();
+        }
+        assert_eq!(advice, Advice::Open);
+    }
+
+    #[test]
+    fn a_refused_login_opens_at_once_and_a_refused_order_clears_the_suspicion() {
+        let mut breaker = Breaker::default();
+        let of =
+            |b: &mut Breaker, n, class| b.record_failure(&key(n), &failure(class), &RULE, true);
+        assert_eq!(of(&mut breaker, 1, ErrorClass::Unauthorized), Advice::Open);
+        of(&mut breaker, 1, ErrorClass::Unavailable);
+        of(&mut breaker, 2, ErrorClass::Unavailable);
+        assert_eq!(of(&mut breaker, 3, ErrorClass::Rejected), Advice::CarryOn);
+        assert_eq!(of(&mut breaker, 4, ErrorClass::Unavailable), Advice::CarryOn);
+    }
+
+    #[test]
+    fn pauses_double_up_to_the_longest() {
+        assert_eq!(RULE.pause_after(0).as_secs(), 5);
+        assert_eq!(RULE.pause_after(2).as_secs(), 20);
+        assert_eq!(RULE.pause_after(u32::MAX).as_secs(), 300);
+    }
+}

@@ -1,0 +1,166 @@
+//! What can go wrong between us and the ERP, in the five classes of CONTRACT 3.
+//!
+//! The ERP port builds a [`Failure`]; the submitter puts it into `order_failed`; the error handler
+//! decides by its class. How far a call got ([`Stage`]) is what separates "try again" from "ask
+//! first": only a call that surely never left may be repeated without asking.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use super::text::{MAX_ERROR_CHARS, one_line};
+
+/// What follows from a failure (CONTRACT 3).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ErrorClass {
+    /// The ERP is away or busy: automatic retry.
+    Unavailable,
+    /// The ERP refuses this order: parked at once.
+    Rejected,
+    /// The ERP refuses us: automatic retry, and the circuit opens.
+    Unauthorized,
+    /// Sent, answer never seen: the ERP is asked before anything is sent again.
+    UnknownOutcome,
+    /// The request could not be built from the order: parked at once.
+    Internal,
+}
+
+impl ErrorClass {
+    /// Every class, in the order of the contract.
+    pub const ALL: [Self; 5] = [
+        Self::Unavailable,
+        Self::Rejected,
+        Self::Unauthorized,
+        Self::UnknownOutcome,
+        Self::Internal,
+    ];
+
+    /// The name used on the wire, in tables and in metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Unavailable => "unavailable",
+            Self::Rejected => "rejected",
+            Self::Unauthorized => "unauthorized",
+            Self::UnknownOutcome => "unknown_outcome",
+            Self::Internal => "internal",
+        }
+    }
+
+    /// The class with that name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|class| class.as_str() == name)
+    }
+}
+
+/// How far a call got before it failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Stage {
+    /// Nothing was written: the ERP cannot have the order.
+    Before,
+    /// Writing had begun: the ERP may have the order.
+    At,
+    /// The ERP answered.
+    After,
+}
+
+impl Stage {
+    /// The name used on the wire and in tables.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Before => "before",
+            Self::At => "at",
+            Self::After => "after",
+        }
+    }
+}
+
+/// One failed call to the ERP.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// What follows.
+    pub class: ErrorClass,
+    /// Short and stable, e.g. `http_503` or `connect`.
+    pub code: String,
+    /// The ERP's own text where it gave one, else ours; one printable line.
+    pub message: String,
+    /// How long the ERP asked us to wait.
+    pub retry_after: Option<Duration>,
+    /// How far the call got.
+    pub stage: Stage,
+    /// Method and address without secrets, when a request was built.
+    pub request: Option<String>,
+    /// HTTP status, when there was an answer.
+    pub status: Option<u16>,
+}
+
+impl Failure {
+    /// A failure without request, status or wait; the text is cleaned and cut.
+    pub fn new(class: ErrorClass, code: &str, message: &str, stage: Stage) -> Self {
+        Self {
+            class,
+            code: one_line(code, 80),
+            message: one_line(message, MAX_ERROR_CHARS),
+            retry_after: None,
+            stage,
+            request: None,
+            status: None,
+        }
+    }
+
+    /// Whether this speaks of the ERP as a whole being away, and not of one order.
+    pub fn is_outage(&self) -> bool {
+        matches!(self.class, ErrorClass::Unavailable | ErrorClass::UnknownOutcome)
+    }
+}
+
+/// What groups equal failures: class, code and the message with everything that varies from order
+/// to order (numbers, quoted parts) taken out. 16 hexadecimal characters.
+pub fn fingerprint(class: ErrorClass, code: &str, message: &str) -> String {
+    let mut shape = String::with_capacity(message.len());
+    let mut quote = None;
+    for c in message.chars() {
+        match quote {
+            Some(open) if c == open => quote = None,
+            Some(_) => {}
+            None if matches!(c, '"' | '\'' | '`') => {
+                quote = Some(c);
+                shape.push('*');
+            }
+            None if c.is_ascii_digit() => {
+                if !shape.ends_with('#') {
+                    shape.push('#');
+                }
+            }
+            None => shape.extend(c.to_lowercase()),
+        }
+    }
+    let digest = Sha256::digest(format!("{}\n{code}\n{shape}", class.as_str()));
+    digest[..8].iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn failures_that_differ_in_numbers_and_names_share_a_fingerprint() {
+        let of = |text| fingerprint(ErrorClass::Rejected, "http_422", text);
+        assert_eq!(of("product 'SKU-1' unknown at 12:30"), of("product 'SKU-99' unknown at 9:05"));
+        assert_ne!(of("product unknown"), of("customer unknown"));
+        assert_ne!(
+            fingerprint(ErrorClass::Rejected, "http_422", "x"),
+            fingerprint(ErrorClass::Unavailable, "http_422", "x")
+        );
+    }
+
+    #[test]
+    fn every_class_is_found_by_its_name() {
+        for class in ErrorClass::ALL {
+            assert_eq!(ErrorClass::from_name(class.as_str()), Some(class));
+        }
+        assert_eq!(ErrorClass::from_name("gone"), None);
+    }
+}

@@ -1,0 +1,338 @@
+//! The envelopes on the wire (CONTRACT 3 and 4): what we read from others and what we publish.
+//!
+//! The order itself is in `order.rs`. Everything here is version 1: an envelope may say
+//! `"version": 1`; one that says more comes from a newer release and becomes a dead letter.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use super::failure::{ErrorClass, Failure, Stage, fingerprint};
+use super::order::{Fault, Order, OrderId, OrderKey, Reason, Shop, object, read_json, read_text};
+use super::state::{FailedTry, Trigger};
+use super::text::{MAX_ERROR_CHARS, one_line};
+
+/// The version of every envelope here.
+pub const VERSION: u32 = 1;
+/// Highest number of a try that is believed.
+pub const MAX_ATTEMPT: u32 = 1_000_000;
+
+/// Header: number of the try that a message asks for.
+pub const ATTEMPT: &str = "relay-attempt";
+/// Header: who asked for it.
+pub const TRIGGER: &str = "relay-trigger";
+/// Header: the redrive plan it belongs to.
+pub const REDRIVE_ID: &str = "relay-redrive-id";
+/// Header: the process that published it.
+pub const ORIGIN: &str = "relay-origin";
+/// Header: W3C trace context.
+pub const TRACEPARENT: &str = "traceparent";
+/// Header: W3C trace context, vendor part.
+pub const TRACESTATE: &str = "tracestate";
+
+/// Text headers of a message; built afresh on every publish, never copied (RABBITMQ.md 1.4).
+pub type Headers = BTreeMap<String, String>;
+
+/// `order.failed`: a try that failed, from our submitter or from any other ERP service.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[schemars(title = "order_failed", description = "Published to `orders.events` / `order.failed`")]
+pub struct OrderFailed {
+    /// Version of this envelope, 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<u32>,
+    /// The order.
+    pub order_id: OrderId,
+    /// Its shop.
+    #[serde(default)]
+    pub shop: Shop,
+    /// Number of the try, from 1; (`shop`, `order_id`, `attempt`) identifies the failure.
+    #[schemars(range(min = 1, max = MAX_ATTEMPT))]
+    pub attempt: u32,
+    /// Failed tries after which the order is parked; null ignores the maximum.
+    #[serde(default)]
+    pub max_count: Option<u32>,
+    /// What had asked for the try.
+    #[serde(default = "checkout")]
+    pub trigger: Trigger,
+    /// When it failed.
+    #[serde(default)]
+    #[schemars(with = "Option<String>", extend("format" = "date-time"))]
+    pub occurred_at: Option<Timestamp>,
+    /// How long the try took, in milliseconds.
+    #[serde(default)]
+    pub duration_ms: u64,
+    /// What went wrong.
+    #[serde(deserialize_with = "object")]
+    pub error: FailedError,
+    /// The order message, needed only for an order that was never seen before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<serde_json::Map<String, serde_json::Value>>")]
+    pub order: Option<Box<RawValue>>,
+}
+
+fn checkout() -> Trigger {
+    Trigger::Checkout
+}
+
+/// The `error` of [`OrderFailed`].
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+pub struct FailedError {
+    /// Decides what follows.
+    pub class: ErrorClass,
+    /// Short and stable, e.g. `http_503`.
+    #[serde(default)]
+    pub code: String,
+    /// The ERP's own text.
+    #[serde(default)]
+    pub message: String,
+    /// How long the ERP asked to wait, in seconds.
+    #[serde(default)]
+    pub retry_after_s: Option<u64>,
+    /// Method and address that were called.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request: Option<String>,
+    /// HTTP status of the answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status: Option<u16>,
+    /// How far the call got.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stage: Option<Stage>,
+}
+
+impl OrderFailed {
+    /// The envelope for a try of ours that failed.
+    pub fn of(key: &OrderKey, attempt: u32, max_count: Option<u32>, failure: &Failure) -> Self {
+        Self {
+            version: Some(VERSION),
+            order_id: key.order_id.clone(),
+            shop: key.shop.clone(),
+            attempt,
+            max_count,
+            trigger: Trigger::Checkout,
+            occurred_at: None,
+            duration_ms: 0,
+            error: FailedError {
+                class: failure.class,
+                code: failure.code.clone(),
+                message: failure.message.clone(),
+                retry_after_s: failure.retry_after.map(|wait| wait.as_secs()),
+                request: failure.request.clone(),
+                status: failure.status,
+                stage: Some(failure.stage),
+            },
+            order: None,
+        }
+    }
+
+    /// Reads one `order_failed`, and the order in it if there is one.
+    pub fn parse(bytes: &[u8], max_bytes: usize) -> Result<(Self, Option<Order>), Fault> {
+        // The envelope may hold a whole order besides its own fields.
+        let text = read_text(bytes, max_bytes.saturating_add(64 * 1024))?;
+        let event: Self = read_json(text)?;
+        check_version(event.version)?;
+        if !(1..=MAX_ATTEMPT).contains(&event.attempt) {
+            let detail = format!("attempt is {}, expected 1 to {MAX_ATTEMPT}", event.attempt);
+            return Err(Fault::at(Reason::Schema, "/attempt", detail));
+        }
+        let order = match event.order.as_deref().map(RawValue::get) {
+            None | Some("null") => None,
+            Some(text) if text[1..].trim_start().starts_with('}') => None,
+            Some(text) => {
+                let order =
+                    Order::parse(text.as_bytes(), max_bytes).map_err(|f| f.below("/order"))?;
+                if order.key != event.key() {
+                    let detail = format!("this is order {}, not {}", order.key, event.key());
+                    return Err(Fault::at(Reason::Schema, "/order", detail));
+                }
+                Some(order)
+            }
+        };
+        Ok((event, order))
+    }
+
+    /// The order that failed.
+    pub fn key(&self) -> OrderKey {
+        OrderKey { shop: self.shop.clone(), order_id: self.order_id.clone() }
+    }
+
+    /// What the ledger needs of it; `worker` is the submitter of ours that sent it, if one did.
+    pub fn failed_try(&self, worker: Option<String>, now: Timestamp) -> FailedTry {
+        let code = one_line(&self.error.code, 80);
+        let message = one_line(&self.error.message, MAX_ERROR_CHARS);
+        FailedTry {
+            attempt: self.attempt,
+            max_count: self.max_count,
+            class: self.error.class,
+            fingerprint: fingerprint(self.error.class, &code, &message),
+            code,
+            message,
+            retry_after: self.error.retry_after_s.map(std::time::Duration::from_secs),
+            stage: self.error.stage,
+            occurred_at: self.occurred_at.unwrap_or(now).min(now),
+            worker,
+        }
+    }
+}
+
+/// A retry or a nudge: which order to try next. The payload is read from the ledger.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Again {
+    /// Version of this envelope.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<u32>,
+    /// The shop.
+    pub shop: Shop,
+    /// The order.
+    pub order_id: OrderId,
+    /// The try that is meant; stale when another one was made since.
+    pub attempt: u32,
+}
+
+impl Again {
+    /// The message for that try of that order.
+    pub fn new(key: &OrderKey, attempt: u32) -> Self {
+        Self {
+            version: Some(VERSION),
+            shop: key.shop.clone(),
+            order_id: key.order_id.clone(),
+            attempt,
+        }
+    }
+
+    /// Reads one.
+    pub fn parse(bytes: &[u8]) -> Result<Self, Fault> {
+        let again: Self = read_json(read_text(bytes, 64 * 1024)?)?;
+        check_version(again.version)?;
+        Ok(again)
+    }
+
+    /// The order that is meant.
+    pub fn key(&self) -> OrderKey {
+        OrderKey { shop: self.shop.clone(), order_id: self.order_id.clone() }
+    }
+}
+
+/// A notice that waits to be told; a nudge for the notifier, the notice itself is a row.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct NoticeWaiting {
+    /// Version of this envelope.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<u32>,
+    /// The notice, or what kind of notices when it speaks of several.
+    pub notice: String,
+}
+
+impl NoticeWaiting {
+    /// The nudge for one notice.
+    pub fn new(notice: &str) -> Self {
+        Self { version: Some(VERSION), notice: notice.to_owned() }
+    }
+
+    /// Reads one.
+    pub fn parse(bytes: &[u8]) -> Result<Self, Fault> {
+        let waiting: Self = read_json(read_text(bytes, 64 * 1024)?)?;
+        check_version(waiting.version)?;
+        Ok(waiting)
+    }
+}
+
+fn check_version(version: Option<u32>) -> Result<(), Fault> {
+    match version {
+        Some(newer) if newer != VERSION => Err(Fault::at(
+            Reason::Schema,
+            "/version",
+            format!("version {newer} is not known here, only {VERSION}"),
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// What happened to an order, for anybody who listens on `orders.events`.
+#[derive(Debug, Clone, Serialize)]
+pub struct OrderEvent {
+    /// Version of this envelope.
+    pub version: u32,
+    /// What happened.
+    #[serde(skip)]
+    pub kind: EventKind,
+    /// The order.
+    pub order_id: OrderId,
+    /// Its shop.
+    pub shop: Shop,
+    /// Number of the try that led to it, 0 when none did.
+    pub attempt: u32,
+    /// Failed tries so far.
+    pub fail_count: u32,
+    /// What had asked for the try.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub trigger: Option<Trigger>,
+    /// When it happened.
+    pub occurred_at: Timestamp,
+    /// The ERP's number (`order.confirmed`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub erp_order_id: Option<String>,
+    /// Who did it (`order.removed`, `order.restored`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub actor: Option<String>,
+    /// Why (`order.removed`, `order.restored`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// What went wrong (`order.parked`, `order.outcome_unknown`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<FailedError>,
+}
+
+impl OrderEvent {
+    /// An event with only its required fields.
+    pub fn new(kind: EventKind, key: &OrderKey, occurred_at: Timestamp) -> Self {
+        Self {
+            version: VERSION,
+            kind,
+            order_id: key.order_id.clone(),
+            shop: key.shop.clone(),
+            attempt: 0,
+            fail_count: 0,
+            trigger: None,
+            occurred_at,
+            erp_order_id: None,
+            actor: None,
+            reason: None,
+            error: None,
+        }
+    }
+}
+
+/// The further events of CONTRACT 3; each is its routing key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EventKind {
+    /// It is in the ERP.
+    Confirmed,
+    /// No automatic retry is left.
+    Parked,
+    /// A person took it off the list.
+    Removed,
+    /// A person put it back.
+    Restored,
+    /// Sent, answer never seen.
+    OutcomeUnknown,
+}
+
+impl EventKind {
+    /// Every kind.
+    pub const ALL: [Self; 5] =
+        [Self::Confirmed, Self::Parked, Self::Removed, Self::Restored, Self::OutcomeUnknown];
+
+    /// The routing key.
+    pub fn routing_key(self) -> &'static str {
+        match self {
+            Self::Confirmed => "order.confirmed",
+            Self::Parked => "order.parked",
+            Self::Removed => "order.removed",
+            Self::Restored => "order.restored",
+            Self::OutcomeUnknown => "order.outcome_unknown",
+        }
+    }
+}

@@ -1,0 +1,195 @@
+//! Who is told what, and when one mail becomes a digest.
+//!
+//! A notice is a row written in the same transaction as what it tells of. The notifier turns
+//! notices into mails, each notice into exactly one, by [`plan`]: an outage of 4,000 orders is a
+//! handful of mails that name every order, not 4,000 mails.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::order::OrderKey;
+use super::retry::later;
+
+/// What a notice tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum NoticeKind {
+    /// To the administrators: a try failed.
+    OrderFailed,
+    /// To the customer: the order is in.
+    CustomerConfirmation,
+    /// To the administrators: the ERP is away, work pauses.
+    CircuitOpened,
+}
+
+impl NoticeKind {
+    /// Every kind.
+    pub const ALL: [Self; 3] = [Self::OrderFailed, Self::CustomerConfirmation, Self::CircuitOpened];
+
+    /// The name used in tables and metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::OrderFailed => "order_failed",
+            Self::CustomerConfirmation => "customer_confirmation",
+            Self::CircuitOpened => "circuit_opened",
+        }
+    }
+
+    /// The kind with that name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.as_str() == name)
+    }
+
+    /// Whether many of them may share one mail.
+    pub fn is_digestible(self) -> bool {
+        self == Self::OrderFailed
+    }
+}
+
+/// Identity of the notice about one try; telling twice is the same as telling once.
+pub fn order_notice_id(kind: NoticeKind, key: &OrderKey, attempt: u32) -> String {
+    format!("{}:{key}#{attempt}", kind.as_str())
+}
+
+/// Identity of the notice about one opening of a circuit.
+pub fn circuit_notice_id(erp: &str, opened_at: Timestamp) -> String {
+    format!("{}:{erp}@{}", NoticeKind::CircuitOpened.as_str(), opened_at.as_millisecond())
+}
+
+/// `mail.customer_confirmation`: when a customer is told that the order is in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum CustomerConfirmation {
+    /// Never.
+    Never,
+    /// Only when the order had failed before.
+    AfterFailure,
+    /// For every order.
+    Always,
+}
+
+impl CustomerConfirmation {
+    /// Whether the customer of an order that failed `fail_count` times is told of its success.
+    pub fn applies(self, fail_count: u32) -> bool {
+        match self {
+            Self::Never => false,
+            Self::AfterFailure => fail_count > 0,
+            Self::Always => true,
+        }
+    }
+}
+
+/// `mail.digest_after` and `mail.digest_every`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DigestRule {
+    /// Most mails about single failures in one window.
+    pub after: u32,
+    /// Length of a window.
+    pub every: Duration,
+}
+
+/// What was mailed lately to one group of receivers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DigestWindow {
+    /// When the window began.
+    pub started_at: Timestamp,
+    /// Single mails sent in it; a digest fills it at once.
+    pub sent: u32,
+}
+
+/// What to do with the notices that wait for one group of receivers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Plan {
+    /// One mail each; `window` is the new state.
+    Each {
+        /// The window after sending them.
+        window: DigestWindow,
+    },
+    /// One mail that lists all of them; `window` is the new state.
+    Digest {
+        /// The window after sending it.
+        window: DigestWindow,
+    },
+    /// Nothing before that time.
+    Wait {
+        /// When the window ends.
+        until: Timestamp,
+    },
+}
+
+/// Decides about `waiting` notices (at least 1). Within a window up to `rule.after` failures are
+/// mailed one by one; the rest waits until it ends and arrives as one digest. A digest opens a
+/// window that is full already, so that a long outage is one mail per window.
+pub fn plan(window: Option<DigestWindow>, waiting: u32, rule: DigestRule, now: Timestamp) -> Plan {
+    let running = window.filter(|window| now < later(window.started_at, rule.every));
+    match running {
+        Some(window) if window.sent.saturating_add(waiting) <= rule.after => {
+            Plan::Each { window: DigestWindow { sent: window.sent + waiting, ..window } }
+        }
+        Some(window) => Plan::Wait { until: later(window.started_at, rule.every) },
+        None if waiting <= rule.after => {
+            Plan::Each { window: DigestWindow { started_at: now, sent: waiting } }
+        }
+        None => Plan::Digest { window: DigestWindow { started_at: now, sent: rule.after } },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(1_000_000 + second).unwrap()
+    }
+
+    const RULE: DigestRule = DigestRule { after: 10, every: Duration::from_secs(300) };
+
+    #[test]
+    fn few_failures_are_mailed_one_by_one_and_many_as_one() {
+        assert!(matches!(plan(None, 10, RULE, at(0)), Plan::Each { .. }));
+        assert!(matches!(plan(None, 11, RULE, at(0)), Plan::Digest { .. }));
+        let window = Some(DigestWindow { started_at: at(0), sent: 9 });
+        assert!(matches!(plan(window, 1, RULE, at(1)), Plan::Each { .. }));
+        assert_eq!(plan(window, 2, RULE, at(1)), Plan::Wait { until: at(300) });
+        assert!(matches!(plan(window, 500, RULE, at(300)), Plan::Digest { .. }));
+    }
+
+    proptest! {
+        /// However failures arrive: each is told exactly once, and no window sees more than
+        /// `after` single mails or more than one digest.
+        #[test]
+        fn every_failure_is_told_once_and_windows_stay_calm(
+            arrivals in proptest::collection::vec((0i64..60, 0u32..40), 1..60),
+            after in 1u32..12,
+        ) {
+            let rule = DigestRule { after, every: Duration::from_secs(300) };
+            let (mut now, mut window, mut waiting, mut told) = (0, None, 0u32, 0u32);
+            let mut mails: Vec<i64> = Vec::new();
+            let total: u32 = arrivals.iter().map(|(_, n)| n).sum();
+            let steps = arrivals.into_iter().chain(std::iter::repeat_n((300, 0), 2));
+            for (pause, arrived) in steps {
+                now += pause;
+                waiting += arrived;
+                if waiting == 0 { continue; }
+                match plan(window, waiting, rule, at(now)) {
+                    Plan::Each { window: w } => {
+                        mails.extend(std::iter::repeat_n(now, waiting as usize));
+                        told += waiting; waiting = 0; window = Some(w);
+                    }
+                    Plan::Digest { window: w } => {
+                        mails.push(now); told += waiting; waiting = 0; window = Some(w);
+                    }
+                    Plan::Wait { until } => prop_assert!(until > at(now)),
+                }
+            }
+            prop_assert_eq!((told, waiting), (total, 0));
+            for start in &mails {
+                let near = mails.iter().filter(|m| (*start..start + 300).contains(*m)).count();
+                prop_assert!(near <= 2 * after as usize);
+            }
+        }
+    }
+}

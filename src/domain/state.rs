@@ -1,0 +1,594 @@
+//! The states of CONTRACT 1 and every arrow between them (docs/state-machine.md draws them).
+//!
+//! An [`OrderRecord`] is a row of the ledger. Store adapters load it, call exactly one method here
+//! per transition and write the result back guarded by `version`; nothing else decides what may
+//! follow what. Confirming has no method: a receipt is the truth from every state, so the store
+//! writes it directly.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::failure::{ErrorClass, Stage};
+use super::order::{Order, OrderFacts, OrderKey};
+use super::retry::{MAX_RETRY_AFTER, RetryPolicy, is_exhausted, later, next_ask};
+
+/// The three states that users know.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OrderState {
+    /// Received, not in the ERP yet.
+    Payed,
+    /// At least one try failed: a lost order.
+    OrderedFailed,
+    /// Done.
+    Confirmed,
+}
+
+impl OrderState {
+    /// Every state.
+    pub const ALL: [Self; 3] = [Self::Payed, Self::OrderedFailed, Self::Confirmed];
+
+    /// The name used everywhere.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Payed => "payed",
+            Self::OrderedFailed => "ordered_failed",
+            Self::Confirmed => "confirmed",
+        }
+    }
+
+    /// The state with that name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|state| state.as_str() == name)
+    }
+}
+
+/// Where exactly an order stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Phase {
+    /// `payed`: waits for its first try, or is in it.
+    Queued,
+    /// `payed`: waits behind an open circuit.
+    Held,
+    /// `ordered_failed`: a retry is due at that time.
+    Retrying {
+        /// When the retry is due.
+        next_attempt_at: Timestamp,
+    },
+    /// `ordered_failed`: no automatic retry.
+    Parked,
+    /// `ordered_failed`: sent, answer never seen; the ERP is asked at that time.
+    OutcomeUnknown {
+        /// When the ERP is asked next.
+        ask_at: Timestamp,
+    },
+    /// `confirmed`: in the ERP.
+    Transferred {
+        /// The ERP's number of it, if it gave one.
+        erp_order_id: Option<String>,
+    },
+    /// `confirmed`: taken off the list by a person.
+    Removed,
+}
+
+/// The names of all phases with their states, in the order of a life.
+pub const PHASES: [(OrderState, &str); 7] = [
+    (OrderState::Payed, "queued"),
+    (OrderState::Payed, "held"),
+    (OrderState::OrderedFailed, "retrying"),
+    (OrderState::OrderedFailed, "parked"),
+    (OrderState::OrderedFailed, "outcome_unknown"),
+    (OrderState::Confirmed, "transferred"),
+    (OrderState::Confirmed, "removed"),
+];
+
+impl Phase {
+    /// The state that this phase refines.
+    pub fn state(&self) -> OrderState {
+        match self {
+            Self::Queued | Self::Held => OrderState::Payed,
+            Self::Retrying { .. } | Self::Parked | Self::OutcomeUnknown { .. } => {
+                OrderState::OrderedFailed
+            }
+            Self::Transferred { .. } | Self::Removed => OrderState::Confirmed,
+        }
+    }
+
+    /// The name used everywhere.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Queued => "queued",
+            Self::Held => "held",
+            Self::Retrying { .. } => "retrying",
+            Self::Parked => "parked",
+            Self::OutcomeUnknown { .. } => "outcome_unknown",
+            Self::Transferred { .. } => "transferred",
+            Self::Removed => "removed",
+        }
+    }
+
+    /// When something is due by itself: the next try or the next question.
+    pub fn due_at(&self) -> Option<Timestamp> {
+        match self {
+            Self::Retrying { next_attempt_at } => Some(*next_attempt_at),
+            Self::OutcomeUnknown { ask_at } => Some(*ask_at),
+            _ => None,
+        }
+    }
+}
+
+/// Who or what asked for a try.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Trigger {
+    /// The order came from checkout.
+    Checkout,
+    /// A retry came due.
+    Retry,
+    /// A redrive plan.
+    Redrive,
+    /// A person.
+    Operator,
+    /// The sweeper found it left lying.
+    Sweeper,
+}
+
+impl Trigger {
+    /// Every trigger.
+    pub const ALL: [Self; 5] =
+        [Self::Checkout, Self::Retry, Self::Redrive, Self::Operator, Self::Sweeper];
+
+    /// The name used on the wire and in tables.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Checkout => "checkout",
+            Self::Retry => "retry",
+            Self::Redrive => "redrive",
+            Self::Operator => "operator",
+            Self::Sweeper => "sweeper",
+        }
+    }
+
+    /// The trigger with that name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|trigger| trigger.as_str() == name)
+    }
+
+    /// Whether a person stands behind it, who may go past the maximum.
+    pub fn is_by_person(self) -> bool {
+        matches!(self, Self::Operator | Self::Redrive)
+    }
+}
+
+/// A lease on one try: as long as it lives nobody else touches the order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Claim {
+    /// The process that took it.
+    pub worker: String,
+    /// The try it was taken for.
+    pub attempt: u32,
+    /// When it dies; its holder sends nothing any more that would end after this.
+    pub until: Timestamp,
+}
+
+/// The last failure of an order, for lists.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct LastFailure {
+    /// Class of the failure.
+    pub class: ErrorClass,
+    /// Short stable code.
+    pub code: String,
+    /// The ERP's text.
+    pub message: String,
+    /// Groups equal failures.
+    pub fingerprint: String,
+    /// When it happened.
+    pub at: Timestamp,
+    /// Whether the ERP may have taken the order nevertheless.
+    pub in_doubt: bool,
+}
+
+/// One row of the ledger.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OrderRecord {
+    /// Who.
+    pub key: OrderKey,
+    /// What people read it by.
+    pub facts: OrderFacts,
+    /// Where it stands.
+    pub phase: Phase,
+    /// Tries that failed.
+    pub fail_count: u32,
+    /// The maximum that the last failure named; `None`: no maximum.
+    pub max_count: Option<u32>,
+    /// Highest number of a try that was recorded, 0 before the first.
+    pub last_attempt: u32,
+    /// The try under way.
+    pub claim: Option<Claim>,
+    /// Something may have been sent whose outcome nobody saw; it cannot have left after this time.
+    pub unclear_since: Option<Timestamp>,
+    /// The last failure.
+    pub last_failure: Option<LastFailure>,
+    /// W3C trace context that checkout sent.
+    pub traceparent: Option<String>,
+    /// Its vendor part.
+    pub tracestate: Option<String>,
+    /// When it came.
+    pub received_at: Timestamp,
+    /// When it changed last.
+    pub updated_at: Timestamp,
+    /// Rises with every change; guards every write.
+    pub version: i64,
+}
+
+/// A wish to try an order now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Call {
+    /// The try that is meant; `None`: whichever is next (an order message from checkout).
+    pub attempt: Option<u32>,
+    /// Who asks.
+    pub trigger: Trigger,
+}
+
+/// What the caller of [`OrderRecord::admit`] is ready to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Intent {
+    /// Send it now, under a lease.
+    Claim {
+        /// The process and the delivery it works on: asking twice with the same name is asking
+        /// once, should the first answer have got lost.
+        worker: String,
+        /// When the lease dies.
+        until: Timestamp,
+    },
+    /// Only keep it: the circuit is open.
+    Hold,
+}
+
+/// What became of a wish to try an order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Admission {
+    /// Claimed, and certainly not in the ERP because of us: send it.
+    Send {
+        /// Number of this try.
+        attempt: u32,
+    },
+    /// Claimed, but it may be in the ERP: ask before sending.
+    AskFirst {
+        /// Number of this try.
+        attempt: u32,
+        /// Why it may be there.
+        doubt: Doubt,
+    },
+    /// Kept for when the circuit closes.
+    Held,
+    /// Another worker has a living lease; the sweeper looks after it should that worker die.
+    Busy,
+    /// Nothing to do: this try was made already, or the order is done.
+    Stale,
+}
+
+/// Why an order may be in the ERP although nobody saw it take it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Doubt {
+    /// Something may have been sent whose outcome nobody saw, last at that time. "Not there" counts
+    /// only when `erp.settle` has passed since: until then the ERP may still be working on it.
+    Unclear {
+        /// Nothing can have been sent after this time.
+        since: Timestamp,
+    },
+    /// The last try was answered by something in front of the ERP, or by an error in the middle of
+    /// its work (500, 502, 504): it is over, but who knows what it left.
+    Answered,
+}
+
+/// A failed try, as `order_failed` reports it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FailedTry {
+    /// Number of the try, from 1.
+    pub attempt: u32,
+    /// The maximum that applies; `None` ignores it.
+    pub max_count: Option<u32>,
+    /// What went wrong.
+    pub class: ErrorClass,
+    /// Short stable code.
+    pub code: String,
+    /// The ERP's text.
+    pub message: String,
+    /// Groups equal failures.
+    pub fingerprint: String,
+    /// How long the ERP asked us to wait.
+    pub retry_after: Option<Duration>,
+    /// How far the call got, if that is known.
+    pub stage: Option<Stage>,
+    /// When it happened.
+    pub occurred_at: Timestamp,
+    /// The submitter of ours that reports it; `None` for another ERP service.
+    pub worker: Option<String>,
+}
+
+/// What follows a failed try.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// Try again after `delay`.
+    Retry {
+        /// Number of the next try.
+        attempt: u32,
+        /// How long to wait.
+        delay: Duration,
+    },
+    /// No automatic retry.
+    Park,
+    /// The ERP is asked at that time.
+    Ask {
+        /// When.
+        at: Timestamp,
+    },
+    /// It was counted, but a later try decides already.
+    Counted,
+}
+
+/// Why a change was refused; nothing was changed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidTransition {
+    /// The order is in a state that this may not start from.
+    #[error("invalid_state: the order is {}/{phase}", .state.as_str())]
+    InvalidState {
+        /// Its state.
+        state: OrderState,
+        /// Its phase.
+        phase: &'static str,
+    },
+    /// A try is under way.
+    #[error("the order is being transferred right now")]
+    Busy,
+}
+
+/// How a claim is handed back without a try having been made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HandBack {
+    /// The circuit opened before it was sent.
+    Hold,
+    /// The ERP gave no usable answer, or it is too early to believe "not there": ask then.
+    AskAt(Timestamp),
+    /// The ERP does not have it, and no automatic try is left.
+    Park,
+}
+
+impl OrderRecord {
+    /// An order that has just come in.
+    pub fn received(order: &Order, now: Timestamp) -> Self {
+        Self {
+            key: order.key.clone(),
+            facts: order.facts.clone(),
+            phase: Phase::Queued,
+            fail_count: 0,
+            max_count: None,
+            last_attempt: 0,
+            claim: None,
+            unclear_since: None,
+            last_failure: None,
+            traceparent: None,
+            tracestate: None,
+            received_at: now,
+            updated_at: now,
+            version: 1,
+        }
+    }
+
+    /// The number of the next try.
+    pub fn next_attempt(&self) -> u32 {
+        self.last_attempt.saturating_add(1)
+    }
+
+    /// Answers a wish to try this order; on [`Admission::Send`] and [`Admission::AskFirst`] the
+    /// claim has been taken.
+    pub fn admit(&mut self, call: Call, intent: &Intent, now: Timestamp) -> Admission {
+        if !self.wants(call) {
+            return Admission::Stale;
+        }
+        let died_at = match (&self.claim, intent) {
+            (Some(claim), Intent::Claim { worker, .. }) if claim.worker == *worker => None,
+            (Some(claim), _) if claim.until > now => return Admission::Busy,
+            (Some(claim), _) => Some(claim.until),
+            (None, _) => None,
+        };
+        match intent {
+            Intent::Hold => {
+                if self.phase == Phase::Queued && died_at.is_none() {
+                    self.phase = Phase::Held;
+                }
+                Admission::Held
+            }
+            Intent::Claim { worker, until } => {
+                let attempt = self.next_attempt();
+                self.unclear_since = self.unclear_since.max(died_at);
+                self.claim = Some(Claim { worker: worker.clone(), attempt, until: *until });
+                match self.doubt() {
+                    Some(doubt) => Admission::AskFirst { attempt, doubt },
+                    None => Admission::Send { attempt },
+                }
+            }
+        }
+    }
+
+    fn doubt(&self) -> Option<Doubt> {
+        let answered = self.last_failure.as_ref().is_some_and(|failure| failure.in_doubt);
+        match self.unclear_since {
+            Some(since) => Some(Doubt::Unclear { since }),
+            None => answered.then_some(Doubt::Answered),
+        }
+    }
+
+    fn wants(&self, call: Call) -> bool {
+        let is_next = call.attempt.is_none_or(|attempt| attempt == self.next_attempt());
+        is_next
+            && match self.phase {
+                Phase::Queued | Phase::Held => true,
+                Phase::Retrying { .. } | Phase::OutcomeUnknown { .. } => {
+                    call.trigger != Trigger::Checkout
+                }
+                // A person's try that died in the middle has to be cleared up by the sweeper.
+                Phase::Parked => call.trigger.is_by_person() || self.claim.is_some(),
+                Phase::Transferred { .. } | Phase::Removed => false,
+            }
+    }
+
+    /// Counts a failed try that was not counted before, and says what follows.
+    ///
+    /// A failure reported by the claim's own worker settles what that worker knew; one reported by
+    /// somebody else never ends a claim and never makes an unclear order clear.
+    pub fn fail(
+        &mut self,
+        failed: &FailedTry,
+        policy: &RetryPolicy,
+        now: Timestamp,
+    ) -> Result<Verdict, InvalidTransition> {
+        if self.phase.state() == OrderState::Confirmed {
+            return Err(self.invalid_state());
+        }
+        self.fail_count = self.fail_count.saturating_add(1);
+        let is_own = self.release(failed);
+        if failed.attempt < self.last_attempt {
+            return Ok(self.note_unclear(failed, policy, now).unwrap_or(Verdict::Counted));
+        }
+        self.last_attempt = failed.attempt;
+        self.max_count = failed.max_count;
+        self.last_failure = Some(LastFailure {
+            class: failed.class,
+            code: failed.code.clone(),
+            message: failed.message.clone(),
+            fingerprint: failed.fingerprint.clone(),
+            at: failed.occurred_at,
+            in_doubt: failed.stage == Some(Stage::At),
+        });
+        if is_own && failed.class != ErrorClass::UnknownOutcome {
+            self.unclear_since = None;
+        }
+        Ok(match self.note_unclear(failed, policy, now) {
+            Some(verdict) => verdict,
+            None => self.follow(failed, policy, now),
+        })
+    }
+
+    /// An order that may be in the ERP is asked about, whatever else is known of it.
+    fn note_unclear(
+        &mut self,
+        failed: &FailedTry,
+        policy: &RetryPolicy,
+        now: Timestamp,
+    ) -> Option<Verdict> {
+        if failed.class == ErrorClass::UnknownOutcome {
+            self.unclear_since = self.unclear_since.max(Some(failed.occurred_at.min(now)));
+        }
+        let at = next_ask(self.unclear_since?, policy.settle, now);
+        self.phase = Phase::OutcomeUnknown { ask_at: at };
+        Some(Verdict::Ask { at })
+    }
+
+    fn follow(&mut self, failed: &FailedTry, policy: &RetryPolicy, now: Timestamp) -> Verdict {
+        let gives_up = policy.gives_up_on(failed.class)
+            || is_exhausted(self.fail_count, self.max_count)
+            || self.phase == Phase::Parked;
+        if gives_up {
+            self.phase = Phase::Parked;
+            return Verdict::Park;
+        }
+        let asked = failed.retry_after.unwrap_or_default().min(MAX_RETRY_AFTER);
+        let delay = policy.delay(self.fail_count).max(asked);
+        self.phase = Phase::Retrying { next_attempt_at: later(now, delay) };
+        Verdict::Retry { attempt: self.next_attempt(), delay }
+    }
+
+    /// The verdict that a failure got when it was counted, for a message that comes twice; `None`
+    /// when a later try has decided since. Should another service have reported the same try
+    /// before its own worker did, what that worker knows still counts.
+    pub fn verdict_again(
+        &mut self,
+        failed: &FailedTry,
+        policy: &RetryPolicy,
+        now: Timestamp,
+    ) -> Option<Verdict> {
+        if self.release(failed) && self.phase.state() == OrderState::OrderedFailed {
+            self.note_unclear(failed, policy, now);
+        }
+        if failed.attempt != self.last_attempt {
+            return None;
+        }
+        match self.phase {
+            Phase::Retrying { next_attempt_at } => Some(Verdict::Retry {
+                attempt: self.next_attempt(),
+                delay: Duration::try_from(next_attempt_at.duration_since(now)).unwrap_or_default(),
+            }),
+            Phase::Parked => Some(Verdict::Park),
+            Phase::OutcomeUnknown { ask_at } => Some(Verdict::Ask { at: ask_at }),
+            _ => None,
+        }
+    }
+
+    /// Ends the claim that `failed` was made under; says whether it was there.
+    fn release(&mut self, failed: &FailedTry) -> bool {
+        let is_own = self.claim.as_ref().is_some_and(|claim| {
+            claim.attempt == failed.attempt && Some(&claim.worker) == failed.worker.as_ref()
+        });
+        if is_own {
+            self.claim = None;
+        }
+        is_own
+    }
+
+    /// Hands the claim of `worker` back without a try. Does nothing when it is not its claim.
+    pub fn hand_back(&mut self, worker: &str, how: HandBack) -> bool {
+        if self.claim.as_ref().is_none_or(|claim| claim.worker != worker) {
+            return false;
+        }
+        self.claim = None;
+        match (how, &self.phase) {
+            (HandBack::Hold, Phase::Queued) => self.phase = Phase::Held,
+            (HandBack::AskAt(at), Phase::OutcomeUnknown { .. }) => {
+                self.phase = Phase::OutcomeUnknown { ask_at: at };
+            }
+            (HandBack::Park, Phase::OutcomeUnknown { .. }) => {
+                self.unclear_since = None;
+                self.phase = Phase::Parked;
+            }
+            _ => {}
+        }
+        true
+    }
+
+    /// Takes an order off the list; nothing is deleted.
+    pub fn remove(&mut self, now: Timestamp) -> Result<(), InvalidTransition> {
+        if self.phase.state() == OrderState::Confirmed {
+            return Err(self.invalid_state());
+        }
+        if self.claim.as_ref().is_some_and(|claim| claim.until > now) {
+            return Err(InvalidTransition::Busy);
+        }
+        if let Some(claim) = self.claim.take() {
+            self.unclear_since = self.unclear_since.max(Some(claim.until));
+        }
+        self.phase = Phase::Removed;
+        Ok(())
+    }
+
+    /// Puts a removed order back: an unclear one is asked about, a lost one waits for a person, one
+    /// that never failed is queued.
+    pub fn restore(&mut self, now: Timestamp) -> Result<(), InvalidTransition> {
+        if self.phase != Phase::Removed {
+            return Err(self.invalid_state());
+        }
+        self.phase = match (self.unclear_since, self.fail_count) {
+            (Some(_), 1..) => Phase::OutcomeUnknown { ask_at: now },
+            (_, 0) => Phase::Queued,
+            (None, _) => Phase::Parked,
+        };
+        Ok(())
+    }
+
+    fn invalid_state(&self) -> InvalidTransition {
+        InvalidTransition::InvalidState { state: self.phase.state(), phase: self.phase.name() }
+    }
+}

@@ -1,0 +1,77 @@
+//! Text that came from outside, made safe to show on one line.
+//!
+//! Order data and ERP answers are hostile: they may hold terminal escapes, line breaks that forge
+//! a log line or a mail header, and marks that turn the reading direction. Everything that shows
+//! such text (logs, mails, tables, error messages) takes it through here first. HTML is escaped by
+//! the template engine, not here.
+
+/// Longest error text that is kept of an ERP's answer, in characters (ERP.md 1.8).
+pub const MAX_ERROR_CHARS: usize = 500;
+
+/// `text` on one line: white space folded, control, direction and invisible characters removed,
+/// cut to `max_chars` characters with `…` as the last one when something was cut.
+pub fn one_line(text: &str, max_chars: usize) -> String {
+    let mut line = String::with_capacity(text.len().min(max_chars * 4));
+    let mut chars = 0;
+    let mut gap = false;
+    for c in text.chars() {
+        if c.is_whitespace() {
+            gap = !line.is_empty();
+            continue;
+        }
+        if is_unprintable(c) {
+            continue;
+        }
+        let needed = 1 + usize::from(gap);
+        if chars + needed > max_chars {
+            while chars + 1 > max_chars && line.pop().is_some() {
+                chars -= 1;
+            }
+            line.push('…');
+            return line;
+        }
+        if gap {
+            line.push(' ');
+            gap = false;
+        }
+        line.push(c);
+        chars += needed;
+    }
+    line
+}
+
+/// Whether `c` must not reach a terminal, a log or a mail as it is.
+pub fn is_unprintable(c: char) -> bool {
+    c.is_control()
+        || matches!(c,
+            '\u{00ad}' | '\u{061c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn escapes_line_breaks_and_direction_marks_do_not_survive() {
+        assert_eq!(one_line("a\r\nBcc: b\t\u{1b}[31mred\u{202e}x\0", 80), "a Bcc: b [31mredx");
+        assert_eq!(one_line("   ", 80), "");
+    }
+
+    #[test]
+    fn a_long_text_is_cut_at_a_character() {
+        assert_eq!(one_line("äöüß", 3), "äö…");
+        assert_eq!(one_line("äöü", 3), "äöü");
+        assert_eq!(one_line("ab cd", 3), "ab…");
+    }
+
+    proptest! {
+        #[test]
+        fn the_result_is_one_printable_line_within_the_limit(text in "\\PC*|.*", max in 1usize..40) {
+            let line = one_line(&text, max);
+            prop_assert!(line.chars().count() <= max);
+            prop_assert!(!line.chars().any(is_unprintable));
+        }
+    }
+}

@@ -1,0 +1,236 @@
+//! The exchanges, queues and bindings of CONTRACT 4, as data.
+//!
+//! The AMQP adapter declares and checks them, the in-process adapter routes by them, `topology
+//! show` prints them. Safety stands in arguments here; what operators tune belongs in policies.
+
+use std::time::Duration;
+
+use super::message::EventKind;
+
+/// Routing key of an order from checkout.
+pub const ORDER_PLACED: &str = "order.placed";
+/// Routing key of a failed try.
+pub const ORDER_FAILED: &str = "order.failed";
+/// Routing key from the redrive exchange to the submit queue.
+pub const SUBMIT: &str = "submit";
+/// Routing key from the event exchange to the notifier's queue.
+pub const NOTICE: &str = "notice.waiting";
+
+/// Names on the broker; everything starts with `amqp.prefix`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Names {
+    prefix: String,
+}
+
+impl Names {
+    /// Names under `prefix`.
+    pub fn new(prefix: &str) -> Self {
+        Self { prefix: prefix.to_owned() }
+    }
+
+    fn with(&self, suffix: &str) -> String {
+        format!("{}.{suffix}", self.prefix)
+    }
+
+    /// Exchange that checkout publishes to.
+    pub fn orders(&self) -> String {
+        self.prefix.clone()
+    }
+    /// Queue of the submitter.
+    pub fn submit(&self) -> String {
+        self.with("submit")
+    }
+    /// Exchange of what happened.
+    pub fn events(&self) -> String {
+        self.with("events")
+    }
+    /// Exchange without queues: an event that nobody listens to ends here instead of counting as
+    /// unrouted (an exchange-to-exchange binding keeps the alternate exchange out of it).
+    pub fn unheard(&self) -> String {
+        self.with("events.unheard")
+    }
+    /// Queue of the error handler.
+    pub fn failed(&self) -> String {
+        self.with("failed")
+    }
+    /// Queue of the notifier.
+    pub fn notify(&self) -> String {
+        self.with("notify")
+    }
+    /// Exchange of retries, by delay.
+    pub fn retry(&self) -> String {
+        self.with("retry")
+    }
+    /// Queue in which a retry waits for `delay`.
+    pub fn retry_queue(&self, delay: Duration) -> String {
+        self.with(&format!("retry.{}", delay.as_millis()))
+    }
+    /// Exchange that takes retries back to the submit queue.
+    pub fn redrive(&self) -> String {
+        self.with("redrive")
+    }
+    /// Exchange and queue of what no consumer could settle.
+    pub fn dead(&self) -> String {
+        self.with("dead")
+    }
+    /// Exchange and queue of what found no queue.
+    pub fn unrouted(&self) -> String {
+        self.with("unrouted")
+    }
+}
+
+/// Everything that must exist on the broker.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Topology {
+    /// The names.
+    pub names: Names,
+    /// In an order in which they can be declared.
+    pub exchanges: Vec<Exchange>,
+    /// All durable quorum queues with `x-overflow=reject-publish`.
+    pub queues: Vec<Queue>,
+    /// From exchanges to queues and to exchanges.
+    pub bindings: Vec<Binding>,
+}
+
+/// A durable exchange.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Exchange {
+    /// Its name.
+    pub name: String,
+    /// Its type.
+    pub kind: ExchangeKind,
+    /// Where messages go that find no queue.
+    pub alternate: Option<String>,
+}
+
+/// Types of exchanges in use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ExchangeKind {
+    /// By pattern of the routing key.
+    Topic,
+    /// By equal routing key.
+    Direct,
+    /// To everything bound.
+    Fanout,
+}
+
+impl ExchangeKind {
+    /// The name in AMQP.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Topic => "topic",
+            Self::Direct => "direct",
+            Self::Fanout => "fanout",
+        }
+    }
+}
+
+/// A durable quorum queue.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Queue {
+    /// Its name.
+    pub name: String,
+    /// How long a message waits in it before it is dead-lettered.
+    pub ttl: Option<Duration>,
+    /// Where rejected or expired messages go, at least once.
+    pub dead_letter: Option<DeadLetterRoute>,
+}
+
+/// Where a queue sends its dead letters.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeadLetterRoute {
+    /// The exchange.
+    pub exchange: String,
+    /// The key, when it is not the message's own.
+    pub routing_key: Option<String>,
+}
+
+/// One binding.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Binding {
+    /// From this exchange,
+    pub exchange: String,
+    /// by this key,
+    pub routing_key: String,
+    /// to this.
+    pub target: Target,
+}
+
+/// What a binding leads to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Target {
+    /// A queue.
+    Queue(String),
+    /// Another exchange.
+    Exchange(String),
+}
+
+impl Topology {
+    /// The topology for these names and all delays that any shop's schedule uses.
+    pub fn new(names: Names, delays: &[Duration]) -> Self {
+        let mut delays = delays.to_vec();
+        delays.sort_unstable();
+        delays.dedup();
+        let unrouted = Some(names.unrouted());
+        let exchange = |name, kind, alternate| Exchange { name, kind, alternate };
+        let exchanges = vec![
+            exchange(names.unrouted(), ExchangeKind::Fanout, None),
+            exchange(names.dead(), ExchangeKind::Fanout, None),
+            exchange(names.unheard(), ExchangeKind::Fanout, None),
+            exchange(names.orders(), ExchangeKind::Topic, unrouted.clone()),
+            exchange(names.events(), ExchangeKind::Topic, unrouted),
+            exchange(names.retry(), ExchangeKind::Direct, None),
+            exchange(names.redrive(), ExchangeKind::Direct, None),
+        ];
+        let mut queues = vec![
+            Queue { name: names.unrouted(), ttl: None, dead_letter: None },
+            Queue { name: names.dead(), ttl: None, dead_letter: None },
+        ];
+        for name in [names.submit(), names.failed(), names.notify()] {
+            let route = DeadLetterRoute { exchange: names.dead(), routing_key: None };
+            queues.push(Queue { name, ttl: None, dead_letter: Some(route) });
+        }
+        for delay in &delays {
+            let route =
+                DeadLetterRoute { exchange: names.redrive(), routing_key: Some(SUBMIT.into()) };
+            let name = names.retry_queue(*delay);
+            queues.push(Queue { name, ttl: Some(*delay), dead_letter: Some(route) });
+        }
+        let bindings = bindings(&names, &delays);
+        Self { names, exchanges, queues, bindings }
+    }
+
+    /// The shortest delay queue that waits at least `delay`; `None` when it exceeds them all, and
+    /// the sweeper has to bring the order back instead.
+    pub fn delay_step(&self, delay: Duration) -> Option<Duration> {
+        self.queues.iter().filter_map(|queue| queue.ttl).filter(|ttl| *ttl >= delay).min()
+    }
+}
+
+fn bindings(names: &Names, delays: &[Duration]) -> Vec<Binding> {
+    let to_queue = |exchange: String, key: &str, queue: String| Binding {
+        exchange,
+        routing_key: key.to_owned(),
+        target: Target::Queue(queue),
+    };
+    let mut bindings = vec![
+        to_queue(names.unrouted(), "", names.unrouted()),
+        to_queue(names.dead(), "", names.dead()),
+        to_queue(names.orders(), ORDER_PLACED, names.submit()),
+        to_queue(names.redrive(), SUBMIT, names.submit()),
+        to_queue(names.events(), ORDER_FAILED, names.failed()),
+        to_queue(names.events(), NOTICE, names.notify()),
+    ];
+    for kind in EventKind::ALL {
+        bindings.push(Binding {
+            exchange: names.events(),
+            routing_key: kind.routing_key().to_owned(),
+            target: Target::Exchange(names.unheard()),
+        });
+    }
+    for delay in delays {
+        let key = delay.as_millis().to_string();
+        bindings.push(to_queue(names.retry(), &key, names.retry_queue(*delay)));
+    }
+    bindings
+}
