@@ -1,0 +1,91 @@
+//! Places where a process may die, for the tests that let it die there.
+//!
+//! `ORDER_RELAY_CRASH_AT=after_admit` (or `after_admit:3` for the third time) aborts the process at
+//! that point. Only in debug builds; a release has none of it. Every point has a test
+//! (tests/it/crash_points.rs), and the rows of DESIGN 3 say what must be true afterwards.
+
+/// A point right after an effect became durable, or right before it would.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CrashPoint {
+    /// Row 1: a delivery is in hand, nothing was done.
+    Received,
+    /// Row 4: the order is in the ledger, claimed.
+    Admitted,
+    /// Row 5: the ERP answered, nothing was written.
+    Answered,
+    /// Row 6a: the receipt is written, the delivery is not acknowledged.
+    Confirmed,
+    /// Row 6b: `order_failed` is published, the delivery is not acknowledged.
+    FailurePublished,
+    /// Row 8: the failure is counted, the retry is not published.
+    FailureRecorded,
+    /// Row 9: the retry is published, `order_failed` is not acknowledged.
+    RetryPublished,
+    /// Row 11: mails are written, none is sent.
+    MailsComposed,
+    /// Row 11: a mail is sent and not marked as sent.
+    MailSent,
+    /// Row 12: overdue orders are marked as swept, no message was published.
+    Swept,
+    /// The dead letter is in the ledger, its message is not acknowledged.
+    DeadLetterRecorded,
+}
+
+impl CrashPoint {
+    /// Every point.
+    pub const ALL: [Self; 11] = [
+        Self::Received,
+        Self::Admitted,
+        Self::Answered,
+        Self::Confirmed,
+        Self::FailurePublished,
+        Self::FailureRecorded,
+        Self::RetryPublished,
+        Self::MailsComposed,
+        Self::MailSent,
+        Self::Swept,
+        Self::DeadLetterRecorded,
+    ];
+
+    /// The name used in the environment.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Received => "received",
+            Self::Admitted => "admitted",
+            Self::Answered => "answered",
+            Self::Confirmed => "confirmed",
+            Self::FailurePublished => "failure_published",
+            Self::FailureRecorded => "failure_recorded",
+            Self::RetryPublished => "retry_published",
+            Self::MailsComposed => "mails_composed",
+            Self::MailSent => "mail_sent",
+            Self::Swept => "swept",
+            Self::DeadLetterRecorded => "dead_letter_recorded",
+        }
+    }
+}
+
+/// Dies here, if this is the point that the environment names.
+#[cfg(debug_assertions)]
+pub fn reach(point: CrashPoint) {
+    use std::sync::OnceLock;
+    use std::sync::atomic::{AtomicU32, Ordering};
+    static AT: OnceLock<Option<(String, u32)>> = OnceLock::new();
+    static REACHED: AtomicU32 = AtomicU32::new(0);
+    let at = AT.get_or_init(|| {
+        let text = std::env::var("ORDER_RELAY_CRASH_AT").ok()?;
+        let (name, count) = text.split_once(':').unwrap_or((&text, "1"));
+        Some((name.to_owned(), count.parse().unwrap_or(1)))
+    });
+    if let Some((name, count)) = at
+        && name == point.as_str()
+        && REACHED.fetch_add(1, Ordering::AcqRel) + 1 == *count
+    {
+        // As hard as a kill: no destructor runs, nothing is flushed.
+        std::process::abort();
+    }
+}
+
+/// Nothing in a release.
+#[cfg(not(debug_assertions))]
+pub fn reach(_point: CrashPoint) {}

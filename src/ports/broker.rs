@@ -1,0 +1,161 @@
+//! The transport: confirmed publishing, subscriptions, and settling what was delivered.
+//!
+//! Two adapters keep these promises (tests/it/broker_contract.rs): what `publish` answered `Ok` for
+//! is delivered at least once; a delivery that is not settled comes again; a rejected one goes to
+//! the queue's dead-letter route; a retry comes back after its delay. Messages may come twice, late
+//! and out of order.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use crate::domain::message::Headers;
+use crate::domain::topology::Topology;
+
+/// A message to be published.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outgoing {
+    /// To this exchange,
+    pub exchange: String,
+    /// by this key.
+    pub routing_key: String,
+    /// Text headers, built afresh.
+    pub headers: Headers,
+    /// JSON.
+    pub body: Vec<u8>,
+    /// Says the same when the same thing is published twice.
+    pub message_id: String,
+    /// Whether it must find a queue, or may vanish when nobody listens.
+    pub audience: Audience,
+}
+
+/// Whether a message must find a queue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Audience {
+    /// Publishing fails when no queue takes it.
+    Required,
+    /// An event for whoever listens.
+    Optional,
+}
+
+/// A message that was delivered and has to be settled.
+#[derive(Clone)]
+pub struct Delivery {
+    /// The exchange it came through last.
+    pub exchange: String,
+    /// The key it came by.
+    pub routing_key: String,
+    /// Its text headers.
+    pub headers: Headers,
+    /// Its bytes.
+    pub body: Vec<u8>,
+    /// Whether it was delivered before.
+    pub redelivered: bool,
+    /// Where and why it was dead-lettered, if it was.
+    pub died: Option<Death>,
+    /// Settles it.
+    pub settler: Arc<dyn Settler>,
+}
+
+impl std::fmt::Debug for Delivery {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Delivery")
+            .field("exchange", &self.exchange)
+            .field("routing_key", &self.routing_key)
+            .field("bytes", &self.body.len())
+            .field("redelivered", &self.redelivered)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Why the broker dead-lettered a message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Death {
+    /// The queue it died in.
+    pub queue: String,
+    /// The broker's word: `rejected`, `expired`, `delivery_limit`, `maxlen`.
+    pub reason: String,
+}
+
+/// What to do with a delivery.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Settle {
+    /// Every effect is durable: forget it.
+    Ack,
+    /// Deliver it again.
+    Requeue,
+    /// Send it to the dead-letter route of its queue.
+    Reject,
+}
+
+/// Settles one delivery, once. A settlement that gets lost (the session is gone) only means that
+/// the message comes again.
+#[async_trait]
+pub trait Settler: Send + Sync {
+    /// Returns when the settlement was written or is known to be void.
+    async fn settle(&self, how: Settle);
+}
+
+/// Deliveries of one queue.
+#[async_trait]
+pub trait Subscription: Send {
+    /// The next delivery; an error ends the subscription, and `Ok(None)` does after a `cancel`.
+    async fn next(&mut self) -> Result<Option<Delivery>, BrokerError>;
+    /// Asks for no more; what was delivered already is still handed out by `next`.
+    async fn cancel(&mut self) -> Result<(), BrokerError>;
+}
+
+/// The transport.
+#[async_trait]
+pub trait Broker: Send + Sync {
+    /// Exchanges and queues it works on.
+    fn topology(&self) -> &Topology;
+    /// Publishes and waits until the broker has it, trying again for at most `patience`.
+    async fn publish(&self, message: Outgoing, patience: Duration) -> Result<(), PublishError>;
+    /// Begins to read a queue with at most `prefetch` unsettled deliveries.
+    async fn subscribe(
+        &self,
+        queue: &str,
+        prefetch: u16,
+    ) -> Result<Box<dyn Subscription>, BrokerError>;
+    /// What stands in a queue now.
+    async fn queue_status(&self, queue: &str) -> Result<QueueStatus, BrokerError>;
+    /// Whether it can be used now.
+    fn is_ready(&self) -> bool;
+    /// Whether it survives a restart: if not, the sweeper makes everything again at start.
+    fn is_durable(&self) -> bool;
+}
+
+/// What stands in a queue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct QueueStatus {
+    /// Messages ready to be delivered.
+    pub ready: u32,
+    /// Processes that read it.
+    pub consumers: u32,
+}
+
+/// Why a message was not published.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PublishError {
+    /// No queue takes it: something is missing from the topology.
+    #[error("no queue takes messages for {exchange} / {routing_key}")]
+    Unroutable {
+        /// The exchange.
+        exchange: String,
+        /// The key.
+        routing_key: String,
+    },
+    /// A queue is full, or the broker would not store it.
+    #[error("the broker refused the message: a queue is full")]
+    Refused,
+    /// The broker cannot be reached; it may have the message or not.
+    #[error("the broker cannot be reached: {0}")]
+    Unavailable(String),
+}
+
+/// What went wrong with the broker, in one sentence with the mend.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct BrokerError(pub String);

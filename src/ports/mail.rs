@@ -1,0 +1,165 @@
+//! Mail: composing what people read, and handing it to a mail server.
+//!
+//! A mail is rendered once, kept in the ledger as it will be sent, and then delivered as often as it
+//! takes, always with the same Message-ID.
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::domain::notice::{DigestRule, NoticeKind};
+use crate::domain::state::OrderRecord;
+
+/// A mail as it is sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mail {
+    /// What it tells.
+    pub kind: NoticeKind,
+    /// From; `Name <address>` or an address.
+    pub sender: String,
+    /// To; one or more.
+    pub receivers: Vec<String>,
+    /// One line.
+    pub subject: String,
+    /// For mail programs without HTML.
+    pub text: String,
+    /// For all others.
+    pub html: String,
+    /// `<…@…>`, the same for the same content.
+    pub message_id: String,
+}
+
+/// What a notice carries for its mail, as it was when the notice was made.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NoticeDetail {
+    /// The shop, for its sender and receivers.
+    pub shop: String,
+    /// The order, unless it is about an ERP.
+    pub order_id: Option<String>,
+    /// Currency and total.
+    pub currency: Option<String>,
+    /// Total as it came.
+    pub total: Option<String>,
+    /// Number of the customer.
+    pub customer_number: Option<String>,
+    /// Name of the customer.
+    pub customer_name: Option<String>,
+    /// Where a confirmation goes.
+    pub customer_email: Option<String>,
+    /// Language of a confirmation.
+    pub customer_locale: Option<String>,
+    /// Number of the try.
+    pub attempt: u32,
+    /// Failed tries so far.
+    pub fail_count: u32,
+    /// The maximum.
+    pub max_count: Option<u32>,
+    /// Phase the order went into.
+    pub phase: String,
+    /// When it is tried or asked about next.
+    pub next_attempt_at: Option<Timestamp>,
+    /// Error class.
+    pub class: Option<String>,
+    /// Error code.
+    pub code: Option<String>,
+    /// The ERP's text.
+    pub message: Option<String>,
+    /// The ERP's number.
+    pub erp_order_id: Option<String>,
+    /// The ERP, for a notice about a circuit.
+    pub erp: Option<String>,
+    /// When it happened.
+    pub occurred_at: Timestamp,
+}
+
+impl NoticeDetail {
+    /// What a notice about `record` tells as it is now.
+    pub fn of_order(record: &OrderRecord, attempt: u32, occurred_at: Timestamp) -> Self {
+        let failure = record.last_failure.as_ref();
+        let customer = &record.facts.customer;
+        Self {
+            shop: record.key.shop.to_string(),
+            order_id: Some(record.key.order_id.to_string()),
+            currency: Some(record.facts.currency.to_string()),
+            total: Some(record.facts.total.to_string()),
+            customer_number: customer.number.clone(),
+            customer_name: customer.name.clone(),
+            customer_email: Some(customer.email.to_string()),
+            customer_locale: customer.locale.clone(),
+            attempt,
+            fail_count: record.fail_count,
+            max_count: record.max_count,
+            phase: record.phase.name().to_owned(),
+            next_attempt_at: record.phase.due_at(),
+            class: failure.map(|f| f.class.as_str().to_owned()),
+            code: failure.map(|f| f.code.clone()),
+            message: failure.map(|f| f.message.clone()),
+            erp_order_id: None,
+            erp: None,
+            occurred_at,
+        }
+    }
+
+    /// What a notice about an ERP tells.
+    pub fn of_erp(erp: &str, shop: &str, reason: &str, now: Timestamp) -> Self {
+        Self {
+            shop: shop.to_owned(),
+            order_id: None,
+            currency: None,
+            total: None,
+            customer_number: None,
+            customer_name: None,
+            customer_email: None,
+            customer_locale: None,
+            attempt: 0,
+            fail_count: 0,
+            max_count: None,
+            phase: "open".to_owned(),
+            next_attempt_at: None,
+            class: None,
+            code: None,
+            message: Some(reason.to_owned()),
+            erp_order_id: None,
+            erp: Some(erp.to_owned()),
+            occurred_at: now,
+        }
+    }
+}
+
+/// Turns notices into mails.
+pub trait Composer: Send + Sync {
+    /// The group of shops that share sender, receivers, server and digests: a name, not an address.
+    fn audience(&self, shop: &str) -> String;
+    /// One mail about all `notices`, at least one, all of one kind and audience. `seed` tells this
+    /// mail apart from any other. Never fails: where a template of the user's does, the built-in
+    /// one is taken.
+    fn compose(
+        &self,
+        audience: &str,
+        kind: NoticeKind,
+        notices: &[NoticeDetail],
+        seed: &str,
+    ) -> Mail;
+    /// When single failures of this audience become a digest.
+    fn digest_rule(&self, audience: &str) -> DigestRule;
+    /// Whether mails of this audience are only kept: no mail server is set.
+    fn keeps_only(&self, audience: &str) -> bool;
+}
+
+/// Why a mail was not taken.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum MailError {
+    /// It may be taken later.
+    #[error("{0}")]
+    Later(String),
+    /// It will never be taken as it is.
+    #[error("{0}")]
+    Never(String),
+}
+
+/// A way out for mails.
+#[async_trait]
+pub trait Mailer: Send + Sync {
+    /// Returns when the mail server has taken responsibility for it.
+    async fn send(&self, audience: &str, mail: &Mail) -> Result<(), MailError>;
+}
