@@ -1,0 +1,326 @@
+//! Reading settings one by one, so that every fault is found in one go and carries its place.
+//!
+//! Each key is read by name with its kind and range. What was never read is unknown; what could not
+//! be read falls back to the default so that reading goes on. The list of what was read is also the
+//! source of `config schema`.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use config::{Map, Value, ValueKind};
+use jiff::SignedDuration;
+use secrecy::SecretString;
+use serde::de::DeserializeOwned;
+use serde_json::json;
+
+use crate::domain::text::one_line;
+
+/// Something wrong with the settings: where, and what is expected.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Fault {
+    /// The key.
+    pub key: String,
+    /// What is wrong and what is expected.
+    pub detail: String,
+    /// The file or the environment, where it is known.
+    pub origin: Option<String>,
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.key, self.detail)?;
+        match &self.origin {
+            Some(origin) => write!(f, " (in {origin})"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// A key that was read.
+#[derive(Debug, Clone)]
+pub struct Known {
+    /// JSON Schema of its value.
+    pub schema: serde_json::Value,
+    /// Its value as text, secrets masked.
+    pub shown: String,
+    /// Where the value comes from; `None`: built in.
+    pub origin: Option<String>,
+}
+
+/// Reads settings out of merged sources.
+pub struct Reader {
+    values: BTreeMap<String, Value>,
+    defaults: BTreeMap<String, Value>,
+    known: BTreeMap<String, Known>,
+    faults: BTreeSet<Fault>,
+    shop: Option<String>,
+}
+
+impl Reader {
+    /// A reader of `values` over `defaults`.
+    pub fn new(values: Map<String, Value>, defaults: Map<String, Value>) -> Self {
+        Self {
+            values: flatten(values),
+            defaults: flatten(defaults),
+            known: BTreeMap::new(),
+            faults: BTreeSet::new(),
+            shop: None,
+        }
+    }
+
+    /// Shops that have a table of their own.
+    pub fn shops(&self) -> BTreeSet<String> {
+        let below = self.values.keys().filter_map(|key| key.strip_prefix("shops."));
+        below.filter_map(|rest| Some(rest.split_once('.')?.0.to_owned())).collect()
+    }
+
+    /// From now on, keys are looked for in this shop's table first.
+    pub fn enter_shop(&mut self, shop: Option<&str>) {
+        self.shop = shop.map(str::to_owned);
+    }
+
+    /// Whether the shop has any key of its own below `section`.
+    pub fn shop_has(&self, section: &str) -> bool {
+        let Some(shop) = &self.shop else { return false };
+        let prefix = format!("shops.{shop}.{section}.");
+        self.values.keys().any(|key| key.starts_with(&prefix))
+    }
+
+    /// Adds a fault of the caller's own.
+    pub fn fault(&mut self, key: &str, detail: impl Into<String>) {
+        let (key, value) = self.find(key);
+        let origin = value.as_ref().and_then(origin);
+        self.faults.insert(Fault { key, detail: detail.into(), origin });
+    }
+
+    /// What was read, or every fault.
+    pub fn finish(mut self) -> Result<BTreeMap<String, Known>, Vec<Fault>> {
+        for (key, value) in &self.values {
+            if !self.known.contains_key(key) {
+                let detail = match self.nearest(key) {
+                    Some(near) => format!("unknown key; did you mean {near}?"),
+                    None => "unknown key".to_owned(),
+                };
+                self.faults.insert(Fault { key: key.clone(), detail, origin: origin(value) });
+            }
+        }
+        if self.faults.is_empty() { Ok(self.known) } else { Err(self.faults.into_iter().collect()) }
+    }
+
+    fn nearest(&self, key: &str) -> Option<String> {
+        let (prefix, name) = match key.strip_prefix("shops.").and_then(|rest| rest.split_once('.'))
+        {
+            Some((shop, name)) => (format!("shops.{shop}."), name),
+            None => (String::new(), key),
+        };
+        self.defaults
+            .keys()
+            .map(|known| (strsim::normalized_damerau_levenshtein(name, known), known))
+            .filter(|(likeness, _)| *likeness > 0.6)
+            .max_by(|a, b| a.0.total_cmp(&b.0))
+            .map(|(_, known)| format!("{prefix}{known}"))
+    }
+
+    /// The full key and its value: the shop's, else everybody's.
+    fn find(&self, key: &str) -> (String, Option<Value>) {
+        if let Some(shop) = &self.shop {
+            let own = format!("shops.{shop}.{key}");
+            if let Some(value) = self.values.get(&own) {
+                return (own, Some(value.clone()));
+            }
+        }
+        (key.to_owned(), self.values.get(key).cloned())
+    }
+
+    /// Reads `key` with `parse`; its fault is noted and the default taken instead.
+    fn read<T>(
+        &mut self,
+        key: &str,
+        schema: serde_json::Value,
+        show: fn(&str) -> String,
+        parse: impl Fn(&Value) -> Result<T, String>,
+    ) -> T {
+        let (full, value) = self.find(key);
+        let value = value.unwrap_or_else(|| Value::new(None, ValueKind::Nil));
+        let known = Known { schema, shown: show(&display(&value)), origin: origin(&value) };
+        self.known.insert(full.clone(), known);
+        match parse(&value) {
+            Ok(parsed) => parsed,
+            Err(detail) => {
+                self.faults.insert(Fault { key: full, detail, origin: origin(&value) });
+                let default = self.defaults.get(key).and_then(|value| parse(value).ok());
+                default.expect("config.default.toml holds a good value for every key")
+            }
+        }
+    }
+
+    /// Any text.
+    pub fn text(&mut self, key: &str) -> String {
+        self.read(key, json!({"type": "string"}), str::to_owned, text)
+    }
+
+    /// Text that `check` accepts.
+    pub fn checked_text(&mut self, key: &str, check: fn(&str) -> Result<(), String>) -> String {
+        let parse = |value: &Value| {
+            let text = text(value)?;
+            check(&text).map(|()| text)
+        };
+        self.read(key, json!({"type": "string"}), str::to_owned, parse)
+    }
+
+    /// Text that is never shown; `None` when empty.
+    pub fn secret(&mut self, key: &str) -> Option<SecretString> {
+        let schema = json!({"type": "string", "writeOnly": true});
+        let text = self.read(key, schema, mask, text);
+        (!text.is_empty()).then(|| SecretString::from(text))
+    }
+
+    /// A whole number.
+    pub fn number<T: TryFrom<i64>>(&mut self, key: &str, range: RangeInclusive<i64>) -> T {
+        let schema = json!({"type": "integer", "minimum": range.start(), "maximum": range.end()});
+        let number = self.read(key, schema, str::to_owned, |value| whole(value, &range));
+        T::try_from(number).ok().expect("the range fits the type")
+    }
+
+    /// A whole number or `"none"`.
+    pub fn number_or_none(&mut self, key: &str, range: RangeInclusive<i64>) -> Option<u32> {
+        let schema = json!({"anyOf": [
+            {"type": "integer", "minimum": range.start(), "maximum": range.end()},
+            {"const": "none"}
+        ]});
+        let number = self.read(key, schema, str::to_owned, |value| match text(value) {
+            Ok(text) if text == "none" => Ok(None),
+            _ => whole(value, &range).map(Some).map_err(|error| format!("{error}, or \"none\"")),
+        });
+        number.map(|number| u32::try_from(number).expect("the range fits the type"))
+    }
+
+    /// A time.
+    pub fn duration(&mut self, key: &str, range: RangeInclusive<Duration>) -> Duration {
+        let schema = json!({"type": "string", "examples": ["500ms", "30s", "5m", "2h"]});
+        self.read(key, schema, str::to_owned, |value| time(&text(value)?, &range))
+    }
+
+    /// A list of times, at least one.
+    pub fn durations(&mut self, key: &str, range: RangeInclusive<Duration>) -> Vec<Duration> {
+        let schema = json!({"type": "array", "items": {"type": "string"}, "minItems": 1});
+        self.read(key, schema, str::to_owned, |value| {
+            let items = list(value)?;
+            if items.is_empty() || items.len() > 20 {
+                return Err("expected 1 to 20 times such as \"30s\"".to_owned());
+            }
+            items.iter().map(|item| time(item, &range)).collect()
+        })
+    }
+
+    /// A list of texts that `check` accepts.
+    pub fn texts(&mut self, key: &str, check: fn(&str) -> Result<(), String>) -> Vec<String> {
+        let schema = json!({"type": ["array", "string"], "items": {"type": "string"}});
+        self.read(key, schema, str::to_owned, |value| {
+            let items = list(value)?;
+            items.iter().try_for_each(|item| check(item))?;
+            Ok(items)
+        })
+    }
+
+    /// One of the names of `T`.
+    pub fn choice<T: DeserializeOwned>(&mut self, key: &str, names: &[&str]) -> T {
+        let schema = json!({"enum": names});
+        let expected = names.join(", ");
+        self.read(key, schema, str::to_owned, |value| {
+            let text = text(value)?;
+            serde_json::from_value(json!(text))
+                .map_err(|_| format!("`{}` is not one of {expected}", one_line(&text, 40)))
+        })
+    }
+}
+
+fn flatten(table: Map<String, Value>) -> BTreeMap<String, Value> {
+    let mut flat = BTreeMap::new();
+    for (key, value) in table {
+        match value.kind {
+            ValueKind::Table(table) => {
+                for (below, value) in flatten(table) {
+                    flat.insert(format!("{key}.{below}"), value);
+                }
+            }
+            _ => drop(flat.insert(key, value)),
+        }
+    }
+    flat
+}
+
+fn origin(value: &Value) -> Option<String> {
+    value.origin().map(str::to_owned)
+}
+
+fn display(value: &Value) -> String {
+    match &value.kind {
+        ValueKind::String(text) => text.clone(),
+        ValueKind::Array(items) => items.iter().map(display).collect::<Vec<_>>().join(", "),
+        ValueKind::Nil => String::new(),
+        _ => value.clone().into_string().unwrap_or_default(),
+    }
+}
+
+/// What is shown of a secret: an address without its password, or only that it is set.
+fn mask(secret: &str) -> String {
+    let Some((scheme, rest)) = secret.split_once("://") else {
+        return if secret.is_empty() { String::new() } else { "***".to_owned() };
+    };
+    match rest.rsplit_once('@') {
+        Some((user, place)) => {
+            let user = user.split_once(':').map_or(user, |(user, _)| user);
+            format!("{scheme}://{user}:***@{place}")
+        }
+        None => secret.to_owned(),
+    }
+}
+
+fn text(value: &Value) -> Result<String, String> {
+    match &value.kind {
+        ValueKind::Array(_) | ValueKind::Table(_) => Err("expected text".to_owned()),
+        ValueKind::Nil => Err("missing".to_owned()),
+        _ => value.clone().into_string().map_err(|error| error.to_string()),
+    }
+}
+
+/// A list, or text with commas as it comes from the environment.
+fn list(value: &Value) -> Result<Vec<String>, String> {
+    match &value.kind {
+        ValueKind::Array(items) => items.iter().map(text).collect(),
+        _ => Ok(text(value)?
+            .split(',')
+            .map(|part| part.trim().to_owned())
+            .filter(|part| !part.is_empty())
+            .collect()),
+    }
+}
+
+fn whole(value: &Value, range: &RangeInclusive<i64>) -> Result<i64, String> {
+    let expected = format!("expected a whole number from {} to {}", range.start(), range.end());
+    let text = text(value)?;
+    match text.parse::<i64>() {
+        Ok(number) if range.contains(&number) => Ok(number),
+        _ => Err(format!("`{}`: {expected}", one_line(&text, 40))),
+    }
+}
+
+fn time(text: &str, range: &RangeInclusive<Duration>) -> Result<Duration, String> {
+    let parsed = text.parse::<SignedDuration>().ok().and_then(|time| Duration::try_from(time).ok());
+    match parsed {
+        Some(time) if range.contains(&time) => Ok(time),
+        Some(_) => Err(format!(
+            "`{}`: expected a time from {:?} to {:?}",
+            one_line(text, 40),
+            range.start(),
+            range.end()
+        )),
+        None => Err(format!(
+            "`{}`: expected a time such as \"500ms\", \"30s\" or \"5m\"",
+            one_line(text, 40)
+        )),
+    }
+}

@@ -1,0 +1,454 @@
+//! The settings of CONTRACT 6 as types, and where they come from: built-in defaults, a file, the
+//! environment.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::num::NonZeroU32;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use config::{Config, File, FileFormat, Map, Value};
+use secrecy::SecretString;
+
+use crate::domain::circuit::CircuitRule;
+use crate::domain::notice::{CustomerConfirmation, DigestRule};
+use crate::domain::order::Shop;
+use crate::domain::retry::{OnRejected, RetryPolicy};
+use crate::telemetry::LogFormat;
+
+use super::reader::{Fault, Known, Reader};
+
+/// The manual of all settings, with their defaults.
+pub const DEFAULTS: &str = include_str!("../config.default.toml");
+/// The file that is read when `--config` names none.
+pub const DEFAULT_FILE: &str = "order-relay.toml";
+const ENV_PREFIX: &str = "ORDER_RELAY__";
+const FILE_SUFFIX: &str = "_FILE";
+const ONE_MS: Duration = Duration::from_millis(1);
+const ONE_DAY: Duration = Duration::from_hours(24);
+
+/// Everything that can be set.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// `database.*`
+    pub database: DatabaseSettings,
+    /// `amqp.*`; `None`: the broker within the process.
+    pub amqp: AmqpSettings,
+    /// What applies to shops without settings of their own.
+    pub default_shop: ShopSettings,
+    /// Shops with settings of their own.
+    pub shops: BTreeMap<String, ShopSettings>,
+    /// `circuit.*`
+    pub circuit: CircuitRule,
+    /// `intake.max_bytes`
+    pub max_bytes: usize,
+    /// `mail.templates`
+    pub mail_templates: Option<PathBuf>,
+    /// `web.*`
+    pub web: WebSettings,
+    /// `sweeper.*`
+    pub sweeper: SweeperSettings,
+    /// `shutdown.patience`
+    pub shutdown_patience: Duration,
+    /// `log.format`
+    pub log_format: LogFormat,
+    /// Every key with its value for people, secrets masked.
+    pub known: BTreeMap<String, Known>,
+}
+
+/// `database.*`
+#[derive(Debug, Clone)]
+pub struct DatabaseSettings {
+    /// `sqlite://…` or `postgres://…`
+    pub url: SecretString,
+    /// Connections of one process.
+    pub max_connections: u32,
+    /// How long to wait for one.
+    pub patience: Duration,
+}
+
+/// `amqp.*`
+#[derive(Debug, Clone)]
+pub struct AmqpSettings {
+    /// `None`: the broker within the process.
+    pub url: Option<SecretString>,
+    /// Begin of every name.
+    pub prefix: String,
+    /// Unsettled messages per queue and process.
+    pub prefetch: u16,
+}
+
+/// What can differ from shop to shop.
+#[derive(Debug, Clone)]
+pub struct ShopSettings {
+    /// `max_failed_order`; `None`: never parked by the count.
+    pub max_failed_order: Option<u32>,
+    /// `retry.schedule`
+    pub schedule: Vec<Duration>,
+    /// `erp.*`
+    pub erp: ErpSettings,
+    /// `mail.*`
+    pub mail: MailSettings,
+    /// Whether the shop has an ERP of its own.
+    pub has_own_erp: bool,
+    /// Whether the shop has mail settings of its own.
+    pub has_own_mail: bool,
+}
+
+impl ShopSettings {
+    /// What follows a failed try.
+    pub fn retry_policy(&self) -> RetryPolicy {
+        RetryPolicy {
+            schedule: self.schedule.clone(),
+            on_rejected: self.erp.on_rejected,
+            settle: self.erp.settle,
+        }
+    }
+}
+
+/// `erp.*`
+#[derive(Debug, Clone)]
+pub struct ErpSettings {
+    /// Where orders are sent to; `None`: not set.
+    pub url: Option<String>,
+    /// Name of the recipe.
+    pub recipe: String,
+    /// Value of the Authorization header.
+    pub authorization: Option<SecretString>,
+    /// For a whole request.
+    pub timeout: Duration,
+    /// To connect.
+    pub connect_timeout: Duration,
+    /// Most requests under way.
+    pub max_in_flight: u32,
+    /// Requests per second.
+    pub rate_limit: Option<NonZeroU32>,
+    /// How long "not there" does not count after an unclear send.
+    pub settle: Duration,
+    /// What follows a refusal.
+    pub on_rejected: OnRejected,
+}
+
+/// `mail.*`
+#[derive(Debug, Clone)]
+pub struct MailSettings {
+    /// The server; `None`: mails are only kept.
+    pub smtp_url: Option<SecretString>,
+    /// From.
+    pub sender: String,
+    /// Administrators.
+    pub receivers: Vec<String>,
+    /// Template of the subject of a failure mail.
+    pub order_failed_subject: String,
+    /// When a customer is told.
+    pub customer_confirmation: CustomerConfirmation,
+    /// When single failures become a digest.
+    pub digest: DigestRule,
+}
+
+/// `web.*`
+#[derive(Debug, Clone)]
+pub struct WebSettings {
+    /// Where to listen.
+    pub listen: SocketAddr,
+    /// Where people reach it, without a slash at the end.
+    pub public_url: String,
+}
+
+/// `sweeper.*`
+#[derive(Debug, Clone, Copy)]
+pub struct SweeperSettings {
+    /// Pause between rounds.
+    pub every: Duration,
+    /// How long something may be overdue.
+    pub grace: Duration,
+    /// How long a swept order is left alone.
+    pub again_after: Duration,
+}
+
+/// Which file is read.
+#[derive(Debug, Clone, Copy)]
+pub enum SettingsFile<'a> {
+    /// This one; it must be there.
+    Named(&'a Path),
+    /// `order-relay.toml`, if there is one.
+    IfThere,
+    /// None.
+    None,
+}
+
+impl Settings {
+    /// Reads defaults, then `file`, then `environment`, then `overrides` of the command line. Every
+    /// fault comes back at once.
+    pub fn load(
+        file: SettingsFile<'_>,
+        environment: impl Iterator<Item = (String, String)>,
+        overrides: &[(&str, &str)],
+    ) -> Result<Self, Vec<Fault>> {
+        let defaults = collect(Config::builder().add_source(built_in()), "config.default.toml")?;
+        let mut builder = Config::builder().add_source(built_in());
+        let path = match file {
+            SettingsFile::Named(path) => Some(path),
+            SettingsFile::IfThere => Some(Path::new(DEFAULT_FILE)).filter(|path| path.exists()),
+            SettingsFile::None => None,
+        };
+        if let Some(path) = path {
+            builder = builder.add_source(File::from(path).format(FileFormat::Toml).required(true));
+        }
+        let name = path.unwrap_or(Path::new(DEFAULT_FILE)).display().to_string();
+        let (values, mut faults) = from_environment(environment, &defaults);
+        let mut merged = collect(builder, &name)?;
+        for (key, value) in values {
+            set(&mut merged, &key, value);
+        }
+        for (key, value) in overrides {
+            let origin = "the command line".to_owned();
+            set(&mut merged, key, Value::new(Some(&origin), (*value).to_owned()));
+        }
+        match read(Reader::new(merged, defaults)) {
+            Ok(settings) if faults.is_empty() => Ok(settings),
+            Ok(_) => Err(faults),
+            Err(more) => {
+                faults.extend(more);
+                Err(faults)
+            }
+        }
+    }
+
+    /// What applies to `shop`.
+    pub fn shop(&self, shop: &str) -> &ShopSettings {
+        self.shops.get(shop).unwrap_or(&self.default_shop)
+    }
+
+    /// Every delay that any shop's schedule uses.
+    pub fn delays(&self) -> Vec<Duration> {
+        let shops = self.shops.values().chain([&self.default_shop]);
+        shops.flat_map(|shop| shop.schedule.iter().copied()).collect()
+    }
+
+    /// JSON Schema of the settings.
+    pub fn schema(&self) -> serde_json::Value {
+        let properties: serde_json::Map<String, serde_json::Value> = self
+            .known
+            .iter()
+            .filter(|(key, _)| !key.starts_with("shops."))
+            .map(|(key, known)| (key.clone(), known.schema.clone()))
+            .collect();
+        serde_json::json!({
+            "$schema": "https://json-schema.org/draft/2020-12/schema",
+            "title": "order-relay settings",
+            "description": "Keys are written with dots; in TOML a dot is a table. [shops.NAME] \
+                may hold any max_failed_order, retry.*, erp.* and mail.* key.",
+            "type": "object",
+            "properties": properties,
+            "additionalProperties": false,
+        })
+    }
+}
+
+fn built_in() -> File<config::FileSourceString, FileFormat> {
+    File::from_str(DEFAULTS, FileFormat::Toml)
+}
+
+fn collect(
+    builder: config::ConfigBuilder<config::builder::DefaultState>,
+    name: &str,
+) -> Result<Map<String, Value>, Vec<Fault>> {
+    use config::Source;
+    builder.build().and_then(|config| config.collect()).map_err(|error| {
+        vec![Fault {
+            key: name.to_owned(),
+            detail: error.to_string().trim().to_owned(),
+            origin: None,
+        }]
+    })
+}
+
+/// Sets `key` (with dots) in nested tables.
+fn set(table: &mut Map<String, Value>, key: &str, value: Value) {
+    let Some((first, rest)) = key.split_once('.') else {
+        table.insert(key.to_owned(), value);
+        return;
+    };
+    let below = table
+        .entry(first.to_owned())
+        .or_insert_with(|| Value::new(None, config::ValueKind::Table(Map::new())));
+    if let config::ValueKind::Table(below) = &mut below.kind {
+        set(below, rest, value);
+    }
+}
+
+/// `ORDER_RELAY__A__B=x` sets `a.b`; `ORDER_RELAY__A__B_FILE=path` sets it to what the file holds.
+fn from_environment(
+    environment: impl Iterator<Item = (String, String)>,
+    defaults: &Map<String, Value>,
+) -> (Vec<(String, Value)>, Vec<Fault>) {
+    let (mut values, mut faults) = (Vec::new(), Vec::new());
+    for (name, text) in environment {
+        let Some(path) = name.strip_prefix(ENV_PREFIX) else { continue };
+        let origin = Some(format!("the environment, {name}"));
+        let key = |path: &str| path.replace("__", ".").to_ascii_lowercase();
+        let file = path.strip_suffix(FILE_SUFFIX).filter(|_| !has(defaults, &key(path)));
+        match file {
+            None => values.push((key(path), Value::new(origin.as_ref(), text))),
+            Some(path) => match std::fs::read_to_string(&text) {
+                Ok(secret) => {
+                    let secret = secret.trim_end_matches(['\r', '\n']).to_owned();
+                    values.push((key(path), Value::new(origin.as_ref(), secret)));
+                }
+                Err(error) => faults.push(Fault {
+                    key: key(path),
+                    detail: format!("{text} cannot be read: {error}"),
+                    origin,
+                }),
+            },
+        }
+    }
+    (values, faults)
+}
+
+fn has(table: &Map<String, Value>, key: &str) -> bool {
+    match key.split_once('.') {
+        None => table.contains_key(key),
+        Some((first, rest)) => match table.get(first).map(|value| &value.kind) {
+            Some(config::ValueKind::Table(below)) => has(below, rest),
+            _ => false,
+        },
+    }
+}
+
+fn read(mut r: Reader) -> Result<Settings, Vec<Fault>> {
+    let database = DatabaseSettings {
+        url: r.secret("database.url").unwrap_or_default(),
+        max_connections: r.number("database.max_connections", 2..=500),
+        patience: r.duration("database.patience", Duration::from_millis(100)..=ONE_DAY),
+    };
+    let amqp = AmqpSettings {
+        url: r.secret("amqp.url"),
+        prefix: r.checked_text("amqp.prefix", prefix),
+        prefetch: r.number("amqp.prefetch", 1..=10_000),
+    };
+    let default_shop = read_shop(&mut r);
+    let mut shops = BTreeMap::new();
+    for shop in r.shops() {
+        if let Err(error) = Shop::try_from(shop.clone()) {
+            r.fault(&format!("shops.{shop}"), error);
+        }
+        r.enter_shop(Some(&shop));
+        shops.insert(shop, read_shop(&mut r));
+    }
+    r.enter_shop(None);
+    let circuit = CircuitRule {
+        suspect_after: r.number("circuit.suspect_after", 1..=1_000),
+        open_after: r.number("circuit.open_after", 1..=10_000),
+        pause: r.duration("circuit.pause", ONE_MS..=ONE_DAY),
+        longest_pause: r.duration("circuit.longest_pause", ONE_MS..=ONE_DAY),
+    };
+    let max_bytes = r.number("intake.max_bytes", 1_024..=16 * 1024 * 1024);
+    let templates = r.text("mail.templates");
+    let web = read_web(&mut r);
+    let sweeper = SweeperSettings {
+        every: r.duration("sweeper.every", Duration::from_millis(50)..=Duration::from_hours(1)),
+        grace: r.duration("sweeper.grace", ONE_MS..=ONE_DAY),
+        again_after: r.duration("sweeper.again_after", ONE_MS..=ONE_DAY),
+    };
+    let shutdown_patience = r.duration("shutdown.patience", ONE_MS..=ONE_DAY);
+    let log_format = r.choice("log.format", &["auto", "json", "pretty"]);
+    Ok(Settings {
+        database,
+        amqp,
+        default_shop,
+        shops,
+        circuit,
+        max_bytes,
+        mail_templates: (!templates.is_empty()).then(|| PathBuf::from(templates)),
+        web,
+        sweeper,
+        shutdown_patience,
+        log_format,
+        known: r.finish()?,
+    })
+}
+
+fn read_shop(r: &mut Reader) -> ShopSettings {
+    let url = r.text("erp.url");
+    let erp = ErpSettings {
+        url: (!url.is_empty()).then_some(url),
+        recipe: r.checked_text("erp.recipe", recipe),
+        authorization: r.secret("erp.authorization"),
+        timeout: r.duration("erp.timeout", ONE_MS..=Duration::from_hours(1)),
+        connect_timeout: r.duration("erp.connect_timeout", ONE_MS..=Duration::from_hours(1)),
+        max_in_flight: r.number("erp.max_in_flight", 1..=1_000),
+        rate_limit: r.number_or_none("erp.rate_limit", 1..=100_000).and_then(NonZeroU32::new),
+        settle: r.duration("erp.settle", ONE_MS..=ONE_DAY),
+        on_rejected: r.choice("erp.rejected", &["park", "retry"]),
+    };
+    ShopSettings {
+        max_failed_order: r.number_or_none("max_failed_order", 1..=1_000_000),
+        schedule: r.durations("retry.schedule", ONE_MS..=ONE_DAY * 30),
+        has_own_erp: r.shop_has("erp"),
+        has_own_mail: r.shop_has("mail"),
+        erp,
+        mail: read_mail(r),
+    }
+}
+
+fn read_mail(r: &mut Reader) -> MailSettings {
+    let mail = MailSettings {
+        smtp_url: r.secret("mail.smtp_url"),
+        sender: r.text("mail.sender"),
+        receivers: r.texts("mail.receiver", |_| Ok(())),
+        order_failed_subject: r.text("mail.order_failed.subject"),
+        customer_confirmation: r
+            .choice("mail.customer_confirmation", &["never", "after_failure", "always"]),
+        digest: DigestRule {
+            after: r.number("mail.digest_after", 1..=1_000),
+            every: r.duration("mail.digest_every", ONE_MS..=ONE_DAY),
+        },
+    };
+    if mail.smtp_url.is_some() && mail.sender.is_empty() {
+        r.fault("mail.sender", "missing: with mail.smtp_url set, mails need a sender");
+    }
+    if mail.smtp_url.is_some() && mail.receivers.is_empty() {
+        r.fault(
+            "mail.receiver",
+            "missing: with mail.smtp_url set, failure mails need an administrator",
+        );
+    }
+    mail
+}
+
+fn read_web(r: &mut Reader) -> WebSettings {
+    let listen = r.checked_text("web.listen", |text| {
+        text.parse::<SocketAddr>()
+            .map(|_| ())
+            .map_err(|_| format!("`{text}`: expected an address and a port such as 127.0.0.1:8080"))
+    });
+    let listen: SocketAddr = listen.parse().expect("it was checked");
+    let public_url = r.checked_text("web.public_url", |text| {
+        if text.is_empty() || text.starts_with("http://") || text.starts_with("https://") {
+            Ok(())
+        } else {
+            Err(format!("`{text}`: expected an address such as https://orders.example.com"))
+        }
+    });
+    let public_url = match public_url.trim_end_matches('/') {
+        "" => format!("http://{listen}"),
+        url => url.to_owned(),
+    };
+    WebSettings { listen, public_url }
+}
+
+fn prefix(text: &str) -> Result<(), String> {
+    let good = (1..=60).contains(&text.len())
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b));
+    if good { Ok(()) } else { Err(format!("`{text}`: expected 1 to 60 of A-Z a-z 0-9 . _ -")) }
+}
+
+fn recipe(text: &str) -> Result<(), String> {
+    if text == "json" {
+        Ok(())
+    } else {
+        Err(format!("`{text}` is not a known recipe; there is: json"))
+    }
+}
