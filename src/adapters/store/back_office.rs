@@ -1,0 +1,292 @@
+//! What people look at and do by hand; every change leaves an audit row in the same transaction.
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+
+use crate::domain::order::OrderKey;
+use crate::domain::state::{InvalidTransition, OrderRecord, OrderState};
+use crate::ports::store::{
+    Act, ApiToken, BackOffice, Cursor, OrderDetail, OrderFilter, SchemaStatus, StoreError,
+};
+use crate::sql_args;
+
+use super::db::{Db, Sql, Tx, Value};
+use super::ledger::SqlStore;
+use super::rows::{self, MAIL_COLUMNS, ORDER_COLUMNS};
+
+#[async_trait]
+impl<D: Db> BackOffice for SqlStore<D> {
+    async fn order(&self, key: &OrderKey) -> Result<Option<OrderDetail>, StoreError> {
+        let sql = format!(
+            "SELECT {ORDER_COLUMNS}, source, document
+            FROM orders
+            WHERE shop = $1 AND order_id = $2"
+        );
+        let Some(mut row) = self.db.fetch(&Sql::Built(sql), of(key)).await?.pop() else {
+            return Ok(None);
+        };
+        let record = rows::order_record(&mut row)?;
+        let source = row.text("source")?;
+        let document = row.text("document")?.into();
+        let attempts = "SELECT attempt, outcome, triggered_by, worker, error_class, error_code,
+              error_message, stage, request, http_status, occurred_at_ms, duration_ms, erp_order_id,
+              found
+            FROM attempts
+            WHERE shop = $1 AND order_id = $2
+            ORDER BY attempt, outcome";
+        let conflicts = "SELECT document, received_at_ms, source
+            FROM conflicts
+            WHERE shop = $1 AND order_id = $2
+            ORDER BY received_at_ms";
+        let audit = "SELECT at_ms, actor, action, reason, was, became
+            FROM audit
+            WHERE shop = $1 AND order_id = $2
+            ORDER BY at_ms, id";
+        let mails = format!(
+            "SELECT {MAIL_COLUMNS}
+            FROM mails
+            WHERE id IN (SELECT mail_id FROM notices WHERE shop = $1 AND order_id = $2)
+            ORDER BY created_at_ms, id"
+        );
+        let attempts = self.db.fetch(&attempts.into(), of(key)).await?;
+        let conflicts = self.db.fetch(&conflicts.into(), of(key)).await?;
+        let audit = self.db.fetch(&audit.into(), of(key)).await?;
+        let mails = self.db.fetch(&Sql::Built(mails), of(key)).await?;
+        Ok(Some(OrderDetail {
+            record,
+            document,
+            source,
+            attempts: attempts.into_iter().map(rows::attempt).collect::<Result<_, _>>()?,
+            conflicts: conflicts.into_iter().map(rows::conflict).collect::<Result<_, _>>()?,
+            mails: mails.into_iter().map(rows::stored_mail).collect::<Result<_, _>>()?,
+            audit: audit.into_iter().map(rows::audit_entry).collect::<Result<_, _>>()?,
+        }))
+    }
+
+    async fn find_orders(&self, order_id: &str) -> Result<Vec<OrderKey>, StoreError> {
+        let sql = "SELECT shop, order_id
+            FROM orders
+            WHERE order_id = $1
+            ORDER BY shop
+            LIMIT 20";
+        let mut rows = self.db.fetch(&sql.into(), sql_args![order_id]).await?;
+        rows.iter_mut().map(rows::order_key).collect()
+    }
+
+    async fn list_orders(
+        &self,
+        filter: &OrderFilter,
+        after: Option<Cursor>,
+        limit: u32,
+    ) -> Result<Vec<OrderRecord>, StoreError> {
+        let mut conditions = Conditions::default();
+        conditions.filter(filter);
+        if let Some(after) = after {
+            conditions.add(
+                "(received_at_ms, shop, order_id) < (?, ?, ?)",
+                sql_args![after.received_at, after.key.shop.as_str(), after.key.order_id.as_str()],
+            );
+        }
+        let sql = format!(
+            "SELECT {ORDER_COLUMNS}
+            FROM orders
+            WHERE {}
+            ORDER BY received_at_ms DESC, shop DESC, order_id DESC
+            LIMIT {limit}",
+            conditions.text
+        );
+        let mut rows = self.db.fetch(&Sql::Built(sql), conditions.args).await?;
+        rows.iter_mut().map(rows::order_record).collect()
+    }
+
+    async fn remove_order(
+        &self,
+        key: &OrderKey,
+        act: &Act,
+    ) -> Result<Result<OrderRecord, InvalidTransition>, StoreError> {
+        self.change(key, act, "order.remove", |record| record.remove(act.now)).await
+    }
+
+    async fn restore_order(
+        &self,
+        key: &OrderKey,
+        act: &Act,
+    ) -> Result<Result<OrderRecord, InvalidTransition>, StoreError> {
+        self.change(key, act, "order.restore", |record| record.restore(act.now)).await
+    }
+
+    async fn audit_order(&self, act: &Act, action: &str, key: &OrderKey) -> Result<(), StoreError> {
+        let mut tx = self.db.begin().await?;
+        insert_audit(&mut tx, act, action, &key.to_string(), Some(key), None).await?;
+        tx.commit().await
+    }
+
+    async fn add_token(&self, token: &ApiToken, hash: &[u8]) -> Result<(), StoreError> {
+        let sql = "INSERT INTO tokens (name, hash, scopes, created_at_ms, expires_at_ms)
+            VALUES ($1, $2, $3, $4, $5)";
+        let scopes = token.scopes.join(" ");
+        let args = sql_args![&token.name, hash, scopes, token.created_at, token.expires_at];
+        self.db.execute(&sql.into(), args).await.map(|_| ())
+    }
+
+    async fn token(&self, hash: &[u8], now: Timestamp) -> Result<Option<ApiToken>, StoreError> {
+        let sql = "SELECT name, scopes, created_at_ms, expires_at_ms, revoked_at_ms
+            FROM tokens
+            WHERE hash = $1 AND revoked_at_ms IS NULL
+              AND (expires_at_ms IS NULL OR expires_at_ms > $2)";
+        let rows = self.db.fetch(&sql.into(), sql_args![hash, now]).await?;
+        rows.into_iter().map(rows::api_token).next().transpose()
+    }
+
+    async fn list_tokens(&self) -> Result<Vec<ApiToken>, StoreError> {
+        let sql = "SELECT name, scopes, created_at_ms, expires_at_ms, revoked_at_ms
+            FROM tokens
+            ORDER BY created_at_ms, name";
+        let rows = self.db.fetch(&sql.into(), Vec::new()).await?;
+        rows.into_iter().map(rows::api_token).collect()
+    }
+
+    async fn revoke_token(&self, name: &str, now: Timestamp) -> Result<bool, StoreError> {
+        let sql = "UPDATE tokens
+            SET revoked_at_ms = $2
+            WHERE name = $1 AND revoked_at_ms IS NULL";
+        Ok(self.db.execute(&sql.into(), sql_args![name, now]).await? > 0)
+    }
+
+    async fn schema_status(&self) -> Result<SchemaStatus, StoreError> {
+        self.db.schema_status().await
+    }
+
+    async fn migrate(&self) -> Result<Vec<String>, StoreError> {
+        self.db.migrate().await
+    }
+}
+
+impl<D: Db> SqlStore<D> {
+    /// Loads an order, lets `transition` change it, and writes it back with its audit row.
+    async fn change(
+        &self,
+        key: &OrderKey,
+        act: &Act,
+        action: &str,
+        transition: impl FnOnce(&mut OrderRecord) -> Result<(), InvalidTransition> + Send,
+    ) -> Result<Result<OrderRecord, InvalidTransition>, StoreError> {
+        let mut tx = self.db.begin().await?;
+        let Some(mut row) = tx.load(std::slice::from_ref(key)).await?.pop() else {
+            let state = OrderState::Confirmed;
+            return Ok(Err(InvalidTransition::InvalidState { state, phase: "unknown" }));
+        };
+        let mut record = rows::order_record(&mut row)?;
+        let before = standing(&record);
+        if let Err(invalid) = transition(&mut record) {
+            return Ok(Err(invalid));
+        }
+        record.updated_at = act.now;
+        tx.save(&[&record]).await?;
+        let after = standing(&record);
+        insert_audit(&mut tx, act, action, &key.to_string(), Some(key), Some((before, after)))
+            .await?;
+        tx.commit().await?;
+        Ok(Ok(record))
+    }
+}
+
+fn standing(record: &OrderRecord) -> String {
+    format!("{}/{}", record.phase.state().as_str(), record.phase.name())
+}
+
+/// Leaves a trace of something done by hand.
+pub(super) async fn insert_audit<T: Tx>(
+    tx: &mut T,
+    act: &Act,
+    action: &str,
+    target: &str,
+    order: Option<&OrderKey>,
+    change: Option<(String, String)>,
+) -> Result<(), StoreError> {
+    let sql = "INSERT INTO audit (id, at_ms, actor, action, target, shop, order_id, reason, was,
+          became)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)";
+    let (was, became) = change.unzip();
+    let args = sql_args![
+        act.id,
+        act.now,
+        &act.actor,
+        action,
+        target,
+        order.map(|key| key.shop.as_str()),
+        order.map(|key| key.order_id.as_str()),
+        act.reason.as_deref(),
+        was.as_deref(),
+        became.as_deref()
+    ];
+    tx.execute(&sql.into(), args).await.map(|_| ())
+}
+
+fn of(key: &OrderKey) -> Vec<Value> {
+    sql_args![key.shop.as_str(), key.order_id.as_str()]
+}
+
+/// A `WHERE` that grows; `?` in a part becomes the next argument's number.
+struct Conditions {
+    text: String,
+    args: Vec<Value>,
+}
+
+impl Default for Conditions {
+    fn default() -> Self {
+        Self { text: "TRUE".to_owned(), args: Vec::new() }
+    }
+}
+
+impl Conditions {
+    fn add(&mut self, part: &str, args: Vec<Value>) {
+        let mut number = self.args.len();
+        self.text.push_str(" AND ");
+        for c in part.chars() {
+            match c {
+                '?' => {
+                    number += 1;
+                    self.text.push_str(&format!("${number}"));
+                }
+                c => self.text.push(c),
+            }
+        }
+        self.args.extend(args);
+    }
+
+    fn filter(&mut self, filter: &OrderFilter) {
+        if let Some(state) = filter.state {
+            self.add("state = ?", sql_args![state.as_str()]);
+        }
+        if let Some(phase) = &filter.phase {
+            self.add("phase = ?", sql_args![phase]);
+        }
+        if let Some(shop) = &filter.shop {
+            self.add("shop = ?", sql_args![shop]);
+        }
+        if let Some(customer) = &filter.customer {
+            self.add("(customer_number = ? OR customer_email = ?)", sql_args![customer, customer]);
+        }
+        if let Some(class) = &filter.class {
+            self.add("error_class = ?", sql_args![class]);
+        }
+        if let Some(since) = filter.since {
+            self.add("received_at_ms >= ?", sql_args![since]);
+        }
+        if let Some(until) = filter.until {
+            self.add("received_at_ms < ?", sql_args![until]);
+        }
+        if let Some(search) = &filter.search {
+            let pattern = format!("%{}%", escape_like(&search.to_lowercase()));
+            let like = ["order_id", "customer_name", "customer_email", "error_message"]
+                .map(|column| format!("LOWER({column}) LIKE ? ESCAPE '!'"))
+                .join(" OR ");
+            self.add(&format!("({like})"), vec![Value::from(&pattern); 4]);
+        }
+    }
+}
+
+fn escape_like(text: &str) -> String {
+    text.replace('!', "!!").replace('%', "!%").replace('_', "!_")
+}

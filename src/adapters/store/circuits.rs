@@ -1,0 +1,110 @@
+//! Circuits and leases: what all workers must agree on. Every change repeats in its `WHERE` what it
+//! expects, so of several workers that want it exactly one gets it.
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+
+use crate::domain::circuit::{Circuit, CircuitState};
+use crate::ports::store::{CircuitStore, Notice, StoreError};
+use crate::sql_args;
+
+use super::db::{Db, Tx};
+use super::ledger::SqlStore;
+
+#[async_trait]
+impl<D: Db> CircuitStore for SqlStore<D> {
+    async fn circuits(&self) -> Result<Vec<Circuit>, StoreError> {
+        let sql = "SELECT erp, state, reason, opened_at_ms, trial_at_ms, trials
+            FROM circuits
+            ORDER BY erp";
+        let rows = self.db.fetch(&sql.into(), Vec::new()).await?;
+        rows.into_iter()
+            .map(|mut row| {
+                row.table = "circuits";
+                Ok(Circuit {
+                    erp: row.id("erp")?,
+                    state: row.parsed("state", CircuitState::from_name)?,
+                    reason: row.text_or_null("reason")?,
+                    opened_at: row.time_or_null("opened_at_ms")?,
+                    trial_at: row.time_or_null("trial_at_ms")?,
+                    trials: row.number("trials")?,
+                })
+            })
+            .collect()
+    }
+
+    async fn open_circuit(
+        &self,
+        erp: &str,
+        reason: &str,
+        trial_at: Timestamp,
+        notice: Option<Notice>,
+        now: Timestamp,
+    ) -> Result<bool, StoreError> {
+        let sql = "INSERT INTO circuits (erp, state, reason, opened_at_ms, trial_at_ms, trials)
+            VALUES ($1, 'open', $2, $4, $3, 0)
+            ON CONFLICT (erp) DO UPDATE
+            SET state = 'open', reason = excluded.reason, opened_at_ms = excluded.opened_at_ms,
+              trial_at_ms = excluded.trial_at_ms, trials = 0
+            WHERE circuits.state = 'closed'";
+        let mut tx = self.db.begin().await?;
+        let opened = tx.execute(&sql.into(), sql_args![erp, reason, trial_at, now]).await? > 0;
+        if opened && let Some(notice) = notice {
+            tx.insert_notices(&[notice]).await?;
+        }
+        tx.commit().await?;
+        Ok(opened)
+    }
+
+    async fn begin_trial(
+        &self,
+        erp: &str,
+        worker: &str,
+        until: Timestamp,
+        now: Timestamp,
+    ) -> Result<bool, StoreError> {
+        let sql = "UPDATE circuits
+            SET state = 'half_open', trial_worker = $2, trial_until_ms = $3
+            WHERE erp = $1
+              AND (state = 'open' AND trial_at_ms <= $4
+                OR state = 'half_open' AND (trial_worker = $2 OR trial_until_ms <= $4))";
+        Ok(self.db.execute(&sql.into(), sql_args![erp, worker, until, now]).await? > 0)
+    }
+
+    async fn fail_trial(
+        &self,
+        erp: &str,
+        worker: &str,
+        reason: &str,
+        trial_at: Timestamp,
+    ) -> Result<(), StoreError> {
+        let sql = "UPDATE circuits
+            SET state = 'open', reason = $3, trial_at_ms = $4, trials = trials + 1,
+              trial_worker = NULL, trial_until_ms = NULL
+            WHERE erp = $1 AND state = 'half_open' AND trial_worker = $2";
+        self.db.execute(&sql.into(), sql_args![erp, worker, reason, trial_at]).await.map(|_| ())
+    }
+
+    async fn close_circuit(&self, erp: &str) -> Result<(), StoreError> {
+        let sql = "UPDATE circuits
+            SET state = 'closed', reason = NULL, opened_at_ms = NULL, trial_at_ms = NULL,
+              trials = 0, trial_worker = NULL, trial_until_ms = NULL
+            WHERE erp = $1 AND state <> 'closed'";
+        self.db.execute(&sql.into(), sql_args![erp]).await.map(|_| ())
+    }
+
+    async fn lead(
+        &self,
+        task: &str,
+        worker: &str,
+        until: Timestamp,
+        now: Timestamp,
+    ) -> Result<bool, StoreError> {
+        let sql = "INSERT INTO leases (task, worker, until_ms)
+            VALUES ($1, $2, $3)
+            ON CONFLICT (task) DO UPDATE
+            SET worker = excluded.worker, until_ms = excluded.until_ms
+            WHERE leases.worker = excluded.worker OR leases.until_ms <= $4";
+        Ok(self.db.execute(&sql.into(), sql_args![task, worker, until, now]).await? > 0)
+    }
+}

@@ -1,0 +1,373 @@
+//! PostgreSQL: every statement of the hot path takes a whole batch as arrays.
+//!
+//! `sqlite.rs` mirrors this file, function by function.
+
+use std::collections::HashSet;
+use std::str::FromStr;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use sqlx::migrate::Migrator;
+use sqlx::postgres::{
+    PgArguments, PgConnectOptions, PgConnection, PgPool, PgPoolOptions, PgRow, Postgres,
+};
+use sqlx::query::Query;
+use sqlx::{AssertSqlSafe, Column, Row as _, Transaction, TypeInfo, ValueRef};
+
+use crate::domain::order::OrderKey;
+use crate::domain::state::OrderRecord;
+use crate::ports::store::{
+    ConfirmRequest, FailureRequest, Notice, Placed, SchemaStatus, StoreError,
+};
+
+use super::db::{Db, Row, Sql, Tx, Value, storable};
+use super::rows::{self, ORDER_COLUMNS};
+use super::schema::{self, read_failed};
+
+const MIGRATIONS: [(&str, &str); 1] =
+    [("0001_ledger", include_str!("../../../migrations/postgres/0001_ledger.sql"))];
+
+/// A PostgreSQL database.
+pub struct PostgresDb {
+    pool: PgPool,
+    migrator: Migrator,
+}
+
+impl PostgresDb {
+    /// A pool that connects when it is used. `url` is `postgres://…`.
+    pub fn open(url: &str, max_connections: u32, patience: Duration) -> Result<Self, StoreError> {
+        let options =
+            PgConnectOptions::from_str(url).map_err(read_failed)?.application_name("order-relay");
+        let pool = PgPoolOptions::new()
+            .max_connections(max_connections)
+            .acquire_timeout(patience)
+            .connect_lazy_with(options);
+        Ok(Self { pool, migrator: schema::migrator(&MIGRATIONS) })
+    }
+}
+
+#[async_trait]
+impl Db for PostgresDb {
+    type Tx = PostgresTx;
+
+    async fn begin(&self) -> Result<PostgresTx, StoreError> {
+        Ok(PostgresTx { tx: self.pool.begin().await.map_err(read_failed)? })
+    }
+
+    async fn fetch(&self, sql: &Sql, args: Vec<Value>) -> Result<Vec<Row>, StoreError> {
+        let rows = query(sql, args).fetch_all(&self.pool).await.map_err(read_failed)?;
+        rows.iter().map(row).collect()
+    }
+
+    async fn execute(&self, sql: &Sql, args: Vec<Value>) -> Result<u64, StoreError> {
+        let done = query(sql, args).execute(&self.pool).await.map_err(read_failed)?;
+        Ok(done.rows_affected())
+    }
+
+    async fn schema_status(&self) -> Result<SchemaStatus, StoreError> {
+        let applied = self.fetch(&schema::APPLIED.into(), Vec::new()).await;
+        schema::status(applied, &self.migrator, false)
+    }
+
+    async fn migrate(&self) -> Result<Vec<String>, StoreError> {
+        let pending = self.schema_status().await?.pending;
+        self.migrator.run(&self.pool).await.map_err(|e| read_failed(e.into()))?;
+        Ok(pending)
+    }
+}
+
+/// A transaction in PostgreSQL.
+pub struct PostgresTx {
+    tx: Transaction<'static, Postgres>,
+}
+
+impl PostgresTx {
+    fn conn(&mut self) -> &mut PgConnection {
+        &mut self.tx
+    }
+
+    async fn rows(
+        &mut self,
+        query: Query<'_, Postgres, PgArguments>,
+    ) -> Result<Vec<Row>, StoreError> {
+        let rows = query.fetch_all(self.conn()).await.map_err(read_failed)?;
+        rows.iter().map(row).collect()
+    }
+}
+
+#[async_trait]
+impl Tx for PostgresTx {
+    async fn fetch(&mut self, sql: &Sql, args: Vec<Value>) -> Result<Vec<Row>, StoreError> {
+        self.rows(query(sql, args)).await
+    }
+
+    async fn execute(&mut self, sql: &Sql, args: Vec<Value>) -> Result<u64, StoreError> {
+        let done = query(sql, args).execute(self.conn()).await.map_err(read_failed)?;
+        Ok(done.rows_affected())
+    }
+
+    async fn commit(self) -> Result<(), StoreError> {
+        self.tx.commit().await.map_err(read_failed)
+    }
+
+    async fn insert_orders(
+        &mut self,
+        rows: &[(&Placed, &OrderRecord)],
+    ) -> Result<HashSet<OrderKey>, StoreError> {
+        let sql = "INSERT INTO orders (shop, order_id, state, phase, claim_worker, claim_attempt,
+              claimed_until_ms, placed_at_ms, currency, total, customer_number, customer_name,
+              customer_email, customer_locale, traceparent, tracestate, received_at_ms,
+              updated_at_ms, source, digest, document)
+            SELECT i.shop, i.order_id, i.state, i.phase, i.worker, i.attempt,
+              i.until, i.placed_at, i.currency, i.total, i.number, i.name,
+              i.email, i.locale, i.traceparent, i.tracestate, i.received_at,
+              i.received_at, i.source, i.digest, i.document
+            FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::bigint[],
+              $7::bigint[], $8::bigint[], $9::text[], $10::text[], $11::text[], $12::text[],
+              $13::text[], $14::text[], $15::text[], $16::text[], $17::bigint[],
+              $18::text[], $19::bytea[], $20::text[])
+              AS i (shop, order_id, state, phase, worker, attempt, until, placed_at, currency,
+                total, number, name, email, locale, traceparent, tracestate, received_at, source,
+                digest, document)
+            ON CONFLICT DO NOTHING
+            RETURNING shop, order_id";
+        let of = |get: fn(&OrderRecord) -> &str| texts(rows.iter().map(|(_, r)| Some(get(r))));
+        let maybe = |get: fn(&OrderRecord) -> Option<&str>| texts(rows.iter().map(|(_, r)| get(r)));
+        let int = |get: fn(&OrderRecord) -> Option<i64>| ints(rows.iter().map(|(_, r)| get(r)));
+        let query = sqlx::query(sql)
+            .bind(of(|r| r.key.shop.as_str()))
+            .bind(of(|r| r.key.order_id.as_str()))
+            .bind(of(|r| r.phase.state().as_str()))
+            .bind(of(|r| r.phase.name()))
+            .bind(maybe(|r| Some(r.claim.as_ref()?.worker.as_str())))
+            .bind(int(|r| Some(r.claim.as_ref()?.attempt.into())))
+            .bind(int(|r| Some(r.claim.as_ref()?.until.as_millisecond())))
+            .bind(int(|r| Some(r.facts.placed_at?.as_millisecond())))
+            .bind(of(|r| r.facts.currency.as_str()))
+            .bind(of(|r| r.facts.total.as_str()))
+            .bind(maybe(|r| r.facts.customer.number.as_deref()))
+            .bind(maybe(|r| r.facts.customer.name.as_deref()))
+            .bind(of(|r| r.facts.customer.email.as_str()))
+            .bind(maybe(|r| r.facts.customer.locale.as_deref()))
+            .bind(maybe(|r| r.traceparent.as_deref()))
+            .bind(maybe(|r| r.tracestate.as_deref()))
+            .bind(int(|r| Some(r.received_at.as_millisecond())))
+            .bind(texts(rows.iter().map(|(placed, _)| Some(placed.source.as_str()))))
+            .bind(rows.iter().map(|(placed, _)| placed.order.digest.to_vec()).collect::<Vec<_>>())
+            .bind(texts(rows.iter().map(|(placed, _)| Some(&*placed.order.document))));
+        self.rows(query).await?.iter_mut().map(rows::order_key).collect()
+    }
+
+    async fn load(&mut self, keys: &[OrderKey]) -> Result<Vec<Row>, StoreError> {
+        let sql = format!(
+            "SELECT {ORDER_COLUMNS}, digest
+            FROM orders
+            WHERE (shop, order_id) IN (SELECT * FROM unnest($1::text[], $2::text[]))
+            ORDER BY shop, order_id
+            FOR UPDATE"
+        );
+        let query = sqlx::query(AssertSqlSafe(sql)).bind(shops(keys)).bind(order_ids(keys));
+        self.rows(query).await
+    }
+
+    async fn documents(&mut self, keys: &[OrderKey]) -> Result<Vec<Row>, StoreError> {
+        let sql = "SELECT shop, order_id, document
+            FROM orders
+            WHERE (shop, order_id) IN (SELECT * FROM unnest($1::text[], $2::text[]))";
+        self.rows(sqlx::query(sql).bind(shops(keys)).bind(order_ids(keys))).await
+    }
+
+    async fn save(&mut self, records: &[&OrderRecord]) -> Result<u64, StoreError> {
+        let sql = "UPDATE orders AS o
+            SET state = i.state, phase = i.phase, due_at_ms = i.due_at, fail_count = i.fail_count,
+              max_count = i.max_count, last_attempt = i.last_attempt, claim_worker = i.worker,
+              claim_attempt = i.attempt, claimed_until_ms = i.until,
+              unclear_since_ms = i.unclear_since, error_class = i.class, error_code = i.code,
+              error_message = i.message, error_fingerprint = i.fingerprint,
+              failed_at_ms = i.failed_at, in_doubt = i.in_doubt, updated_at_ms = i.updated_at, swept_at_ms = NULL,
+              version = o.version + 1
+            FROM unnest($1::text[], $2::text[], $3::bigint[], $4::text[], $5::text[], $6::bigint[],
+              $7::bigint[], $8::bigint[], $9::bigint[], $10::text[], $11::bigint[], $12::bigint[],
+              $13::bigint[], $14::text[], $15::text[], $16::text[], $17::text[], $18::bigint[],
+              $19::bigint[], $20::bigint[])
+              AS i (shop, order_id, version, state, phase, due_at, fail_count, max_count,
+                last_attempt, worker, attempt, until, unclear_since, class, code, message,
+                fingerprint, failed_at, in_doubt, updated_at)
+            WHERE o.shop = i.shop AND o.order_id = i.order_id AND o.version = i.version";
+        let of = |get: fn(&OrderRecord) -> &str| texts(records.iter().map(|r| Some(get(r))));
+        let maybe = |get: fn(&OrderRecord) -> Option<&str>| texts(records.iter().map(|r| get(r)));
+        let int = |get: fn(&OrderRecord) -> Option<i64>| ints(records.iter().map(|r| get(r)));
+        let query = sqlx::query(sql)
+            .bind(of(|r| r.key.shop.as_str()))
+            .bind(of(|r| r.key.order_id.as_str()))
+            .bind(int(|r| Some(r.version)))
+            .bind(of(|r| r.phase.state().as_str()))
+            .bind(of(|r| r.phase.name()))
+            .bind(int(|r| Some(r.phase.due_at()?.as_millisecond())))
+            .bind(int(|r| Some(r.fail_count.into())))
+            .bind(int(|r| r.max_count.map(i64::from)))
+            .bind(int(|r| Some(r.last_attempt.into())))
+            .bind(maybe(|r| Some(r.claim.as_ref()?.worker.as_str())))
+            .bind(int(|r| Some(r.claim.as_ref()?.attempt.into())))
+            .bind(int(|r| Some(r.claim.as_ref()?.until.as_millisecond())))
+            .bind(int(|r| Some(r.unclear_since?.as_millisecond())))
+            .bind(maybe(|r| Some(r.last_failure.as_ref()?.class.as_str())))
+            .bind(maybe(|r| Some(r.last_failure.as_ref()?.code.as_str())))
+            .bind(maybe(|r| Some(r.last_failure.as_ref()?.message.as_str())))
+            .bind(maybe(|r| Some(r.last_failure.as_ref()?.fingerprint.as_str())))
+            .bind(int(|r| Some(r.last_failure.as_ref()?.at.as_millisecond())))
+            .bind(int(|r| Some(r.last_failure.as_ref().is_some_and(|f| f.in_doubt).into())))
+            .bind(int(|r| Some(r.updated_at.as_millisecond())));
+        let done = query.execute(self.conn()).await.map_err(read_failed)?;
+        Ok(done.rows_affected())
+    }
+
+    async fn confirm(&mut self, rows: &[&ConfirmRequest]) -> Result<Vec<Row>, StoreError> {
+        let sql = "WITH i AS (
+              SELECT *
+              FROM unnest($1::text[], $2::text[], $3::bigint[], $4::text[], $5::text[], $6::text[],
+                $7::text[], $8::bigint[], $9::bigint[], $10::bigint[], $11::bigint[])
+                AS t (shop, order_id, attempt, trigger, worker, erp_order_id, request, status,
+                  duration, found, now)),
+            was AS (
+              SELECT o.shop, o.order_id, o.phase, o.erp_order_id, o.fail_count
+              FROM orders AS o JOIN i USING (shop, order_id)
+              FOR UPDATE OF o),
+            done AS (
+              UPDATE orders AS o
+              SET state = 'confirmed', phase = 'transferred', due_at_ms = NULL,
+                erp_order_id = i.erp_order_id, last_attempt = GREATEST(o.last_attempt, i.attempt),
+                claim_worker = NULL, claim_attempt = NULL, claimed_until_ms = NULL,
+                unclear_since_ms = NULL, updated_at_ms = i.now, version = o.version + 1
+              FROM i
+              WHERE o.shop = i.shop AND o.order_id = i.order_id AND o.phase <> 'transferred'),
+            tried AS (
+              INSERT INTO attempts (shop, order_id, attempt, outcome, triggered_by, worker, request,
+                http_status, erp_order_id, found, occurred_at_ms, duration_ms)
+              SELECT i.shop, i.order_id, i.attempt, 'succeeded', i.trigger, i.worker, i.request,
+                i.status, i.erp_order_id, i.found, i.now, i.duration
+              FROM i JOIN was USING (shop, order_id)
+              WHERE was.phase <> 'transferred' OR was.erp_order_id IS DISTINCT FROM i.erp_order_id
+              ON CONFLICT DO NOTHING)
+            SELECT shop, order_id, phase, erp_order_id, fail_count
+            FROM was";
+        let of = |get: fn(&ConfirmRequest) -> &str| texts(rows.iter().map(|r| Some(get(r))));
+        let int = |get: fn(&ConfirmRequest) -> i64| ints(rows.iter().map(|r| Some(get(r))));
+        let query = sqlx::query(sql)
+            .bind(of(|r| r.key.shop.as_str()))
+            .bind(of(|r| r.key.order_id.as_str()))
+            .bind(int(|r| r.attempt.into()))
+            .bind(of(|r| r.trigger.as_str()))
+            .bind(of(|r| r.worker.as_str()))
+            .bind(texts(rows.iter().map(|r| r.erp_order_id.as_deref())))
+            .bind(of(|r| r.request.as_str()))
+            .bind(int(|r| r.status.into()))
+            .bind(int(|r| i64::try_from(r.duration_ms).unwrap_or(i64::MAX)))
+            .bind(int(|r| r.found.into()))
+            .bind(int(|r| r.now.as_millisecond()));
+        self.rows(query).await
+    }
+
+    async fn insert_failures(
+        &mut self,
+        rows: &[&FailureRequest],
+    ) -> Result<HashSet<(OrderKey, u32)>, StoreError> {
+        let sql = "INSERT INTO attempts (shop, order_id, attempt, outcome, triggered_by, worker,
+              error_class, error_code, error_message, stage, request, http_status, occurred_at_ms,
+              duration_ms)
+            SELECT i.shop, i.order_id, i.attempt, 'failed', i.trigger, i.worker,
+              i.class, i.code, i.message, i.stage, i.request, i.status, i.occurred_at, i.duration
+            FROM unnest($1::text[], $2::text[], $3::bigint[], $4::text[], $5::text[], $6::text[],
+              $7::text[], $8::text[], $9::text[], $10::text[], $11::bigint[], $12::bigint[],
+              $13::bigint[])
+              AS i (shop, order_id, attempt, trigger, worker, class, code, message, stage, request,
+                status, occurred_at, duration)
+            ON CONFLICT DO NOTHING
+            RETURNING shop, order_id, attempt";
+        let of = |get: fn(&FailureRequest) -> &str| texts(rows.iter().map(|r| Some(get(r))));
+        let maybe = |get: fn(&FailureRequest) -> Option<&str>| texts(rows.iter().map(|r| get(r)));
+        let int = |get: fn(&FailureRequest) -> Option<i64>| ints(rows.iter().map(|r| get(r)));
+        let query = sqlx::query(sql)
+            .bind(of(|r| r.key.shop.as_str()))
+            .bind(of(|r| r.key.order_id.as_str()))
+            .bind(int(|r| Some(r.failed.attempt.into())))
+            .bind(of(|r| r.trigger.as_str()))
+            .bind(maybe(|r| r.failed.worker.as_deref()))
+            .bind(of(|r| r.failed.class.as_str()))
+            .bind(of(|r| r.failed.code.as_str()))
+            .bind(of(|r| r.failed.message.as_str()))
+            .bind(maybe(|r| r.failed.stage.map(|stage| stage.as_str())))
+            .bind(maybe(|r| r.request.as_deref()))
+            .bind(int(|r| r.status.map(i64::from)))
+            .bind(int(|r| Some(r.failed.occurred_at.as_millisecond())))
+            .bind(int(|r| i64::try_from(r.duration_ms).ok()));
+        self.rows(query)
+            .await?
+            .iter_mut()
+            .map(|row| Ok((rows::order_key(row)?, row.number("attempt")?)))
+            .collect()
+    }
+
+    async fn insert_notices(&mut self, rows: &[Notice]) -> Result<(), StoreError> {
+        let sql = "INSERT INTO notices (id, kind, shop, order_id, detail, due_at_ms, created_at_ms)
+            SELECT i.id, i.kind, i.shop, i.order_id, i.detail, i.created_at, i.created_at
+            FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::bigint[])
+              AS i (id, kind, shop, order_id, detail, created_at)
+            ON CONFLICT DO NOTHING";
+        let of = |get: fn(&Notice) -> Option<&str>| texts(rows.iter().map(get));
+        let details = rows.iter().map(schema::notice_detail).collect::<Result<Vec<_>, _>>()?;
+        let query = sqlx::query(sql)
+            .bind(of(|n| Some(n.id.as_str())))
+            .bind(of(|n| Some(n.kind.as_str())))
+            .bind(of(|n| Some(n.detail.shop.as_str())))
+            .bind(of(|n| n.detail.order_id.as_deref()))
+            .bind(details)
+            .bind(ints(rows.iter().map(|n| Some(n.created_at.as_millisecond()))));
+        query.execute(self.conn()).await.map_err(read_failed)?;
+        Ok(())
+    }
+}
+
+fn query(sql: &Sql, args: Vec<Value>) -> Query<'_, Postgres, PgArguments> {
+    let query = match sql {
+        Sql::Fixed(sql) => sqlx::query(*sql),
+        Sql::Built(sql) => sqlx::query(AssertSqlSafe(sql.clone())),
+    };
+    args.into_iter().fold(query, |query, arg| match arg {
+        Value::Int(number) => query.bind(number),
+        Value::Text(text) => query.bind(text),
+        Value::Bytes(bytes) => query.bind(bytes),
+    })
+}
+
+fn row(row: &PgRow) -> Result<Row, StoreError> {
+    let value = |index: usize| -> Result<Value, sqlx::Error> {
+        let raw = row.try_get_raw(index)?;
+        if raw.is_null() {
+            return Ok(Value::Text(None));
+        }
+        Ok(match row.column(index).type_info().name() {
+            "INT8" => Value::Int(row.try_get(index)?),
+            "BYTEA" => Value::Bytes(row.try_get(index)?),
+            _ => Value::Text(row.try_get(index)?),
+        })
+    };
+    let values = (0..row.len()).map(value).collect::<Result<_, _>>().map_err(read_failed)?;
+    Ok(Row::new(values))
+}
+
+fn texts<'a>(values: impl Iterator<Item = Option<&'a str>>) -> Vec<Option<String>> {
+    values.map(|text| text.map(storable)).collect()
+}
+
+fn ints(values: impl Iterator<Item = Option<i64>>) -> Vec<Option<i64>> {
+    values.collect()
+}
+
+fn shops(keys: &[OrderKey]) -> Vec<String> {
+    keys.iter().map(|key| key.shop.to_string()).collect()
+}
+
+fn order_ids(keys: &[OrderKey]) -> Vec<String> {
+    keys.iter().map(|key| key.order_id.to_string()).collect()
+}

@@ -1,0 +1,236 @@
+//! From result rows to what the ledger speaks of, the same for both databases.
+
+use std::sync::Arc;
+
+use crate::domain::failure::ErrorClass;
+use crate::domain::notice::NoticeKind;
+use crate::domain::order::{Currency, Customer, Decimal, Email, OrderFacts, OrderKey};
+use crate::domain::state::{Claim, LastFailure, OrderRecord, Phase};
+use crate::ports::mail::Mail;
+use crate::ports::store::{
+    ApiToken, Attempt, AuditEntry, Conflict, DeadLetter, MailStatus, Notice, StoreError, StoredMail,
+};
+
+use super::db::Row;
+
+/// Columns of an order record in the order that [`order_record`] reads them.
+pub const ORDER_COLUMNS: &str = "shop, order_id, phase, due_at_ms, erp_order_id, fail_count, \
+    max_count, last_attempt, claim_worker, claim_attempt, claimed_until_ms, unclear_since_ms, \
+    error_class, error_code, error_message, error_fingerprint, failed_at_ms, in_doubt, placed_at_ms, \
+    currency, total, customer_number, customer_name, customer_email, customer_locale, \
+    traceparent, tracestate, received_at_ms, updated_at_ms, version";
+
+/// Columns of a mail in the order that [`stored_mail`] reads them.
+pub const MAIL_COLUMNS: &str = "id, audience, kind, sender, receivers, subject, text_body, \
+    html_body, message_id, status, tries, error, created_at_ms, sent_at_ms";
+
+/// Columns of a dead letter in the order that [`dead_letter`] reads them.
+pub const DEAD_LETTER_COLUMNS: &str = "id, source, reason, place, detail, body, headers, exchange, \
+    routing_key, status, seen, first_seen_ms, last_seen_ms, resolution";
+
+/// The key of an order.
+pub fn order_key(row: &mut Row) -> Result<OrderKey, StoreError> {
+    let (shop, order_id) = (row.text("shop")?, row.text("order_id")?);
+    row.name = format!("{shop}/{order_id}");
+    OrderKey::new(&shop, &order_id).map_err(|e| row.corrupt("order_id", &e))
+}
+
+/// An order record out of [`ORDER_COLUMNS`].
+pub fn order_record(row: &mut Row) -> Result<OrderRecord, StoreError> {
+    row.table = "orders";
+    let key = order_key(row)?;
+    Ok(OrderRecord {
+        phase: phase(row)?,
+        fail_count: row.number("fail_count")?,
+        max_count: row.number_or_null("max_count")?,
+        last_attempt: row.number("last_attempt")?,
+        claim: claim(row)?,
+        unclear_since: row.time_or_null("unclear_since_ms")?,
+        last_failure: last_failure(row)?,
+        facts: facts(row)?,
+        traceparent: row.text_or_null("traceparent")?,
+        tracestate: row.text_or_null("tracestate")?,
+        received_at: row.time("received_at_ms")?,
+        updated_at: row.time("updated_at_ms")?,
+        version: row.int("version")?,
+        key,
+    })
+}
+
+fn phase(row: &mut Row) -> Result<Phase, StoreError> {
+    let name = row.text("phase")?;
+    let due = row.time_or_null("due_at_ms")?;
+    let erp_order_id = row.text_or_null("erp_order_id")?;
+    Ok(match (name.as_str(), due) {
+        ("queued", _) => Phase::Queued,
+        ("held", _) => Phase::Held,
+        ("retrying", Some(next_attempt_at)) => Phase::Retrying { next_attempt_at },
+        ("parked", _) => Phase::Parked,
+        ("outcome_unknown", Some(ask_at)) => Phase::OutcomeUnknown { ask_at },
+        ("transferred", _) => Phase::Transferred { erp_order_id },
+        ("removed", _) => Phase::Removed,
+        _ => return Err(row.corrupt("phase", &format!("`{name}`, due {due:?}"))),
+    })
+}
+
+fn claim(row: &mut Row) -> Result<Option<Claim>, StoreError> {
+    let worker = row.text_or_null("claim_worker")?;
+    let attempt = row.number_or_null("claim_attempt")?;
+    let until = row.time_or_null("claimed_until_ms")?;
+    Ok(match (worker, attempt, until) {
+        (Some(worker), Some(attempt), Some(until)) => Some(Claim { worker, attempt, until }),
+        _ => None,
+    })
+}
+
+fn last_failure(row: &mut Row) -> Result<Option<LastFailure>, StoreError> {
+    let class = row.text_or_null("error_class")?;
+    let code = row.text_or_null("error_code")?.unwrap_or_default();
+    let message = row.text_or_null("error_message")?.unwrap_or_default();
+    let fingerprint = row.text_or_null("error_fingerprint")?.unwrap_or_default();
+    let at = row.time_or_null("failed_at_ms")?;
+    let in_doubt = row.int("in_doubt")? != 0;
+    let (Some(class), Some(at)) = (class, at) else { return Ok(None) };
+    let class = ErrorClass::from_name(&class)
+        .ok_or_else(|| row.corrupt("error_class", &format!("`{class}`")))?;
+    Ok(Some(LastFailure { class, code, message, fingerprint, at, in_doubt }))
+}
+
+fn facts(row: &mut Row) -> Result<OrderFacts, StoreError> {
+    Ok(OrderFacts {
+        placed_at: row.time_or_null("placed_at_ms")?,
+        currency: row.parsed("currency", |text| Currency::try_from(text.to_owned()).ok())?,
+        total: row.parsed("total", |text| Decimal::try_from(text.to_owned()).ok())?,
+        customer: Customer {
+            number: row.text_or_null("customer_number")?,
+            name: row.text_or_null("customer_name")?,
+            email: row.parsed("customer_email", |text| Email::try_from(text.to_owned()).ok())?,
+            locale: row.text_or_null("customer_locale")?,
+        },
+    })
+}
+
+/// A try: attempt, outcome, triggered_by, worker, error_class, error_code, error_message, stage,
+/// request, http_status, occurred_at_ms, duration_ms, erp_order_id, found.
+pub fn attempt(mut row: Row) -> Result<Attempt, StoreError> {
+    row.table = "attempts";
+    Ok(Attempt {
+        attempt: row.number("attempt")?,
+        outcome: row.text("outcome")?,
+        trigger: row.text("triggered_by")?,
+        worker: row.text_or_null("worker")?,
+        class: row.text_or_null("error_class")?,
+        code: row.text_or_null("error_code")?,
+        message: row.text_or_null("error_message")?,
+        stage: row.text_or_null("stage")?,
+        request: row.text_or_null("request")?,
+        status: row.number_or_null("http_status")?,
+        occurred_at: row.time("occurred_at_ms")?,
+        duration_ms: row.number("duration_ms")?,
+        erp_order_id: row.text_or_null("erp_order_id")?,
+        found: row.int("found")? != 0,
+    })
+}
+
+/// A conflict: document, received_at_ms, source.
+pub fn conflict(mut row: Row) -> Result<Conflict, StoreError> {
+    row.table = "conflicts";
+    Ok(Conflict {
+        document: row.text("document")?,
+        received_at: row.time("received_at_ms")?,
+        source: row.text("source")?,
+    })
+}
+
+/// An audit entry: at_ms, actor, action, reason, was, became.
+pub fn audit_entry(mut row: Row) -> Result<AuditEntry, StoreError> {
+    row.table = "audit";
+    Ok(AuditEntry {
+        at: row.time("at_ms")?,
+        actor: row.text("actor")?,
+        action: row.text("action")?,
+        reason: row.text_or_null("reason")?,
+        before: row.text_or_null("was")?,
+        after: row.text_or_null("became")?,
+    })
+}
+
+/// A notice: id, kind, detail, created_at_ms.
+pub fn notice(mut row: Row) -> Result<Notice, StoreError> {
+    row.table = "notices";
+    let id = row.id("id")?;
+    Ok(Notice {
+        id,
+        kind: row.parsed("kind", NoticeKind::from_name)?,
+        detail: row.parsed("detail", |text| serde_json::from_str(text).ok())?,
+        created_at: row.time("created_at_ms")?,
+    })
+}
+
+fn uuid(row: &mut Row) -> Result<uuid::Uuid, StoreError> {
+    let id = row.id("id")?;
+    id.parse().map_err(|_| row.corrupt("id", "not a UUID"))
+}
+
+/// A mail out of [`MAIL_COLUMNS`].
+pub fn stored_mail(mut row: Row) -> Result<StoredMail, StoreError> {
+    row.table = "mails";
+    Ok(StoredMail {
+        id: uuid(&mut row)?,
+        audience: row.text("audience")?,
+        mail: Mail {
+            kind: row.parsed("kind", NoticeKind::from_name)?,
+            sender: row.text("sender")?,
+            receivers: row.parsed("receivers", |text| serde_json::from_str(text).ok())?,
+            subject: row.text("subject")?,
+            text: row.text("text_body")?,
+            html: row.text("html_body")?,
+            message_id: row.text("message_id")?,
+        },
+        status: row.parsed("status", MailStatus::from_name)?,
+        tries: row.number("tries")?,
+        error: row.text_or_null("error")?,
+        created_at: row.time("created_at_ms")?,
+        sent_at: row.time_or_null("sent_at_ms")?,
+    })
+}
+
+/// A dead letter out of [`DEAD_LETTER_COLUMNS`].
+pub fn dead_letter(mut row: Row) -> Result<DeadLetter, StoreError> {
+    row.table = "dead_letters";
+    Ok(DeadLetter {
+        id: uuid(&mut row)?,
+        source: row.text("source")?,
+        reason: row.text("reason")?,
+        place: row.text_or_null("place")?,
+        detail: row.text("detail")?,
+        body: row.bytes("body")?,
+        headers: row.parsed("headers", |text| serde_json::from_str(text).ok())?,
+        exchange: row.text("exchange")?,
+        routing_key: row.text("routing_key")?,
+        status: row.text("status")?,
+        seen: row.number("seen")?,
+        first_seen_at: row.time("first_seen_ms")?,
+        last_seen_at: row.time("last_seen_ms")?,
+        resolution: row.text_or_null("resolution")?,
+    })
+}
+
+/// A token: name, scopes, created_at_ms, expires_at_ms, revoked_at_ms.
+pub fn api_token(mut row: Row) -> Result<ApiToken, StoreError> {
+    row.table = "tokens";
+    Ok(ApiToken {
+        name: row.id("name")?,
+        scopes: row.text("scopes")?.split(' ').map(str::to_owned).collect(),
+        created_at: row.time("created_at_ms")?,
+        expires_at: row.time_or_null("expires_at_ms")?,
+        revoked_at: row.time_or_null("revoked_at_ms")?,
+    })
+}
+
+/// A document that follows its key.
+pub fn document(mut row: Row) -> Result<(OrderKey, Arc<str>), StoreError> {
+    row.table = "orders";
+    let key = order_key(&mut row)?;
+    Ok((key, row.text("document")?.into()))
+}

@@ -1,0 +1,351 @@
+//! SQLite: one writer, a pool of readers; WAL with synchronous=FULL, so that what was committed
+//! survives a power loss before anything is acknowledged.
+//!
+//! Mirrors `postgres.rs`, function by function; a batch is a loop, which costs little inside one
+//! transaction in the same process.
+
+use std::collections::HashSet;
+use std::str::FromStr;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use sqlx::migrate::Migrator;
+use sqlx::query::Query;
+use sqlx::sqlite::{
+    Sqlite, SqliteArguments, SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePool,
+    SqlitePoolOptions, SqliteRow, SqliteSynchronous,
+};
+use sqlx::{AssertSqlSafe, Row as _, Transaction, TypeInfo, ValueRef};
+
+use crate::domain::order::OrderKey;
+use crate::domain::state::OrderRecord;
+use crate::ports::store::{
+    ConfirmRequest, FailureRequest, Notice, Placed, SchemaStatus, StoreError,
+};
+use crate::sql_args;
+
+use super::db::{Db, Row, Sql, Tx, Value};
+use super::rows::ORDER_COLUMNS;
+use super::schema::{self, read_failed};
+
+const MIGRATIONS: [(&str, &str); 1] =
+    [("0001_ledger", include_str!("../../../migrations/sqlite/0001_ledger.sql"))];
+
+/// A SQLite database in a file.
+pub struct SqliteDb {
+    writer: SqlitePool,
+    readers: SqlitePool,
+    migrator: Migrator,
+}
+
+impl SqliteDb {
+    /// Opens the file when it is used, and makes it when it is missing. `url` is `sqlite://…`.
+    pub fn open(url: &str, max_connections: u32, patience: Duration) -> Result<Self, StoreError> {
+        let options = SqliteConnectOptions::from_str(url)
+            .map_err(read_failed)?
+            .create_if_missing(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Full)
+            .busy_timeout(patience)
+            .foreign_keys(true);
+        let pool = |size| SqlitePoolOptions::new().max_connections(size).acquire_timeout(patience);
+        Ok(Self {
+            writer: pool(1).connect_lazy_with(options.clone()),
+            readers: pool(max_connections).connect_lazy_with(options),
+            migrator: schema::migrator(&MIGRATIONS),
+        })
+    }
+}
+
+#[async_trait]
+impl Db for SqliteDb {
+    type Tx = SqliteTx;
+
+    async fn begin(&self) -> Result<SqliteTx, StoreError> {
+        // IMMEDIATE: takes the write lock now, so that no read can be overtaken later.
+        let tx = self.writer.begin_with("BEGIN IMMEDIATE").await.map_err(read_failed)?;
+        Ok(SqliteTx { tx })
+    }
+
+    async fn fetch(&self, sql: &Sql, args: Vec<Value>) -> Result<Vec<Row>, StoreError> {
+        let rows = query(sql, args).fetch_all(&self.readers).await.map_err(read_failed)?;
+        rows.iter().map(row).collect()
+    }
+
+    async fn execute(&self, sql: &Sql, args: Vec<Value>) -> Result<u64, StoreError> {
+        let done = query(sql, args).execute(&self.writer).await.map_err(read_failed)?;
+        Ok(done.rows_affected())
+    }
+
+    async fn schema_status(&self) -> Result<SchemaStatus, StoreError> {
+        let applied = self.fetch(&schema::APPLIED.into(), Vec::new()).await;
+        schema::status(applied, &self.migrator, true)
+    }
+
+    async fn migrate(&self) -> Result<Vec<String>, StoreError> {
+        let pending = self.schema_status().await?.pending;
+        self.migrator.run(&self.writer).await.map_err(|e| read_failed(e.into()))?;
+        Ok(pending)
+    }
+}
+
+/// A transaction in SQLite.
+pub struct SqliteTx {
+    tx: Transaction<'static, Sqlite>,
+}
+
+impl SqliteTx {
+    fn conn(&mut self) -> &mut SqliteConnection {
+        &mut self.tx
+    }
+}
+
+#[async_trait]
+impl Tx for SqliteTx {
+    async fn fetch(&mut self, sql: &Sql, args: Vec<Value>) -> Result<Vec<Row>, StoreError> {
+        let rows = query(sql, args).fetch_all(self.conn()).await.map_err(read_failed)?;
+        rows.iter().map(row).collect()
+    }
+
+    async fn execute(&mut self, sql: &Sql, args: Vec<Value>) -> Result<u64, StoreError> {
+        let done = query(sql, args).execute(self.conn()).await.map_err(read_failed)?;
+        Ok(done.rows_affected())
+    }
+
+    async fn commit(self) -> Result<(), StoreError> {
+        self.tx.commit().await.map_err(read_failed)
+    }
+
+    async fn insert_orders(
+        &mut self,
+        rows: &[(&Placed, &OrderRecord)],
+    ) -> Result<HashSet<OrderKey>, StoreError> {
+        let sql = "INSERT INTO orders (shop, order_id, state, phase, claim_worker, claim_attempt,
+              claimed_until_ms, placed_at_ms, currency, total, customer_number, customer_name,
+              customer_email, customer_locale, traceparent, tracestate, received_at_ms,
+              updated_at_ms, source, digest, document)
+            VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $17,
+              $18, $19, $20)
+            ON CONFLICT DO NOTHING";
+        let mut inserted = HashSet::new();
+        for (placed, record) in rows {
+            let customer = &record.facts.customer;
+            let args = sql_args![
+                record.key.shop.as_str(),
+                record.key.order_id.as_str(),
+                record.phase.state().as_str(),
+                record.phase.name(),
+                record.claim.as_ref().map(|claim| claim.worker.as_str()),
+                int(record.claim.as_ref().map(|claim| claim.attempt.into())),
+                record.claim.as_ref().map(|claim| claim.until),
+                record.facts.placed_at,
+                record.facts.currency.as_str(),
+                record.facts.total.as_str(),
+                customer.number.as_deref(),
+                customer.name.as_deref(),
+                customer.email.as_str(),
+                customer.locale.as_deref(),
+                record.traceparent.as_deref(),
+                record.tracestate.as_deref(),
+                record.received_at,
+                placed.source.as_str(),
+                &placed.order.digest[..],
+                &*placed.order.document,
+            ];
+            if self.execute(&sql.into(), args).await? > 0 {
+                inserted.insert(record.key.clone());
+            }
+        }
+        Ok(inserted)
+    }
+
+    async fn load(&mut self, keys: &[OrderKey]) -> Result<Vec<Row>, StoreError> {
+        let sql = format!(
+            "SELECT {ORDER_COLUMNS}, digest
+            FROM orders
+            WHERE shop = $1 AND order_id = $2"
+        );
+        let sql = Sql::Built(sql);
+        let mut rows = Vec::with_capacity(keys.len());
+        for key in keys {
+            let args = sql_args![key.shop.as_str(), key.order_id.as_str()];
+            rows.extend(self.fetch(&sql, args).await?);
+        }
+        Ok(rows)
+    }
+
+    async fn documents(&mut self, keys: &[OrderKey]) -> Result<Vec<Row>, StoreError> {
+        let sql = "SELECT shop, order_id, document
+            FROM orders
+            WHERE shop = $1 AND order_id = $2";
+        let mut rows = Vec::with_capacity(keys.len());
+        for key in keys {
+            let args = sql_args![key.shop.as_str(), key.order_id.as_str()];
+            rows.extend(self.fetch(&sql.into(), args).await?);
+        }
+        Ok(rows)
+    }
+
+    async fn save(&mut self, records: &[&OrderRecord]) -> Result<u64, StoreError> {
+        let sql = "UPDATE orders
+            SET state = $4, phase = $5, due_at_ms = $6, fail_count = $7, max_count = $8,
+              last_attempt = $9, claim_worker = $10, claim_attempt = $11, claimed_until_ms = $12,
+              unclear_since_ms = $13, error_class = $14, error_code = $15, error_message = $16,
+              error_fingerprint = $17, failed_at_ms = $18, in_doubt = $19, updated_at_ms = $20,
+              swept_at_ms = NULL,
+              version = version + 1
+            WHERE shop = $1 AND order_id = $2 AND version = $3";
+        let mut written = 0;
+        for record in records {
+            let failure = record.last_failure.as_ref();
+            let args = sql_args![
+                record.key.shop.as_str(),
+                record.key.order_id.as_str(),
+                record.version,
+                record.phase.state().as_str(),
+                record.phase.name(),
+                record.phase.due_at(),
+                record.fail_count,
+                int(record.max_count.map(i64::from)),
+                record.last_attempt,
+                record.claim.as_ref().map(|claim| claim.worker.as_str()),
+                int(record.claim.as_ref().map(|claim| claim.attempt.into())),
+                record.claim.as_ref().map(|claim| claim.until),
+                record.unclear_since,
+                failure.map(|failure| failure.class.as_str()),
+                failure.map(|failure| failure.code.as_str()),
+                failure.map(|failure| failure.message.as_str()),
+                failure.map(|failure| failure.fingerprint.as_str()),
+                failure.map(|failure| failure.at),
+                i64::from(failure.is_some_and(|failure| failure.in_doubt)),
+                record.updated_at,
+            ];
+            written += self.execute(&sql.into(), args).await?;
+        }
+        Ok(written)
+    }
+
+    async fn confirm(&mut self, rows: &[&ConfirmRequest]) -> Result<Vec<Row>, StoreError> {
+        let was = "SELECT shop, order_id, phase, erp_order_id, fail_count
+            FROM orders
+            WHERE shop = $1 AND order_id = $2";
+        let tried = "INSERT INTO attempts (shop, order_id, attempt, outcome, triggered_by, worker,
+              request, http_status, erp_order_id, found, occurred_at_ms, duration_ms)
+            SELECT $1, $2, $3, 'succeeded', $4, $5, $6, $7, $8, $9, $10, $11
+            FROM orders
+            WHERE shop = $1 AND order_id = $2
+              AND (phase <> 'transferred' OR erp_order_id IS NOT $8)
+            ON CONFLICT DO NOTHING";
+        let done = "UPDATE orders
+            SET state = 'confirmed', phase = 'transferred', due_at_ms = NULL, erp_order_id = $3,
+              last_attempt = MAX(last_attempt, $4), claim_worker = NULL, claim_attempt = NULL,
+              claimed_until_ms = NULL, unclear_since_ms = NULL, updated_at_ms = $5,
+              version = version + 1
+            WHERE shop = $1 AND order_id = $2 AND phase <> 'transferred'";
+        let mut before = Vec::with_capacity(rows.len());
+        for r in rows {
+            let (shop, order_id) = (r.key.shop.as_str(), r.key.order_id.as_str());
+            before.extend(self.fetch(&was.into(), sql_args![shop, order_id]).await?);
+            let args = sql_args![
+                shop,
+                order_id,
+                r.attempt,
+                r.trigger.as_str(),
+                &r.worker,
+                &r.request,
+                u32::from(r.status),
+                r.erp_order_id.as_deref(),
+                i64::from(r.found),
+                r.now,
+                i64::try_from(r.duration_ms).unwrap_or(i64::MAX),
+            ];
+            self.execute(&tried.into(), args).await?;
+            let args = sql_args![shop, order_id, r.erp_order_id.as_deref(), r.attempt, r.now];
+            self.execute(&done.into(), args).await?;
+        }
+        Ok(before)
+    }
+
+    async fn insert_failures(
+        &mut self,
+        rows: &[&FailureRequest],
+    ) -> Result<HashSet<(OrderKey, u32)>, StoreError> {
+        let sql = "INSERT INTO attempts (shop, order_id, attempt, outcome, triggered_by, worker,
+              error_class, error_code, error_message, stage, request, http_status, occurred_at_ms,
+              duration_ms)
+            VALUES ($1, $2, $3, 'failed', $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
+            ON CONFLICT DO NOTHING";
+        let mut inserted = HashSet::new();
+        for r in rows {
+            let args = sql_args![
+                r.key.shop.as_str(),
+                r.key.order_id.as_str(),
+                r.failed.attempt,
+                r.trigger.as_str(),
+                r.failed.worker.as_deref(),
+                r.failed.class.as_str(),
+                &r.failed.code,
+                &r.failed.message,
+                r.failed.stage.map(|stage| stage.as_str()),
+                r.request.as_deref(),
+                int(r.status.map(i64::from)),
+                r.failed.occurred_at,
+                i64::try_from(r.duration_ms).unwrap_or(i64::MAX),
+            ];
+            if self.execute(&sql.into(), args).await? > 0 {
+                inserted.insert((r.key.clone(), r.failed.attempt));
+            }
+        }
+        Ok(inserted)
+    }
+
+    async fn insert_notices(&mut self, rows: &[Notice]) -> Result<(), StoreError> {
+        let sql = "INSERT INTO notices (id, kind, shop, order_id, detail, due_at_ms, created_at_ms)
+            VALUES ($1, $2, $3, $4, $5, $6, $6)
+            ON CONFLICT DO NOTHING";
+        for notice in rows {
+            let args = sql_args![
+                &notice.id,
+                notice.kind.as_str(),
+                &notice.detail.shop,
+                notice.detail.order_id.as_deref(),
+                schema::notice_detail(notice)?,
+                notice.created_at,
+            ];
+            self.execute(&sql.into(), args).await?;
+        }
+        Ok(())
+    }
+}
+
+fn query(sql: &Sql, args: Vec<Value>) -> Query<'_, Sqlite, SqliteArguments> {
+    let query = match sql {
+        Sql::Fixed(sql) => sqlx::query(*sql),
+        Sql::Built(sql) => sqlx::query(AssertSqlSafe(sql.clone())),
+    };
+    args.into_iter().fold(query, |query, arg| match arg {
+        Value::Int(number) => query.bind(number),
+        Value::Text(text) => query.bind(text),
+        Value::Bytes(bytes) => query.bind(bytes),
+    })
+}
+
+fn row(row: &SqliteRow) -> Result<Row, StoreError> {
+    let value = |index: usize| -> Result<Value, sqlx::Error> {
+        let raw = row.try_get_raw(index)?;
+        if raw.is_null() {
+            return Ok(Value::Text(None));
+        }
+        Ok(match raw.type_info().name() {
+            "INTEGER" => Value::Int(row.try_get(index)?),
+            "BLOB" => Value::Bytes(row.try_get(index)?),
+            _ => Value::Text(row.try_get(index)?),
+        })
+    };
+    let values = (0..row.len()).map(value).collect::<Result<_, _>>().map_err(read_failed)?;
+    Ok(Row::new(values))
+}
+
+fn int(number: Option<i64>) -> Value {
+    Value::Int(number)
+}
