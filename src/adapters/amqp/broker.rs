@@ -1,0 +1,64 @@
+//! RabbitMQ as the transport: two connections per process, one to publish and one to read.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use crate::domain::topology::Topology;
+use crate::ports::broker::{
+    Broker, BrokerError, Outgoing, PublishError, QueueStatus, Subscription,
+};
+
+use super::connection::Address;
+use super::consumer::Consumers;
+use super::publisher::Publisher;
+
+/// RabbitMQ.
+pub struct AmqpBroker {
+    topology: Topology,
+    publisher: Publisher,
+    consumers: Consumers,
+}
+
+impl AmqpBroker {
+    /// The broker at `address`, and the publishing task, which the caller lets run under a
+    /// supervisor. Connects by itself, again and again.
+    pub fn new(
+        address: Address,
+        topology: Topology,
+    ) -> (Self, impl Future<Output = ()> + Send + 'static) {
+        let (publisher, task) = Publisher::new(address.clone());
+        (Self { topology, publisher, consumers: Consumers::new(address) }, task)
+    }
+}
+
+#[async_trait]
+impl Broker for AmqpBroker {
+    fn topology(&self) -> &Topology {
+        &self.topology
+    }
+
+    async fn publish(&self, message: Outgoing, patience: Duration) -> Result<(), PublishError> {
+        self.publisher.publish(message, patience).await
+    }
+
+    async fn subscribe(
+        &self,
+        queue: &str,
+        prefetch: u16,
+    ) -> Result<Box<dyn Subscription>, BrokerError> {
+        Ok(Box::new(self.consumers.subscribe(queue, prefetch).await?))
+    }
+
+    async fn queue_status(&self, queue: &str) -> Result<QueueStatus, BrokerError> {
+        self.consumers.queue_status(queue).await
+    }
+
+    fn is_ready(&self) -> bool {
+        self.publisher.is_connected() && self.consumers.is_connected()
+    }
+
+    fn is_durable(&self) -> bool {
+        true
+    }
+}

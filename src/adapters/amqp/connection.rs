@@ -1,0 +1,152 @@
+//! Connections to RabbitMQ, and making them again.
+//!
+//! lapin's own recovery is off: it loses messages and stalls silently (RABBITMQ.md 4). A session is
+//! thrown away whole on any error and built again here, with `backoff`. This is the only file that
+//! may name that crate (DESIGN 6).
+
+use std::time::Duration;
+
+use lapin::types::ShortString;
+use lapin::uri::AMQPUri;
+use lapin::{Channel, Connection, ConnectionProperties};
+use secrecy::{ExposeSecret, SecretString};
+
+use crate::domain::text::one_line;
+use crate::ports::broker::BrokerError;
+
+/// Nothing on a connection may take longer (RABBITMQ.md 3: a blocked one hangs even in `close`).
+pub const PATIENCE: Duration = Duration::from_secs(15);
+/// Seconds; a lost peer is noticed after two of them.
+const HEARTBEAT_S: u16 = 10;
+/// Bytes; lapin allocates 64 of them per connection (RABBITMQ.md 3).
+const FRAME_MAX: u32 = 16_384;
+const FIRST_PAUSE: Duration = Duration::from_millis(200);
+const LONGEST_PAUSE: Duration = Duration::from_secs(15);
+
+/// Where the broker is and how we name ourselves there.
+#[derive(Debug, Clone)]
+pub struct Address {
+    /// `amqp://` or `amqps://`, with user and password.
+    pub url: SecretString,
+    /// Shown in the management pages.
+    pub client: String,
+}
+
+impl Address {
+    /// Checks the address without using it.
+    pub fn parse(url: &SecretString) -> Result<(), String> {
+        read(url).map(|_| ())
+    }
+
+    /// Host and port without user and password, for people.
+    pub fn place(&self) -> String {
+        read(&self.url)
+            .map(|uri| format!("{}:{}{}", uri.authority.host, uri.authority.port, vhost(&uri)))
+            .unwrap_or_else(|_| "(amqp.url)".to_owned())
+    }
+
+    /// Connects once. `purpose` is part of the name of the connection.
+    pub async fn connect(&self, purpose: &str) -> Result<Connection, BrokerError> {
+        let mut uri = read(&self.url).map_err(BrokerError)?;
+        uri.query.heartbeat.get_or_insert(HEARTBEAT_S);
+        uri.query.frame_max.get_or_insert(FRAME_MAX);
+        let name = format!("{} {purpose}", self.client);
+        let properties = ConnectionProperties::default().with_connection_name(name.into());
+        match tokio::time::timeout(PATIENCE, Connection::connect_uri(uri.clone(), properties)).await
+        {
+            Ok(Ok(connection)) => Ok(connection),
+            Ok(Err(error)) => Err(self.explain(&uri, &error)),
+            Err(_) => Err(BrokerError(format!(
+                "RabbitMQ at {} took the connection and says nothing: is that port really AMQP? (amqp.url)",
+                self.place()
+            ))),
+        }
+    }
+
+    /// Connects however long it takes; tells of the first failure of a row and of the end of it.
+    #[allow(clippy::disallowed_types, reason = "the one place that reconnects")]
+    pub async fn connect_again(&self, purpose: &str) -> Connection {
+        use backoff::backoff::Backoff;
+        let mut pauses = backoff::ExponentialBackoff {
+            current_interval: FIRST_PAUSE,
+            initial_interval: FIRST_PAUSE,
+            max_interval: LONGEST_PAUSE,
+            max_elapsed_time: None,
+            ..Default::default()
+        };
+        let mut tries = 0u32;
+        loop {
+            match self.connect(purpose).await {
+                Ok(connection) => {
+                    if tries > 0 {
+                        tracing::info!(tries, purpose, "broker.reconnected");
+                    }
+                    return connection;
+                }
+                Err(error) => {
+                    if tries == 0 {
+                        tracing::warn!(%error, purpose, "broker.unreachable");
+                    }
+                    tries = tries.saturating_add(1);
+                    tokio::time::sleep(pauses.next_backoff().unwrap_or(LONGEST_PAUSE)).await;
+                }
+            }
+        }
+    }
+
+    fn explain(&self, uri: &AMQPUri, error: &lapin::Error) -> BrokerError {
+        let (place, user) = (self.place(), &uri.authority.userinfo.username);
+        let text = one_line(&error.to_string(), 300);
+        BrokerError(if text.contains("ACCESS_REFUSED") || text.contains("ACCESS-REFUSED") {
+            format!(
+                "RabbitMQ at {place} refuses user `{user}`: check user and password in amqp.url"
+            )
+        } else if text.contains("NOT_ALLOWED") || text.contains("vhost") {
+            format!(
+                "RabbitMQ at {place} does not let user `{user}` into that virtual host: make it, or \
+                 grant the user access, or name another one in amqp.url"
+            )
+        } else {
+            format!(
+                "RabbitMQ at {place} cannot be reached ({text}): is it running, is amqp.url right?"
+            )
+        })
+    }
+}
+
+/// A new channel within [`PATIENCE`].
+pub async fn open_channel(connection: &Connection) -> Result<Channel, BrokerError> {
+    in_time("opening a channel", connection.create_channel()).await
+}
+
+/// Waits at most [`PATIENCE`], and puts what was being done into the error.
+pub async fn in_time<T>(
+    doing: &str,
+    call: impl Future<Output = Result<T, lapin::Error>>,
+) -> Result<T, BrokerError> {
+    match tokio::time::timeout(PATIENCE, call).await {
+        Ok(Ok(value)) => Ok(value),
+        Ok(Err(error)) => {
+            Err(BrokerError(format!("{doing}: {}", one_line(&error.to_string(), 300))))
+        }
+        Err(_) => Err(BrokerError(format!("{doing}: no answer within {} s", PATIENCE.as_secs()))),
+    }
+}
+
+/// Says goodbye; whether the broker hears it does not matter.
+pub async fn close(connection: &Connection) {
+    let goodbye = connection.close(200, ShortString::from("OK"));
+    if let Ok(Err(error)) = tokio::time::timeout(Duration::from_secs(2), goodbye).await {
+        tracing::debug!(%error, "broker.close");
+    }
+}
+
+fn read(url: &SecretString) -> Result<AMQPUri, String> {
+    url.expose_secret().parse().map_err(|_| {
+        "amqp.url is not an address such as amqp://user:password@host:5672/vhost".to_owned()
+    })
+}
+
+fn vhost(uri: &AMQPUri) -> String {
+    if uri.vhost == "/" { String::new() } else { format!("/{}", uri.vhost) }
+}

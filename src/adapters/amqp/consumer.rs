@@ -1,0 +1,209 @@
+//! Reading queues: one connection per process, one channel per subscription.
+//!
+//! Whatever goes wrong on any of them loses the whole session; every subscription of it ends, and
+//! the next `subscribe` builds a new one. A stream that ends by itself is such a loss: the queue was
+//! deleted or the broker cancelled us, and nothing else would tell (RABBITMQ.md 4).
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use async_trait::async_trait;
+use futures_util::StreamExt;
+use lapin::options::{
+    BasicCancelOptions, BasicConsumeOptions, BasicQosOptions, QueueDeclareOptions,
+};
+use lapin::types::{AMQPValue, FieldTable, ShortString};
+use lapin::{Channel, Connection, Consumer};
+
+use crate::domain::message::Headers;
+use crate::ports::broker::{BrokerError, Death, Delivery, QueueStatus, Subscription};
+
+use super::acks::Acks;
+use super::connection::{Address, close, in_time, open_channel};
+
+/// One connection, and whether it is still good.
+pub struct Session {
+    connection: Connection,
+    lost: AtomicBool,
+}
+
+impl Session {
+    /// Gives the session up; the first one to notice says why.
+    pub fn lose(&self, why: &str) {
+        if !self.lost.swap(true, Ordering::AcqRel) {
+            tracing::warn!(why, "broker.session_lost");
+        }
+    }
+
+    /// Whether it can be used.
+    pub fn is_good(&self) -> bool {
+        !self.lost.load(Ordering::Acquire) && self.connection.status().connected()
+    }
+}
+
+/// The consuming side of a process.
+pub struct Consumers {
+    address: Address,
+    session: tokio::sync::Mutex<Option<Arc<Session>>>,
+}
+
+impl Consumers {
+    /// Connects when it is used.
+    pub fn new(address: Address) -> Self {
+        Self { address, session: tokio::sync::Mutex::default() }
+    }
+
+    /// The session, made again if need be, however long that takes.
+    async fn session(&self) -> Arc<Session> {
+        let mut current = self.session.lock().await;
+        if let Some(session) = current.as_ref() {
+            if session.is_good() {
+                return session.clone();
+            }
+            close(&session.connection).await;
+        }
+        let connection = self.address.connect_again("consumer").await;
+        let session = Arc::new(Session { connection, lost: AtomicBool::new(false) });
+        *current = Some(session.clone());
+        session
+    }
+
+    /// Whether the consuming connection stands. A process that reads nothing has none.
+    pub fn is_connected(&self) -> bool {
+        match self.session.try_lock() {
+            Ok(current) => current.as_ref().is_some_and(|session| session.is_good()),
+            Err(_) => false,
+        }
+    }
+
+    /// Begins to read `queue`.
+    pub async fn subscribe(
+        &self,
+        queue: &str,
+        prefetch: u16,
+    ) -> Result<AmqpSubscription, BrokerError> {
+        let session = self.session().await;
+        match subscribe(&session, queue, prefetch).await {
+            Ok(subscription) => Ok(subscription),
+            Err(error) => {
+                session.lose(&error.0);
+                Err(error)
+            }
+        }
+    }
+
+    /// What stands in `queue`.
+    pub async fn queue_status(&self, queue: &str) -> Result<QueueStatus, BrokerError> {
+        let session = self.session().await;
+        // A channel of its own: the broker closes it when the queue does not exist.
+        let channel = open_channel(&session.connection).await?;
+        let passive = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::durable() };
+        let declare = channel.queue_declare(queue.into(), passive, FieldTable::default());
+        let state = in_time(&format!("looking at queue {queue}"), declare).await?;
+        Ok(QueueStatus { ready: state.message_count(), consumers: state.consumer_count() })
+    }
+}
+
+async fn subscribe(
+    session: &Arc<Session>,
+    queue: &str,
+    prefetch: u16,
+) -> Result<AmqpSubscription, BrokerError> {
+    let channel = open_channel(&session.connection).await?;
+    in_time("setting the prefetch", channel.basic_qos(prefetch, BasicQosOptions::default()))
+        .await?;
+    let consume = channel.basic_consume(
+        queue.into(),
+        ShortString::default(),
+        BasicConsumeOptions::default(),
+        FieldTable::default(),
+    );
+    let consumer = in_time(&format!("reading queue {queue}"), consume).await?;
+    let acks = Acks::new(session.clone(), channel.clone());
+    let queue = queue.to_owned();
+    Ok(AmqpSubscription {
+        session: session.clone(),
+        channel,
+        consumer,
+        acks,
+        queue,
+        cancelled: false,
+    })
+}
+
+/// Deliveries of one queue.
+pub struct AmqpSubscription {
+    session: Arc<Session>,
+    channel: Channel,
+    consumer: Consumer,
+    acks: Arc<Acks>,
+    queue: String,
+    cancelled: bool,
+}
+
+#[async_trait]
+impl Subscription for AmqpSubscription {
+    async fn next(&mut self) -> Result<Option<Delivery>, BrokerError> {
+        match self.consumer.next().await {
+            Some(Ok(delivery)) => {
+                let settler = self.acks.open(delivery.delivery_tag, delivery.acker);
+                let table = delivery.properties.headers().as_ref();
+                Ok(Some(Delivery {
+                    exchange: delivery.exchange.to_string(),
+                    routing_key: delivery.routing_key.to_string(),
+                    headers: table.map(text_headers).unwrap_or_default(),
+                    body: delivery.data,
+                    redelivered: delivery.redelivered,
+                    died: table.and_then(newest_death),
+                    settler,
+                }))
+            }
+            None if self.cancelled => Ok(None),
+            None => Err(self.end("the broker ended the subscription: was the queue deleted?")),
+            Some(Err(error)) => Err(self.end(&error.to_string())),
+        }
+    }
+
+    async fn cancel(&mut self) -> Result<(), BrokerError> {
+        self.cancelled = true;
+        let tag = self.consumer.tag();
+        let cancel = self.channel.basic_cancel(tag, BasicCancelOptions::default());
+        in_time(&format!("ending the subscription of {}", self.queue), cancel)
+            .await
+            .inspect_err(|error| self.session.lose(&error.0))
+    }
+}
+
+impl AmqpSubscription {
+    fn end(&self, why: &str) -> BrokerError {
+        self.session.lose(why);
+        BrokerError(format!("queue {}: {why}", self.queue))
+    }
+}
+
+/// The headers that are text or numbers; all else is the broker's own bookkeeping.
+fn text_headers(table: &FieldTable) -> Headers {
+    let text = |value: &AMQPValue| match value {
+        AMQPValue::LongString(text) => Some(text.to_string()),
+        AMQPValue::ShortString(text) => Some(text.to_string()),
+        AMQPValue::Boolean(flag) => Some(flag.to_string()),
+        AMQPValue::ShortInt(n) => Some(n.to_string()),
+        AMQPValue::LongInt(n) => Some(n.to_string()),
+        AMQPValue::LongLongInt(n) => Some(n.to_string()),
+        AMQPValue::LongUInt(n) => Some(n.to_string()),
+        _ => None,
+    };
+    table
+        .inner()
+        .iter()
+        .filter_map(|(name, value)| Some((name.to_string(), text(value)?)))
+        .collect()
+}
+
+/// The first entry of `x-death`: the newest (RABBITMQ.md 5c). Looked at to explain, never to count.
+fn newest_death(table: &FieldTable) -> Option<Death> {
+    let AMQPValue::FieldArray(deaths) = table.inner().get("x-death")? else { return None };
+    let AMQPValue::FieldTable(newest) = deaths.as_slice().first()? else { return None };
+    let mut fields = text_headers(newest);
+    Some(Death { queue: fields.remove("queue")?, reason: fields.remove("reason")? })
+}

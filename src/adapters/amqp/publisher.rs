@@ -1,0 +1,350 @@
+//! Publishing: one task owns the confirm channel, about 500 confirms are outstanding.
+//!
+//! Sharing a confirm channel between threads swaps confirms; confirming one by one is fifteen times
+//! slower (RABBITMQ.md 1.2, 1.7). On any error the session is thrown away and whatever was not
+//! confirmed is published again on the next one: twice is normal, lost is not.
+
+use std::collections::{HashSet, VecDeque};
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt, StreamExt};
+use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
+use lapin::types::{AMQPValue, FieldTable};
+use lapin::{BasicProperties, Channel, Confirmation, Connection, Event};
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::ports::broker::{Audience, BrokerError, Outgoing, PublishError};
+
+use super::connection::{Address, PATIENCE, close, in_time, open_channel};
+
+/// Confirms outstanding: more cost lapin a longer scan per confirm, fewer wait (RABBITMQ.md 3).
+const WINDOW: usize = 500;
+/// Commands in line before callers wait.
+const LINE: usize = 2_000;
+const PERSISTENT: u8 = 2;
+const TICK: Duration = Duration::from_millis(500);
+
+/// The handle that callers hold.
+#[derive(Clone)]
+pub struct Publisher {
+    line: mpsc::Sender<Command>,
+    connected: watch::Receiver<bool>,
+}
+
+struct Command {
+    message: Outgoing,
+    reply: oneshot::Sender<Result<(), PublishError>>,
+}
+
+impl Command {
+    /// Whether the caller has lost patience meanwhile.
+    fn is_abandoned(&self) -> bool {
+        self.reply.is_closed()
+    }
+
+    fn answer(self, result: Result<(), PublishError>) {
+        // A caller that has lost patience does not listen any more.
+        drop(self.reply.send(result));
+    }
+
+    /// What a returned message is known by; two with the same name took the same way.
+    fn name(&self) -> (String, String, String) {
+        let message = &self.message;
+        (message.exchange.clone(), message.routing_key.clone(), message.message_id.clone())
+    }
+}
+
+impl Publisher {
+    /// A publisher, and the task that does the work; the caller lets it run under a supervisor.
+    pub fn new(address: Address) -> (Self, impl Future<Output = ()> + Send + 'static) {
+        let (line, commands) = mpsc::channel(LINE);
+        let (connected_tx, connected) = watch::channel(false);
+        (Self { line, connected }, publish_all(address, commands, connected_tx))
+    }
+
+    /// Returns when the broker has the message.
+    pub async fn publish(&self, message: Outgoing, patience: Duration) -> Result<(), PublishError> {
+        let (reply, answer) = oneshot::channel();
+        let confirmed = async {
+            self.line.send(Command { message, reply }).await.ok()?;
+            answer.await.ok()
+        };
+        let unavailable = |why: &str| PublishError::Unavailable(why.to_owned());
+        match tokio::time::timeout(patience, confirmed).await {
+            Ok(Some(result)) => result,
+            Ok(None) => Err(unavailable("the publisher has stopped")),
+            Err(_) => Err(unavailable(&format!("no confirm within {} ms", patience.as_millis()))),
+        }
+    }
+
+    /// Whether the publishing connection stands.
+    pub fn is_connected(&self) -> bool {
+        *self.connected.borrow()
+    }
+}
+
+async fn publish_all(
+    address: Address,
+    mut commands: mpsc::Receiver<Command>,
+    connected: watch::Sender<bool>,
+) {
+    let mut again = VecDeque::new();
+    loop {
+        let Some(connection) = connect(&address, &mut commands, &mut again).await else { return };
+        connected.send_replace(true);
+        let end = match confirm_channel(&connection).await {
+            Ok(channel) => Window::new(channel).run(&connection, &mut commands, &mut again).await,
+            Err(error) => End::Lost(error.to_string()),
+        };
+        connected.send_replace(false);
+        close(&connection).await;
+        match end {
+            End::NoCallersLeft => return,
+            End::Lost(why) => {
+                tracing::warn!(why, unconfirmed = again.len(), "broker.publisher_lost");
+            }
+        }
+    }
+}
+
+/// Connects, and forgets commands whose callers lose patience meanwhile; `None` when nobody is left
+/// who could publish.
+async fn connect(
+    address: &Address,
+    commands: &mut mpsc::Receiver<Command>,
+    again: &mut VecDeque<Command>,
+) -> Option<Connection> {
+    let connecting = address.connect_again("publisher");
+    tokio::pin!(connecting);
+    loop {
+        tokio::select! {
+            connection = &mut connecting => return Some(connection),
+            command = commands.recv(), if again.len() < LINE => again.push_back(command?),
+            () = tokio::time::sleep(TICK) => again.retain(|command| !command.is_abandoned()),
+        }
+    }
+}
+
+async fn confirm_channel(connection: &Connection) -> Result<Channel, BrokerError> {
+    let channel = open_channel(connection).await?;
+    let select = channel.confirm_select(ConfirmSelectOptions::default());
+    in_time("asking for publisher confirms", select).await?;
+    Ok(channel)
+}
+
+enum End {
+    NoCallersLeft,
+    Lost(String),
+}
+
+type Outcome = Result<Confirmation, String>;
+
+/// The messages on one channel that wait for their confirm.
+struct Window {
+    channel: Channel,
+    in_flight: FuturesUnordered<BoxFuture<'static, (Command, Outcome)>>,
+    returned: HashSet<(String, String, String)>,
+    blocked: bool,
+}
+
+impl Window {
+    fn new(channel: Channel) -> Self {
+        Self {
+            channel,
+            in_flight: FuturesUnordered::new(),
+            returned: HashSet::new(),
+            blocked: false,
+        }
+    }
+
+    async fn run(
+        mut self,
+        connection: &Connection,
+        commands: &mut mpsc::Receiver<Command>,
+        again: &mut VecDeque<Command>,
+    ) -> End {
+        let mut events = Box::pin(connection.events_listener());
+        let mut open = true;
+        loop {
+            let may_send = !self.blocked && self.in_flight.len() < WINDOW;
+            let step = tokio::select! {
+                biased;
+                Some(event) = events.next() => self.notice(event),
+                Some(first) = self.in_flight.next() => self.settle(first, again),
+                command = next_command(commands, again), if may_send && open => match command {
+                    Some(command) => self.send(command, again).await,
+                    None => { open = false; Ok(()) }
+                },
+                () = tokio::time::sleep(TICK) => {
+                    again.retain(|command| !command.is_abandoned());
+                    Ok(())
+                }
+            };
+            if let Err(why) = step {
+                self.give_up(again).await;
+                return End::Lost(why);
+            }
+            if !open && self.in_flight.is_empty() {
+                return End::NoCallersLeft;
+            }
+        }
+    }
+
+    fn notice(&mut self, event: Event) -> Result<(), String> {
+        match event {
+            Event::ConnectionBlocked(why) => {
+                tracing::warn!(why, "broker.blocked");
+                self.blocked = true;
+            }
+            Event::ConnectionUnblocked => {
+                tracing::info!("broker.unblocked");
+                self.blocked = false;
+            }
+            Event::Error(error) => return Err(error.to_string()),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    async fn send(
+        &mut self,
+        command: Command,
+        again: &mut VecDeque<Command>,
+    ) -> Result<(), String> {
+        if command.is_abandoned() {
+            return Ok(());
+        }
+        let message = &command.message;
+        let properties = BasicProperties::default()
+            .with_delivery_mode(PERSISTENT)
+            .with_content_type("application/json".into())
+            .with_message_id(short(&message.message_id))
+            .with_headers(headers(message));
+        let options = BasicPublishOptions {
+            mandatory: message.audience == Audience::Required,
+            ..Default::default()
+        };
+        let publish = self.channel.basic_publish(
+            message.exchange.as_str().into(),
+            message.routing_key.as_str().into(),
+            options,
+            &message.body,
+            properties,
+        );
+        match in_time("publishing", publish).await {
+            Ok(confirm) => {
+                let wait = async move {
+                    let outcome = match tokio::time::timeout(PATIENCE, confirm).await {
+                        Ok(result) => result.map_err(|error| error.to_string()),
+                        Err(_) => Err(format!("no confirm within {} s", PATIENCE.as_secs())),
+                    };
+                    (command, outcome)
+                };
+                self.in_flight.push(wait.boxed());
+                Ok(())
+            }
+            Err(error) => {
+                again.push_back(command);
+                Err(error.to_string())
+            }
+        }
+    }
+
+    /// Answers everybody whose confirm has come.
+    ///
+    /// lapin hands a returned message to whichever confirm it completes first (RABBITMQ.md 1.3).
+    /// That one is never completed after the confirm of the returned message itself, so once
+    /// everything that is ready has been collected, every return that concerns it is known.
+    fn settle(
+        &mut self,
+        first: (Command, Outcome),
+        again: &mut VecDeque<Command>,
+    ) -> Result<(), String> {
+        let mut ready = vec![first];
+        while let Some(Some(next)) = self.in_flight.next().now_or_never() {
+            ready.push(next);
+        }
+        for (_, outcome) in &mut ready {
+            if let Ok(Confirmation::Ack(message) | Confirmation::Nack(message)) = outcome
+                && let Some(message) = message.take()
+            {
+                let id = message.delivery.properties.message_id().as_ref();
+                self.returned.insert((
+                    message.delivery.exchange.to_string(),
+                    message.delivery.routing_key.to_string(),
+                    id.map(ToString::to_string).unwrap_or_default(),
+                ));
+            }
+        }
+        let mut lost = None;
+        for (command, outcome) in ready {
+            match outcome {
+                Ok(Confirmation::Ack(_)) if self.returned.contains(&command.name()) => {
+                    let (exchange, routing_key, _) = command.name();
+                    command.answer(Err(PublishError::Unroutable { exchange, routing_key }));
+                }
+                Ok(Confirmation::Ack(_)) => command.answer(Ok(())),
+                Ok(Confirmation::Nack(_)) => command.answer(Err(PublishError::Refused)),
+                Ok(Confirmation::NotRequested) => {
+                    lost = Some("the channel does not confirm".to_owned());
+                    again.push_back(command);
+                }
+                Err(error) => {
+                    lost = Some(error);
+                    again.push_back(command);
+                }
+            }
+        }
+        if self.in_flight.is_empty() {
+            self.returned.clear();
+        }
+        lost.map_or(Ok(()), Err)
+    }
+
+    /// Keeps what was not confirmed for the next session. All outstanding confirms fail at once when
+    /// the connection is lost (RABBITMQ.md 3); those that do not are not waited for.
+    async fn give_up(mut self, again: &mut VecDeque<Command>) {
+        let deadline = tokio::time::sleep(TICK);
+        tokio::pin!(deadline);
+        drop(self.channel);
+        loop {
+            tokio::select! {
+                next = self.in_flight.next() => match next {
+                    Some((command, Ok(Confirmation::Ack(None)))) => command.answer(Ok(())),
+                    Some((command, _)) => again.push_back(command),
+                    None => return,
+                },
+                () = &mut deadline => return,
+            }
+        }
+    }
+}
+
+async fn next_command(
+    commands: &mut mpsc::Receiver<Command>,
+    again: &mut VecDeque<Command>,
+) -> Option<Command> {
+    match again.pop_front() {
+        Some(command) => Some(command),
+        None => commands.recv().await,
+    }
+}
+
+fn headers(message: &Outgoing) -> FieldTable {
+    let mut table = FieldTable::default();
+    for (name, value) in &message.headers {
+        table.insert(short(name), AMQPValue::LongString(value.as_str().into()));
+    }
+    table
+}
+
+/// AMQP short strings hold at most 255 bytes (0-9-1, 4.2.5.3).
+fn short(text: &str) -> lapin::types::ShortString {
+    let mut end = text.len().min(255);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    text[..end].into()
+}

@@ -1,0 +1,344 @@
+//! Composing mails from templates: built in, and overridable file by file by a folder.
+//!
+//! A mail is never lost to a broken template: where the user's does not render, the built-in one is
+//! taken and the log says why. Texts of orders and ERPs are made printable before they get near a
+//! template; HTML is escaped by the engine because the template's name ends in `.html`.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use minijinja::value::Serde;
+use minijinja::{Environment, Value, context};
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+
+use crate::domain::notice::{DigestRule, NoticeKind};
+use crate::domain::text::one_line;
+use crate::ports::mail::{Composer, Mail, NoticeDetail};
+
+/// Longest piece of order data in a mail, in characters.
+const MAX_FACT: usize = 200;
+/// Most of the work a template may do, so that none runs for ever (minijinja `fuel`).
+const FUEL: u64 = 20_000_000;
+const SUBJECT: &str = "order_failed.subject";
+
+const BUILT_IN: [(&str, &str); 15] = [
+    ("layout.html", include_str!("../../../templates/mail/layout.html")),
+    ("order_failed.txt", include_str!("../../../templates/mail/order_failed.txt")),
+    ("order_failed.html", include_str!("../../../templates/mail/order_failed.html")),
+    ("digest.subject.txt", include_str!("../../../templates/mail/digest.subject.txt")),
+    ("digest.txt", include_str!("../../../templates/mail/digest.txt")),
+    ("digest.html", include_str!("../../../templates/mail/digest.html")),
+    (
+        "circuit_opened.subject.txt",
+        include_str!("../../../templates/mail/circuit_opened.subject.txt"),
+    ),
+    ("circuit_opened.txt", include_str!("../../../templates/mail/circuit_opened.txt")),
+    ("circuit_opened.html", include_str!("../../../templates/mail/circuit_opened.html")),
+    (
+        "customer_confirmation.en.subject.txt",
+        include_str!("../../../templates/mail/customer_confirmation.en.subject.txt"),
+    ),
+    (
+        "customer_confirmation.en.txt",
+        include_str!("../../../templates/mail/customer_confirmation.en.txt"),
+    ),
+    (
+        "customer_confirmation.en.html",
+        include_str!("../../../templates/mail/customer_confirmation.en.html"),
+    ),
+    (
+        "customer_confirmation.de.subject.txt",
+        include_str!("../../../templates/mail/customer_confirmation.de.subject.txt"),
+    ),
+    (
+        "customer_confirmation.de.txt",
+        include_str!("../../../templates/mail/customer_confirmation.de.txt"),
+    ),
+    (
+        "customer_confirmation.de.html",
+        include_str!("../../../templates/mail/customer_confirmation.de.html"),
+    ),
+];
+
+/// Sender, receivers and rules of one audience.
+#[derive(Debug, Clone)]
+pub struct AudienceSettings {
+    /// From.
+    pub sender: String,
+    /// The administrators.
+    pub receivers: Vec<String>,
+    /// Subject template of the mail about one failed order.
+    pub subject: String,
+    /// When single failures become a digest.
+    pub digest: DigestRule,
+    /// Whether there is no mail server.
+    pub keep_only: bool,
+}
+
+/// Composes mails.
+pub struct Templates {
+    own: Option<Environment<'static>>,
+    built_in: Environment<'static>,
+    public_url: String,
+    default: AudienceSettings,
+    shops: BTreeMap<String, AudienceSettings>,
+}
+
+/// Name of the audience of every shop without mail settings of its own.
+pub const DEFAULT_AUDIENCE: &str = "default";
+
+impl Templates {
+    /// Templates for these audiences; `folder` overrides built-in ones by file name.
+    pub fn new(
+        folder: Option<&Path>,
+        public_url: &str,
+        default: AudienceSettings,
+        shops: BTreeMap<String, AudienceSettings>,
+    ) -> Result<Self, String> {
+        let built_in = environment(&BTreeMap::new())?;
+        let own = match folder {
+            Some(folder) => Some(environment(&read_folder(folder)?)?),
+            None => None,
+        };
+        let public_url = public_url.trim_end_matches('/').to_owned();
+        let templates = Self { own, built_in, public_url, default, shops };
+        templates.check_subjects()?;
+        Ok(templates)
+    }
+
+    fn check_subjects(&self) -> Result<(), String> {
+        for settings in self.shops.values().chain([&self.default]) {
+            let source = &settings.subject;
+            Environment::new()
+                .template_from_str(source)
+                .map_err(|error| format!("mail.order_failed.subject: {error}"))?;
+        }
+        Ok(())
+    }
+
+    fn settings(&self, audience: &str) -> &AudienceSettings {
+        self.shops.get(audience).unwrap_or(&self.default)
+    }
+
+    /// Renders with the user's template, or with the built-in one should that fail.
+    fn render(&self, name: &str, values: &Value) -> String {
+        if let Some(own) = &self.own {
+            match own.get_template(name).and_then(|template| template.render(values)) {
+                Ok(text) => return text,
+                Err(error) => tracing::error!(name, error = %error, "mail.template_failed"),
+            }
+        }
+        self.built_in
+            .get_template(name)
+            .and_then(|template| template.render(values))
+            .unwrap_or_else(|error| format!("(template {name}: {error})\n{values}"))
+    }
+
+    fn subject(&self, settings: &AudienceSettings, values: &Value) -> String {
+        let own = Environment::new().render_named_str(SUBJECT, &settings.subject, values);
+        own.unwrap_or_else(|error| {
+            tracing::error!(error = %error, "mail.order_failed.subject");
+            "An order could not be transferred to the ERP".to_owned()
+        })
+    }
+
+    /// The language that a customer is written to in.
+    fn language(&self, notice: &NoticeDetail) -> &'static str {
+        match notice.customer_locale.as_deref() {
+            Some(locale) if locale.to_ascii_lowercase().starts_with("de") => "de",
+            _ => "en",
+        }
+    }
+
+    fn view(&self, notice: &NoticeDetail) -> NoticeView {
+        let text = |value: &Option<String>| value.as_deref().map(|text| one_line(text, MAX_FACT));
+        let link = match &notice.order_id {
+            Some(order_id) => format!("{}/orders/{}/{order_id}", self.public_url, notice.shop),
+            None => self.public_url.clone(),
+        };
+        NoticeView {
+            shop: one_line(&notice.shop, MAX_FACT),
+            order_id: text(&notice.order_id),
+            currency: text(&notice.currency),
+            total: text(&notice.total),
+            customer_number: text(&notice.customer_number),
+            customer_name: text(&notice.customer_name),
+            attempt: notice.attempt,
+            fail_count: notice.fail_count,
+            max_count: notice.max_count,
+            phase: notice.phase.clone(),
+            next_attempt_at: notice.next_attempt_at.map(moment),
+            class: text(&notice.class),
+            code: text(&notice.code),
+            message: notice.message.as_deref().map(|text| one_line(text, 500)),
+            erp_order_id: text(&notice.erp_order_id),
+            erp: text(&notice.erp),
+            occurred_at: moment(notice.occurred_at),
+            link,
+        }
+    }
+
+    fn digest(&self, audience: &str, notices: &[NoticeDetail]) -> Value {
+        let mut groups = BTreeMap::<(String, String, String), Vec<NoticeView>>::new();
+        for notice in notices {
+            let view = self.view(notice);
+            let part = |text: &Option<String>| text.clone().unwrap_or_default();
+            let key = (part(&view.class), part(&view.code), part(&view.message));
+            groups.entry(key).or_default().push(view);
+        }
+        let mut groups: Vec<GroupView> = groups
+            .into_iter()
+            .map(|((class, code, message), notices)| GroupView {
+                count: notices.len(),
+                class,
+                code,
+                message,
+                notices,
+            })
+            .collect();
+        groups.sort_by_key(|group| std::cmp::Reverse(group.count));
+        let times = || notices.iter().map(|notice| notice.occurred_at);
+        context! {
+            audience,
+            orders => notices.len(),
+            first_at => times().min().map(moment),
+            last_at => times().max().map(moment),
+            groups => Value::from(Serde(&groups)),
+            link => format!("{}/lost-orders", self.public_url),
+        }
+    }
+}
+
+impl Composer for Templates {
+    fn audience(&self, shop: &str) -> String {
+        if self.shops.contains_key(shop) { shop.to_owned() } else { DEFAULT_AUDIENCE.to_owned() }
+    }
+
+    fn compose(
+        &self,
+        audience: &str,
+        kind: NoticeKind,
+        notices: &[NoticeDetail],
+        seed: &str,
+    ) -> Mail {
+        let settings = self.settings(audience);
+        let first = &notices[0];
+        let one =
+            || context! { n => Value::from(Serde(self.view(first))), link => &self.public_url };
+        let (values, subject, template, receivers) = match kind {
+            NoticeKind::OrderFailed if notices.len() == 1 => {
+                let values = one();
+                let subject = self.subject(settings, &values);
+                (values, subject, "order_failed".to_owned(), settings.receivers.clone())
+            }
+            NoticeKind::OrderFailed => {
+                let values = self.digest(audience, notices);
+                let subject = self.render("digest.subject.txt", &values);
+                (values, subject, "digest".to_owned(), settings.receivers.clone())
+            }
+            NoticeKind::CircuitOpened => {
+                let values = one();
+                let subject = self.render("circuit_opened.subject.txt", &values);
+                (values, subject, "circuit_opened".to_owned(), settings.receivers.clone())
+            }
+            NoticeKind::CustomerConfirmation => {
+                let values = one();
+                let template = format!("customer_confirmation.{}", self.language(first));
+                let subject = self.render(&format!("{template}.subject.txt"), &values);
+                let to = first.customer_email.iter().cloned().collect();
+                (values, subject, template, to)
+            }
+        };
+        Mail {
+            kind,
+            sender: settings.sender.clone(),
+            receivers,
+            subject: one_line(&subject, 200),
+            text: self.render(&format!("{template}.txt"), &values),
+            html: self.render(&format!("{template}.html"), &values),
+            message_id: message_id(seed, &settings.sender),
+        }
+    }
+
+    fn digest_rule(&self, audience: &str) -> DigestRule {
+        self.settings(audience).digest
+    }
+
+    fn keeps_only(&self, audience: &str) -> bool {
+        self.settings(audience).keep_only
+    }
+}
+
+/// What a template sees of a notice.
+#[derive(Serialize)]
+struct NoticeView {
+    shop: String,
+    order_id: Option<String>,
+    currency: Option<String>,
+    total: Option<String>,
+    customer_number: Option<String>,
+    customer_name: Option<String>,
+    attempt: u32,
+    fail_count: u32,
+    max_count: Option<u32>,
+    phase: String,
+    next_attempt_at: Option<String>,
+    class: Option<String>,
+    code: Option<String>,
+    message: Option<String>,
+    erp_order_id: Option<String>,
+    erp: Option<String>,
+    occurred_at: String,
+    link: String,
+}
+
+/// Equal failures in a digest.
+#[derive(Serialize)]
+struct GroupView {
+    count: usize,
+    class: String,
+    code: String,
+    message: String,
+    notices: Vec<NoticeView>,
+}
+
+/// A time as mails show it.
+fn moment(at: Timestamp) -> String {
+    at.to_zoned(TimeZone::UTC).strftime("%Y-%m-%d %H:%M:%S UTC").to_string()
+}
+
+/// The same for the same notices, so that a mail sent twice is recognised as one (RFC 5322, 3.6.4).
+fn message_id(seed: &str, sender: &str) -> String {
+    let digest = Sha256::digest(seed);
+    let id: String = digest[..16].iter().map(|byte| format!("{byte:02x}")).collect();
+    let domain = sender.rsplit_once('@').map_or("order-relay.invalid", |(_, domain)| domain);
+    format!("<{id}@{}>", domain.trim_end_matches('>'))
+}
+
+fn environment(own: &BTreeMap<String, String>) -> Result<Environment<'static>, String> {
+    let mut environment = Environment::new();
+    environment.set_fuel(Some(FUEL));
+    for (name, source) in BUILT_IN {
+        let source = own.get(name).map_or(source, String::as_str).to_owned();
+        environment
+            .add_template_owned(name, source)
+            .map_err(|error| format!("mail template {name}: {error}"))?;
+    }
+    Ok(environment)
+}
+
+fn read_folder(folder: &Path) -> Result<BTreeMap<String, String>, String> {
+    let mut own = BTreeMap::new();
+    for (name, _) in BUILT_IN {
+        let path: PathBuf = folder.join(name);
+        match std::fs::read_to_string(&path) {
+            Ok(source) => drop(own.insert(name.to_owned(), source)),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(error) => return Err(format!("mail template {}: {error}", path.display())),
+        }
+    }
+    Ok(own)
+}
