@@ -1,0 +1,594 @@
+//! The submitter: takes orders to the ERP, one try per delivery (DESIGN 3, rows 3 to 7).
+//!
+//! Admit and claim, pass the gate, ask where the outcome of an earlier try is in doubt, send, and
+//! make the outcome durable: a receipt in the ledger, a failure as `order_failed` with the broker.
+//! It never decides what follows a failure; the error handler does.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures_util::FutureExt;
+use jiff::Timestamp;
+
+use crate::crash::{CrashPoint, reach};
+use crate::domain::circuit::Advice;
+use crate::domain::failure::{ErrorClass, Failure, Stage};
+use crate::domain::message::{Again, EventKind, OrderEvent, OrderFailed, TRIGGER};
+use crate::domain::notice::{NoticeKind, circuit_notice_id, order_notice_id};
+use crate::domain::order::{Fault, Order, Reason};
+use crate::domain::retry::{is_exhausted, later, next_ask};
+use crate::domain::state::{Admission, Doubt, HandBack, Intent, OrderRecord, Phase, Trigger};
+use crate::ports::broker::{Delivery, Settle};
+use crate::ports::clock::Stopwatch;
+use crate::ports::erp::{Answer, OrderForErp, Receipt};
+use crate::ports::mail::NoticeDetail;
+use crate::ports::store::{
+    AdmitRequest, Admitted, ConfirmRequest, HandBackRequest, Incoming, Notice, Placed, Source,
+    StoreError,
+};
+use crate::telemetry::{ClassLabel, ErpLabel, RequestLabels};
+
+use super::consume::Handler;
+use super::gate::{Flow, Pass, Priority};
+use super::relay::{Relay, ShopPolicy};
+use crate::ports::letters::Trace;
+
+/// What a lease is longer than the longest call: time to wait at the gate and to write the outcome.
+const LEASE_MARGIN: Duration = Duration::from_secs(15);
+/// What a call may take longer than its own limit says before it counts as hanging.
+const CALL_MARGIN: Duration = Duration::from_secs(2);
+
+/// The role.
+pub struct Submitter {
+    relay: Arc<Relay>,
+    queue: String,
+    /// The exchange through which retries and nudges come; everything else is an order message.
+    redrive: String,
+}
+
+/// An order that is claimed, on its way.
+struct Work {
+    record: Box<OrderRecord>,
+    order: OrderForErp,
+    claim: String,
+    attempt: u32,
+    doubt: Option<Doubt>,
+    trigger: Trigger,
+    trace: Trace,
+    policy: ShopPolicy,
+    lease: Duration,
+}
+
+/// How a try ended.
+enum Outcome {
+    /// It is in the ERP.
+    There { receipt: Receipt, found: bool },
+    /// The try failed.
+    Failed(Failure),
+    /// No try was made.
+    HandedBack(HandBack),
+}
+
+impl Submitter {
+    /// The role over `relay`.
+    pub fn new(relay: Arc<Relay>) -> Self {
+        let names = &relay.broker.topology().names;
+        let (queue, redrive) = (names.submit(), names.redrive());
+        Self { relay, queue, redrive }
+    }
+
+    fn read(&self, delivery: &Delivery) -> Result<Incoming, Fault> {
+        if delivery.exchange == self.redrive {
+            let again = Again::parse(&delivery.body)?;
+            let trigger = delivery.headers.get(TRIGGER).and_then(|name| Trigger::from_name(name));
+            return Ok(Incoming::Again {
+                key: again.key(),
+                attempt: again.attempt,
+                trigger: trigger.unwrap_or(Trigger::Retry),
+            });
+        }
+        let order = Order::parse(&delivery.body, self.relay.max_bytes)?;
+        let trace = Trace::of(&delivery.headers);
+        Ok(Incoming::Placed(Placed {
+            order: Arc::new(order),
+            source: Source::Broker,
+            traceparent: trace.parent,
+            tracestate: trace.state,
+        }))
+    }
+
+    async fn process(&self, delivery: &Delivery) -> Result<(), Unsettled> {
+        let incoming = self.read(delivery).map_err(Unsettled::Fault)?;
+        let relay = &self.relay;
+        let policy = relay.policies.of(&incoming.key().shop).clone();
+        let lease = policy.gate.erp().call_budget() * 2 + LEASE_MARGIN;
+        let claim = relay.claim_name();
+        let admitted = relay
+            .insist(|| {
+                let now = relay.now();
+                let intent = match policy.gate.flow() {
+                    Flow::Stopped => Intent::Hold,
+                    Flow::Open | Flow::Trial => {
+                        Intent::Claim { worker: claim.clone(), until: later(now, lease) }
+                    }
+                };
+                relay.store.admit(AdmitRequest { incoming: incoming.clone(), intent, now })
+            })
+            .await?;
+        reach(CrashPoint::Admitted);
+        let Admitted::Known { admission, record, document, conflict, new } = admitted else {
+            let detail = format!("the ledger has no order {}", incoming.key());
+            return Err(Unsettled::Fault(Fault::whole(Reason::UnknownOrder, detail)));
+        };
+        let trigger = incoming.call().trigger;
+        self.count(&record, &admission, new, conflict, trigger);
+        let (attempt, doubt) = match admission {
+            Admission::Send { attempt } => (attempt, None),
+            Admission::AskFirst { attempt, doubt } => (attempt, Some(doubt)),
+            Admission::Stale if delivery.redelivered => {
+                self.tell_again(&record).await;
+                return Ok(());
+            }
+            Admission::Held | Admission::Busy | Admission::Stale => return Ok(()),
+        };
+        let order = OrderForErp {
+            key: record.key.clone(),
+            document,
+            traceparent: record.traceparent.clone(),
+            tracestate: record.tracestate.clone(),
+        };
+        let trace = Trace { parent: record.traceparent.clone(), state: record.tracestate.clone() };
+        let work = Work { record, order, claim, attempt, doubt, trigger, trace, policy, lease };
+        self.transfer(work).await.map_err(Unsettled::Refused)
+    }
+
+    fn count(
+        &self,
+        record: &OrderRecord,
+        admission: &Admission,
+        new: bool,
+        conflict: bool,
+        trigger: Trigger,
+    ) {
+        let metrics = &self.relay.metrics;
+        let (shop, order_id) = (record.key.shop.as_str(), record.key.order_id.as_str());
+        if new {
+            metrics.orders_received.get_or_create(&metrics.shop(shop)).inc();
+        } else if trigger == Trigger::Checkout
+            && matches!(admission, Admission::Stale | Admission::Busy)
+        {
+            metrics.orders_duplicate.inc();
+        }
+        if conflict {
+            tracing::warn!(shop, order_id, "order.conflict");
+        }
+    }
+
+    /// A redelivered order that is confirmed already: its event may not have gone out.
+    async fn tell_again(&self, record: &OrderRecord) {
+        if let Phase::Transferred { erp_order_id } = &record.phase {
+            let trace =
+                Trace { parent: record.traceparent.clone(), state: record.tracestate.clone() };
+            let mut event = OrderEvent::new(EventKind::Confirmed, &record.key, record.updated_at);
+            event.attempt = record.last_attempt;
+            event.fail_count = record.fail_count;
+            event.erp_order_id.clone_from(erp_order_id);
+            self.relay.publish_event(&event, &trace).await;
+        }
+    }
+
+    async fn transfer(&self, work: Work) -> Result<(), StoreError> {
+        let watch = Stopwatch::start();
+        let outcome = self.attempt(&work).await;
+        reach(CrashPoint::Answered);
+        match outcome {
+            Outcome::There { receipt, found } => {
+                self.confirm(&work, receipt, found, watch.elapsed_ms()).await
+            }
+            Outcome::Failed(failure) => {
+                self.report(&work, &failure, watch.elapsed_ms()).await;
+                Ok(())
+            }
+            Outcome::HandedBack(how) => {
+                let relay = &self.relay;
+                relay
+                    .insist(|| {
+                        relay.store.hand_back(HandBackRequest {
+                            key: work.record.key.clone(),
+                            worker: work.claim.clone(),
+                            how,
+                            now: relay.now(),
+                        })
+                    })
+                    .await
+            }
+        }
+    }
+
+    /// One try, from the gate to an outcome; holds the pass no longer than the call takes.
+    async fn attempt(&self, work: &Work) -> Outcome {
+        let priority = match work.trigger {
+            Trigger::Checkout | Trigger::Operator => Priority::Live,
+            Trigger::Retry | Trigger::Redrive | Trigger::Sweeper => Priority::Later,
+        };
+        let Some(pass) = work.policy.gate.enter(priority).await else {
+            return Outcome::HandedBack(HandBack::Hold);
+        };
+        if !self.claim_is_good(work).await {
+            // Somebody else has taken it over because we waited too long.
+            return Outcome::HandedBack(HandBack::Hold);
+        }
+        self.show_load(work);
+        let outcome = match (&work.doubt, pass.is_trial()) {
+            (Some(doubt), _) => self.ask_then_send(work, *doubt, &pass).await,
+            (None, true) if work.policy.gate.erp().can_ask() => {
+                self.try_then_send(work, &pass).await
+            }
+            (None, _) => self.send(work, &pass).await,
+        };
+        drop(pass);
+        self.show_load(work);
+        outcome
+    }
+
+    /// Whether the lease outlives a call that begins now; made longer when it does not.
+    async fn claim_is_good(&self, work: &Work) -> bool {
+        let Some(claim) = &work.record.claim else { return false };
+        let now = self.relay.now();
+        let budget = work.lease - LEASE_MARGIN;
+        if later(now, budget) <= claim.until {
+            return true;
+        }
+        let (key, until) = (&work.record.key, later(now, work.lease));
+        let renewed =
+            self.relay.insist(|| self.relay.store.renew_claim(key, &work.claim, until)).await;
+        renewed.unwrap_or(false)
+    }
+
+    /// An earlier try may have brought it in: nothing is sent before the ERP has said that it is
+    /// not there, and could not still come.
+    async fn ask_then_send(&self, work: &Work, doubt: Doubt, pass: &Pass) -> Outcome {
+        let now = self.relay.now();
+        match (self.ask(work).await, doubt) {
+            (Answer::Found(receipt), _) => {
+                self.relay.metrics.duplicates_prevented.inc();
+                self.heard_from(work, pass).await;
+                Outcome::There { receipt, found: true }
+            }
+            (Answer::Absent, Doubt::Answered) => self.send(work, pass).await,
+            (Answer::Absent, Doubt::Unclear { since }) => {
+                if now < later(since, work.policy.retry.settle) {
+                    self.heard_from(work, pass).await;
+                    return self.ask_later(work, since, now, "the ERP does not have it yet");
+                }
+                if self.has_no_try_left(work) {
+                    self.heard_from(work, pass).await;
+                    return Outcome::HandedBack(HandBack::Park);
+                }
+                self.send(work, pass).await
+            }
+            (Answer::Unclear(failure), Doubt::Answered) => {
+                self.suspect(work, &failure, Duration::ZERO, pass).await;
+                // Still in doubt: the next try asks again.
+                Outcome::Failed(Failure { stage: Stage::At, ..failure })
+            }
+            (Answer::Unclear(failure), Doubt::Unclear { since }) => {
+                self.suspect(work, &failure, Duration::ZERO, pass).await;
+                self.ask_later(work, since, now, &failure.message)
+            }
+        }
+    }
+
+    fn has_no_try_left(&self, work: &Work) -> bool {
+        matches!(work.record.phase, Phase::OutcomeUnknown { .. })
+            && !work.trigger.is_by_person()
+            && is_exhausted(work.record.fail_count, work.record.max_count)
+    }
+
+    /// The outcome stays unknown. If that was not told yet (a worker died in the middle), it is now.
+    fn ask_later(&self, work: &Work, since: Timestamp, now: Timestamp, why: &str) -> Outcome {
+        if matches!(work.record.phase, Phase::OutcomeUnknown { .. }) {
+            let settle = work.policy.retry.settle;
+            return Outcome::HandedBack(HandBack::AskAt(next_ask(since, settle, now)));
+        }
+        let message = format!("a transfer was interrupted and its outcome is unknown: {why}");
+        let class = ErrorClass::UnknownOutcome;
+        Outcome::Failed(Failure::new(class, "interrupted", &message, Stage::At))
+    }
+
+    /// The circuit is half-open: a question costs no try, so it comes first.
+    async fn try_then_send(&self, work: &Work, pass: &Pass) -> Outcome {
+        match self.ask(work).await {
+            Answer::Found(receipt) => {
+                self.relay.metrics.duplicates_prevented.inc();
+                self.heard_from(work, pass).await;
+                Outcome::There { receipt, found: true }
+            }
+            Answer::Absent => self.send(work, pass).await,
+            Answer::Unclear(failure) => {
+                self.fail_trial(work, &failure).await;
+                Outcome::HandedBack(HandBack::Hold)
+            }
+        }
+    }
+
+    async fn ask(&self, work: &Work) -> Answer {
+        let erp = work.policy.gate.erp();
+        let asked = fenced(erp.ask(&work.order), erp.call_budget()).await;
+        let answer = asked.unwrap_or_else(|why| {
+            Answer::Unclear(Failure::new(ErrorClass::Unavailable, why, why, Stage::At))
+        });
+        let outcome = match &answer {
+            Answer::Found(_) => "found",
+            Answer::Absent => "absent",
+            Answer::Unclear(_) => "unclear",
+        };
+        self.count_request(work, "ask", outcome);
+        answer
+    }
+
+    async fn send(&self, work: &Work, pass: &Pass) -> Outcome {
+        let erp = work.policy.gate.erp();
+        let watch = Stopwatch::start();
+        let sent = fenced(erp.submit(&work.order), erp.call_budget()).await;
+        let latency = watch.elapsed();
+        self.relay.metrics.erp_request_duration_seconds.observe(latency.as_secs_f64());
+        let result = sent.unwrap_or_else(|why| {
+            Err(Failure::new(ErrorClass::UnknownOutcome, why, why, Stage::At))
+        });
+        match result {
+            Ok(receipt) => {
+                self.count_request(work, "submit", "accepted");
+                work.policy.gate.record_success(latency);
+                self.heard_from(work, pass).await;
+                Outcome::There { receipt, found: false }
+            }
+            Err(failure) => {
+                self.count_request(work, "submit", failure.class.as_str());
+                self.suspect(work, &failure, latency, pass).await;
+                Outcome::Failed(failure)
+            }
+        }
+    }
+
+    /// The ERP is there: if this was the trial of an open circuit, it closes.
+    async fn heard_from(&self, work: &Work, pass: &Pass) {
+        if !pass.is_trial() {
+            return;
+        }
+        let (relay, gate) = (&self.relay, &work.policy.gate);
+        let closed = relay.insist(|| relay.store.close_circuit(gate.erp_name())).await;
+        if let Err(error) = closed {
+            tracing::error!(%error, erp = gate.erp_name(), "circuit.not_closed");
+            return;
+        }
+        gate.set_flow(Flow::Open);
+        tracing::info!(erp = gate.erp_name(), "circuit.closed");
+    }
+
+    /// Weighs a failure as evidence about the ERP as a whole.
+    async fn suspect(&self, work: &Work, failure: &Failure, latency: Duration, pass: &Pass) {
+        let gate = &work.policy.gate;
+        if pass.is_trial() {
+            match failure.class {
+                ErrorClass::Rejected | ErrorClass::Internal => self.heard_from(work, pass).await,
+                _ => self.fail_trial(work, failure).await,
+            }
+            return;
+        }
+        match gate.record_failure(&work.record.key, failure, latency) {
+            Advice::CarryOn => {}
+            Advice::Open => self.open_circuit(work, failure).await,
+            Advice::AskTheErp => match self.ask(work).await {
+                Answer::Found(_) | Answer::Absent => gate.record_answered(),
+                Answer::Unclear(answer) => self.open_circuit(work, &answer).await,
+            },
+        }
+    }
+
+    async fn open_circuit(&self, work: &Work, failure: &Failure) {
+        let (relay, gate) = (&self.relay, &work.policy.gate);
+        gate.set_flow(Flow::Stopped);
+        let now = relay.now();
+        let pause = gate.rule().pause_after(0).max(failure.retry_after.unwrap_or_default());
+        let reason = format!("{}: {}", failure.code, failure.message);
+        let (erp, shop) = (gate.erp_name(), work.record.key.shop.as_str());
+        let opened = relay
+            .insist(|| {
+                let notice = Notice {
+                    id: circuit_notice_id(erp, now),
+                    kind: NoticeKind::CircuitOpened,
+                    detail: NoticeDetail::of_erp(erp, shop, &reason, now),
+                    created_at: now,
+                };
+                relay.store.open_circuit(erp, &reason, later(now, pause), Some(notice), now)
+            })
+            .await;
+        match opened {
+            Ok(true) => {
+                tracing::warn!(erp, reason, "circuit.opened");
+                relay.notices_wait();
+            }
+            Ok(false) => {}
+            Err(error) => tracing::error!(%error, erp, "circuit.not_opened"),
+        }
+    }
+
+    async fn fail_trial(&self, work: &Work, failure: &Failure) {
+        let (relay, gate) = (&self.relay, &work.policy.gate);
+        gate.set_flow(Flow::Stopped);
+        let (erp, reason) = (gate.erp_name(), format!("{}: {}", failure.code, failure.message));
+        let failed = relay
+            .insist(|| async {
+                let circuits = relay.store.circuits().await?;
+                let trials = circuits.iter().find(|c| c.erp == erp).map_or(0, |c| c.trials);
+                let pause = gate.rule().pause_after(trials + 1);
+                let at = later(relay.now(), pause.max(failure.retry_after.unwrap_or_default()));
+                relay.store.fail_trial(erp, &relay.worker, &reason, at).await
+            })
+            .await;
+        match failed {
+            Ok(()) => tracing::info!(erp, reason, "circuit.trial_failed"),
+            Err(error) => tracing::error!(%error, erp, "circuit.trial_not_ended"),
+        }
+    }
+
+    async fn confirm(
+        &self,
+        work: &Work,
+        receipt: Receipt,
+        found: bool,
+        duration_ms: u64,
+    ) -> Result<(), StoreError> {
+        let relay = &self.relay;
+        let now = relay.now();
+        let (record, key) = (&work.record, &work.record.key);
+        let notice = work.policy.customer.applies(record.fail_count).then(|| Notice {
+            id: order_notice_id(NoticeKind::CustomerConfirmation, key, work.attempt),
+            kind: NoticeKind::CustomerConfirmation,
+            detail: NoticeDetail {
+                erp_order_id: receipt.erp_order_id.clone(),
+                ..NoticeDetail::of_order(record, work.attempt, now)
+            },
+            created_at: now,
+        });
+        let has_notice = notice.is_some();
+        let request = ConfirmRequest {
+            key: key.clone(),
+            attempt: work.attempt,
+            trigger: work.trigger,
+            worker: work.claim.clone(),
+            erp_order_id: receipt.erp_order_id.clone(),
+            request: receipt.request,
+            status: receipt.status,
+            duration_ms,
+            found,
+            notice,
+            now,
+        };
+        let confirmed = relay.insist(|| relay.store.confirm(request.clone())).await?;
+        reach(CrashPoint::Confirmed);
+        let (shop, order_id) = (key.shop.as_str(), key.order_id.as_str());
+        if let Some(other) = confirmed.other_erp_order_id {
+            tracing::error!(
+                shop,
+                order_id,
+                first = other,
+                second = receipt.erp_order_id,
+                "order.entered_twice"
+            );
+        }
+        if confirmed.first {
+            let (metrics, trigger) = (&relay.metrics, work.trigger.as_str());
+            metrics.orders_confirmed.get_or_create(&metrics.shop(shop)).inc();
+            let age =
+                Duration::try_from(now.duration_since(record.received_at)).unwrap_or_default();
+            metrics.settle_duration_seconds.observe(age.as_secs_f64());
+            tracing::info!(
+                shop,
+                order_id,
+                attempt = work.attempt,
+                trigger,
+                found,
+                duration_ms,
+                fail_count = confirmed.fail_count,
+                max = record.max_count,
+                "order.submitted"
+            );
+        }
+        if has_notice {
+            relay.notices_wait();
+        }
+        let mut event = OrderEvent::new(EventKind::Confirmed, key, now);
+        event.attempt = work.attempt;
+        event.fail_count = confirmed.fail_count;
+        event.trigger = Some(work.trigger);
+        event.erp_order_id = receipt.erp_order_id;
+        relay.publish_event(&event, &work.trace).await;
+        Ok(())
+    }
+
+    async fn report(&self, work: &Work, failure: &Failure, duration_ms: u64) {
+        let relay = &self.relay;
+        let mut event =
+            OrderFailed::of(&work.record.key, work.attempt, work.policy.max_count, failure);
+        event.trigger = work.trigger;
+        event.duration_ms = duration_ms;
+        // An interrupted try ended when its lease did, not when we noticed.
+        event.occurred_at = Some(match (failure.class, work.doubt) {
+            (ErrorClass::UnknownOutcome, Some(Doubt::Unclear { since }))
+                if failure.code == "interrupted" =>
+            {
+                since
+            }
+            _ => relay.now(),
+        });
+        relay.publish_failed(&event, &work.claim, &work.trace).await;
+        reach(CrashPoint::FailurePublished);
+        relay.metrics.orders_failed.get_or_create(&ClassLabel::new(failure.class.as_str())).inc();
+        if failure.class == ErrorClass::UnknownOutcome {
+            relay.metrics.outcome_unknown.inc();
+        }
+    }
+
+    fn count_request(&self, work: &Work, step: &str, outcome: &str) {
+        let labels = RequestLabels::new(work.policy.gate.erp_name(), step, outcome);
+        self.relay.metrics.erp_requests.get_or_create(&labels).inc();
+    }
+
+    fn show_load(&self, work: &Work) {
+        let (in_flight, limit) = work.policy.gate.load();
+        let erp = ErpLabel::new(work.policy.gate.erp_name());
+        self.relay.metrics.erp_in_flight.get_or_create(&erp).set(in_flight.into());
+        self.relay.metrics.erp_in_flight_limit.get_or_create(&erp).set(limit.into());
+    }
+}
+
+/// Why a delivery was not dealt with.
+enum Unsettled {
+    Fault(Fault),
+    Refused(StoreError),
+}
+
+impl From<StoreError> for Unsettled {
+    fn from(error: StoreError) -> Self {
+        Self::Refused(error)
+    }
+}
+
+#[async_trait]
+impl Handler for Submitter {
+    async fn handle(&self, delivery: &Delivery) -> Settle {
+        let fault = match self.process(delivery).await {
+            Ok(()) => return Settle::Ack,
+            Err(Unsettled::Fault(fault)) => fault,
+            Err(Unsettled::Refused(error)) => {
+                let cause = std::error::Error::source(&error).map(ToString::to_string);
+                Fault::whole(Reason::Refused, format!("{error}: {}", cause.unwrap_or_default()))
+            }
+        };
+        match self.relay.bury(&self.queue, delivery, &fault).await {
+            Ok(()) => {
+                reach(CrashPoint::DeadLetterRecorded);
+                Settle::Ack
+            }
+            Err(error) => {
+                tracing::error!(%error, "dead_letter.refused");
+                Settle::Reject
+            }
+        }
+    }
+}
+
+/// Lets a call to the ERP take its time and no longer, and survives its panic; either leaves the
+/// outcome open.
+async fn fenced<T>(call: impl Future<Output = T>, budget: Duration) -> Result<T, &'static str> {
+    let call = AssertUnwindSafe(tokio::time::timeout(budget + CALL_MARGIN, call)).catch_unwind();
+    match call.await {
+        Ok(Ok(value)) => Ok(value),
+        Ok(Err(_)) => Err("timeout"),
+        Err(_) => Err("panicked"),
+    }
+}
