@@ -1,0 +1,639 @@
+//! The command line of CONTRACT 5, as clap sees it: group, then verb.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
+use jiff::{SignedDuration, Timestamp};
+
+use crate::domain::state::OrderState;
+use crate::ops::tokens::SCOPES;
+
+/// Takes paid orders from a shop's checkout to the ERP: never lost, never entered twice, calm when
+/// the ERP is down.
+#[derive(Debug, Parser)]
+#[command(name = "order-relay", version, propagate_version = true, max_term_width = 100)]
+pub struct Cli {
+    /// Settings file [default: order-relay.toml, if there is one]
+    #[arg(long, global = true, value_name = "FILE", env = "ORDER_RELAY_CONFIG")]
+    pub config: Option<PathBuf>,
+    /// What to do
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Everything in one process with no service needed: see orders flow, fail, retry and get lost
+    #[command(after_help = "Examples:
+  order-relay demo                      runs until Ctrl-C; open the address that it prints
+  order-relay demo --orders 20 --exit   20 orders, ends when all are settled")]
+    Demo(Demo),
+    /// The service; all roles unless told otherwise
+    #[command(after_help = "Examples:
+  order-relay serve
+  order-relay serve --roles submitter,error-handler
+  ORDER_RELAY__AMQP__URL=amqp://relay:secret@rabbit:5672/shop order-relay serve")]
+    Serve(Serve),
+    /// Publish orders from files (JSON or NDJSON), with confirms and a progress bar
+    #[command(after_help = "Examples:
+  order-relay publish order.json
+  order-relay publish orders.ndjson more.ndjson
+  generate-orders | order-relay publish -")]
+    Publish(Publish),
+    /// All orders
+    #[command(subcommand)]
+    Orders(Orders),
+    /// Lost orders: those that failed and are not in the ERP
+    #[command(subcommand)]
+    LostOrders(LostOrders),
+    /// Transfer lost orders to the ERP, one after the other; short for lost-orders process
+    #[command(after_help = "Examples:
+  order-relay process-lost-orders 100042
+  order-relay process-lost-orders        all of them")]
+    ProcessLostOrders(ProcessLostOrders),
+    /// Messages that could not be accepted
+    #[command(subcommand)]
+    DeadLetters(DeadLetters),
+    /// Mails: waiting, sent, kept, failed
+    #[command(subcommand)]
+    Mails(Mails),
+    /// The proof that nothing is lost
+    #[command(subcommand)]
+    Ledger(Ledger),
+    /// Look at settings, database, migrations, broker, mail server and ERP: one line each
+    Check(Output),
+    /// The broker's exchanges, queues and bindings
+    #[command(subcommand)]
+    Topology(Topology),
+    /// Bring the database's tables to this release
+    Migrate(Migrate),
+    /// API tokens
+    #[command(subcommand)]
+    Tokens(Tokens),
+    /// The settings in use
+    #[command(subcommand)]
+    Config(ConfigCommand),
+    /// JSON Schema of messages
+    #[command(subcommand)]
+    Schema(Schema),
+    /// Things to try an ERP with
+    #[command(subcommand)]
+    Erp(Erp),
+    /// Completions for a shell, on standard output
+    #[command(after_help = "Example:
+  order-relay completions bash > /etc/bash_completion.d/order-relay")]
+    Completions {
+        /// The shell
+        shell: Shell,
+    },
+    /// The manual page, on standard output
+    #[command(after_help = "Example:
+  order-relay man | man -l -")]
+    Man,
+}
+
+/// `demo`
+#[derive(Debug, Args)]
+pub struct Demo {
+    /// Orders to make, then only wait
+    #[arg(long, default_value_t = 40)]
+    pub orders: u32,
+    /// Orders per second
+    #[arg(long, default_value_t = 2.0, value_parser = positive)]
+    pub rate: f64,
+    /// Where to listen; another port is taken when this one is busy
+    #[arg(long, default_value = "127.0.0.1:8080")]
+    pub listen: SocketAddr,
+    /// End when every order is settled, instead of going on until Ctrl-C
+    #[arg(long)]
+    pub exit: bool,
+}
+
+fn positive(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(rate) if rate.is_finite() && (0.01..=10_000.0).contains(&rate) => Ok(rate),
+        _ => Err("expected a number from 0.01 to 10000".to_owned()),
+    }
+}
+
+/// Parts of the service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Role {
+    /// Takes orders to the ERP
+    Submitter,
+    /// Counts failures and decides what follows
+    ErrorHandler,
+    /// Sends mails
+    Notifier,
+    /// Finds what was left lying
+    Sweeper,
+    /// API, status page, health and metrics
+    Web,
+}
+
+impl Role {
+    /// The name on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Submitter => "submitter",
+            Self::ErrorHandler => "error-handler",
+            Self::Notifier => "notifier",
+            Self::Sweeper => "sweeper",
+            Self::Web => "web",
+        }
+    }
+}
+
+/// `serve`
+#[derive(Debug, Args)]
+pub struct Serve {
+    /// Roles of this process, with commas between them
+    #[arg(long, value_enum, value_delimiter = ',', default_values_t =
+        [Role::Submitter, Role::ErrorHandler, Role::Notifier, Role::Sweeper, Role::Web])]
+    pub roles: Vec<Role>,
+}
+
+/// `publish`
+#[derive(Debug, Args)]
+pub struct Publish {
+    /// Files with one order, a list of orders, or one order a line; `-` is standard input
+    #[arg(required = true, value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+    /// Only check the orders
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+/// How a listing is printed.
+#[derive(Debug, Clone, Copy, Args)]
+pub struct Output {
+    /// Format
+    #[arg(long, value_enum, default_value_t = Format::Table)]
+    pub output: Format,
+}
+
+/// Formats of listings.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// Columns for people
+    Table,
+    /// One JSON document
+    Json,
+    /// One JSON document a line
+    Ndjson,
+    /// Comma-separated, safe to open in a spreadsheet
+    Csv,
+}
+
+/// What every change takes.
+#[derive(Debug, Clone, Args)]
+pub struct Change {
+    /// Say what would be done, and do nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Do not ask
+    #[arg(long)]
+    pub yes: bool,
+    /// Why; kept with the change
+    #[arg(long, value_name = "TEXT")]
+    pub reason: Option<String>,
+    /// Who does it [default: the user's name on this machine]
+    #[arg(long, value_name = "NAME")]
+    pub actor: Option<String>,
+}
+
+/// Which orders.
+#[derive(Debug, Clone, Args)]
+pub struct Filter {
+    /// payed, ordered_failed or confirmed
+    #[arg(long, value_parser = state)]
+    pub state: Option<OrderState>,
+    /// queued, held, retrying, parked, outcome_unknown, transferred or removed
+    #[arg(long)]
+    pub phase: Option<String>,
+    /// Shop
+    #[arg(long)]
+    pub shop: Option<String>,
+    /// Number or mail address of the customer
+    #[arg(long)]
+    pub customer: Option<String>,
+    /// Class of the last failure: unavailable, rejected, unauthorized, unknown_outcome, internal
+    #[arg(long)]
+    pub class: Option<String>,
+    /// Received at or after: a time, or how long ago ("2h")
+    #[arg(long, value_parser = moment)]
+    pub since: Option<Moment>,
+    /// Received before: a time, or how long ago ("2h")
+    #[arg(long, value_parser = moment)]
+    pub until: Option<Moment>,
+    /// Part of the order number, the customer's name or address, or the error
+    #[arg(long)]
+    pub search: Option<String>,
+    /// Most orders to show
+    #[arg(long, default_value_t = 100)]
+    pub limit: u32,
+}
+
+/// A time, or a distance from now.
+#[derive(Debug, Clone, Copy)]
+pub enum Moment {
+    /// At.
+    At(Timestamp),
+    /// That long ago.
+    Ago(SignedDuration),
+}
+
+impl Moment {
+    /// The time that is meant, seen from `now`.
+    pub fn seen_from(self, now: Timestamp) -> Timestamp {
+        match self {
+            Self::At(at) => at,
+            Self::Ago(ago) => now.checked_sub(ago).unwrap_or(Timestamp::MIN),
+        }
+    }
+}
+
+fn state(text: &str) -> Result<OrderState, String> {
+    OrderState::from_name(text)
+        .ok_or_else(|| "expected payed, ordered_failed or confirmed".to_owned())
+}
+
+fn moment(text: &str) -> Result<Moment, String> {
+    if let Ok(at) = text.parse::<Timestamp>() {
+        return Ok(Moment::At(at));
+    }
+    let ago = text.parse::<SignedDuration>().map(Moment::Ago);
+    ago.map_err(|_| {
+        "expected a time such as 2026-11-22T10:00:00Z, or how long ago, such as 2h".to_owned()
+    })
+}
+
+/// `orders`
+#[derive(Debug, Subcommand)]
+pub enum Orders {
+    /// List orders, newest first
+    #[command(after_help = "Examples:
+  order-relay orders list --state payed --since 1h
+  order-relay orders list --search erika --output json")]
+    List {
+        #[command(flatten)]
+        /// Which
+        filter: Filter,
+        #[command(flatten)]
+        /// How
+        output: Output,
+    },
+    /// Everything about one order: state, tries, mails, changes by people, the document
+    #[command(after_help = "Examples:
+  order-relay orders show 100042
+  order-relay orders show de/100042 --output json")]
+    Show {
+        /// ORDER_ID or SHOP/ORDER_ID
+        id: String,
+        #[command(flatten)]
+        /// How
+        output: Output,
+    },
+}
+
+/// `lost-orders`
+#[derive(Debug, Subcommand)]
+pub enum LostOrders {
+    /// List lost orders, newest first
+    #[command(after_help = "Examples:
+  order-relay lost-orders list
+  order-relay lost-orders list --phase parked --class rejected --output csv > lost.csv")]
+    List {
+        #[command(flatten)]
+        /// Which
+        filter: Filter,
+        #[command(flatten)]
+        /// How
+        output: Output,
+    },
+    /// Everything about one of them
+    Show {
+        /// ORDER_ID or SHOP/ORDER_ID
+        id: String,
+        #[command(flatten)]
+        /// How
+        output: Output,
+    },
+    /// Transfer to the ERP now, one after the other, whatever the count of failures is
+    #[command(after_help = "Examples:
+  order-relay lost-orders process 100042
+  order-relay lost-orders process --all --yes")]
+    Process {
+        /// ORDER_ID or SHOP/ORDER_ID
+        #[arg(value_name = "ID")]
+        ids: Vec<String>,
+        /// All lost orders
+        #[arg(long, conflicts_with = "ids")]
+        all: bool,
+        #[command(flatten)]
+        /// Usual
+        change: Change,
+        #[command(flatten)]
+        /// How
+        output: Output,
+    },
+    /// Take orders off the list, for good reasons; nothing is deleted
+    #[command(after_help = "Example:
+  order-relay lost-orders remove 100042 --reason \"entered by hand, ERP number 4711\"")]
+    Remove {
+        /// ORDER_ID or SHOP/ORDER_ID
+        #[arg(value_name = "ID", required = true)]
+        ids: Vec<String>,
+        #[command(flatten)]
+        /// Usual
+        change: Change,
+        #[command(flatten)]
+        /// How
+        output: Output,
+    },
+    /// Put removed orders back on the list
+    #[command(after_help = "Example:
+  order-relay lost-orders restore 100042 --reason \"was not entered after all\"")]
+    Restore {
+        /// ORDER_ID or SHOP/ORDER_ID
+        #[arg(value_name = "ID", required = true)]
+        ids: Vec<String>,
+        #[command(flatten)]
+        /// Usual
+        change: Change,
+        #[command(flatten)]
+        /// How
+        output: Output,
+    },
+}
+
+/// `process-lost-orders`
+#[derive(Debug, Args)]
+pub struct ProcessLostOrders {
+    /// ORDER_ID or SHOP/ORDER_ID; none: all lost orders
+    #[arg(value_name = "ID")]
+    pub ids: Vec<String>,
+    #[command(flatten)]
+    /// Usual
+    pub change: Change,
+    #[command(flatten)]
+    /// How
+    pub output: Output,
+}
+
+/// `dead-letters`
+#[derive(Debug, Subcommand)]
+pub enum DeadLetters {
+    /// List them, newest first
+    List {
+        /// Those that are settled, too
+        #[arg(long)]
+        all: bool,
+        /// Most to show
+        #[arg(long, default_value_t = 100)]
+        limit: u32,
+        #[command(flatten)]
+        /// How
+        output: Output,
+    },
+    /// One of them: the reason, the place, the headers, the bytes
+    Show {
+        /// Its id, or the end of it that no other has
+        id: String,
+        /// Only the bytes, as they came
+        #[arg(long)]
+        raw: bool,
+        #[command(flatten)]
+        /// How
+        output: Output,
+    },
+    /// Try them again, after what was wrong is mended
+    #[command(after_help = "Examples:
+  order-relay dead-letters replay 0198f2
+  order-relay dead-letters show 0198f2 --raw > order.json   (mend it)
+  order-relay dead-letters replay 0198f2 --file order.json --reason \"total was missing\"")]
+    Replay {
+        /// Their ids, or ends of ids
+        #[arg(value_name = "ID", required_unless_present = "all")]
+        ids: Vec<String>,
+        /// All that are open
+        #[arg(long, conflicts_with = "ids")]
+        all: bool,
+        /// The mended message, instead of the bytes that came
+        #[arg(long, value_name = "FILE", conflicts_with = "all")]
+        file: Option<PathBuf>,
+        #[command(flatten)]
+        /// Usual
+        change: Change,
+        #[command(flatten)]
+        /// How
+        output: Output,
+    },
+    /// Decide that they are not needed; they stay readable
+    Discard {
+        /// Their ids, or ends of ids
+        #[arg(value_name = "ID", required = true)]
+        ids: Vec<String>,
+        #[command(flatten)]
+        /// Usual
+        change: Change,
+        #[command(flatten)]
+        /// How
+        output: Output,
+    },
+}
+
+/// `mails`
+#[derive(Debug, Subcommand)]
+pub enum Mails {
+    /// List mails, newest first
+    List {
+        /// waiting, sent, kept or failed
+        #[arg(long)]
+        status: Option<String>,
+        /// Most to show
+        #[arg(long, default_value_t = 100)]
+        limit: u32,
+        #[command(flatten)]
+        /// How
+        output: Output,
+    },
+    /// One mail as it is sent
+    Show {
+        /// Its id
+        id: String,
+        #[command(flatten)]
+        /// How
+        output: Output,
+    },
+}
+
+/// `ledger`
+#[derive(Debug, Subcommand)]
+pub enum Ledger {
+    /// Prove that received = confirmed + lost + queued + held, and that the rows keep the promises
+    #[command(after_help = "Examples:
+  order-relay ledger check
+  order-relay ledger check --since 24h --output json
+
+Exit code 0: the ledger is sound; 1: it is not, and what is wrong is listed.")]
+    Check {
+        /// Only orders received since: a time, or how long ago ("24h")
+        #[arg(long, value_parser = moment)]
+        since: Option<Moment>,
+        #[command(flatten)]
+        /// How
+        output: Output,
+    },
+}
+
+/// `topology`
+#[derive(Debug, Subcommand)]
+pub enum Topology {
+    /// What must exist on the broker
+    Show(Output),
+    /// Make it; what exists already stays as it is
+    Declare {
+        /// Say what would be declared, and do nothing
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// What is missing or different
+    Check(Output),
+}
+
+/// `migrate`
+#[derive(Debug, Args)]
+pub struct Migrate {
+    /// Only say what is missing
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+/// `tokens`
+#[derive(Debug, Subcommand)]
+pub enum Tokens {
+    /// Make a token; it is shown once
+    #[command(after_help = "Example:
+  order-relay tokens create checkout --scope orders:publish")]
+    Create {
+        /// What it is for
+        name: String,
+        /// What it may do
+        #[arg(long = "scope", required = true, value_parser = SCOPES)]
+        scopes: Vec<String>,
+        /// When it ends by itself, e.g. 90d
+        #[arg(long, value_parser = lifetime)]
+        expires_in: Option<SignedDuration>,
+    },
+    /// List tokens
+    List(Output),
+    /// End a token
+    Revoke {
+        /// Its name
+        name: String,
+    },
+}
+
+fn lifetime(text: &str) -> Result<SignedDuration, String> {
+    let days = text.strip_suffix('d').and_then(|days| days.parse::<i64>().ok());
+    let parsed = match days {
+        Some(days) => days.checked_mul(24).map(SignedDuration::from_hours),
+        None => text.parse::<SignedDuration>().ok(),
+    };
+    parsed
+        .filter(|time| time.is_positive())
+        .ok_or_else(|| "expected a time such as 90d or 12h".to_owned())
+}
+
+/// `config`
+#[derive(Debug, Subcommand)]
+pub enum ConfigCommand {
+    /// Every setting with its value and where it comes from; secrets are masked
+    Show(Output),
+    /// JSON Schema of the settings
+    Schema,
+}
+
+/// `schema`
+#[derive(Debug, Clone, Copy, Subcommand)]
+pub enum Schema {
+    /// The order message
+    Order,
+    /// The order_failed message
+    OrderFailed,
+}
+
+/// `erp`
+#[derive(Debug, Subcommand)]
+pub enum Erp {
+    /// An ERP to try things against: it can be slow, away, refusing, or cut connections
+    #[command(after_help = "Examples:
+  order-relay erp stub --latency 20ms --fail-rate 0.1
+  curl -X PUT localhost:9090/_stub -d '{\"mode\":\"down\"}'      switch while it runs
+  curl localhost:9090/_stub                                  documents and requests per order
+
+An order can bring its own answers: \"remark\": \"stub: down, accept_then_cut\" fails twice.
+It never de-duplicates: what is sent twice is in it twice.")]
+    Stub(Stub),
+}
+
+/// `erp stub`
+#[derive(Debug, Clone, Args)]
+pub struct Stub {
+    /// Where to listen; orders go to /orders
+    #[arg(long, default_value = "127.0.0.1:9090")]
+    pub listen: SocketAddr,
+    /// How long each answer takes
+    #[arg(long, default_value = "0ms", value_parser = latency)]
+    pub latency: std::time::Duration,
+    /// Share of orders that fail with 503, 0 to 1
+    #[arg(long, default_value_t = 0.0, value_parser = share)]
+    pub fail_rate: f64,
+    /// What it does with orders
+    #[arg(long, value_enum, default_value_t = StubMode::Ok)]
+    pub mode: StubMode,
+}
+
+fn latency(text: &str) -> Result<std::time::Duration, String> {
+    let time =
+        text.parse::<SignedDuration>().ok().and_then(|t| std::time::Duration::try_from(t).ok());
+    time.ok_or_else(|| "expected a time such as 20ms or 2s".to_owned())
+}
+
+fn share(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(share) if (0.0..=1.0).contains(&share) => Ok(share),
+        _ => Err("expected a number from 0 to 1".to_owned()),
+    }
+}
+
+/// What the stub ERP does with an order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[value(rename_all = "snake_case")]
+pub enum StubMode {
+    /// Takes it
+    Ok,
+    /// 503, to questions as well
+    Down,
+    /// 503 to orders, answers questions
+    Busy,
+    /// 422
+    Reject,
+    /// 401
+    Unauthorized,
+    /// Takes it and cuts the connection instead of answering
+    AcceptThenCut,
+    /// Cuts the connection without taking it
+    Cut,
+    /// Takes it and answers 504, as a gateway does that lost patience
+    GatewayTimeout,
+    /// Takes it and answers after 3 seconds
+    Slow,
+    /// Takes nothing and says nothing
+    Silent,
+}

@@ -1,0 +1,35 @@
+//! Exit codes of CONTRACT 5.
+
+/// How a command ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exit {
+    /// Everything asked for was done.
+    Done = 0,
+    /// It failed.
+    Failed = 1,
+    /// Wrong usage or settings.
+    Usage = 2,
+    /// Some of it was done.
+    Partly = 3,
+    /// Refused because a circuit or hold is in place.
+    Held = 4,
+}
+
+impl Exit {
+    /// The exit of several things done one after the other.
+    pub fn of_all(exits: &[Self]) -> Self {
+        let done = exits.iter().filter(|exit| **exit == Self::Done).count();
+        match exits {
+            [] => Self::Done,
+            _ if done == exits.len() => Self::Done,
+            _ if done > 0 => Self::Partly,
+            _ if exits.contains(&Self::Held) => Self::Held,
+            _ => Self::Failed,
+        }
+    }
+
+    /// The number that the shell sees.
+    pub fn code(self) -> u8 {
+        self as u8
+    }
+}

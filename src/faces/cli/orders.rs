@@ -1,0 +1,516 @@
+//! `orders …`, `lost-orders …` and `process-lost-orders`.
+
+use std::io::{IsTerminal, Write};
+
+use anyhow::{Context, bail};
+use serde::Serialize;
+use serde_json::value::RawValue;
+
+use crate::domain::order::OrderKey;
+use crate::domain::state::{OrderRecord, OrderState};
+use crate::ops::orders::{Ops, Refusal, Transferred};
+use crate::ports::store::{Act, Attempt, AuditEntry, Conflict, OrderDetail, OrderFilter};
+
+use super::args::{Change, Filter, Format, LostOrders, Orders};
+use super::exit::Exit;
+use super::output::{Column, facts, local, plain_table, print, print_one, progress, write_table};
+
+/// Most lost orders that `--all` takes.
+const MAX_ALL: u32 = 100_000;
+
+/// `orders …`
+pub async fn orders(ops: &Ops, command: Orders, out: &mut dyn Write) -> anyhow::Result<Exit> {
+    match command {
+        Orders::List { filter, output } => {
+            list(ops, &filter, None, output.output, "No orders match.", out).await
+        }
+        Orders::Show { id, output } => show(ops, &id, output.output, out).await,
+    }
+}
+
+/// `lost-orders …`
+pub async fn lost_orders(
+    ops: &Ops,
+    command: LostOrders,
+    out: &mut dyn Write,
+) -> anyhow::Result<Exit> {
+    match command {
+        LostOrders::List { filter, output } => {
+            let state = Some(OrderState::OrderedFailed);
+            list(ops, &filter, state, output.output, "No lost orders.", out).await
+        }
+        LostOrders::Show { id, output } => show(ops, &id, output.output, out).await,
+        LostOrders::Process { ids, all, change, output } => {
+            if ids.is_empty() && !all {
+                bail!("name the orders, or say --all");
+            }
+            process(ops, &ids, &change, output.output, out).await
+        }
+        LostOrders::Remove { ids, change, output } => {
+            alter(ops, Alteration::Remove, &ids, &change, output.output, out).await
+        }
+        LostOrders::Restore { ids, change, output } => {
+            alter(ops, Alteration::Restore, &ids, &change, output.output, out).await
+        }
+    }
+}
+
+async fn list(
+    ops: &Ops,
+    filter: &Filter,
+    state: Option<OrderState>,
+    format: Format,
+    empty: &str,
+    out: &mut dyn Write,
+) -> anyhow::Result<Exit> {
+    let now = ops.clock.now();
+    let filter_ = OrderFilter {
+        state: state.or(filter.state),
+        phase: filter.phase.clone(),
+        shop: filter.shop.clone(),
+        customer: filter.customer.clone(),
+        class: filter.class.clone(),
+        since: filter.since.map(|since| since.seen_from(now)),
+        until: filter.until.map(|until| until.seen_from(now)),
+        search: filter.search.clone(),
+    };
+    let orders = ops.list(&filter_, filter.limit).await?;
+    let views: Vec<OrderView> = orders.iter().map(OrderView::of).collect();
+    let is_table = format == Format::Table;
+    let time = |text: &Option<String>| match text.as_deref().map(str::parse) {
+        Some(Ok(at)) if is_table => local(at),
+        _ => text.clone().unwrap_or_default(),
+    };
+    let columns: [Column<'_, OrderView>; 12] = [
+        ("SHOP", &|o| o.shop.clone()),
+        ("ORDER", &|o| o.order_id.clone()),
+        ("STATE", &|o| o.state.to_owned()),
+        ("PHASE", &|o| o.phase.to_owned()),
+        ("FAILED", &|o| match o.max_count {
+            Some(max) => format!("{}/{max}", o.fail_count),
+            None => o.fail_count.to_string(),
+        }),
+        ("NEXT", &|o| time(&o.next_attempt_at)),
+        ("CLASS", &|o| o.error_class.unwrap_or_default().to_owned()),
+        ("ERROR", &|o| o.error_message.clone().unwrap_or_default()),
+        ("CUSTOMER", &|o| o.customer_number.clone().unwrap_or_default()),
+        ("TOTAL", &|o| format!("{} {}", o.total, o.currency)),
+        ("ERP", &|o| o.erp_order_id.clone().unwrap_or_default()),
+        ("RECEIVED", &|o| time(&Some(o.received_at.clone()))),
+    ];
+    print(out, format, &views, &columns, empty)?;
+    Ok(Exit::Done)
+}
+
+/// An order in listings.
+#[derive(Debug, Serialize)]
+pub struct OrderView {
+    shop: String,
+    order_id: String,
+    state: &'static str,
+    phase: &'static str,
+    fail_count: u32,
+    max_count: Option<u32>,
+    attempts: u32,
+    next_attempt_at: Option<String>,
+    erp_order_id: Option<String>,
+    error_class: Option<&'static str>,
+    error_code: Option<String>,
+    error_message: Option<String>,
+    error_fingerprint: Option<String>,
+    failed_at: Option<String>,
+    currency: String,
+    total: String,
+    customer_number: Option<String>,
+    customer_name: Option<String>,
+    customer_email: String,
+    placed_at: Option<String>,
+    received_at: String,
+    updated_at: String,
+    transferring: bool,
+}
+
+impl OrderView {
+    /// What is shown of an order.
+    pub fn of(order: &OrderRecord) -> Self {
+        let failure = order.last_failure.as_ref();
+        let erp_order_id = match &order.phase {
+            crate::domain::state::Phase::Transferred { erp_order_id } => erp_order_id.clone(),
+            _ => None,
+        };
+        Self {
+            shop: order.key.shop.to_string(),
+            order_id: order.key.order_id.to_string(),
+            state: order.phase.state().as_str(),
+            phase: order.phase.name(),
+            fail_count: order.fail_count,
+            max_count: order.max_count,
+            attempts: order.last_attempt,
+            next_attempt_at: order.phase.due_at().map(|at| at.to_string()),
+            erp_order_id,
+            error_class: failure.map(|f| f.class.as_str()),
+            error_code: failure.map(|f| f.code.clone()),
+            error_message: failure.map(|f| f.message.clone()),
+            error_fingerprint: failure.map(|f| f.fingerprint.clone()),
+            failed_at: failure.map(|f| f.at.to_string()),
+            currency: order.facts.currency.to_string(),
+            total: order.facts.total.to_string(),
+            customer_number: order.facts.customer.number.clone(),
+            customer_name: order.facts.customer.name.clone(),
+            customer_email: order.facts.customer.email.to_string(),
+            placed_at: order.facts.placed_at.map(|at| at.to_string()),
+            received_at: order.received_at.to_string(),
+            updated_at: order.updated_at.to_string(),
+            transferring: order.claim.is_some(),
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct DetailView<'a> {
+    #[serde(flatten)]
+    order: OrderView,
+    source: &'a str,
+    attempt_list: &'a [Attempt],
+    conflicts: &'a [Conflict],
+    mails: Vec<MailView<'a>>,
+    audit: &'a [AuditEntry],
+    document: Option<&'a RawValue>,
+}
+
+#[derive(Serialize)]
+struct MailView<'a> {
+    id: String,
+    kind: &'a str,
+    status: &'a str,
+    subject: &'a str,
+    sent_at: Option<String>,
+}
+
+async fn show(ops: &Ops, id: &str, format: Format, out: &mut dyn Write) -> anyhow::Result<Exit> {
+    let key = ops.find(id).await?;
+    let detail = ops.show(&key).await?;
+    let document: Option<&RawValue> = serde_json::from_str(&detail.document).ok();
+    let mails = detail.mails.iter().map(|stored| MailView {
+        id: stored.id.to_string(),
+        kind: stored.mail.kind.as_str(),
+        status: stored.status.as_str(),
+        subject: &stored.mail.subject,
+        sent_at: stored.sent_at.map(|at| at.to_string()),
+    });
+    let view = DetailView {
+        order: OrderView::of(&detail.record),
+        source: &detail.source,
+        attempt_list: &detail.attempts,
+        conflicts: &detail.conflicts,
+        mails: mails.collect(),
+        audit: &detail.audit,
+        document,
+    };
+    print_one(out, format, &view, |out| show_human(out, &detail, &view))?;
+    Ok(Exit::Done)
+}
+
+fn show_human(
+    out: &mut dyn Write,
+    detail: &OrderDetail,
+    view: &DetailView<'_>,
+) -> std::io::Result<()> {
+    let (record, order) = (&detail.record, &view.order);
+    let error = record.last_failure.as_ref();
+    let failed = match order.max_count {
+        Some(max) => format!("{} of {max}", order.fail_count),
+        None => order.fail_count.to_string(),
+    };
+    facts(
+        out,
+        &[
+            ("Order", Some(record.key.to_string())),
+            ("State", Some(format!("{} / {}", order.state, order.phase))),
+            ("ERP number", order.erp_order_id.clone()),
+            ("Failed tries", Some(failed)),
+            ("Next", record.phase.due_at().map(local)),
+            (
+                "Last error",
+                error.map(|e| format!("{} ({}): {}", e.class.as_str(), e.code, e.message)),
+            ),
+            (
+                "Under way",
+                record
+                    .claim
+                    .as_ref()
+                    .map(|c| format!("try {} until {}", c.attempt, local(c.until))),
+            ),
+            ("Unclear since", record.unclear_since.map(local)),
+            (
+                "Customer",
+                Some(format!(
+                    "{} {} <{}>",
+                    order.customer_number.as_deref().unwrap_or("-"),
+                    order.customer_name.as_deref().unwrap_or_default(),
+                    order.customer_email
+                )),
+            ),
+            ("Total", Some(format!("{} {}", order.total, order.currency))),
+            ("Received", Some(format!("{} ({})", local(record.received_at), detail.source))),
+            ("Trace", record.traceparent.clone()),
+        ],
+    )?;
+    if !detail.attempts.is_empty() {
+        writeln!(out, "\nTries")?;
+        let mut table = plain_table();
+        for a in &detail.attempts {
+            let what = match (&a.class, &a.code, a.found) {
+                (Some(class), Some(code), _) => format!("{class} ({code})"),
+                (_, _, true) => "found in the ERP".to_owned(),
+                _ => a.erp_order_id.clone().unwrap_or_default(),
+            };
+            table.add_row([
+                format!("  {}", a.attempt),
+                local(a.occurred_at),
+                a.trigger.clone(),
+                a.outcome.clone(),
+                what,
+                format!("{} ms", a.duration_ms),
+                a.status.map(|s| s.to_string()).unwrap_or_default(),
+                crate::domain::text::one_line(a.request.as_deref().unwrap_or_default(), 100),
+                crate::domain::text::one_line(a.message.as_deref().unwrap_or_default(), 200),
+            ]);
+        }
+        write_table(out, &table)?;
+    }
+    for stored in &detail.mails {
+        let (kind, status) = (stored.mail.kind.as_str(), stored.status.as_str());
+        writeln!(out, "\nMail {} {kind} {status}: {}", stored.id, stored.mail.subject)?;
+    }
+    for entry in &detail.audit {
+        let reason = entry.reason.as_deref().unwrap_or("no reason given");
+        let line = format!("{} {} by {}: {reason}", local(entry.at), entry.action, entry.actor);
+        writeln!(out, "\n{}", crate::domain::text::one_line(&line, 500))?;
+    }
+    for conflict in &detail.conflicts {
+        writeln!(
+            out,
+            "\nConflict: another content came at {} ({}):",
+            local(conflict.received_at),
+            conflict.source
+        )?;
+        write_document(out, &conflict.document)?;
+    }
+    writeln!(out, "\nDocument as it came")?;
+    write_document(out, &detail.document)
+}
+
+/// A document line by line, without what a terminal would obey.
+pub(super) fn write_document(out: &mut dyn Write, text: &str) -> std::io::Result<()> {
+    for line in text.lines() {
+        let safe: String =
+            line.chars()
+                .map(|c| {
+                    if crate::domain::text::is_unprintable(c) && c != '\t' { '\u{fffd}' } else { c }
+                })
+                .collect();
+        writeln!(out, "  {safe}")?;
+    }
+    Ok(())
+}
+
+/// What happened to one order of several.
+#[derive(Debug, Serialize)]
+struct Outcome {
+    order: String,
+    result: &'static str,
+    detail: String,
+}
+
+fn print_results(out: &mut dyn Write, format: Format, results: &[Outcome]) -> std::io::Result<()> {
+    let columns: [Column<'_, Outcome>; 3] = [
+        ("ORDER", &|r| r.order.clone()),
+        ("RESULT", &|r| r.result.to_owned()),
+        ("DETAIL", &|r| r.detail.clone()),
+    ];
+    print(out, format, results, &columns, "No lost orders.")
+}
+
+/// Transfers orders one after the other, like the back office; none named: all lost ones.
+pub async fn process(
+    ops: &Ops,
+    ids: &[String],
+    change: &Change,
+    format: Format,
+    out: &mut dyn Write,
+) -> anyhow::Result<Exit> {
+    let keys = match ids {
+        [] => {
+            let lost = OrderFilter { state: Some(OrderState::OrderedFailed), ..Default::default() };
+            let mut orders = ops.list(&lost, MAX_ALL).await?;
+            orders.reverse();
+            orders.into_iter().map(|order| order.key).collect()
+        }
+        ids => find_all(ops, ids).await?,
+    };
+    // A cron job may say it without `--yes`: a transfer is what everybody waits for.
+    if ids.is_empty() && !keys.is_empty() && std::io::stdin().is_terminal() {
+        confirm(change, &format!("Transfer {} lost orders to the ERP?", keys.len()))?;
+    }
+    let bar = progress(keys.len() as u64, "transferring");
+    let (mut results, mut exit) = (Vec::new(), Vec::new());
+    for key in keys {
+        let (result, one) = match change.dry_run {
+            true => (
+                Outcome {
+                    order: key.to_string(),
+                    result: "would be transferred",
+                    detail: String::new(),
+                },
+                Exit::Done,
+            ),
+            false => transfer_one(ops, &key, &act(ops, change)).await?,
+        };
+        bar.inc(1);
+        results.push(result);
+        exit.push(one);
+        if one == Exit::Held && results.len() > 1 {
+            // The circuit is open: the rest would only hear the same.
+            break;
+        }
+    }
+    bar.finish_and_clear();
+    print_results(out, format, &results)?;
+    Ok(Exit::of_all(&exit))
+}
+
+async fn transfer_one(ops: &Ops, key: &OrderKey, act: &Act) -> anyhow::Result<(Outcome, Exit)> {
+    let (result, detail, exit) = match ops.transfer(key, act).await {
+        Ok(Transferred::Done { erp_order_id }) => {
+            let number = erp_order_id.map(|id| format!("ERP number {id}"));
+            (
+                "transferred",
+                number.unwrap_or_else(|| "the ERP gave no number".to_owned()),
+                Exit::Done,
+            )
+        }
+        Ok(Transferred::Failed { attempt, record }) => {
+            let text = |part: &Option<String>| part.clone().unwrap_or_default();
+            let detail = format!(
+                "{} ({}): {}; {} failed tries, now {}",
+                text(&attempt.class),
+                text(&attempt.code),
+                text(&attempt.message),
+                record.fail_count,
+                record.phase.name()
+            );
+            ("failed", detail, Exit::Failed)
+        }
+        Ok(Transferred::Unclear { record }) => {
+            let next = record.phase.due_at().map(local).unwrap_or_default();
+            let detail = format!(
+                "an earlier try may have brought it into the ERP, which cannot tell or does not show it \
+                 yet; nothing was sent, it is asked again at {next}"
+            );
+            ("unclear", detail, Exit::Failed)
+        }
+        Ok(Transferred::Held) => {
+            ("held", "the ERP is not usable now; the order waits".to_owned(), Exit::Held)
+        }
+        Ok(Transferred::StillWaiting) => (
+            "waiting",
+            "no outcome yet; it goes on by itself, look again with `orders show`".to_owned(),
+            Exit::Failed,
+        ),
+        Err(refusal @ Refusal::CircuitOpen { .. }) => ("refused", refusal.to_string(), Exit::Held),
+        Err(refusal @ (Refusal::Invalid { .. } | Refusal::NotFound(_))) => {
+            ("refused", refusal.to_string(), Exit::Failed)
+        }
+        Err(error) => return Err(error.into()),
+    };
+    Ok((Outcome { order: key.to_string(), result, detail }, exit))
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Alteration {
+    Remove,
+    Restore,
+}
+
+async fn alter(
+    ops: &Ops,
+    what: Alteration,
+    ids: &[String],
+    change: &Change,
+    format: Format,
+    out: &mut dyn Write,
+) -> anyhow::Result<Exit> {
+    if what == Alteration::Remove
+        && change.reason.as_deref().is_none_or(|reason| reason.trim().is_empty())
+    {
+        bail!("say why with --reason, e.g. --reason \"entered by hand, ERP number 4711\"");
+    }
+    let keys = find_all(ops, ids).await?;
+    let (verb, done, would) = match what {
+        Alteration::Remove => ("Remove", "removed", "would be removed"),
+        Alteration::Restore => ("Restore", "restored", "would be restored"),
+    };
+    if keys.len() > 1 {
+        confirm(change, &format!("{verb} {} orders?", keys.len()))?;
+    }
+    let (mut results, mut exits) = (Vec::new(), Vec::new());
+    for key in keys {
+        let order = key.to_string();
+        let act = act(ops, change);
+        let changed = match (change.dry_run, what) {
+            (true, _) => Ok(None),
+            (false, Alteration::Remove) => ops.remove(&key, &act).await.map(Some),
+            (false, Alteration::Restore) => ops.restore(&key, &act).await.map(Some),
+        };
+        let (result, detail, exit) = match changed {
+            Ok(None) => (would, String::new(), Exit::Done),
+            Ok(Some(record)) => (
+                done,
+                format!("{}/{}", record.phase.state().as_str(), record.phase.name()),
+                Exit::Done,
+            ),
+            Err(refusal @ (Refusal::Invalid { .. } | Refusal::NotFound(_))) => {
+                ("refused", refusal.to_string(), Exit::Failed)
+            }
+            Err(error) => return Err(error.into()),
+        };
+        results.push(Outcome { order, result, detail });
+        exits.push(exit);
+    }
+    print_results(out, format, &results)?;
+    Ok(Exit::of_all(&exits))
+}
+
+async fn find_all(ops: &Ops, ids: &[String]) -> anyhow::Result<Vec<OrderKey>> {
+    let mut keys = Vec::with_capacity(ids.len());
+    for id in ids {
+        keys.push(ops.find(id).await?);
+    }
+    Ok(keys)
+}
+
+/// Who does it and why.
+pub(super) fn act(ops: &Ops, change: &Change) -> Act {
+    let user = || std::env::var("USER").or_else(|_| std::env::var("LOGNAME"));
+    let actor =
+        change.actor.clone().or_else(|| user().ok()).unwrap_or_else(|| "unknown".to_owned());
+    ops.act(&format!("cli:{actor}"), change.reason.as_deref())
+}
+
+/// Asks on a terminal; anywhere else `--yes` has to be given.
+pub(super) fn confirm(change: &Change, question: &str) -> anyhow::Result<()> {
+    if change.yes || change.dry_run {
+        return Ok(());
+    }
+    if !std::io::stdin().is_terminal() {
+        bail!("{question} Say --yes to do it without being asked");
+    }
+    eprint!("{question} [y/N] ");
+    let mut answer = String::new();
+    std::io::stdin().read_line(&mut answer).context("no answer")?;
+    if answer.trim().eq_ignore_ascii_case("y") || answer.trim().eq_ignore_ascii_case("yes") {
+        return Ok(());
+    }
+    bail!("nothing was done")
+}

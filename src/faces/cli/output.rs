@@ -1,0 +1,155 @@
+//! Printing listings: a table for people, JSON, NDJSON, and CSV that a spreadsheet cannot be made to
+//! execute. Order data is hostile text; everything goes through `one_line` before it is shown.
+
+use std::io::{self, Write};
+
+use comfy_table::{ContentArrangement, Table, presets};
+use indicatif::{ProgressBar, ProgressStyle};
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use serde::Serialize;
+
+use crate::domain::text::one_line;
+
+use super::args::Format;
+
+/// Widest text in a table cell, in characters.
+const MAX_CELL: usize = 120;
+
+/// A column: its name, and what it shows of an item.
+pub type Column<'a, T> = (&'a str, &'a dyn Fn(&T) -> String);
+
+/// Prints `items`; `empty` is what a table says when there are none.
+pub fn print<T: Serialize>(
+    out: &mut dyn Write,
+    format: Format,
+    items: &[T],
+    columns: &[Column<'_, T>],
+    empty: &str,
+) -> io::Result<()> {
+    match format {
+        Format::Table if items.is_empty() => writeln!(out, "{empty}"),
+        Format::Table => {
+            let mut table = plain_table();
+            table.set_header(columns.iter().map(|(name, _)| *name));
+            for item in items {
+                table.add_row(columns.iter().map(|(_, show)| one_line(&show(item), MAX_CELL)));
+            }
+            write_table(out, &table)
+        }
+        Format::Json => {
+            serde_json::to_writer_pretty(&mut *out, items)?;
+            writeln!(out)
+        }
+        Format::Ndjson => items.iter().try_for_each(|item| {
+            serde_json::to_writer(&mut *out, item)?;
+            writeln!(out)
+        }),
+        Format::Csv => {
+            let mut csv = csv::Writer::from_writer(out);
+            csv.write_record(columns.iter().map(|(name, _)| *name))?;
+            for item in items {
+                csv.write_record(columns.iter().map(|(_, show)| cell(&show(item))))?;
+            }
+            csv.flush()
+        }
+    }
+}
+
+/// Prints one thing: as JSON, or as `name  value` lines by `human`.
+pub fn print_one<T: Serialize>(
+    out: &mut dyn Write,
+    format: Format,
+    item: &T,
+    human: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+) -> io::Result<()> {
+    match format {
+        Format::Table | Format::Csv => human(out),
+        Format::Json => {
+            serde_json::to_writer_pretty(&mut *out, item)?;
+            writeln!(out)
+        }
+        Format::Ndjson => {
+            serde_json::to_writer(&mut *out, item)?;
+            writeln!(out)
+        }
+    }
+}
+
+/// Prints `name  value` lines, aligned; those without a value are left out.
+pub fn facts(out: &mut dyn Write, facts: &[(&str, Option<String>)]) -> io::Result<()> {
+    let width = facts.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
+    for (name, value) in facts {
+        if let Some(value) = value.as_deref().filter(|value| !value.is_empty()) {
+            writeln!(out, "{name:width$}  {}", one_line(value, 500))?;
+        }
+    }
+    Ok(())
+}
+
+/// Columns without frames, as wide as the terminal.
+pub fn plain_table() -> Table {
+    let mut table = Table::new();
+    table.load_preset(presets::NOTHING);
+    table.set_content_arrangement(ContentArrangement::Disabled);
+    table
+}
+
+/// Writes a table without the blanks that fill its last column.
+pub fn write_table(out: &mut dyn Write, table: &Table) -> io::Result<()> {
+    for line in table.lines() {
+        writeln!(out, "{}", line.trim())?;
+    }
+    Ok(())
+}
+
+/// A progress bar on standard error; none when nobody watches.
+pub fn progress(length: u64, doing: &'static str) -> ProgressBar {
+    let bar = ProgressBar::new(length).with_message(doing);
+    let style = "{msg} {wide_bar} {pos}/{len} {per_sec} {eta}";
+    if let Ok(style) = ProgressStyle::with_template(style) {
+        bar.set_style(style);
+    }
+    bar
+}
+
+/// A time in the reader's zone.
+pub fn local(at: Timestamp) -> String {
+    at.to_zoned(TimeZone::system()).strftime("%Y-%m-%d %H:%M:%S").to_string()
+}
+
+/// What `=`, `+`, `-`, `@` begin is a formula to a spreadsheet, unless it is a number (OWASP, CSV
+/// injection).
+fn cell(text: &str) -> String {
+    let text = one_line(text, 32_000);
+    let is_formula = text.starts_with(['=', '+', '-', '@']) && text.parse::<f64>().is_err();
+    if is_formula { format!("'{text}") } else { text }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn csv_of(text: &str) -> String {
+        let mut out = Vec::new();
+        let columns: [Column<'_, String>; 1] = [("text", &|text: &String| text.clone())];
+        print(&mut out, Format::Csv, &[text.to_owned()], &columns, "").unwrap();
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn formulas_and_escapes_are_text_in_csv() {
+        assert_eq!(csv_of("=HYPERLINK(\"http://x\")"), "text\n\"'=HYPERLINK(\"\"http://x\"\")\"\n");
+        assert_eq!(csv_of("-12.50"), "text\n-12.50\n");
+        assert_eq!(csv_of("a\u{1b}[31m\nb"), "text\na[31m b\n");
+    }
+
+    #[test]
+    fn an_empty_table_says_so_and_empty_json_is_a_list() {
+        let columns: [Column<'_, String>; 0] = [];
+        let mut out = Vec::new();
+        print(&mut out, Format::Table, &[], &columns, "Nothing is lost.").unwrap();
+        print(&mut out, Format::Json, &[], &columns, "Nothing is lost.").unwrap();
+        assert_eq!(String::from_utf8(out).unwrap(), "Nothing is lost.\n[]\n");
+    }
+}

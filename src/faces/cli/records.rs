@@ -1,0 +1,152 @@
+//! `mails …`, `ledger check`, `tokens …`: looking at what the ledger keeps besides orders.
+
+use std::io::Write;
+
+use anyhow::{Context, bail};
+use serde::Serialize;
+
+use crate::ops::orders::Ops;
+use crate::ports::store::{ApiToken, LedgerReport, MailStatus, StoredMail};
+
+use super::args::{Format, Ledger, Mails, Tokens};
+use super::exit::Exit;
+use super::output::{Column, facts, local, print, print_one};
+
+#[derive(Serialize)]
+struct MailView {
+    id: String,
+    kind: &'static str,
+    status: &'static str,
+    receivers: Vec<String>,
+    subject: String,
+    tries: u32,
+    error: Option<String>,
+    created_at: String,
+    sent_at: Option<String>,
+    message_id: String,
+    text: String,
+}
+
+impl MailView {
+    fn of(stored: &StoredMail) -> Self {
+        Self {
+            id: stored.id.to_string(),
+            kind: stored.mail.kind.as_str(),
+            status: stored.status.as_str(),
+            receivers: stored.mail.receivers.clone(),
+            subject: stored.mail.subject.clone(),
+            tries: stored.tries,
+            error: stored.error.clone(),
+            created_at: stored.created_at.to_string(),
+            sent_at: stored.sent_at.map(|at| at.to_string()),
+            message_id: stored.mail.message_id.clone(),
+            text: stored.mail.text.clone(),
+        }
+    }
+}
+
+/// `mails …`
+pub async fn mails(ops: &Ops, command: Mails, out: &mut dyn Write) -> anyhow::Result<Exit> {
+    match command {
+        Mails::List { status, limit, output } => {
+            let status = match status.as_deref() {
+                None => None,
+                Some(name) => Some(
+                    MailStatus::from_name(name)
+                        .context("--status is waiting, sent, kept or failed")?,
+                ),
+            };
+            let mails = ops.store.list_mails(status, limit).await?;
+            let views: Vec<MailView> = mails.iter().map(MailView::of).collect();
+            let columns: [Column<'_, MailView>; 6] = [
+                ("ID", &|m| m.id.clone()),
+                ("STATUS", &|m| m.status.to_owned()),
+                ("KIND", &|m| m.kind.to_owned()),
+                ("TO", &|m| m.receivers.join(", ")),
+                ("SUBJECT", &|m| m.subject.clone()),
+                ("ERROR", &|m| m.error.clone().unwrap_or_default()),
+            ];
+            print(out, output.output, &views, &columns, "No mails.")?;
+        }
+        Mails::Show { id, output } => {
+            let id = id.parse().ok().context("that is not the id of a mail; see `mails list`")?;
+            let Some(mail) = ops.store.mail(id).await? else { bail!("there is no mail {id}") };
+            let view = MailView::of(&mail);
+            print_one(out, output.output, &view, |out| {
+                facts(
+                    out,
+                    &[
+                        ("From", Some(mail.mail.sender.clone())),
+                        ("To", Some(mail.mail.receivers.join(", "))),
+                        ("Subject", Some(mail.mail.subject.clone())),
+                        ("Message-ID", Some(mail.mail.message_id.clone())),
+                        ("Status", Some(mail.status.as_str().to_owned())),
+                        ("Error", mail.error.clone()),
+                        ("Written", Some(local(mail.created_at))),
+                        ("Sent", mail.sent_at.map(local)),
+                    ],
+                )?;
+                writeln!(out, "\n{}", mail.mail.text)
+            })?;
+        }
+    }
+    Ok(Exit::Done)
+}
+
+/// `ledger check`
+pub async fn ledger(ops: &Ops, command: Ledger, out: &mut dyn Write) -> anyhow::Result<Exit> {
+    let Ledger::Check { since, output } = command;
+    let since = since.map(|since| since.seen_from(ops.clock.now()));
+    let report = ops.store.check_ledger(since).await?;
+    let is_sound = report.difference == 0 && report.violations.is_empty();
+    print_one(out, output.output, &report, |out| show_report(out, &report, is_sound))?;
+    Ok(if is_sound { Exit::Done } else { Exit::Failed })
+}
+
+fn show_report(out: &mut dyn Write, r: &LedgerReport, is_sound: bool) -> std::io::Result<()> {
+    writeln!(
+        out,
+        "received {} = confirmed {} + lost {} + queued {} + held {}, difference {}",
+        r.received, r.confirmed, r.lost, r.queued, r.held, r.difference
+    )?;
+    for violation in &r.violations {
+        let examples = violation.examples.join(", ");
+        writeln!(out, "broken: {}: {} orders, e.g. {examples}", violation.promise, violation.rows)?;
+    }
+    writeln!(out, "{}", if is_sound { "The ledger is sound." } else { "The ledger is NOT sound." })
+}
+
+/// `tokens …`
+pub async fn tokens(ops: &Ops, command: Tokens, out: &mut dyn Write) -> anyhow::Result<Exit> {
+    match command {
+        Tokens::Create { name, scopes, expires_in } => {
+            let now = ops.clock.now();
+            let expires_at = match expires_in {
+                Some(time) => Some(now.checked_add(time).context("--expires-in is too far away")?),
+                None => None,
+            };
+            let token = ops.create_token(&name, &scopes, expires_at).await?;
+            writeln!(out, "{token}")?;
+            eprintln!("This is the only time that the token is shown.");
+        }
+        Tokens::List(output) => list_tokens(&ops.store.list_tokens().await?, output.output, out)?,
+        Tokens::Revoke { name } => {
+            if !ops.store.revoke_token(&name, ops.clock.now()).await? {
+                bail!("there is no token {name} that is still valid");
+            }
+            writeln!(out, "revoked")?;
+        }
+    }
+    Ok(Exit::Done)
+}
+
+fn list_tokens(tokens: &[ApiToken], format: Format, out: &mut dyn Write) -> std::io::Result<()> {
+    let columns: [Column<'_, ApiToken>; 5] = [
+        ("NAME", &|t| t.name.clone()),
+        ("SCOPES", &|t| t.scopes.join(" ")),
+        ("CREATED", &|t| local(t.created_at)),
+        ("EXPIRES", &|t| t.expires_at.map(local).unwrap_or_default()),
+        ("REVOKED", &|t| t.revoked_at.map(local).unwrap_or_default()),
+    ];
+    print(out, format, tokens, &columns, "No tokens.")
+}

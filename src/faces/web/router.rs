@@ -1,0 +1,114 @@
+//! The web port: API, health, metrics, and a plain status page until the back office exists.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::{DefaultBodyLimit, Path, State};
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{Html, IntoResponse, Response};
+use axum::routing::{get, post};
+use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::set_header::SetResponseHeaderLayer;
+use tower_http::timeout::TimeoutLayer;
+
+use crate::ops::orders::Ops;
+use crate::telemetry::Metrics;
+
+use super::api::{Problem, post_orders};
+use super::status::StatusPages;
+
+/// Largest request, in bytes: many orders as NDJSON.
+const MAX_REQUEST: usize = 16 * 1024 * 1024;
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What the web port needs.
+#[derive(Clone)]
+pub struct Web {
+    /// The verbs.
+    pub ops: Arc<Ops>,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+    /// Pages for people.
+    pub pages: Arc<StatusPages>,
+    /// Set while the process drains.
+    pub draining: Arc<AtomicBool>,
+    /// Whether this process works with the broker, so that its absence matters.
+    pub needs_broker: bool,
+}
+
+/// Every route.
+pub fn router(web: Web) -> Router {
+    let orders = post(post_orders).with_state(web.ops.clone());
+    Router::new()
+        .route("/", get(overview))
+        .route("/orders/{shop}/{*order_id}", get(order))
+        .route("/lost-orders", get(lost_orders))
+        .route("/mails/{id}", get(mail))
+        .route("/healthz", get(|| async { "ok\n" }))
+        .route("/readyz", get(readyz))
+        .route("/metrics", get(metrics))
+        .with_state(web)
+        .route("/api/v1/orders", orders)
+        .fallback(|| async {
+            Problem::new(StatusCode::NOT_FOUND, "not-found", "Not found", "There is nothing here.")
+        })
+        .layer(DefaultBodyLimit::max(MAX_REQUEST))
+        .layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, PATIENCE))
+        .layer(CatchPanicLayer::new())
+        .layer(fixed(header::X_CONTENT_TYPE_OPTIONS, "nosniff"))
+        .layer(fixed(header::REFERRER_POLICY, "no-referrer"))
+        .layer(fixed(header::X_FRAME_OPTIONS, "DENY"))
+        .layer(fixed(
+            header::CONTENT_SECURITY_POLICY,
+            "default-src 'none'; style-src 'unsafe-inline'; img-src 'self'; form-action 'none'; \
+             base-uri 'none'; frame-ancestors 'none'",
+        ))
+}
+
+fn fixed(name: header::HeaderName, value: &'static str) -> SetResponseHeaderLayer<HeaderValue> {
+    SetResponseHeaderLayer::overriding(name, HeaderValue::from_static(value))
+}
+
+/// Whether this process can do its work: the database answers, the broker is there, and it is not
+/// about to end. An open circuit is no reason: the process is well, the ERP is not.
+async fn readyz(State(web): State<Web>) -> Response {
+    let fault = if web.draining.load(Ordering::Acquire) {
+        Some("draining".to_owned())
+    } else if let Err(error) = web.ops.store.circuits().await {
+        Some(error.to_string())
+    } else if web.needs_broker && !web.ops.broker.is_ready() {
+        Some("the broker cannot be reached".to_owned())
+    } else {
+        None
+    };
+    match fault {
+        None => "ready\n".into_response(),
+        Some(fault) => (StatusCode::SERVICE_UNAVAILABLE, format!("{fault}\n")).into_response(),
+    }
+}
+
+async fn metrics(State(web): State<Web>) -> Response {
+    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    ([(header::CONTENT_TYPE, kind)], web.metrics.encode()).into_response()
+}
+
+async fn overview(State(web): State<Web>) -> Result<Html<String>, Problem> {
+    Ok(Html(web.pages.overview(&web.ops).await?))
+}
+
+async fn lost_orders(State(web): State<Web>) -> Result<Html<String>, Problem> {
+    Ok(Html(web.pages.lost_orders(&web.ops).await?))
+}
+
+async fn order(
+    State(web): State<Web>,
+    Path((shop, order_id)): Path<(String, String)>,
+) -> Result<Html<String>, Problem> {
+    Ok(Html(web.pages.order(&web.ops, &shop, &order_id).await?))
+}
+
+async fn mail(State(web): State<Web>, Path(id): Path<String>) -> Result<Html<String>, Problem> {
+    Ok(Html(web.pages.mail(&web.ops, &id).await?))
+}

@@ -1,0 +1,171 @@
+//! Taking orders in: over the API, from the command line, and messages that were dead letters.
+
+use std::sync::Arc;
+
+use crate::domain::message::OrderFailed;
+use crate::domain::order::{Fault, Order};
+use crate::domain::state::Trigger;
+use crate::domain::topology::ORDER_FAILED;
+use crate::ports::broker::Outgoing;
+use crate::ports::letters::Trace;
+use crate::ports::store::{Accepted, Act, DeadLetter, NewDeadLetter, Placed, Resolution, Source};
+
+use super::orders::{Ops, Refusal};
+
+/// What became of an order that was handed in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Taken {
+    /// It is durable, in the ledger or with the broker.
+    Accepted,
+    /// The ledger had it already.
+    Duplicate,
+    /// The ledger has another content under its number, which stays; this one is kept beside it.
+    Conflict,
+}
+
+impl Ops {
+    /// Takes an order into the ledger; when this returns it is durable.
+    pub async fn accept(
+        &self,
+        order: Order,
+        source: Source,
+        trace: &Trace,
+    ) -> Result<Taken, Refusal> {
+        let key = order.key.clone();
+        let placed = Placed {
+            order: Arc::new(order),
+            source,
+            traceparent: trace.parent.clone(),
+            tracestate: trace.state.clone(),
+        };
+        let taken = match self.store.accept(placed, self.clock.now()).await? {
+            Accepted::New => Taken::Accepted,
+            Accepted::Duplicate => return Ok(Taken::Duplicate),
+            Accepted::Conflict => return Ok(Taken::Conflict),
+        };
+        // Only a nudge: should it get lost, the sweeper finds the order queued.
+        let nudge = self.letters(trace).nudge(&key, 1, Trigger::Checkout);
+        if let Err(error) = self.publish(nudge).await {
+            tracing::debug!(%error, "intake.not_nudged");
+        }
+        Ok(taken)
+    }
+
+    /// Hands an order in the way checkout does: to the broker where there is a durable one, else
+    /// into the ledger.
+    pub async fn publish_order(&self, order: Order) -> Result<Taken, Refusal> {
+        if !self.broker.is_durable() {
+            return self.accept(order, Source::CommandLine, &Trace::default()).await;
+        }
+        let trace = Trace::default();
+        let message = self.letters(&trace).placed(&order);
+        self.publish(message).await?;
+        Ok(Taken::Accepted)
+    }
+
+    /// Keeps a document that was refused at the door, so that a paid order cannot vanish there.
+    pub async fn keep_refused(
+        &self,
+        source: &str,
+        body: &[u8],
+        fault: &Fault,
+    ) -> Result<(), Refusal> {
+        let letter = NewDeadLetter {
+            id: self.unique_id(),
+            source: source.to_owned(),
+            fault: fault.clone(),
+            body: body.to_vec(),
+            headers: Default::default(),
+            exchange: String::new(),
+            routing_key: String::new(),
+            now: self.clock.now(),
+        };
+        Ok(self.store.record_dead_letter(letter).await?)
+    }
+
+    /// Tries a dead letter again, with other bytes if they were mended.
+    pub async fn replay(
+        &self,
+        letter: &DeadLetter,
+        mended: Option<Vec<u8>>,
+        act: &Act,
+    ) -> Result<Replayed, Refusal> {
+        if letter.status != "open" {
+            return Err(Refusal::NotFound(format!(
+                "dead letter {} is {} already",
+                letter.id, letter.status
+            )));
+        }
+        let body = mended.unwrap_or_else(|| letter.body.clone());
+        let trace = Trace::of(&letter.headers);
+        let replayed = match self.replay_as_order(&body, &trace).await? {
+            Ok(taken) => Replayed::Order(taken),
+            Err(as_order) => match OrderFailed::parse(&body, self.max_bytes) {
+                Ok((event, _)) => {
+                    // Not in the name of the worker that sent it first: its claim is long over.
+                    let message = self.letters(&trace).failed(&event, "replay");
+                    let message = Outgoing { body, ..message };
+                    self.publish(message).await?;
+                    Replayed::Failure
+                }
+                Err(as_failure) => {
+                    let is_failure = letter.routing_key == ORDER_FAILED;
+                    return Ok(Replayed::Refused(if is_failure { as_failure } else { as_order }));
+                }
+            },
+        };
+        self.store.resolve_dead_letter(letter.id, Resolution::Replayed, act).await?;
+        Ok(replayed)
+    }
+
+    async fn replay_as_order(
+        &self,
+        body: &[u8],
+        trace: &Trace,
+    ) -> Result<Result<Taken, Fault>, Refusal> {
+        match Order::parse(body, self.max_bytes) {
+            Ok(order) => Ok(Ok(self.accept(order, Source::DeadLetter, trace).await?)),
+            Err(fault) => Ok(Err(fault)),
+        }
+    }
+
+    /// Decides that a dead letter is not needed; it stays readable.
+    pub async fn discard(&self, letter: &DeadLetter, act: &Act) -> Result<(), Refusal> {
+        let done = self.store.resolve_dead_letter(letter.id, Resolution::Discarded, act).await?;
+        if done {
+            return Ok(());
+        }
+        Err(Refusal::NotFound(format!("dead letter {} is {} already", letter.id, letter.status)))
+    }
+}
+
+/// What became of a dead letter that was tried again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Replayed {
+    /// It was an order.
+    Order(Taken),
+    /// It was a failure, and went to the error handler.
+    Failure,
+    /// It is still not acceptable, and stays a dead letter.
+    Refused(Fault),
+}
+
+impl Replayed {
+    /// One sentence for people.
+    pub fn sentence(&self) -> String {
+        match self {
+            Self::Order(Taken::Accepted) => "taken in as an order".to_owned(),
+            Self::Order(Taken::Duplicate) => "the ledger has this order already".to_owned(),
+            Self::Order(Taken::Conflict) => {
+                "the ledger has another content under this number; kept beside it".to_owned()
+            }
+            Self::Failure => "handed to the error handler".to_owned(),
+            Self::Refused(fault) => format!("still not acceptable: {fault}"),
+        }
+    }
+
+    /// Whether it is settled now.
+    pub fn is_settled(&self) -> bool {
+        !matches!(self, Self::Refused(_))
+    }
+}

@@ -1,0 +1,284 @@
+//! What people do with orders: find, look at, transfer to the ERP, remove, restore.
+//!
+//! One set of verbs for every face. A transfer goes the way of every order, through the queue to the
+//! submitter, and this waits for what becomes of it: one code path talks to the ERP.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use uuid::Uuid;
+
+use crate::domain::circuit::{Circuit, CircuitState};
+use crate::domain::message::{EventKind, OrderEvent};
+use crate::domain::order::OrderKey;
+use crate::domain::state::{InvalidTransition, OrderRecord, OrderState, Phase, Trigger};
+use crate::ports::broker::{Broker, Outgoing};
+use crate::ports::clock::{Clock, Stopwatch};
+use crate::ports::letters::{Letters, Trace};
+use crate::ports::store::{Act, Attempt, Cursor, OrderDetail, OrderFilter, Store, StoreError};
+
+/// How long one publish may take.
+pub(super) const PUBLISH_PATIENCE: Duration = Duration::from_secs(20);
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+
+/// The verbs.
+pub struct Ops {
+    /// The ledger.
+    pub store: Arc<dyn Store>,
+    /// The transport.
+    pub broker: Arc<dyn Broker>,
+    /// Time and randomness.
+    pub clock: Arc<dyn Clock>,
+    /// Which ERP a shop sends to, for shops with one of their own.
+    pub erps: HashMap<String, String>,
+    /// `intake.max_bytes`.
+    pub max_bytes: usize,
+    /// How long a transfer is waited for.
+    pub transfer_patience: Duration,
+}
+
+/// Name of the ERP of every shop without one of its own.
+pub const DEFAULT_ERP: &str = "default";
+
+/// Why something that was asked for by hand was not done.
+#[derive(Debug, thiserror::Error)]
+pub enum Refusal {
+    /// There is no such thing.
+    #[error("{0}")]
+    NotFound(String),
+    /// Its state does not allow it; nothing was changed.
+    #[error("{key}: {invalid}")]
+    Invalid {
+        /// The order.
+        key: OrderKey,
+        /// Why.
+        invalid: InvalidTransition,
+    },
+    /// The circuit is open: nothing is sent now.
+    #[error(
+        "ERP {erp} is not usable ({reason}); the order waits for it. Try again when it is back"
+    )]
+    CircuitOpen {
+        /// The ERP.
+        erp: String,
+        /// Why.
+        reason: String,
+    },
+    /// Nobody is there to do it.
+    #[error("{0}")]
+    NobodyThere(String),
+    /// The ledger did not do it.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// What became of a transfer.
+#[derive(Debug, Clone)]
+pub enum Transferred {
+    /// It is in the ERP.
+    Done {
+        /// The ERP's number.
+        erp_order_id: Option<String>,
+    },
+    /// The ERP's error.
+    Failed {
+        /// The try.
+        attempt: Box<Attempt>,
+        /// The order now.
+        record: Box<OrderRecord>,
+    },
+    /// Its outcome is unclear: the ERP was asked, and could not tell or does not have it yet.
+    Unclear {
+        /// The order now.
+        record: Box<OrderRecord>,
+    },
+    /// It was kept: the circuit opened meanwhile.
+    Held,
+    /// Nothing was heard in time; it goes on by itself.
+    StillWaiting,
+}
+
+impl Ops {
+    /// A trace of something done by hand.
+    pub fn act(&self, actor: &str, reason: Option<&str>) -> Act {
+        let reason = reason.map(str::to_owned);
+        Act { id: self.unique_id(), actor: actor.to_owned(), reason, now: self.clock.now() }
+    }
+
+    pub(super) fn unique_id(&self) -> Uuid {
+        self.clock.unique_id()
+    }
+
+    /// The order that `text` means: `ORDER_ID` if only one shop has it, else `SHOP/ORDER_ID`.
+    pub async fn find(&self, text: &str) -> Result<OrderKey, Refusal> {
+        if let Some((shop, order_id)) = text.split_once('/')
+            && let Ok(key) = OrderKey::new(shop, order_id)
+            && self.store.order(&key).await?.is_some()
+        {
+            return Ok(key);
+        }
+        let mut keys = self.store.find_orders(text).await?;
+        match (keys.len(), keys.pop()) {
+            (1, Some(key)) => Ok(key),
+            (0, _) | (_, None) => Err(Refusal::NotFound(format!("there is no order {text}"))),
+            (_, Some(last)) => {
+                keys.push(last);
+                let all = keys.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+                Err(Refusal::NotFound(format!(
+                    "several shops have an order {text}: say which of {all}"
+                )))
+            }
+        }
+    }
+
+    /// One order with everything that happened to it.
+    pub async fn show(&self, key: &OrderKey) -> Result<OrderDetail, Refusal> {
+        let order = self.store.order(key).await?;
+        order.ok_or_else(|| Refusal::NotFound(format!("there is no order {key}")))
+    }
+
+    /// Orders that match, newest first; as many pages as it takes to get `limit` of them.
+    pub async fn list(
+        &self,
+        filter: &OrderFilter,
+        limit: u32,
+    ) -> Result<Vec<OrderRecord>, Refusal> {
+        const PAGE: u32 = 500;
+        let mut orders: Vec<OrderRecord> = Vec::new();
+        loop {
+            let left = limit.saturating_sub(u32::try_from(orders.len()).unwrap_or(u32::MAX));
+            let size = left.min(PAGE);
+            if size == 0 {
+                return Ok(orders);
+            }
+            let after = orders
+                .last()
+                .map(|last| Cursor { received_at: last.received_at, key: last.key.clone() });
+            let page = self.store.list_orders(filter, after, size).await?;
+            let is_last = page.len() < usize::try_from(size).unwrap_or(usize::MAX);
+            orders.extend(page);
+            if is_last {
+                return Ok(orders);
+            }
+        }
+    }
+
+    /// Transfers one order to the ERP now, whatever its count of failures; one try.
+    pub async fn transfer(&self, key: &OrderKey, act: &Act) -> Result<Transferred, Refusal> {
+        let before = self.show(key).await?.record;
+        if before.phase.state() == OrderState::Confirmed {
+            return Err(invalid(&before));
+        }
+        self.refuse_when_stopped(&before).await?;
+        self.refuse_when_nobody_reads().await?;
+        self.store.audit_order(act, "order.transfer", key).await?;
+        let trace = Trace { parent: before.traceparent.clone(), state: before.tracestate.clone() };
+        let nudge = self.letters(&trace).nudge(key, before.next_attempt(), Trigger::Operator);
+        self.publish(nudge).await?;
+        self.wait_for(&before).await
+    }
+
+    /// Waits until the try that follows `before` has ended in some way.
+    async fn wait_for(&self, before: &OrderRecord) -> Result<Transferred, Refusal> {
+        let watch = Stopwatch::start();
+        while watch.elapsed() < self.transfer_patience {
+            tokio::time::sleep(LOOK_EVERY).await;
+            let now = self.show(&before.key).await?;
+            let record = now.record;
+            if let Phase::Transferred { erp_order_id } = record.phase {
+                return Ok(Transferred::Done { erp_order_id });
+            }
+            if record.last_attempt > before.last_attempt {
+                let mut attempts = now.attempts.into_iter();
+                let of_ours = attempts.rfind(|attempt| attempt.attempt == record.last_attempt);
+                return Ok(match of_ours {
+                    Some(attempt) => {
+                        Transferred::Failed { attempt: Box::new(attempt), record: Box::new(record) }
+                    }
+                    None => Transferred::StillWaiting,
+                });
+            }
+            // Claimed and given back without a try.
+            if record.version > before.version && record.claim.is_none() {
+                return Ok(match record.phase {
+                    Phase::OutcomeUnknown { .. } => {
+                        Transferred::Unclear { record: Box::new(record) }
+                    }
+                    _ => Transferred::Held,
+                });
+            }
+        }
+        Ok(Transferred::StillWaiting)
+    }
+
+    async fn refuse_when_stopped(&self, record: &OrderRecord) -> Result<(), Refusal> {
+        let shop = record.key.shop.as_str();
+        let erp = self.erps.get(shop).map_or(DEFAULT_ERP, String::as_str);
+        let circuits = self.store.circuits().await?;
+        match circuits.into_iter().find(|circuit| circuit.erp == erp) {
+            Some(Circuit { state: CircuitState::Open, reason, .. }) => Err(Refusal::CircuitOpen {
+                erp: erp.to_owned(),
+                reason: reason.unwrap_or_default(),
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    async fn refuse_when_nobody_reads(&self) -> Result<(), Refusal> {
+        let queue = self.broker.topology().names.submit();
+        match self.broker.queue_status(&queue).await {
+            Ok(status) if status.consumers == 0 => Err(Refusal::NobodyThere(format!(
+                "no submitter reads {queue}: start one with `order-relay serve --roles submitter,error-handler`"
+            ))),
+            Ok(_) => Ok(()),
+            Err(error) => Err(Refusal::NobodyThere(error.to_string())),
+        }
+    }
+
+    /// Takes an order off the list of lost orders, with a reason.
+    pub async fn remove(&self, key: &OrderKey, act: &Act) -> Result<OrderRecord, Refusal> {
+        self.show(key).await?;
+        let record = self.store.remove_order(key, act).await?;
+        let record = record.map_err(|invalid| Refusal::Invalid { key: key.clone(), invalid })?;
+        self.tell(EventKind::Removed, &record, act).await;
+        Ok(record)
+    }
+
+    /// Puts a removed order back.
+    pub async fn restore(&self, key: &OrderKey, act: &Act) -> Result<OrderRecord, Refusal> {
+        self.show(key).await?;
+        let record = self.store.restore_order(key, act).await?;
+        let record = record.map_err(|invalid| Refusal::Invalid { key: key.clone(), invalid })?;
+        self.tell(EventKind::Restored, &record, act).await;
+        Ok(record)
+    }
+
+    /// The ledger has it already; that nobody hears of it now is only worth a log line.
+    async fn tell(&self, kind: EventKind, record: &OrderRecord, act: &Act) {
+        let mut event = OrderEvent::new(kind, &record.key, act.now);
+        event.fail_count = record.fail_count;
+        event.actor = Some(act.actor.clone());
+        event.reason.clone_from(&act.reason);
+        let trace = Trace { parent: record.traceparent.clone(), state: record.tracestate.clone() };
+        let message = self.letters(&trace).event(&event);
+        if let Err(error) = self.broker.publish(message, PUBLISH_PATIENCE).await {
+            tracing::warn!(%error, event = kind.routing_key(), "event.not_published");
+        }
+    }
+
+    pub(super) async fn publish(&self, message: Outgoing) -> Result<(), Refusal> {
+        let published = self.broker.publish(message, PUBLISH_PATIENCE).await;
+        published.map_err(|error| Refusal::NobodyThere(error.to_string()))
+    }
+
+    pub(super) fn letters<'a>(&'a self, trace: &'a Trace) -> Letters<'a> {
+        Letters { topology: self.broker.topology(), origin: "operator", trace }
+    }
+}
+
+fn invalid(record: &OrderRecord) -> Refusal {
+    let (state, phase) = (record.phase.state(), record.phase.name());
+    let invalid = InvalidTransition::InvalidState { state, phase };
+    Refusal::Invalid { key: record.key.clone(), invalid }
+}
