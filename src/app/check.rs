@@ -1,0 +1,185 @@
+//! `check`: settings, database, migrations, broker, mail server and ERP, one line each with the mend.
+
+use std::io::Write;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::adapters::amqp;
+use crate::config::settings::Settings;
+use crate::domain::order::OrderKey;
+use crate::faces::cli::args::Format;
+use crate::faces::cli::exit::Exit;
+use crate::faces::cli::output::{Column, print};
+use crate::ops::orders::DEFAULT_ERP;
+use crate::ports::clock::SystemClock;
+use crate::ports::erp::{Answer, OrderForErp};
+
+use super::world;
+
+#[derive(Serialize)]
+struct Line {
+    what: String,
+    state: &'static str,
+    detail: String,
+}
+
+impl Line {
+    fn good(what: &str, detail: impl Into<String>) -> Self {
+        Self { what: what.to_owned(), state: "ok", detail: detail.into() }
+    }
+
+    fn bad(what: &str, detail: impl Into<String>) -> Self {
+        Self { what: what.to_owned(), state: "FAULT", detail: detail.into() }
+    }
+
+    fn of<E: std::fmt::Display>(what: &str, good: &str, result: Result<(), E>) -> Self {
+        match result {
+            Ok(()) => Self::good(what, good),
+            Err(error) => Self::bad(what, error.to_string()),
+        }
+    }
+}
+
+/// Looks at everything; fails when something is wrong.
+pub async fn check(
+    settings: &Settings,
+    format: Format,
+    out: &mut dyn Write,
+) -> anyhow::Result<Exit> {
+    let mut lines =
+        vec![Line::good("settings", format!("{} keys, no fault", settings.known.len()))];
+    lines.extend(database(settings).await);
+    lines.extend(broker(settings).await);
+    lines.extend(mail(settings).await);
+    lines.extend(erps(settings).await);
+    let columns: [Column<'_, Line>; 3] = [
+        ("WHAT", &|line| line.what.clone()),
+        ("STATE", &|line| line.state.to_owned()),
+        ("DETAIL", &|line| line.detail.clone()),
+    ];
+    print(out, format, &lines, &columns, "")?;
+    let bad = lines.iter().any(|line| line.state != "ok");
+    Ok(if bad { Exit::Failed } else { Exit::Done })
+}
+
+async fn database(settings: &Settings) -> Vec<Line> {
+    let url = &settings.known["database.url"].shown;
+    let store = match world::open_store(settings, "check") {
+        Ok(store) => store,
+        Err(error) => return vec![Line::bad("database", format!("{error:#}"))],
+    };
+    match store.schema_status().await {
+        Err(error) => {
+            let cause = std::error::Error::source(&error).map(ToString::to_string);
+            let cause = cause.unwrap_or_default();
+            vec![Line::bad(
+                "database",
+                format!("{url}: {error} ({cause}): is it running, is database.url right?"),
+            )]
+        }
+        Ok(status) => {
+            let migrations = if status.is_newer {
+                Line::bad("migrations", "the tables belong to a newer release: use that one")
+            } else if status.pending.is_empty() {
+                Line::good("migrations", "all applied")
+            } else if status.migrates_itself {
+                Line::good("migrations", "applied by themselves at the next start")
+            } else {
+                Line::bad(
+                    "migrations",
+                    format!("{} missing: run `order-relay migrate`", status.pending.join(", ")),
+                )
+            };
+            vec![Line::good("database", url), migrations]
+        }
+    }
+}
+
+async fn broker(settings: &Settings) -> Vec<Line> {
+    let worker = world::worker_name(&SystemClock);
+    let address = match world::amqp_address(settings, &worker) {
+        Ok(Some(address)) => address,
+        Ok(None) => return vec![Line::good("broker", "within the process (amqp.url is not set)")],
+        Err(error) => return vec![Line::bad("broker", error.to_string())],
+    };
+    match amqp::topology::check(&address, &world::topology(settings)).await {
+        Err(error) => vec![Line::bad("broker", error.to_string())],
+        Ok(findings) => {
+            let faults: Vec<String> =
+                findings.into_iter().filter_map(|finding| finding.fault).collect();
+            let topology = match faults.first() {
+                None => Line::good("topology", "everything is there"),
+                Some(first) => {
+                    Line::bad("topology", format!("{first} ({} faults in all)", faults.len()))
+                }
+            };
+            vec![Line::good("broker", address.place()), topology]
+        }
+    }
+}
+
+async fn mail(settings: &Settings) -> Vec<Line> {
+    let post = match world::post(settings) {
+        Ok(post) => post,
+        Err(error) => return vec![Line::bad("mail", error.to_string())],
+    };
+    let mut lines = vec![Line::good("mail templates", "all render")];
+    if post.audiences.is_empty() {
+        lines.push(Line::good(
+            "mail server",
+            "none (mail.smtp_url is not set): mails are only kept",
+        ));
+    }
+    for audience in &post.audiences {
+        let result = post.smtp.test(audience).await;
+        let what = format!("mail server ({audience})");
+        let result = result.map_err(|error| format!("{error}: check mail.smtp_url"));
+        lines.push(Line::of(&what, "answers", result));
+    }
+    lines
+}
+
+async fn erps(settings: &Settings) -> Vec<Line> {
+    let own = settings.shops.iter().filter(|(_, shop)| shop.has_own_erp);
+    let own = own.map(|(name, shop)| (name.as_str(), &shop.erp));
+    let mut lines = Vec::new();
+    for (name, erp) in [(DEFAULT_ERP, &settings.default_shop.erp)].into_iter().chain(own) {
+        let what = format!("ERP ({name})");
+        lines.push(match world::open_erp(name, erp) {
+            Err(error) => Line::bad(&what, error.to_string()),
+            Ok(erp) => {
+                let nobody = nobody();
+                let asked = tokio::time::timeout(
+                    erp.call_budget() + Duration::from_secs(1),
+                    erp.ask(&nobody),
+                );
+                match asked.await {
+                    Ok(Answer::Found(_) | Answer::Absent) => {
+                        Line::good(&what, "answers questions about orders")
+                    }
+                    Ok(Answer::Unclear(failure)) => Line::bad(
+                        &what,
+                        format!(
+                            "no usable answer to GET {{erp.url}}/order-relay-check: {} ({})",
+                            failure.message, failure.code
+                        ),
+                    ),
+                    Err(_) => Line::bad(&what, "no answer in time"),
+                }
+            }
+        });
+    }
+    lines
+}
+
+/// An order that no ERP has.
+fn nobody() -> OrderForErp {
+    OrderForErp {
+        key: OrderKey::new("default", "order-relay-check").expect("it is well-formed"),
+        document: Arc::from("{}"),
+        traceparent: None,
+        tracestate: None,
+    }
+}

@@ -1,0 +1,230 @@
+//! `demo`: everything in one process with no service needed. Orders come in, some of them fail now
+//! and then, and what happens is told as it happens.
+
+use std::io::Write;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::Context;
+use tokio::net::TcpListener;
+
+use crate::config::settings::{Settings, SettingsFile};
+use crate::domain::order::Order;
+use crate::faces::cli::args::{Demo, Role, StubMode};
+use crate::faces::cli::exit::Exit;
+use crate::faces::erp_stub::{ErpStub, StubSettings};
+use crate::faces::web::status::Detail;
+use crate::ops::orders::Ops;
+use crate::ports::letters::Trace;
+use crate::ports::store::Source;
+
+use super::service::{Service, end_signal};
+use super::story;
+use super::supervisor::Supervisor;
+
+const ROLES: [Role; 5] =
+    [Role::Submitter, Role::ErrorHandler, Role::Notifier, Role::Sweeper, Role::Web];
+/// How long `--exit` waits for the last order to settle.
+const LONGEST: Duration = Duration::from_mins(3);
+
+/// Runs the demo.
+pub async fn run(demo: &Demo) -> anyhow::Result<Exit> {
+    story::start();
+    let listener = match TcpListener::bind(demo.listen).await {
+        Ok(listener) => listener,
+        Err(_) => TcpListener::bind(SocketAddr::new(demo.listen.ip(), 0)).await?,
+    };
+    let web = listener.local_addr()?;
+    let folder = Folder::make()?;
+    let erp = TcpListener::bind(("127.0.0.1", 0)).await?;
+    let erp_url = format!("http://{}/orders", erp.local_addr()?);
+    let database = format!("sqlite://{}", folder.0.join("order-relay.db").display());
+    let settings = settings(&database, &erp_url, web)?;
+    let stub = ErpStub::new(StubSettings { latency_ms: 30, ..Default::default() });
+    let mut tasks = Supervisor::default();
+    tasks.start("erp stub", stub.clone().serve(erp));
+    let service = Service::start(&settings, &ROLES, Some(listener), Detail::Everything).await?;
+    let ops = service.ops.clone();
+    let token = ops.create_token("demo", &["orders:publish".to_owned()], None).await?;
+    tell_beginning(web, &database, &erp_url, &token);
+    let mut orders = Supervisor::default();
+    let (count, rate, maker, of_stub) = (demo.orders, demo.rate, ops.clone(), stub.clone());
+    orders.start("checkout", async move { place_orders(&maker, &of_stub, count, rate).await });
+    let ended = async {
+        orders.all_ended().await;
+        if demo.exit {
+            tokio::time::timeout(LONGEST, all_settled(&ops)).await.ok();
+        } else {
+            println!("All {count} orders are placed. Ctrl-C ends the demo.");
+            std::future::pending::<()>().await;
+        }
+    };
+    tokio::select! {
+        () = ended => {}
+        () = end_signal() => {}
+    }
+    service.drain().await;
+    tell_end(&ops, &stub).await
+}
+
+fn settings(database: &str, erp_url: &str, web: SocketAddr) -> anyhow::Result<Settings> {
+    let listen = web.to_string();
+    let overrides = [
+        ("database.url", database),
+        ("erp.url", erp_url),
+        ("erp.timeout", "4s"),
+        ("erp.connect_timeout", "1s"),
+        ("erp.settle", "6s"),
+        ("retry.schedule", "3s, 6s, 10s"),
+        ("circuit.pause", "3s"),
+        ("sweeper.every", "1s"),
+        ("sweeper.grace", "5s"),
+        ("mail.sender", "Demo shop <shop@example.com>"),
+        ("mail.receiver", "admin@example.com"),
+        ("mail.digest_after", "6"),
+        ("mail.digest_every", "30s"),
+        ("web.listen", listen.as_str()),
+        ("shutdown.patience", "10s"),
+    ];
+    // The user's own settings have no place in a demo.
+    Settings::load(SettingsFile::None, std::iter::empty(), &overrides).map_err(|faults| {
+        let faults: Vec<String> = faults.iter().map(ToString::to_string).collect();
+        anyhow::anyhow!(faults.join("; "))
+    })
+}
+
+fn tell_beginning(web: SocketAddr, database: &str, erp_url: &str, token: &str) {
+    println!(
+        "order-relay demo: a shop's checkout places orders, a stub ERP takes most of them.
+
+  Look at it      http://{web}/
+  From another terminal
+    export ORDER_RELAY__DATABASE__URL={database}
+    export ORDER_RELAY__ERP__URL={erp_url}
+    order-relay lost-orders list
+    order-relay process-lost-orders
+    order-relay ledger check
+  Break the ERP   curl -X PUT {} -d '{{\"mode\":\"down\"}}'     (and \"ok\" again)
+  Place an order  curl -H 'Authorization: Bearer {token}' http://{web}/api/v1/orders -d @examples/order.json
+",
+        erp_url.replace("/orders", "/_stub")
+    );
+}
+
+/// Places invented orders; what the ERP will do with some of them is written into its script.
+async fn place_orders(ops: &Ops, stub: &ErpStub, count: u32, rate: f64) {
+    use StubMode::{AcceptThenCut, Busy, Reject};
+    for number in 0..count {
+        let id = format!("D-{}", 1001 + number);
+        match number % 10 {
+            2 => stub.script(&id, &[Busy]),
+            4 => stub.script(&id, &[Reject]),
+            5 => stub.script(&id, &[AcceptThenCut]),
+            7 => stub.script(&id, &[Busy, Busy]),
+            9 => stub.script(&id, &[Busy; 9]),
+            _ => {}
+        }
+        let document = document(&id, number);
+        let order = Order::parse(document.as_bytes(), ops.max_bytes);
+        let taken = match order {
+            Ok(order) => ops.accept(order, Source::Api, &Trace::default()).await,
+            Err(fault) => {
+                println!("{id} is not acceptable: {fault}");
+                continue;
+            }
+        };
+        match taken {
+            Ok(_) => story::tell(&id, "placed by checkout"),
+            Err(error) => println!("{id} could not be placed: {error}"),
+        }
+        tokio::time::sleep(Duration::from_secs_f64(1.0 / rate)).await;
+    }
+}
+
+fn document(id: &str, number: u32) -> String {
+    const NAMES: [(&str, &str); 5] = [
+        ("Erika Muster", "de"),
+        ("Kenji Watanabe", "en"),
+        ("Zoë O'Neill", "en"),
+        ("Jürgen Groß", "de"),
+        ("Amélie <b>Dupont</b>", "fr"),
+    ];
+    let (name, locale) = NAMES[usize::try_from(number).unwrap_or(0) % NAMES.len()];
+    let quantity = 1 + number % 3;
+    let cents = 4995 * quantity;
+    serde_json::json!({
+        "order_id": id,
+        "currency": "EUR",
+        "total": format!("{}.{:02}", cents / 100, cents % 100),
+        "customer": {
+            "number": format!("C-{}", 1000 + number % 17),
+            "name": name,
+            "email": format!("customer{}@example.com", number % 17),
+            "locale": locale,
+        },
+        "lines": [{
+            "sku": format!("SKU-{}", 4711 + number % 7),
+            "name": "Lamp",
+            "quantity": quantity.to_string(),
+            "unit_price": "49.95",
+            "tax_rate": "19",
+        }],
+    })
+    .to_string()
+}
+
+/// Returns when nothing is under way any more: all is in the ERP or waits for a person.
+async fn all_settled(ops: &Ops) {
+    loop {
+        let open = ops.store.count_open().await.unwrap_or_default();
+        if open.iter().all(|count| count.phase == "parked") {
+            // One more look of the sweeper for mails that wait for their digest.
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+}
+
+async fn tell_end(ops: &Ops, stub: &ErpStub) -> anyhow::Result<Exit> {
+    let report = ops.store.check_ledger(None).await?;
+    let twice = stub.orders().values().filter(|order| order.documents.len() > 1).count();
+    let mut out = std::io::stdout();
+    writeln!(
+        out,
+        "\nreceived {} = confirmed {} + lost {} + queued {} + held {}, difference {}",
+        report.received,
+        report.confirmed,
+        report.lost,
+        report.queued,
+        report.held,
+        report.difference
+    )?;
+    for violation in &report.violations {
+        writeln!(out, "broken: {}: {}", violation.promise, violation.examples.join(", "))?;
+    }
+    writeln!(out, "entered twice in the ERP: {twice}")?;
+    let sound = report.difference == 0 && report.violations.is_empty() && twice == 0;
+    Ok(if sound { Exit::Done } else { Exit::Failed })
+}
+
+/// A folder that is gone when the demo is.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn make() -> anyhow::Result<Self> {
+        let path = std::env::temp_dir().join(format!("order-relay-demo-{}", std::process::id()));
+        std::fs::create_dir_all(&path)
+            .with_context(|| format!("cannot make {}", path.display()))?;
+        Ok(Self(path))
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        if let Err(error) = std::fs::remove_dir_all(&self.0) {
+            eprintln!("{} stays: {error}", self.0.display());
+        }
+    }
+}

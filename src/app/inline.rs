@@ -1,0 +1,70 @@
+//! The roles that a command needs when the transport is within its own process: nobody else could
+//! take the message it sends. Claims in the ledger keep it and a running service apart.
+
+use std::sync::Arc;
+
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::settings::Settings;
+use crate::ports::broker::Broker;
+use crate::ports::store::Store;
+use crate::roles::consume::{Appetite, Reading, consume};
+use crate::roles::error_handler::ErrorHandler;
+use crate::roles::notifier::Notifier;
+use crate::roles::submitter::Submitter;
+
+use super::supervisor::Supervisor;
+use super::world::{self, Sending};
+
+/// Orders in hand at once: a person does one after the other.
+const PERMITS: u16 = 4;
+
+/// A submitter, an error handler and a notifier for the length of one command.
+pub struct Inline {
+    roles: Supervisor,
+    stop: CancellationToken,
+    notifier: Notifier,
+}
+
+impl Inline {
+    /// Starts them; the submitter only when orders are sent.
+    pub async fn start(
+        settings: &Settings,
+        store: Arc<dyn Store>,
+        broker: Arc<dyn Broker>,
+        worker: &str,
+        sending: Sending,
+    ) -> anyhow::Result<Self> {
+        let relay = world::relay(settings, store, broker, worker, sending)?;
+        let post = world::post(settings)?;
+        let stop = CancellationToken::new();
+        let mut roles = Supervisor::default();
+        let names = relay.broker.topology().names.clone();
+        let reading = |queue: String| {
+            let appetite = watch::channel(Appetite::Full).1;
+            Reading { queue, permits: PERMITS, appetite, stop: stop.clone() }
+        };
+        let (failed, submit) = (reading(names.failed()), reading(names.submit()));
+        let (handler, of_failed) = (ErrorHandler::new(relay.clone()), relay.clone());
+        roles.start("error-handler", async move { consume(&of_failed, &handler, failed).await });
+        if sending == Sending::Yes {
+            let (submitter, of_submit) = (Submitter::new(relay.clone()), relay.clone());
+            roles.start("submitter", async move { consume(&of_submit, &submitter, submit).await });
+            // Both must read before the first message is sent.
+            while relay.broker.queue_status(&names.submit()).await?.consumers == 0 {
+                tokio::task::yield_now().await;
+            }
+        }
+        Ok(Self { roles, stop, notifier: Notifier::new(relay, post.templates, post.smtp) })
+    }
+
+    /// Finishes what is in hand, then sends the mails that it led to.
+    pub async fn finish(mut self) {
+        self.stop.cancel();
+        self.roles.all_ended().await;
+        if let Err(error) = self.notifier.work_off().await {
+            tracing::warn!(%error, "mails stay in the ledger; the service sends them");
+        }
+    }
+}

@@ -1,0 +1,273 @@
+//! `serve`: roles under a supervisor, and how they end.
+//!
+//! First signal: stop taking, finish what is in hand, exit 0. Second signal or `shutdown.patience`:
+//! cut. A role that ends by itself ends the process with a failing exit code and its name.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use anyhow::{Context, bail};
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::adapters::amqp;
+use crate::config::settings::Settings;
+use crate::faces::cli::args::Role;
+use crate::faces::cli::exit::Exit;
+use crate::faces::web::router::{Web, router};
+use crate::faces::web::status::{Detail, StatusPages};
+use crate::ops::orders::Ops;
+use crate::ports::clock::SystemClock;
+use crate::roles::consume::{Appetite, Reading, consume};
+use crate::roles::error_handler::{ErrorHandler, Undertaker};
+use crate::roles::gatekeeper::Gatekeeper;
+use crate::roles::notifier::Notifier;
+use crate::roles::relay::Relay;
+use crate::roles::submitter::Submitter;
+use crate::roles::sweeper::{SweepRule, Sweeper};
+
+use super::supervisor::Supervisor;
+use super::world::{self, Sending};
+
+/// A running service.
+pub struct Service {
+    /// The verbs, for whoever runs beside it.
+    pub ops: Arc<Ops>,
+    /// Where the web port listens, if it does.
+    pub web: Option<SocketAddr>,
+    relay: Arc<Relay>,
+    roles: Supervisor,
+    infrastructure: Supervisor,
+    stop: CancellationToken,
+    draining: Arc<AtomicBool>,
+}
+
+impl Service {
+    /// Checks what it needs, then starts `roles`.
+    pub async fn start(
+        settings: &Settings,
+        roles: &[Role],
+        listener: Option<TcpListener>,
+        detail: Detail,
+    ) -> anyhow::Result<Self> {
+        let worker = world::worker_name(&SystemClock);
+        let store = world::open_ready_store(settings, &worker).await?;
+        if let Some(address) = world::amqp_address(settings, &worker)? {
+            amqp::topology::ensure(&address, &world::topology(settings)).await?;
+        }
+        let transport = world::open_transport(settings, &worker)?;
+        let sending = if roles.contains(&Role::Submitter) { Sending::Yes } else { Sending::No };
+        let broker = transport.broker.clone();
+        let relay = world::relay(settings, store.clone(), broker, &worker, sending)?;
+        let ops = world::ops(settings, store, transport.broker);
+        let mut service = Self {
+            ops,
+            web: None,
+            relay,
+            roles: Supervisor::default(),
+            infrastructure: Supervisor::default(),
+            stop: CancellationToken::new(),
+            draining: Arc::new(AtomicBool::new(false)),
+        };
+        for (name, task) in transport.tasks {
+            service.infrastructure.start(name, task);
+        }
+        let relay = service.relay.clone();
+        service.infrastructure.start("nudges", async move { relay.run_nudges().await });
+        for role in roles {
+            service.start_role(*role, settings).await?;
+        }
+        if let Some(listener) = listener {
+            service.start_web(listener, roles, detail)?;
+        }
+        tell_start(settings, roles, &worker, service.web);
+        Ok(service)
+    }
+
+    async fn start_role(&mut self, role: Role, settings: &Settings) -> anyhow::Result<()> {
+        let relay = self.relay.clone();
+        let permits = settings.amqp.prefetch;
+        match role {
+            Role::Submitter => self.start_submitter(permits).await?,
+            Role::ErrorHandler => self.start_error_handler(permits),
+            Role::Notifier => {
+                let post = world::post(settings)?;
+                let notifier = Notifier::new(relay.clone(), post.templates, post.smtp);
+                let reading = self.reading(relay.broker.topology().names.notify(), permits.min(10));
+                self.roles
+                    .start("notifier", async move { consume(&relay, &notifier, reading).await });
+            }
+            Role::Sweeper => {
+                let s = settings.sweeper;
+                let rule = SweepRule { every: s.every, grace: s.grace, again_after: s.again_after };
+                let (sweeper, stop) = (Sweeper::new(relay, rule), self.stop.clone());
+                self.roles.start("sweeper", async move { sweeper.run(stop).await });
+            }
+            // Started with its listener, once everything else stands.
+            Role::Web => {}
+        }
+        Ok(())
+    }
+
+    async fn start_submitter(&mut self, permits: u16) -> anyhow::Result<()> {
+        let relay = self.relay.clone();
+        let (gatekeeper, appetite) = Gatekeeper::new(relay.clone());
+        gatekeeper.round().await.context("the circuits could not be read")?;
+        let submitter = Submitter::new(relay.clone());
+        let reading =
+            Reading { appetite, ..self.reading(relay.broker.topology().names.submit(), permits) };
+        // Circuits are obeyed until the last order in hand is done.
+        let ended = CancellationToken::new();
+        let gates_stop = ended.clone();
+        self.infrastructure.start("gatekeeper", async move {
+            gatekeeper.run(gates_stop).await;
+            std::future::pending::<()>().await;
+        });
+        self.roles.start("submitter", async move {
+            consume(&relay, &submitter, reading).await;
+            ended.cancel();
+        });
+        Ok(())
+    }
+
+    fn start_error_handler(&mut self, permits: u16) {
+        let relay = self.relay.clone();
+        let names = &relay.broker.topology().names;
+        let failed = self.reading(names.failed(), permits);
+        let dead = self.reading(names.dead(), permits.min(50));
+        let unrouted = self.reading(names.unrouted(), permits.min(50));
+        let handler = ErrorHandler::new(relay.clone());
+        let of_dead = Undertaker::of_dead(relay.clone());
+        let of_unrouted = Undertaker::of_unrouted(relay.clone());
+        self.roles.start("error-handler", async move {
+            tokio::join!(
+                consume(&relay, &handler, failed),
+                consume(&relay, &of_dead, dead),
+                consume(&relay, &of_unrouted, unrouted),
+            );
+        });
+    }
+
+    /// A queue read at full appetite until the service stops.
+    fn reading(&self, queue: String, permits: u16) -> Reading {
+        let (always, appetite) = watch::channel(Appetite::Full);
+        // The sender is dropped: nobody changes this appetite.
+        drop(always);
+        Reading { queue, permits, appetite, stop: self.stop.clone() }
+    }
+
+    fn start_web(
+        &mut self,
+        listener: TcpListener,
+        roles: &[Role],
+        detail: Detail,
+    ) -> anyhow::Result<()> {
+        self.web = Some(listener.local_addr()?);
+        let pages = StatusPages::new(detail).map_err(|error| anyhow::anyhow!(error))?;
+        let web = Web {
+            ops: self.ops.clone(),
+            metrics: self.relay.metrics.clone(),
+            pages: Arc::new(pages),
+            draining: self.draining.clone(),
+            needs_broker: roles.iter().any(|role| *role != Role::Web && *role != Role::Sweeper),
+        };
+        let stop = self.stop.clone();
+        self.roles.start("web", async move {
+            let server = axum::serve(listener, router(web));
+            let ended = server.with_graceful_shutdown(async move { stop.cancelled().await }).await;
+            if let Err(error) = ended {
+                tracing::error!(%error, "web.ended");
+            }
+        });
+        Ok(())
+    }
+
+    /// Runs until a signal, and says how it ended.
+    pub async fn run(mut self, settings: &Settings) -> anyhow::Result<Exit> {
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut terminate = signal(SignalKind::terminate())?;
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+            ended = self.roles.next_end() => bail!(ended_by_itself(ended.name, ended.panicked)),
+            ended = self.infrastructure.next_end() => {
+                bail!(ended_by_itself(ended.name, ended.panicked))
+            }
+        }
+        tracing::info!(patience_s = settings.shutdown_patience.as_secs(), "service.draining");
+        self.begin_drain();
+        let again = async {
+            tokio::select! { _ = interrupt.recv() => {}, _ = terminate.recv() => {} }
+        };
+        tokio::select! {
+            () = self.roles.all_ended() => {
+                tracing::info!("service.ended");
+                Ok(Exit::Done)
+            }
+            () = again => bail!("cut by a second signal; what was in hand is taken up again at the next start"),
+            () = tokio::time::sleep(settings.shutdown_patience) => bail!(
+                "{} roles did not finish within shutdown.patience; what was in hand is taken up again \
+                 at the next start",
+                self.roles.running()
+            ),
+        }
+    }
+
+    /// Stops taking new work.
+    pub fn begin_drain(&self) {
+        self.draining.store(true, Ordering::Release);
+        self.stop.cancel();
+    }
+
+    /// Stops taking new work and waits until what is in hand is done.
+    pub async fn drain(mut self) {
+        self.begin_drain();
+        self.roles.all_ended().await;
+    }
+}
+
+fn ended_by_itself(name: &str, panicked: bool) -> String {
+    let how = if panicked { "broke" } else { "ended by itself" };
+    format!("{name} {how}; the process ends so that it can be started anew")
+}
+
+/// What someone who reads the first lines wants to know.
+fn tell_start(settings: &Settings, roles: &[Role], worker: &str, web: Option<SocketAddr>) {
+    let names: Vec<&str> = roles.iter().map(|role| role.name()).collect();
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        worker,
+        roles = names.join(","),
+        web = web.map(|address| address.to_string()),
+        "service.started"
+    );
+    let all = settings.shops.iter().map(|(name, shop)| (name.as_str(), shop));
+    for (shop, s) in all.chain([("(every other)", &settings.default_shop)]) {
+        let window = s.retry_policy().worst_case_window(s.max_failed_order);
+        tracing::info!(
+            shop,
+            max_failed_order = s.max_failed_order,
+            worst_case_window_s = window.map(|window| window.as_secs()),
+            "retry.window: a failing order is parked this long after its first try"
+        );
+        if s.mail.smtp_url.is_none() {
+            tracing::warn!(shop, "mail.smtp_url is not set: mails are only kept in the database");
+        }
+    }
+    if settings.amqp.url.is_none() {
+        tracing::info!("amqp.url is not set: orders come in over POST /api/v1/orders only");
+    }
+}
+
+/// Returns at the first interrupt or termination signal.
+pub async fn end_signal() {
+    let (Ok(mut interrupt), Ok(mut terminate)) =
+        (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
+    else {
+        return std::future::pending().await;
+    };
+    tokio::select! { _ = interrupt.recv() => {}, _ = terminate.recv() => {} }
+}

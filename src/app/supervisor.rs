@@ -1,0 +1,53 @@
+//! Tasks with names: the only place that starts any. A task that ends although nobody asked it to is
+//! a fault of the whole process.
+
+use std::collections::HashMap;
+
+use tokio::task::{Id, JoinSet};
+
+/// A set of named tasks.
+#[derive(Default)]
+pub struct Supervisor {
+    tasks: JoinSet<()>,
+    names: HashMap<Id, &'static str>,
+}
+
+/// How a task ended.
+#[derive(Debug)]
+pub struct Ended {
+    /// Its name.
+    pub name: &'static str,
+    /// Whether it panicked.
+    pub panicked: bool,
+}
+
+impl Supervisor {
+    /// Starts a task.
+    pub fn start(&mut self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
+        let handle = self.tasks.spawn(task);
+        self.names.insert(handle.id(), name);
+    }
+
+    /// The next task that ends; never, when there is none.
+    pub async fn next_end(&mut self) -> Ended {
+        match self.tasks.join_next_with_id().await {
+            Some(Ok((id, ()))) => Ended { name: self.name(id), panicked: false },
+            Some(Err(error)) => Ended { name: self.name(error.id()), panicked: error.is_panic() },
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Waits until every task has ended.
+    pub async fn all_ended(&mut self) {
+        while self.tasks.join_next().await.is_some() {}
+    }
+
+    /// The tasks that still run.
+    pub fn running(&self) -> usize {
+        self.tasks.len()
+    }
+
+    fn name(&self, id: Id) -> &'static str {
+        self.names.get(&id).copied().unwrap_or("a task")
+    }
+}

@@ -1,0 +1,251 @@
+//! Putting the parts together: from settings to a ledger, a transport, ERPs, mail and the verbs.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, anyhow, bail};
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use secrecy::{ExposeSecret, SecretString};
+
+use crate::adapters::amqp::broker::AmqpBroker;
+use crate::adapters::amqp::connection::Address;
+use crate::adapters::erp::http::Limits;
+use crate::adapters::erp::json::JsonErp;
+use crate::adapters::erp::unset::UnsetErp;
+use crate::adapters::in_process::{InProcess, InProcessBroker};
+use crate::adapters::mail::smtp::Smtp;
+use crate::adapters::mail::templates::{AudienceSettings, DEFAULT_AUDIENCE, Templates};
+use crate::adapters::store::ledger::SqlStore;
+use crate::adapters::store::postgres::PostgresDb;
+use crate::adapters::store::sqlite::SqliteDb;
+use crate::config::settings::{ErpSettings, MailSettings, Settings, ShopSettings};
+use crate::domain::topology::{Names, Topology};
+use crate::ops::orders::{DEFAULT_ERP, Ops};
+use crate::ports::broker::Broker;
+use crate::ports::clock::{Clock, SystemClock};
+use crate::ports::erp::Erp;
+use crate::ports::store::Store;
+use crate::roles::gate::Gate;
+use crate::roles::relay::{Policies, Relay, ShopPolicy};
+use crate::telemetry::Metrics;
+
+/// How long a person waits for a transfer besides the calls themselves.
+const TRANSFER_MARGIN: Duration = Duration::from_secs(10);
+
+/// A task of the infrastructure, to be started under a supervisor.
+pub type Task = (&'static str, BoxFuture<'static, ()>);
+
+/// The transport, and the tasks that it needs.
+pub struct Transport {
+    /// The transport.
+    pub broker: Arc<dyn Broker>,
+    /// What has to run for it.
+    pub tasks: Vec<Task>,
+}
+
+/// Commit that this was built from, when the build says so.
+pub const COMMIT: &str = match option_env!("ORDER_RELAY_COMMIT") {
+    Some(commit) => commit,
+    None => "unknown",
+};
+
+/// A name of this process that no other has.
+pub fn worker_name(clock: &dyn Clock) -> String {
+    let host = std::env::var("HOSTNAME").unwrap_or_else(|_| "worker".to_owned());
+    let host: String = host.chars().filter(char::is_ascii_alphanumeric).take(30).collect();
+    let unique = clock.unique_id().simple().to_string();
+    format!("{host}-{}-{}", std::process::id(), &unique[24..])
+}
+
+/// Opens the ledger. Nothing is connected yet.
+pub fn open_store(settings: &Settings, worker: &str) -> anyhow::Result<Arc<dyn Store>> {
+    let database = &settings.database;
+    let (url, size, patience) =
+        (database.url.expose_secret(), database.max_connections, database.patience);
+    let (scheme, _) = url.split_once("://").unwrap_or((url, ""));
+    Ok(match scheme {
+        "postgres" | "postgresql" => {
+            let db = PostgresDb::open(url, size, patience).context("database.url")?;
+            Arc::new(SqlStore::new(db, worker))
+        }
+        "sqlite" => {
+            let db = SqliteDb::open(url, size, patience).context("database.url")?;
+            Arc::new(SqlStore::new(db, worker))
+        }
+        _ => bail!("database.url begins with neither postgres:// nor sqlite://"),
+    })
+}
+
+/// Opens the ledger and insists that its tables are those of this release.
+pub async fn open_ready_store(settings: &Settings, worker: &str) -> anyhow::Result<Arc<dyn Store>> {
+    let store = open_store(settings, worker)?;
+    let unreachable = "the database cannot be used: is it running, is database.url right?";
+    let status = store.schema_status().await.context(unreachable)?;
+    if status.is_newer {
+        tracing::warn!("the database belongs to a newer release; going on with what both know");
+    }
+    if status.pending.is_empty() {
+        return Ok(store);
+    }
+    if status.migrates_itself {
+        store.migrate().await.context("the database could not be brought to this release")?;
+        return Ok(store);
+    }
+    bail!(
+        "the database lacks {}: run `order-relay migrate`, then start again",
+        status.pending.join(", ")
+    )
+}
+
+/// Exchanges and queues under the settings' prefix, with a queue for each delay of any shop.
+pub fn topology(settings: &Settings) -> Topology {
+    Topology::new(Names::new(&settings.amqp.prefix), &settings.delays())
+}
+
+/// Where RabbitMQ is; `None`: the broker within the process.
+pub fn amqp_address(settings: &Settings, worker: &str) -> anyhow::Result<Option<Address>> {
+    let Some(url) = &settings.amqp.url else { return Ok(None) };
+    Address::parse(url).map_err(|error| anyhow!(error))?;
+    Ok(Some(Address { url: url.clone(), client: format!("order-relay {worker}") }))
+}
+
+/// The transport that the settings name.
+pub fn open_transport(settings: &Settings, worker: &str) -> anyhow::Result<Transport> {
+    let topology = topology(settings);
+    Ok(match amqp_address(settings, worker)? {
+        Some(address) => {
+            let (broker, publisher) = AmqpBroker::new(address, topology);
+            Transport { broker: Arc::new(broker), tasks: vec![("publisher", publisher.boxed())] }
+        }
+        None => in_process(topology),
+    })
+}
+
+/// The transport within the process.
+pub fn in_process(topology: Topology) -> Transport {
+    let broker = InProcessBroker::new(topology);
+    let delays = broker.clone().run_delays().boxed();
+    Transport { broker: Arc::new(InProcess(broker)), tasks: vec![("delays", delays)] }
+}
+
+/// Whether a process sends orders, and so needs its ERPs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sending {
+    /// It does.
+    Yes,
+    /// It never will.
+    No,
+}
+
+/// The relay that all roles share.
+pub fn relay(
+    settings: &Settings,
+    store: Arc<dyn Store>,
+    broker: Arc<dyn Broker>,
+    worker: &str,
+    sending: Sending,
+) -> anyhow::Result<Arc<Relay>> {
+    let metrics = Arc::new(Metrics::new(env!("CARGO_PKG_VERSION"), COMMIT));
+    let clock = Arc::new(SystemClock);
+    let policies = policies(settings, sending)?;
+    let (worker, max_bytes) = (worker.to_owned(), settings.max_bytes);
+    Ok(Arc::new(Relay::new(store, broker, clock, metrics, policies, worker, max_bytes)))
+}
+
+fn policies(settings: &Settings, sending: Sending) -> anyhow::Result<Policies> {
+    let gate = |name: &str, erp: &ErpSettings| -> anyhow::Result<Arc<Gate>> {
+        let port = match sending {
+            Sending::Yes => open_erp(name, erp)?,
+            Sending::No => Arc::new(UnsetErp),
+        };
+        let (max, rate) = (erp.max_in_flight, erp.rate_limit);
+        Ok(Arc::new(Gate::new(name, port, max, rate, settings.circuit)))
+    };
+    let default_gate = gate(DEFAULT_ERP, &settings.default_shop.erp)?;
+    let policy = |shop: &ShopSettings, gate| ShopPolicy {
+        gate,
+        max_count: shop.max_failed_order,
+        retry: shop.retry_policy(),
+        customer: shop.mail.customer_confirmation,
+    };
+    let mut shops = HashMap::new();
+    for (name, shop) in &settings.shops {
+        let gate = match shop.has_own_erp {
+            true => gate(name, &shop.erp)?,
+            false => default_gate.clone(),
+        };
+        shops.insert(name.clone(), policy(shop, gate));
+    }
+    Ok(Policies { default: policy(&settings.default_shop, default_gate), shops })
+}
+
+/// The ERP that the settings name.
+pub fn open_erp(name: &str, erp: &ErpSettings) -> anyhow::Result<Arc<dyn Erp>> {
+    let Some(url) = &erp.url else {
+        bail!(
+            "erp.url is not set{}: say where orders are sent to, e.g. \
+             ORDER_RELAY__ERP__URL=http://127.0.0.1:9090/orders with `order-relay erp stub`",
+            if name == DEFAULT_ERP { String::new() } else { format!(" for shop {name}") }
+        );
+    };
+    let limits = Limits { connect: erp.connect_timeout, total: erp.timeout };
+    let json = JsonErp::new(url, erp.authorization.clone(), limits);
+    Ok(Arc::new(json.map_err(|error| anyhow!("{error} (ERP {name})"))?))
+}
+
+/// The verbs, over these ports.
+pub fn ops(settings: &Settings, store: Arc<dyn Store>, broker: Arc<dyn Broker>) -> Arc<Ops> {
+    let own_erps = settings.shops.iter().filter(|(_, shop)| shop.has_own_erp);
+    let slowest = settings.shops.values().chain([&settings.default_shop]);
+    let slowest = slowest.map(|shop| shop.erp.timeout + shop.erp.connect_timeout).max();
+    Arc::new(Ops {
+        store,
+        broker,
+        clock: Arc::new(SystemClock),
+        erps: own_erps.map(|(name, _)| (name.clone(), name.clone())).collect(),
+        max_bytes: settings.max_bytes,
+        // A question, the transfer, and what stands in front of it.
+        transfer_patience: slowest.unwrap_or_default() * 3 + TRANSFER_MARGIN,
+    })
+}
+
+/// Composing and sending mails.
+pub struct Post {
+    /// Composes.
+    pub templates: Arc<Templates>,
+    /// Sends.
+    pub smtp: Arc<Smtp>,
+    /// Audiences that have a mail server.
+    pub audiences: Vec<String>,
+}
+
+/// Mail as the settings say.
+pub fn post(settings: &Settings) -> anyhow::Result<Post> {
+    let audience = |mail: &MailSettings| AudienceSettings {
+        sender: mail.sender.clone(),
+        receivers: mail.receivers.clone(),
+        subject: mail.order_failed_subject.clone(),
+        digest: mail.digest,
+        keep_only: mail.smtp_url.is_none(),
+    };
+    let own = || settings.shops.iter().filter(|(_, shop)| shop.has_own_mail);
+    let shops = own().map(|(name, shop)| (name.clone(), audience(&shop.mail))).collect();
+    let templates = Templates::new(
+        settings.mail_templates.as_deref(),
+        &settings.web.public_url,
+        audience(&settings.default_shop.mail),
+        shops,
+    );
+    let named = own().map(|(name, shop)| (name.as_str(), &shop.mail));
+    let all = named.chain([(DEFAULT_AUDIENCE, &settings.default_shop.mail)]);
+    let servers: BTreeMap<String, SecretString> =
+        all.filter_map(|(name, mail)| Some((name.to_owned(), mail.smtp_url.clone()?))).collect();
+    let smtp = Smtp::new(&servers).map_err(|error| anyhow!("mail.smtp_url: {error}"))?;
+    Ok(Post {
+        templates: Arc::new(templates.map_err(|error| anyhow!(error))?),
+        smtp: Arc::new(smtp),
+        audiences: servers.into_keys().collect(),
+    })
+}

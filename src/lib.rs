@@ -1,0 +1,125 @@
+//! order-relay takes paid orders from a shop's checkout to the ERP: never lost, never entered twice,
+//! calm when the ERP is down. This file is the map; every file stands here in reading order.
+
+pub mod domain {
+    //! The rules: pure, no async, no I/O, no clock, no randomness, no logging.
+    pub mod order;
+    pub mod failure;
+    pub mod state;
+    pub mod retry;
+    pub mod message;
+    pub mod topology;
+    pub mod notice;
+    pub mod circuit;
+    pub mod pace;
+    pub mod text;
+}
+
+pub mod telemetry;
+pub mod crash;
+pub mod config {
+    //! Settings: defaults, file, environment.
+    pub mod settings;
+    pub mod reader;
+}
+
+pub mod ports {
+    //! What we ask of the world: traits, and the errors that callers decide on.
+    pub mod clock;
+    pub mod broker;
+    pub mod letters;
+    pub mod store;
+    pub mod erp;
+    pub mod mail;
+}
+
+pub mod roles {
+    //! The loops; they see only ports and domain.
+    pub mod relay;
+    pub mod consume;
+    pub mod submitter;
+    pub mod gate;
+    pub mod gatekeeper;
+    pub mod error_handler;
+    pub mod notifier;
+    pub mod sweeper;
+}
+
+pub mod ops {
+    //! What people do, for every face alike.
+    pub mod orders;
+    pub mod intake;
+    pub mod tokens;
+}
+
+pub mod adapters {
+    //! One driver each.
+    pub mod amqp {
+        //! RabbitMQ.
+        pub mod broker;
+        pub mod connection;
+        pub mod publisher;
+        pub mod consumer;
+        pub mod acks;
+        pub mod topology;
+    }
+    pub mod in_process;
+    pub mod store {
+        //! The ledger in a database: decisions once, statements per database.
+        pub mod ledger;
+        pub mod orders;
+        pub mod notices;
+        pub mod circuits;
+        pub mod dead_letters;
+        pub mod back_office;
+        pub mod rows;
+        pub mod db;
+        pub mod schema;
+        pub mod postgres;
+        pub mod sqlite;
+    }
+    pub mod erp {
+        //! ERPs, spoken to by recipes.
+        pub mod http;
+        pub mod json;
+        pub mod unset;
+    }
+    pub mod mail {
+        //! Composing mails, and sending them.
+        pub mod templates;
+        pub mod smtp;
+    }
+}
+
+pub mod faces {
+    //! What people and their tools touch.
+    pub mod cli {
+        //! The command line.
+        pub mod args;
+        pub mod exit;
+        pub mod output;
+        pub mod orders;
+        pub mod publish;
+        pub mod dead_letters;
+        pub mod records;
+    }
+    pub mod web {
+        //! API, health, metrics, status pages.
+        pub mod router;
+        pub mod api;
+        pub mod status;
+    }
+    pub mod erp_stub;
+}
+
+pub mod app {
+    //! The only place that knows everything; supervises and shuts down.
+    pub mod commands;
+    pub mod service;
+    pub mod demo;
+    pub mod story;
+    pub mod inline;
+    pub mod check;
+    pub mod world;
+    pub mod supervisor;
+}

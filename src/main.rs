@@ -1,0 +1,35 @@
+//! Parses the command, runs it, returns an exit code. Everything else is in the library.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use order_relay::app::commands;
+use order_relay::faces::cli::args::Cli;
+use order_relay::faces::cli::exit::Exit;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("order-relay: no threads could be started: {error}");
+            return ExitCode::from(Exit::Failed.code());
+        }
+    };
+    match runtime.block_on(commands::run(cli)) {
+        Ok(exit) => ExitCode::from(exit.code()),
+        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("order-relay: {error:#}");
+            ExitCode::from(Exit::Failed.code())
+        }
+    }
+}
+
+/// Whoever read our output (`head`, a pager) has seen enough.
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| {
+        let io = cause.downcast_ref::<std::io::Error>();
+        io.is_some_and(|io| io.kind() == std::io::ErrorKind::BrokenPipe)
+    })
+}
