@@ -76,6 +76,16 @@ pub enum Sql {
     Built(String),
 }
 
+impl Sql {
+    /// The statement.
+    pub fn text(&self) -> &str {
+        match self {
+            Self::Fixed(sql) => sql,
+            Self::Built(sql) => sql,
+        }
+    }
+}
+
 impl From<&'static str> for Sql {
     fn from(sql: &'static str) -> Self {
         Self::Fixed(sql)

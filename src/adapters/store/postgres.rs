@@ -12,7 +12,7 @@ use sqlx::postgres::{
     PgArguments, PgConnectOptions, PgConnection, PgPool, PgPoolOptions, PgRow, Postgres,
 };
 use sqlx::query::Query;
-use sqlx::{AssertSqlSafe, Column, Row as _, Transaction, TypeInfo, ValueRef};
+use sqlx::{Column, Row as _, Transaction, TypeInfo, ValueRef};
 
 use crate::domain::order::OrderKey;
 use crate::domain::state::OrderRecord;
@@ -166,7 +166,7 @@ impl Tx for PostgresTx {
             ORDER BY shop, order_id
             FOR UPDATE"
         );
-        let query = sqlx::query(AssertSqlSafe(sql)).bind(shops(keys)).bind(order_ids(keys));
+        let query = sqlx::query(&sql).bind(shops(keys)).bind(order_ids(keys));
         self.rows(query).await
     }
 
@@ -329,11 +329,7 @@ impl Tx for PostgresTx {
 }
 
 fn query(sql: &Sql, args: Vec<Value>) -> Query<'_, Postgres, PgArguments> {
-    let query = match sql {
-        Sql::Fixed(sql) => sqlx::query(*sql),
-        Sql::Built(sql) => sqlx::query(AssertSqlSafe(sql.clone())),
-    };
-    args.into_iter().fold(query, |query, arg| match arg {
+    args.into_iter().fold(sqlx::query(sql.text()), |query, arg| match arg {
         Value::Int(number) => query.bind(number),
         Value::Text(text) => query.bind(text),
         Value::Bytes(bytes) => query.bind(bytes),

@@ -3,7 +3,6 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use sqlx::SqlSafeStr;
 use sqlx::migrate::{Migration, MigrationType, Migrator};
 
 use crate::ports::store::{Notice, SchemaStatus, SharedError, ShopFilter, StoreError};
@@ -42,9 +41,9 @@ pub fn migrator(migrations: &'static [(&'static str, &'static str)]) -> Migrator
         let (version, description) = name.split_once('_').unwrap_or((name, ""));
         let version = version.parse().unwrap_or_default();
         let kind = MigrationType::Simple;
-        Migration::new(version, Cow::Borrowed(description), kind, sql.into_sql_str(), false)
+        Migration::new(version, Cow::Borrowed(description), kind, Cow::Borrowed(sql), false)
     });
-    Migrator::with_migrations(migrations.collect())
+    Migrator { migrations: migrations.collect::<Vec<_>>().into(), ..Migrator::DEFAULT }
 }
 
 /// Compares what was applied with what this release brings.

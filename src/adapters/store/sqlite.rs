@@ -15,7 +15,7 @@ use sqlx::sqlite::{
     Sqlite, SqliteArguments, SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePool,
     SqlitePoolOptions, SqliteRow, SqliteSynchronous,
 };
-use sqlx::{AssertSqlSafe, Row as _, Transaction, TypeInfo, ValueRef};
+use sqlx::{Row as _, Transaction, TypeInfo, ValueRef};
 
 use crate::domain::order::OrderKey;
 use crate::domain::state::OrderRecord;
@@ -318,12 +318,8 @@ impl Tx for SqliteTx {
     }
 }
 
-fn query(sql: &Sql, args: Vec<Value>) -> Query<'_, Sqlite, SqliteArguments> {
-    let query = match sql {
-        Sql::Fixed(sql) => sqlx::query(*sql),
-        Sql::Built(sql) => sqlx::query(AssertSqlSafe(sql.clone())),
-    };
-    args.into_iter().fold(query, |query, arg| match arg {
+fn query(sql: &Sql, args: Vec<Value>) -> Query<'_, Sqlite, SqliteArguments<'_>> {
+    args.into_iter().fold(sqlx::query(sql.text()), |query, arg| match arg {
         Value::Int(number) => query.bind(number),
         Value::Text(text) => query.bind(text),
         Value::Bytes(bytes) => query.bind(bytes),
