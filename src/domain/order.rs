@@ -5,6 +5,7 @@
 //! turned into floats; the document itself is kept as the text that came, and that text is what
 //! the ERP gets.
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
@@ -222,13 +223,17 @@ pub fn read_text(bytes: &[u8], max_bytes: usize) -> Result<&str, Fault> {
         .map_err(|e| Fault::at(Reason::NotUtf8, format!("byte {}", e.valid_up_to()), "not UTF-8"))
 }
 
-/// Reads `text` as `T`, refusing objects that name a key twice; the fault carries its place.
+/// Reads `text` as `T`, refusing objects that name a key twice. Where that fails it is read once
+/// more to find the place: good documents, nearly all, do not pay for it.
 pub fn read_json<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, Fault> {
     refuse_duplicate_keys(text)?;
     let mut reader = serde_json::Deserializer::from_str(text);
-    let mut track = serde_path_to_error::Track::new();
-    object(serde_path_to_error::Deserializer::new(&mut reader, &mut track))
-        .map_err(|e| Fault::at(Reason::Schema, pointer_of(&track.path()), without_position(&e)))
+    object(&mut reader).or_else(|_| {
+        let mut reader = serde_json::Deserializer::from_str(text);
+        let mut track = serde_path_to_error::Track::new();
+        object(serde_path_to_error::Deserializer::new(&mut reader, &mut track))
+            .map_err(|e| Fault::at(Reason::Schema, pointer_of(&track.path()), without_position(&e)))
+    })
 }
 
 /// Reads a struct from an object only: serde alone would take a list of its fields as well.
@@ -273,11 +278,12 @@ fn without_position(error: &serde_json::Error) -> String {
 }
 
 fn refuse_duplicate_keys(text: &str) -> Result<(), Fault> {
-    let mut walk = Walk::default();
+    let mut found = Duplicate::default();
     let mut reader = serde_json::Deserializer::from_str(text);
-    let seen = Level(&mut walk).deserialize(&mut reader).and_then(|()| reader.end());
-    let Err(error) = seen else { return Ok(()) };
-    if let Some(place) = walk.duplicate {
+    let walked = Level(&mut found).deserialize(&mut reader).and_then(|()| reader.end());
+    let Err(error) = walked else { return Ok(()) };
+    if found.is_there {
+        let place = found.pointer();
         return Err(Fault::at(Reason::DuplicateKey, place, "this key stands twice in its object"));
     }
     Err(Fault::at(
@@ -290,32 +296,24 @@ fn refuse_duplicate_keys(text: &str) -> Result<(), Fault> {
     ))
 }
 
-/// Walks a document without building it, remembering where it is.
+/// A key that stands twice, and the steps that lead to it, innermost first: they are only gathered
+/// on the way back out, so that a good document costs nothing.
 #[derive(Default)]
-struct Walk {
-    steps: Vec<Step>,
-    duplicate: Option<String>,
+struct Duplicate {
+    is_there: bool,
+    steps: Vec<String>,
 }
 
-enum Step {
-    Key(String),
-    Index(usize),
-}
-
-impl Walk {
+impl Duplicate {
     fn pointer(&self) -> String {
         let mut pointer = String::new();
-        for step in &self.steps {
-            match step {
-                Step::Key(key) => push_step(&mut pointer, key),
-                Step::Index(index) => push_step(&mut pointer, &index.to_string()),
-            }
-        }
+        self.steps.iter().rev().for_each(|step| push_step(&mut pointer, step));
         pointer
     }
 }
 
-struct Level<'w>(&'w mut Walk);
+/// One value of a document that is walked through without being built.
+struct Level<'w>(&'w mut Duplicate);
 
 impl<'de> DeserializeSeed<'de> for Level<'_> {
     type Value = ();
@@ -332,29 +330,35 @@ impl<'de> Visitor<'de> for Level<'_> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
-        let mut keys = HashSet::new();
-        while let Some(key) = map.next_key::<String>()? {
-            self.0.steps.push(Step::Key(key.clone()));
-            if !keys.insert(key) {
-                self.0.duplicate = Some(self.0.pointer());
+        let mut keys = Keys::default();
+        while let Some(Key(key)) = map.next_key()? {
+            if !keys.insert(key.clone()) {
+                self.0.is_there = true;
+                self.0.steps.push(key.into_owned());
                 return Err(de::Error::custom("duplicate key"));
             }
-            map.next_value_seed(Level(self.0))?;
-            self.0.steps.pop();
+            map.next_value_seed(Level(self.0)).inspect_err(|_| {
+                if self.0.is_there {
+                    self.0.steps.push(key.into_owned());
+                }
+            })?;
         }
         Ok(())
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
-        for index in 0.. {
-            self.0.steps.push(Step::Index(index));
-            if seq.next_element_seed(Level(self.0))?.is_none() {
-                self.0.steps.pop();
-                break;
+        let mut index = 0usize;
+        loop {
+            let next = seq.next_element_seed(Level(self.0)).inspect_err(|_| {
+                if self.0.is_there {
+                    self.0.steps.push(index.to_string());
+                }
+            })?;
+            if next.is_none() {
+                return Ok(());
             }
-            self.0.steps.pop();
+            index += 1;
         }
-        Ok(())
     }
 
     fn visit_bool<E>(self, _: bool) -> Result<(), E> {
@@ -374,6 +378,51 @@ impl<'de> Visitor<'de> for Level<'_> {
     }
     fn visit_unit<E>(self) -> Result<(), E> {
         Ok(())
+    }
+}
+
+/// The keys of one object: compared one by one while they are few, hashed when they are many.
+#[derive(Default)]
+struct Keys<'de> {
+    few: Vec<Cow<'de, str>>,
+    many: HashSet<Cow<'de, str>>,
+}
+
+impl<'de> Keys<'de> {
+    fn insert(&mut self, key: Cow<'de, str>) -> bool {
+        if !self.many.is_empty() {
+            return self.many.insert(key);
+        }
+        if self.few.contains(&key) {
+            return false;
+        }
+        self.few.push(key);
+        if self.few.len() > 16 {
+            self.many = self.few.drain(..).collect();
+        }
+        true
+    }
+}
+
+/// A key as it stands in the text, copied only when it holds escapes.
+struct Key<'de>(Cow<'de, str>);
+
+impl<'de> Deserialize<'de> for Key<'de> {
+    fn deserialize<D: Deserializer<'de>>(reader: D) -> Result<Self, D::Error> {
+        struct Text;
+        impl<'de> Visitor<'de> for Text {
+            type Value = Key<'de>;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a key")
+            }
+            fn visit_borrowed_str<E>(self, key: &'de str) -> Result<Key<'de>, E> {
+                Ok(Key(Cow::Borrowed(key)))
+            }
+            fn visit_str<E>(self, key: &str) -> Result<Key<'de>, E> {
+                Ok(Key(Cow::Owned(key.to_owned())))
+            }
+        }
+        reader.deserialize_str(Text)
     }
 }
 
