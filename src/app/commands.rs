@@ -33,10 +33,15 @@ use super::inline::Inline;
 use super::service::Service;
 use super::world::{self, Sending};
 
+/// One TLS provider for everything (deny.toml holds that there is no other). To be called before
+/// the first connection; a second call changes nothing.
+pub fn install_tls() {
+    drop(rustls::crypto::ring::default_provider().install_default());
+}
+
 /// Runs one command. An error is told by the caller.
 pub async fn run(cli: Cli) -> anyhow::Result<Exit> {
-    // One TLS provider for everything (deny.toml holds that there is no other).
-    drop(rustls::crypto::ring::default_provider().install_default());
+    install_tls();
     let out = &mut io::stdout();
     match &cli.command {
         Command::Completions { shell } => {

@@ -42,6 +42,13 @@ struct State {
     requests: u64,
 }
 
+impl State {
+    fn new(settings: StubSettings) -> Self {
+        let (scripts, orders) = (BTreeMap::new(), BTreeMap::new());
+        Self { settings, scripts, orders, documents: 0, requests: 0 }
+    }
+}
+
 /// How the stub behaves.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -76,18 +83,21 @@ pub struct StubOrder {
 impl ErpStub {
     /// A stub without orders.
     pub fn new(settings: StubSettings) -> Self {
-        let state = State {
-            settings,
-            scripts: BTreeMap::new(),
-            orders: BTreeMap::new(),
-            documents: 0,
-            requests: 0,
-        };
-        Self { state: Arc::new(Mutex::new(state)) }
+        Self { state: Arc::new(Mutex::new(State::new(settings))) }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Forgets everything, and behaves like this from now on.
+    pub fn reset(&self, settings: StubSettings) {
+        *self.state() = State::new(settings);
+    }
+
+    /// Orders sent so far, taken or not.
+    pub fn requests(&self) -> u64 {
+        self.state().requests
     }
 
     /// What it does from now on.
