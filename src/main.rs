@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use order_relay::app::commands;
 use order_relay::faces::cli::args::Cli;
-use order_relay::faces::cli::exit::Exit;
+use order_relay::faces::cli::exit::{Exit, Misuse};
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -21,7 +21,8 @@ fn main() -> ExitCode {
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("order-relay: {error:#}");
-            ExitCode::from(Exit::Failed.code())
+            let exit = if error.is::<Misuse>() { Exit::Usage } else { Exit::Failed };
+            ExitCode::from(exit.code())
         }
     }
 }

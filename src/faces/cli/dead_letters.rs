@@ -10,7 +10,7 @@ use crate::ops::orders::Ops;
 use crate::ports::store::DeadLetter;
 
 use super::args::{Change, DeadLetters, Format};
-use super::exit::Exit;
+use super::exit::{Exit, Misuse};
 use super::orders::{act, confirm, write_document};
 use super::output::{Column, facts, local, print, print_one};
 
@@ -85,7 +85,9 @@ pub async fn dead_letters(
                 false => find_all(ops, &ids).await?,
             };
             let mended = match file {
-                Some(_) if letters.len() != 1 => bail!("--file goes with one dead letter"),
+                Some(_) if letters.len() != 1 => {
+                    return Err(Misuse::told("--file goes with one dead letter"));
+                }
                 Some(path) => Some(
                     std::fs::read(&path)
                         .with_context(|| format!("cannot read {}", path.display()))?,
@@ -214,7 +216,7 @@ async fn discard(
     out: &mut dyn Write,
 ) -> anyhow::Result<Exit> {
     if change.reason.as_deref().is_none_or(|reason| reason.trim().is_empty()) {
-        bail!("say why with --reason");
+        return Err(Misuse::told("say why with --reason"));
     }
     let mut outcomes = Vec::new();
     for letter in letters {

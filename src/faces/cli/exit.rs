@@ -33,3 +33,15 @@ impl Exit {
         self as u8
     }
 }
+
+/// A command that cannot mean anything as it was given; it ends with [`Exit::Usage`].
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Misuse(pub String);
+
+impl Misuse {
+    /// A sentence that says what is missing, and how to say it.
+    pub fn told(sentence: impl Into<String>) -> anyhow::Error {
+        Self(sentence.into()).into()
+    }
+}

@@ -12,7 +12,7 @@ use crate::ops::orders::{Ops, Refusal, Transferred};
 use crate::ports::store::{Act, Attempt, AuditEntry, Conflict, OrderDetail, OrderFilter};
 
 use super::args::{Change, Filter, Format, LostOrders, Orders};
-use super::exit::Exit;
+use super::exit::{Exit, Misuse};
 use super::output::{Column, facts, local, plain_table, print, print_one, progress, write_table};
 
 /// Most lost orders that `--all` takes.
@@ -42,7 +42,7 @@ pub async fn lost_orders(
         LostOrders::Show { id, output } => show(ops, &id, output.output, out).await,
         LostOrders::Process { ids, all, change, output } => {
             if ids.is_empty() && !all {
-                bail!("name the orders, or say --all");
+                return Err(Misuse::told("name the orders, or say --all"));
             }
             process(ops, &ids, &change, output.output, out).await
         }
@@ -323,6 +323,12 @@ struct Outcome {
     detail: String,
 }
 
+impl Outcome {
+    fn plain(key: &OrderKey, result: &'static str) -> Self {
+        Self { order: key.to_string(), result, detail: String::new() }
+    }
+}
+
 fn print_results(out: &mut dyn Write, format: Format, results: &[Outcome]) -> std::io::Result<()> {
     let columns: [Column<'_, Outcome>; 3] = [
         ("ORDER", &|r| r.order.clone()),
@@ -356,24 +362,17 @@ pub async fn process(
     let bar = progress(keys.len() as u64, "transferring");
     let (mut results, mut exit) = (Vec::new(), Vec::new());
     for key in keys {
-        let (result, one) = match change.dry_run {
-            true => (
-                Outcome {
-                    order: key.to_string(),
-                    result: "would be transferred",
-                    detail: String::new(),
-                },
-                Exit::Done,
-            ),
-            false => transfer_one(ops, &key, &act(ops, change)).await?,
+        let (result, one) = if change.dry_run {
+            (Outcome::plain(&key, "would be transferred"), Exit::Done)
+        } else if exit.last() == Some(&Exit::Held) {
+            // The circuit is open: the rest would only hear the same.
+            (Outcome::plain(&key, "not tried"), Exit::Held)
+        } else {
+            transfer_one(ops, &key, &act(ops, change)).await?
         };
         bar.inc(1);
         results.push(result);
         exit.push(one);
-        if one == Exit::Held && results.len() > 1 {
-            // The circuit is open: the rest would only hear the same.
-            break;
-        }
     }
     bar.finish_and_clear();
     print_results(out, format, &results)?;
@@ -444,7 +443,8 @@ async fn alter(
     if what == Alteration::Remove
         && change.reason.as_deref().is_none_or(|reason| reason.trim().is_empty())
     {
-        bail!("say why with --reason, e.g. --reason \"entered by hand, ERP number 4711\"");
+        let example = "--reason \"entered by hand, ERP number 4711\"";
+        return Err(Misuse::told(format!("say why with --reason, e.g. {example}")));
     }
     let keys = find_all(ops, ids).await?;
     let (verb, done, would) = match what {
@@ -504,7 +504,8 @@ pub(super) fn confirm(change: &Change, question: &str) -> anyhow::Result<()> {
         return Ok(());
     }
     if !std::io::stdin().is_terminal() {
-        bail!("{question} Say --yes to do it without being asked");
+        let question = format!("{question} Say --yes to do it without being asked");
+        return Err(Misuse::told(question));
     }
     eprint!("{question} [y/N] ");
     let mut answer = String::new();

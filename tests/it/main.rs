@@ -1,0 +1,14 @@
+//! The integration tests, one binary: real processes of ours, a real broker, real databases, real
+//! SMTP and HTTP; only the ERP is a stub.
+//!
+//! They need RabbitMQ and PostgreSQL (`scripts/test` starts what is missing): the addresses stand in
+//! ORDER_RELAY_TEST_AMQP and ORDER_RELAY_TEST_POSTGRES, or what listens on this machine is taken.
+
+#![allow(unreachable_pub, reason = "a test binary has no outside")]
+
+mod world;
+mod smtp;
+
+mod layers;
+mod flows;
+mod forty_orders;
