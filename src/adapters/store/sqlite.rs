@@ -19,8 +19,9 @@ use sqlx::{Row as _, Transaction, TypeInfo, ValueRef};
 
 use crate::domain::order::OrderKey;
 use crate::domain::state::OrderRecord;
+use crate::ports::clock::Stopwatch;
 use crate::ports::store::{
-    ConfirmRequest, FailureRequest, Notice, Placed, SchemaStatus, StoreError,
+    ConfirmRequest, FailureRequest, Notice, Placed, SchemaStatus, SharedError, StoreError,
 };
 use crate::sql_args;
 
@@ -31,11 +32,14 @@ use super::schema::{self, read_failed};
 const MIGRATIONS: [(&str, &str); 1] =
     [("0001_ledger", include_str!("../../../migrations/sqlite/0001_ledger.sql"))];
 
+const LOCKED_PAUSE: Duration = Duration::from_millis(20);
+
 /// A SQLite database in a file.
 pub struct SqliteDb {
     writer: SqlitePool,
     readers: SqlitePool,
     migrator: Migrator,
+    patience: Duration,
 }
 
 impl SqliteDb {
@@ -53,6 +57,7 @@ impl SqliteDb {
             writer: pool(1).connect_lazy_with(options.clone()),
             readers: pool(max_connections).connect_lazy_with(options),
             migrator: schema::migrator(&MIGRATIONS),
+            patience,
         })
     }
 }
@@ -78,15 +83,38 @@ impl Db for SqliteDb {
     }
 
     async fn schema_status(&self) -> Result<SchemaStatus, StoreError> {
-        let applied = self.fetch(&schema::APPLIED.into(), Vec::new()).await;
-        schema::status(applied, &self.migrator, true)
+        // While another process is just making the file, SQLite answers that it is locked without
+        // waiting: switching to WAL heeds no busy timeout.
+        let watch = Stopwatch::start();
+        loop {
+            let applied = self.fetch(&schema::APPLIED.into(), Vec::new()).await;
+            match schema::status(applied, &self.migrator, true) {
+                Err(error) if is_locked(&error) && watch.elapsed() < self.patience => {
+                    tokio::time::sleep(LOCKED_PAUSE).await;
+                }
+                status => return status,
+            }
+        }
     }
 
     async fn migrate(&self) -> Result<Vec<String>, StoreError> {
         let pending = self.schema_status().await?.pending;
-        self.migrator.run(&self.writer).await.map_err(|e| read_failed(e.into()))?;
+        // One transaction around all of it: two processes that open the same new file take turns.
+        let mut tx = self.begin().await?;
+        self.migrator.run_direct(tx.conn()).await.map_err(|e| read_failed(e.into()))?;
+        tx.commit().await?;
         Ok(pending)
     }
+}
+
+/// SQLITE_BUSY or SQLITE_LOCKED (sqlite.org/rescode.html).
+fn is_locked(error: &StoreError) -> bool {
+    let StoreError::Unavailable(SharedError(source)) = error else { return false };
+    let Some(sqlx::Error::Database(source)) = source.downcast_ref::<sqlx::Error>() else {
+        return false;
+    };
+    let code = source.code().and_then(|code| code.parse::<i64>().ok()).unwrap_or(0);
+    matches!(code & 0xff, 5 | 6)
 }
 
 /// A transaction in SQLite.
