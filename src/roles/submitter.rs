@@ -36,7 +36,8 @@ use super::relay::{Relay, ShopPolicy};
 use crate::ports::letters::Trace;
 
 /// What a lease is longer than the longest call: time to wait at the gate and to write the outcome.
-const LEASE_MARGIN: Duration = Duration::from_secs(15);
+/// Should it not be enough, another worker asks the ERP about the order; nothing is sent twice.
+const LEASE_MARGIN: Duration = Duration::from_secs(5);
 /// What a call may take longer than its own limit says before it counts as hanging.
 const CALL_MARGIN: Duration = Duration::from_secs(2);
 
