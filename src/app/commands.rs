@@ -60,7 +60,7 @@ pub async fn run(cli: Cli) -> anyhow::Result<Exit> {
         Err(faults) => return tell_faults(&faults),
     };
     let is_service = matches!(cli.command, Command::Serve(_));
-    let filter = if is_service { "info,lapin=warn,sqlx=warn" } else { "error" };
+    let filter = if is_service { "info,lapin=off,sqlx=warn" } else { "error" };
     start_logging(settings.log_format, filter);
     with_settings(cli.command, &settings, out).await
 }
