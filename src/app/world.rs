@@ -242,7 +242,9 @@ pub fn post(settings: &Settings) -> anyhow::Result<Post> {
     let all = named.chain([(DEFAULT_AUDIENCE, &settings.default_shop.mail)]);
     let servers: BTreeMap<String, SecretString> =
         all.filter_map(|(name, mail)| Some((name.to_owned(), mail.smtp_url.clone()?))).collect();
-    let smtp = Smtp::new(&servers).map_err(|error| anyhow!("mail.smtp_url: {error}"))?;
+    let patience = settings.shops.values().chain([&settings.default_shop]);
+    let patience = patience.map(|shop| shop.mail.patience).max().unwrap_or_default();
+    let smtp = Smtp::new(&servers, patience).map_err(|error| anyhow!("mail.smtp_url: {error}"))?;
     Ok(Post {
         templates: Arc::new(templates.map_err(|error| anyhow!(error))?),
         smtp: Arc::new(smtp),

@@ -144,6 +144,8 @@ pub struct MailSettings {
     pub customer_confirmation: CustomerConfirmation,
     /// When single failures become a digest.
     pub digest: DigestRule,
+    /// How long the server may take for one mail.
+    pub patience: Duration,
 }
 
 /// `web.*`
@@ -405,6 +407,7 @@ fn read_mail(r: &mut Reader) -> MailSettings {
             after: r.number("mail.digest_after", 1..=1_000),
             every: r.duration("mail.digest_every", ONE_MS..=ONE_DAY),
         },
+        patience: r.duration("mail.patience", ONE_MS..=Duration::from_mins(10)),
     };
     if mail.smtp_url.is_some() && mail.sender.is_empty() {
         r.fault("mail.sender", "missing: with mail.smtp_url set, mails need a sender");

@@ -3,6 +3,8 @@
 //! A mail is rendered once, kept in the ledger as it will be sent, and then delivered as often as it
 //! takes, always with the same Message-ID.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -162,4 +164,6 @@ pub enum MailError {
 pub trait Mailer: Send + Sync {
     /// Returns when the mail server has taken responsibility for it.
     async fn send(&self, audience: &str, mail: &Mail) -> Result<(), MailError>;
+    /// Longest time one [`Mailer::send`] can take.
+    fn send_budget(&self) -> Duration;
 }

@@ -28,8 +28,8 @@ use super::relay::Relay;
 const MAX_NOTICES: u32 = 10_000;
 /// Mails taken for sending at a time.
 const MAX_MAILS: u32 = 20;
-/// How long a worker may take to send what it took.
-const MAIL_LEASE: Duration = Duration::from_mins(10);
+/// How many times the time for one mail a worker may take for all that it took.
+const LEASE_IN_BUDGETS: u32 = 3;
 const FIRST_PAUSE: Duration = Duration::from_secs(15);
 const LONGEST_PAUSE: Duration = Duration::from_mins(15);
 /// A mail that no server took for so long is given up, visibly.
@@ -153,13 +153,18 @@ impl Notifier {
     async fn send(&self) -> Result<bool, StoreError> {
         let relay = &self.relay;
         let now = relay.now();
-        let until = later(now, MAIL_LEASE);
+        let budget = self.mailer.send_budget();
+        let until = later(now, budget * LEASE_IN_BUDGETS);
         let mails =
             relay.insist(|| relay.store.claim_mails(&relay.worker, now, until, MAX_MAILS)).await?;
         let any = !mails.is_empty();
         // An audience whose server is away is not tried again for each of its mails.
         let mut away = BTreeMap::<String, String>::new();
         for mail in mails {
+            if later(relay.now(), budget) > until {
+                // What may not be sent within the lease is left for whoever takes it next.
+                break;
+            }
             let fate = match away.get(&mail.audience) {
                 Some(error) => self.later(&mail, error.clone()),
                 None => self.send_one(&mail).await,

@@ -24,7 +24,6 @@ use crate::ports::mail::{Mail, MailError, Mailer};
 
 use super::templates::DEFAULT_AUDIENCE;
 
-const PATIENCE: Duration = Duration::from_secs(20);
 const CONNECTIONS: u32 = 4;
 const IDLE: Duration = Duration::from_secs(30);
 
@@ -33,26 +32,30 @@ type Transport = AsyncSmtpTransport<Tokio1Executor>;
 /// Mail servers by audience.
 pub struct Smtp {
     transports: BTreeMap<String, Transport>,
+    patience: Duration,
 }
 
 impl Smtp {
-    /// A transport for each audience that has a server.
-    pub fn new(servers: &BTreeMap<String, SecretString>) -> Result<Self, String> {
+    /// A transport for each audience that has a server; `patience` is for one mail.
+    pub fn new(
+        servers: &BTreeMap<String, SecretString>,
+        patience: Duration,
+    ) -> Result<Self, String> {
         let transports = servers
             .iter()
-            .map(|(audience, url)| Ok((audience.clone(), transport(url)?)))
+            .map(|(audience, url)| Ok((audience.clone(), transport(url, patience)?)))
             .collect::<Result<_, String>>()?;
-        Ok(Self { transports })
+        Ok(Self { transports, patience })
     }
 
     /// Whether the server of an audience answers.
     pub async fn test(&self, audience: &str) -> Result<(), String> {
         let Some(transport) = self.of(audience) else { return Ok(()) };
-        match tokio::time::timeout(PATIENCE, transport.test_connection()).await {
+        match tokio::time::timeout(self.patience, transport.test_connection()).await {
             Ok(Ok(true)) => Ok(()),
             Ok(Ok(false)) => Err("the mail server hung up".to_owned()),
             Ok(Err(error)) => Err(explain(&error)),
-            Err(_) => Err(format!("no answer within {} s", PATIENCE.as_secs())),
+            Err(_) => Err(format!("no answer within {} ms", self.patience.as_millis())),
         }
     }
 
@@ -63,7 +66,7 @@ impl Smtp {
 
 /// Checks an address of a mail server without using it.
 pub fn check_url(url: &SecretString) -> Result<(), String> {
-    transport(url).map(|_| ())
+    transport(url, Duration::ZERO).map(|_| ())
 }
 
 /// Checks that text can stand in From or To.
@@ -71,7 +74,7 @@ pub fn check_mailbox(text: &str) -> Result<(), String> {
     mailbox(text).map(|_| ()).map_err(|error| format!("`{}`: {error}", one_line(text, 80)))
 }
 
-fn transport(url: &SecretString) -> Result<Transport, String> {
+fn transport(url: &SecretString, patience: Duration) -> Result<Transport, String> {
     let expected = "expected smtp://user:password@host:587 or smtps://host:465";
     let url = Url::parse(url.expose_secret()).map_err(|error| format!("{error}; {expected}"))?;
     let host = url.host_str().filter(|host| !host.is_empty()).ok_or(expected)?.to_owned();
@@ -95,7 +98,7 @@ fn transport(url: &SecretString) -> Result<Transport, String> {
     let mut builder = Transport::builder_dangerous(&host)
         .port(url.port().unwrap_or(port))
         .tls(tls)
-        .timeout(Some(PATIENCE))
+        .timeout(Some(patience))
         .pool_config(PoolConfig::new().max_size(CONNECTIONS).idle_timeout(IDLE));
     if let Some(password) = url.password() {
         let decode = |text: &str| percent_decode_str(text).decode_utf8_lossy().into_owned();
@@ -113,12 +116,16 @@ impl Mailer for Smtp {
                 "no mail server is set for this shop (mail.smtp_url)".into(),
             ));
         };
-        match tokio::time::timeout(PATIENCE * 2, transport.send(message)).await {
+        match tokio::time::timeout(self.patience, transport.send(message)).await {
             Ok(Ok(_)) => Ok(()),
             Ok(Err(error)) if is_final(&error) => Err(MailError::Never(explain(&error))),
             Ok(Err(error)) => Err(MailError::Later(explain(&error))),
             Err(_) => Err(MailError::Later("the mail server did not answer in time".to_owned())),
         }
+    }
+
+    fn send_budget(&self) -> Duration {
+        self.patience
     }
 }
 
