@@ -86,8 +86,10 @@ impl Sweeper {
                 limit: MAX_ORDERS,
             };
             let overdue = relay.store.take_overdue(sweep).await?;
-            reach(CrashPoint::Swept);
             let taken = overdue.len();
+            if taken > 0 {
+                reach(CrashPoint::Swept);
+            }
             for order in overdue {
                 let trace = Trace { parent: order.traceparent, state: None };
                 let nudged = relay.nudge(&order.key, order.attempt, Trigger::Sweeper, &trace).await;

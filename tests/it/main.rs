@@ -12,3 +12,5 @@ mod smtp;
 mod layers;
 mod flows;
 mod forty_orders;
+mod crash_points;
+mod kills;

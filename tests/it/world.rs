@@ -213,6 +213,7 @@ impl World {
             ("mail.receiver", "admin@example.com"),
             ("mail.digest_after", "1000"),
             ("mail.digest_every", "2s"),
+            ("mail.patience", "2s"),
             ("web.listen", "127.0.0.1:0"),
             ("web.public_url", "https://relay.example.com"),
             ("shutdown.patience", "20s"),
@@ -524,7 +525,10 @@ impl World {
                     format!("{} {how}", a.attempt)
                 })
                 .collect();
-            let mails: Vec<&str> = order.mails.iter().map(|mail| mail.mail.kind.as_str()).collect();
+            let mut mails: Vec<&str> =
+                order.mails.iter().map(|mail| mail.mail.kind.as_str()).collect();
+            // Two may be written in the same round; failures first.
+            mails.sort_by(|a, b| b.cmp(a));
             let documents =
                 in_erp.get(record.key.order_id.as_str()).map_or(0, |o| o.documents.len());
             writeln!(
