@@ -579,10 +579,12 @@ macro_rules! checked_text {
 checked_text!(
     /// Number of an order, unique in its shop.
     OrderId,
-    "^[A-Za-z0-9._:/-]{1,128}$",
+    "^(?!\\.{1,2}$)[A-Za-z0-9._:/-]{1,128}$",
+    // `.` and `..` in an address mean another place (RFC 3986, 5.2.4), however they are escaped.
     |t| (1..=128).contains(&t.len())
-        && t.bytes().all(|b| b.is_ascii_alphanumeric() || b"._:/-".contains(&b)),
-    "an order_id: 1 to 128 of A-Z a-z 0-9 . _ : / -"
+        && t.bytes().all(|b| b.is_ascii_alphanumeric() || b"._:/-".contains(&b))
+        && !matches!(t, "." | ".."),
+    "an order_id: 1 to 128 of A-Z a-z 0-9 . _ : / -, and not just `.` or `..`"
 );
 
 checked_text!(
