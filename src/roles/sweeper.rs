@@ -7,20 +7,24 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::{StreamExt, stream};
+use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
 use crate::crash::{CrashPoint, reach};
+use crate::domain::circuit::CircuitState;
 use crate::domain::retry::later;
 use crate::domain::state::{OrderState, Trigger};
-use crate::ports::store::{ShopFilter, StoreError, Sweep};
+use crate::ports::store::{Overdue, ShopFilter, StoreError, Sweep};
 use crate::telemetry::{PhaseLabels, StateLabel, WhatLabel};
 
-use super::gate::Flow;
-use super::relay::Relay;
+use super::relay::{Relay, ShopPolicy};
 use crate::ports::letters::Trace;
 
 /// Most orders nudged in one round; the next round takes the next ones.
 const MAX_ORDERS: u32 = 500;
+/// Nudges under way at once: one by one they would wait for each other's confirm.
+const NUDGES_AT_ONCE: usize = 100;
 
 /// `sweeper.*` of the settings.
 #[derive(Debug, Clone, Copy)]
@@ -50,7 +54,7 @@ impl Sweeper {
         let mut first = true;
         while !stop.is_cancelled() {
             match self.round(first).await {
-                Ok(()) => first = false,
+                Ok(looked) => first = first && !looked,
                 Err(error) if error.is_unavailable() => {
                     tracing::debug!(%error, "sweeper.skipped");
                 }
@@ -63,63 +67,96 @@ impl Sweeper {
         }
     }
 
-    async fn round(&self, first: bool) -> Result<(), StoreError> {
+    /// One look at everything; whether this process was the one to look.
+    async fn round(&self, first: bool) -> Result<bool, StoreError> {
         let relay = &self.relay;
         let now = relay.now();
         self.show_levels().await?;
-        let lease = later(now, self.rule.every * 3 + Duration::from_secs(5));
-        if !relay.store.lead("sweeper", &relay.worker, lease, now).await? {
-            return Ok(());
-        }
-        if relay.store.has_due_mail(now).await? {
-            relay.notices_wait();
-            relay.metrics.sweeper_remade.get_or_create(&WhatLabel::new("notices")).inc();
-        }
-        // A transport without memory has forgotten everything that was under way at the start.
+        // A transport within the process is nobody else's to sweep, and forgot everything that was
+        // under way when the process started.
         let forgot = first && !relay.broker.is_durable();
+        let lease = later(now, self.rule.every * 3 + Duration::from_secs(5));
+        if relay.broker.is_durable()
+            && !relay.store.lead("sweeper", &relay.worker, lease, now).await?
+        {
+            return Ok(false);
+        }
+        self.remake_notices(now).await?;
+        let (grace, again_after) = match forgot {
+            true => (Duration::ZERO, Duration::ZERO),
+            false => (self.rule.grace, self.rule.again_after),
+        };
         loop {
-            let sweep = Sweep {
-                now,
-                grace: if forgot { Duration::ZERO } else { self.rule.grace },
-                again_after: if forgot { Duration::ZERO } else { self.rule.again_after },
-                shops: self.reachable_shops(),
-                limit: MAX_ORDERS,
-            };
+            let shops = self.reachable_shops().await?;
+            let sweep = Sweep { now, grace, again_after, shops, limit: MAX_ORDERS };
             let overdue = relay.store.take_overdue(sweep).await?;
             let taken = overdue.len();
             if taken > 0 {
                 reach(CrashPoint::Swept);
             }
-            for order in overdue {
-                let trace = Trace { parent: order.traceparent, state: None };
-                let nudged = relay.nudge(&order.key, order.attempt, Trigger::Sweeper, &trace).await;
-                if let Err(error) = nudged {
-                    tracing::debug!(%error, "sweeper.not_published");
-                    return Ok(());
-                }
-                let what = WhatLabel::new(&order.phase);
-                relay.metrics.sweeper_remade.get_or_create(&what).inc();
-            }
+            let all_sent = self.nudge_all(overdue).await;
             // With `forgot` every order would be taken again and again.
-            if forgot || taken < usize::try_from(MAX_ORDERS).unwrap_or(usize::MAX) {
-                return Ok(());
+            if !all_sent || forgot || taken < usize::try_from(MAX_ORDERS).unwrap_or(usize::MAX) {
+                return Ok(true);
             }
         }
     }
 
-    /// Shops whose orders could be sent now; the others wait for their circuit.
-    fn reachable_shops(&self) -> ShopFilter {
+    /// Nudges the notifier when something is due and no nudge is waiting for it already.
+    async fn remake_notices(&self, now: Timestamp) -> Result<(), StoreError> {
+        let relay = &self.relay;
+        if !relay.store.has_due_mail(now).await? {
+            return Ok(());
+        }
+        let queue = relay.broker.topology().names.notify();
+        let waiting = relay.broker.queue_status(&queue).await.map_or(0, |status| status.ready);
+        if waiting == 0 {
+            relay.notices_wait();
+            relay.metrics.sweeper_remade.get_or_create(&WhatLabel::new("notices")).inc();
+        }
+        Ok(())
+    }
+
+    /// Makes the messages for overdue orders again, many at once; whether the broker took them all.
+    async fn nudge_all(&self, overdue: Vec<Overdue>) -> bool {
+        let relay = &self.relay;
+        let nudges = stream::iter(overdue).map(|order| async move {
+            let trace = Trace { parent: order.traceparent, state: None };
+            relay.nudge(&order.key, order.attempt, Trigger::Sweeper, &trace).await.map(|()| {
+                let what = WhatLabel::new(&order.phase);
+                relay.metrics.sweeper_remade.get_or_create(&what).inc();
+            })
+        });
+        let mut nudges = nudges.buffer_unordered(NUDGES_AT_ONCE);
+        let mut all_sent = true;
+        while let Some(nudged) = nudges.next().await {
+            if let Err(error) = nudged {
+                tracing::debug!(%error, "sweeper.not_published");
+                all_sent = false;
+            }
+        }
+        all_sent
+    }
+
+    /// Shops whose orders could be sent now; the others wait for their circuit, and the trial of one
+    /// that is half-open fetches the order that it needs. Circuits are read from the ledger: this
+    /// process may have no submitter that watches them.
+    async fn reachable_shops(&self) -> Result<ShopFilter, StoreError> {
         let policies = &self.relay.policies;
-        let stopped = |flow| flow == Flow::Stopped;
-        let (closed, open): (Vec<_>, Vec<_>) =
-            policies.shops.iter().partition(|(_, policy)| stopped(policy.gate.flow()));
+        let circuits = self.relay.store.circuits().await?;
+        let is_closed = |policy: &ShopPolicy| {
+            let erp = policy.gate.erp_name();
+            let circuit = circuits.iter().find(|circuit| circuit.erp == erp);
+            circuit.is_none_or(|circuit| circuit.state == CircuitState::Closed)
+        };
+        let (reachable, waiting): (Vec<_>, Vec<_>) =
+            policies.shops.iter().partition(|(_, policy)| is_closed(policy));
         let names =
             |shops: Vec<(&String, _)>| shops.into_iter().map(|(name, _)| name.clone()).collect();
-        if stopped(policies.default.gate.flow()) {
-            ShopFilter::Only(names(open))
-        } else {
-            ShopFilter::Except(names(closed))
-        }
+        Ok(match is_closed(&policies.default) {
+            true => ShopFilter::Except(names(waiting)),
+            false => ShopFilter::Only(names(reachable)),
+        })
     }
 
     /// Gauges that only the ledger knows.
