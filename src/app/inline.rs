@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use crate::config::settings::Settings;
 use crate::ports::broker::Broker;
 use crate::ports::store::Store;
-use crate::roles::consume::{Appetite, Reading, consume};
+use crate::roles::consume::{Appetite, Reading, consume, worked_off};
 use crate::roles::error_handler::ErrorHandler;
 use crate::roles::notifier::Notifier;
 use crate::roles::submitter::Submitter;
@@ -24,6 +24,7 @@ const PERMITS: u16 = 4;
 pub struct Inline {
     roles: Supervisor,
     stop: CancellationToken,
+    broker: Arc<dyn Broker>,
     notifier: Notifier,
 }
 
@@ -56,11 +57,13 @@ impl Inline {
                 tokio::task::yield_now().await;
             }
         }
-        Ok(Self { roles, stop, notifier: Notifier::new(relay, post.templates, post.smtp) })
+        let broker = relay.broker.clone();
+        Ok(Self { roles, stop, broker, notifier: Notifier::new(relay, post.templates, post.smtp) })
     }
 
     /// Finishes what is in hand, then sends the mails that it led to.
     pub async fn finish(mut self) {
+        worked_off(&*self.broker, &self.broker.topology().names.failed()).await;
         self.stop.cancel();
         self.roles.all_ended().await;
         if let Err(error) = self.notifier.work_off().await {

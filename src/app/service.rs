@@ -21,7 +21,7 @@ use crate::faces::web::router::{Web, router};
 use crate::faces::web::status::{Detail, StatusPages};
 use crate::ops::orders::Ops;
 use crate::ports::clock::SystemClock;
-use crate::roles::consume::{Appetite, Reading, consume};
+use crate::roles::consume::{Appetite, Reading, consume, worked_off};
 use crate::roles::error_handler::{ErrorHandler, Undertaker};
 use crate::roles::gatekeeper::Gatekeeper;
 use crate::roles::notifier::Notifier;
@@ -42,6 +42,8 @@ pub struct Service {
     roles: Supervisor,
     infrastructure: Supervisor,
     stop: CancellationToken,
+    /// Stops the error handler: after the submitter, whose last failures it has to count.
+    stop_counting: CancellationToken,
     draining: Arc<AtomicBool>,
 }
 
@@ -70,6 +72,7 @@ impl Service {
             roles: Supervisor::default(),
             infrastructure: Supervisor::default(),
             stop: CancellationToken::new(),
+            stop_counting: CancellationToken::new(),
             draining: Arc::new(AtomicBool::new(false)),
         };
         for (name, task) in transport.tasks {
@@ -77,6 +80,9 @@ impl Service {
         }
         let relay = service.relay.clone();
         service.infrastructure.start("nudges", async move { relay.run_nudges().await });
+        if !roles.contains(&Role::Submitter) {
+            service.stop_counting = service.stop.clone();
+        }
         for role in roles {
             service.start_role(*role, settings).await?;
         }
@@ -121,7 +127,7 @@ impl Service {
             Reading { appetite, ..self.reading(relay.broker.topology().names.submit(), permits) };
         // Circuits are obeyed until the last order in hand is done.
         let ended = CancellationToken::new();
-        let gates_stop = ended.clone();
+        let (gates_stop, stop_counting) = (ended.clone(), self.stop_counting.clone());
         self.infrastructure.start("gatekeeper", async move {
             gatekeeper.run(gates_stop).await;
             std::future::pending::<()>().await;
@@ -129,6 +135,11 @@ impl Service {
         self.roles.start("submitter", async move {
             consume(&relay, &submitter, reading).await;
             ended.cancel();
+            // What a broker within the process still holds would be gone with it.
+            if !relay.broker.is_durable() {
+                worked_off(&*relay.broker, &relay.broker.topology().names.failed()).await;
+            }
+            stop_counting.cancel();
         });
         Ok(())
     }
@@ -136,7 +147,8 @@ impl Service {
     fn start_error_handler(&mut self, permits: u16) {
         let relay = self.relay.clone();
         let names = &relay.broker.topology().names;
-        let failed = self.reading(names.failed(), permits);
+        let failed =
+            Reading { stop: self.stop_counting.clone(), ..self.reading(names.failed(), permits) };
         let dead = self.reading(names.dead(), permits.min(50));
         let unrouted = self.reading(names.unrouted(), permits.min(50));
         let handler = ErrorHandler::new(relay.clone());

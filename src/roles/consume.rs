@@ -21,6 +21,8 @@ use super::relay::Relay;
 /// Pause before a queue is subscribed again that could not be.
 const PAUSE: Duration = Duration::from_secs(2);
 
+const LOOK_EVERY: Duration = Duration::from_millis(10);
+
 /// Does the work of a role on one delivery.
 #[async_trait]
 pub trait Handler: Send + Sync {
@@ -64,6 +66,13 @@ pub async fn consume(relay: &Relay, handler: &impl Handler, reading: Reading) {
             }
         })
         .await;
+}
+
+/// Returns when nothing waits in `queue` any more; at once when that cannot be told.
+pub async fn worked_off(broker: &dyn Broker, queue: &str) {
+    while broker.queue_status(queue).await.is_ok_and(|status| status.ready > 0) {
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
 }
 
 /// A handler that panics breaks nothing but its own delivery, which becomes a dead letter: what
