@@ -104,7 +104,7 @@ fn narrate<'a>(get: impl Fn(&str) -> &'a str) -> Option<(Mark, String)> {
         }
         "circuit.opened" => (
             Mark::Bad,
-            format!("the ERP is not usable, work pauses: {}", one_line(get("reason"), 200)),
+            format!("the ERP is not usable, work pauses: {}", one_line(get("code"), 200)),
         ),
         "circuit.trial" => (Mark::Plain, "the ERP is tried with one order".to_owned()),
         "circuit.closed" => (Mark::Good, "the ERP is back, work goes on".to_owned()),

@@ -17,8 +17,11 @@ use super::text::{MAX_ERROR_CHARS, one_line};
 
 /// The version of every envelope here.
 pub const VERSION: u32 = 1;
-/// Highest number of a try that is believed.
-pub const MAX_ATTEMPT: u32 = 1_000_000;
+/// Highest number of a try that is believed when another service reports it; our own tries count on
+/// from there.
+pub const MAX_FOREIGN_ATTEMPT: u32 = 1_000_000;
+/// Highest number of any try.
+pub const MAX_ATTEMPT: u32 = 2_000_000;
 
 /// Header: number of the try that a message asks for.
 pub const ATTEMPT: &str = "relay-attempt";

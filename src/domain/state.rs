@@ -280,8 +280,12 @@ pub enum Doubt {
         since: Timestamp,
     },
     /// The last try was answered by something in front of the ERP, or by an error in the middle of
-    /// its work (500, 502, 504): it is over, but who knows what it left.
-    Answered,
+    /// its work (500, 502, 504): who knows what it left. "Not there" counts when `erp.settle` has
+    /// passed, as the next automatic try waits for; a person may be earlier.
+    Answered {
+        /// When the answer came.
+        at: Timestamp,
+    },
 }
 
 /// A failed try, as `order_failed` reports it.
@@ -415,10 +419,10 @@ impl OrderRecord {
     }
 
     fn doubt(&self) -> Option<Doubt> {
-        let answered = self.last_failure.as_ref().is_some_and(|failure| failure.in_doubt);
+        let answered = self.last_failure.as_ref().filter(|failure| failure.in_doubt);
         match self.unclear_since {
             Some(since) => Some(Doubt::Unclear { since }),
-            None => answered.then_some(Doubt::Answered),
+            None => answered.map(|failure| Doubt::Answered { at: failure.at }),
         }
     }
 
@@ -497,7 +501,10 @@ impl OrderRecord {
             return Verdict::Park;
         }
         let asked = failed.retry_after.unwrap_or_default().min(MAX_RETRY_AFTER);
-        let delay = policy.delay(self.fail_count).max(asked);
+        // A gateway that lost patience says nothing about the ERP behind it, which may still be at
+        // work: the next try asks first, and "not there" has to count by then.
+        let settled = if failed.stage == Some(Stage::At) { policy.settle } else { Duration::ZERO };
+        let delay = policy.delay(self.fail_count).max(asked).max(settled);
         self.phase = Phase::Retrying { next_attempt_at: later(now, delay) };
         Verdict::Retry { attempt: self.next_attempt(), delay }
     }

@@ -201,8 +201,12 @@ impl Ops {
             }
             // Claimed and given back without a try.
             if record.version > before.version && record.claim.is_none() {
+                let in_doubt = record.last_failure.as_ref().is_some_and(|last| last.in_doubt);
                 return Ok(match record.phase {
                     Phase::OutcomeUnknown { .. } => {
+                        Transferred::Unclear { record: Box::new(record) }
+                    }
+                    Phase::Retrying { .. } | Phase::Parked if in_doubt => {
                         Transferred::Unclear { record: Box::new(record) }
                     }
                     _ => Transferred::Held,
@@ -212,9 +216,13 @@ impl Ops {
         Ok(Transferred::StillWaiting)
     }
 
+    /// The name of the ERP that an order goes to.
+    pub fn erp_of(&self, key: &OrderKey) -> &str {
+        self.erps.get(key.shop.as_str()).map_or(DEFAULT_ERP, String::as_str)
+    }
+
     async fn refuse_when_stopped(&self, record: &OrderRecord) -> Result<(), Refusal> {
-        let shop = record.key.shop.as_str();
-        let erp = self.erps.get(shop).map_or(DEFAULT_ERP, String::as_str);
+        let erp = self.erp_of(&record.key);
         let circuits = self.store.circuits().await?;
         match circuits.into_iter().find(|circuit| circuit.erp == erp) {
             Some(Circuit { state: CircuitState::Open, reason, .. }) => Err(Refusal::CircuitOpen {

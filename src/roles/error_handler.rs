@@ -4,11 +4,12 @@
 //! as a dead letter, so that nothing stays in a queue for a person to dig out by hand.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 
 use crate::crash::{CrashPoint, reach};
-use crate::domain::message::{EventKind, ORIGIN, OrderEvent, OrderFailed};
+use crate::domain::message::{EventKind, MAX_FOREIGN_ATTEMPT, ORIGIN, OrderEvent, OrderFailed};
 use crate::domain::order::{Fault, Reason};
 use crate::domain::state::{OrderRecord, Verdict};
 use crate::ports::broker::{Delivery, Settle};
@@ -17,6 +18,9 @@ use crate::ports::store::{FailureRequest, Placed, Recorded, Source};
 use super::consume::Handler;
 use super::relay::Relay;
 use crate::ports::letters::Trace;
+
+/// Pause before a message comes again that could not even be kept as a dead letter.
+const REFUSED_PAUSE: Duration = Duration::from_secs(10);
 
 /// Reads `orders.failed`.
 pub struct ErrorHandler {
@@ -34,6 +38,11 @@ impl ErrorHandler {
     async fn process(&self, delivery: &Delivery) -> Result<(), Fault> {
         let relay = &self.relay;
         let (event, order) = OrderFailed::parse(&delivery.body, relay.max_bytes)?;
+        if event.attempt > MAX_FOREIGN_ATTEMPT && !delivery.headers.contains_key(ORIGIN) {
+            let expected =
+                format!("attempt is {}, expected 1 to {MAX_FOREIGN_ATTEMPT}", event.attempt);
+            return Err(Fault::at(Reason::Schema, "/attempt", expected));
+        }
         let trace = Trace::of(&delivery.headers);
         let request = self.request(delivery, &event, order, &trace);
         let recorded = relay.insist(|| relay.store.record_failure(request.clone())).await;
@@ -203,6 +212,7 @@ async fn keep(relay: &Relay, queue: &str, delivery: &Delivery, fault: &Fault) ->
         Err(error) => {
             // What the database refuses even as bytes stays where the broker keeps it.
             tracing::error!(%error, queue, "dead_letter.refused");
+            tokio::time::sleep(REFUSED_PAUSE).await;
             Settle::Requeue
         }
     }

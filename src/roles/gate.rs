@@ -214,13 +214,14 @@ impl Gate {
     pub fn set_flow(&self, flow: Flow) {
         let mut state = self.state();
         let before = self.flow.send_replace(flow);
+        // Whoever was sent to ask has come to an end with it, or is overtaken.
+        state.asking = state.asking && flow == Flow::Open && before == Flow::Open;
         if flow == before {
             return;
         }
         if flow == Flow::Stopped {
             state.live.clear();
             state.later.clear();
-            state.asking = false;
         } else if before != Flow::Open {
             state.breaker.record_alive();
             state.pace.restart();

@@ -186,11 +186,12 @@ impl Notifier {
                 MailFate::Sent(self.relay.now())
             }
             Err(MailError::Later(error)) => {
-                tracing::warn!(kind, mail_id = %mail.id, error, tries = mail.tries, "mail.delayed");
+                // The server's words may hold addresses: they stand in `mails show`.
+                tracing::warn!(kind, mail_id = %mail.id, tries = mail.tries, "mail.delayed");
                 self.later(mail, error)
             }
             Err(MailError::Never(error)) => {
-                tracing::error!(kind, mail_id = %mail.id, error, "mail.failed");
+                tracing::error!(kind, mail_id = %mail.id, "mail.failed");
                 MailFate::Failed(error)
             }
         }

@@ -201,8 +201,13 @@ impl Relay {
         delay: Duration,
         trace: &Trace,
     ) {
-        if let Some(message) = self.letters(trace).retry(key, attempt, delay) {
-            self.insist_on_publishing(message).await;
+        let Some(message) = self.letters(trace).retry(key, attempt, delay) else { return };
+        // A full queue may stay full for as long as its delay: the ledger knows when the retry is
+        // due, and the sweeper brings it.
+        match self.broker.publish(message.clone(), PUBLISH_PATIENCE).await {
+            Err(error @ PublishError::Refused) => tracing::warn!(%error, "retry.left_to_sweeper"),
+            Err(_) => self.insist_on_publishing(message).await,
+            Ok(()) => {}
         }
     }
 

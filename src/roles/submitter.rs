@@ -18,7 +18,7 @@ use crate::domain::failure::{ErrorClass, Failure, Stage};
 use crate::domain::message::{Again, EventKind, OrderEvent, OrderFailed, TRIGGER};
 use crate::domain::notice::{NoticeKind, circuit_notice_id, order_notice_id};
 use crate::domain::order::{Fault, Order, Reason};
-use crate::domain::retry::{is_exhausted, later, next_ask};
+use crate::domain::retry::{MAX_RETRY_AFTER, is_exhausted, later, next_ask};
 use crate::domain::state::{Admission, Doubt, HandBack, Intent, OrderRecord, Phase, Trigger};
 use crate::ports::broker::{Delivery, Settle};
 use crate::ports::clock::Stopwatch;
@@ -192,20 +192,27 @@ impl Submitter {
                 self.report(&work, &failure, watch.elapsed_ms()).await;
                 Ok(())
             }
-            Outcome::HandedBack(how) => {
-                let relay = &self.relay;
-                relay
-                    .insist(|| {
-                        relay.store.hand_back(HandBackRequest {
-                            key: work.record.key.clone(),
-                            worker: work.claim.clone(),
-                            how,
-                            now: relay.now(),
-                        })
-                    })
-                    .await
-            }
+            Outcome::HandedBack(how) => self.hand_back(&work, how).await,
         }
+    }
+
+    async fn hand_back(&self, work: &Work, how: HandBack) -> Result<(), StoreError> {
+        let relay = &self.relay;
+        let request = || HandBackRequest {
+            key: work.record.key.clone(),
+            worker: work.claim.clone(),
+            how,
+            now: relay.now(),
+        };
+        relay.insist(|| relay.store.hand_back(request())).await?;
+        if how == HandBack::Park {
+            let mut event = OrderEvent::new(EventKind::Parked, &work.record.key, relay.now());
+            event.attempt = work.record.last_attempt;
+            event.fail_count = work.record.fail_count;
+            event.trigger = Some(work.trigger);
+            relay.publish_event(&event, &work.trace).await;
+        }
+        Ok(())
     }
 
     /// One try, from the gate to an outcome; holds the pass no longer than the call takes.
@@ -258,7 +265,14 @@ impl Submitter {
                 self.heard_from(work, pass).await;
                 Outcome::There { receipt, found: true }
             }
-            (Answer::Absent, Doubt::Answered) => self.send(work, pass).await,
+            (Answer::Absent, Doubt::Answered { at }) => {
+                let counts_from = later(at, work.policy.retry.settle);
+                if now < counts_from {
+                    self.heard_from(work, pass).await;
+                    return Outcome::HandedBack(HandBack::AskAt(counts_from));
+                }
+                self.send(work, pass).await
+            }
             (Answer::Absent, Doubt::Unclear { since }) => {
                 if now < later(since, work.policy.retry.settle) {
                     self.heard_from(work, pass).await;
@@ -270,10 +284,10 @@ impl Submitter {
                 }
                 self.send(work, pass).await
             }
-            (Answer::Unclear(failure), Doubt::Answered) => {
+            (Answer::Unclear(failure), Doubt::Answered { .. }) => {
                 self.suspect(work, &failure, Duration::ZERO, pass).await;
-                // Still in doubt: the next try asks again.
-                Outcome::Failed(Failure { stage: Stage::At, ..failure })
+                // Nothing was sent, so no try is used up; it is overdue, and asked about again.
+                Outcome::HandedBack(HandBack::Hold)
             }
             (Answer::Unclear(failure), Doubt::Unclear { since }) => {
                 self.suspect(work, &failure, Duration::ZERO, pass).await;
@@ -393,7 +407,7 @@ impl Submitter {
         let (relay, gate) = (&self.relay, &work.policy.gate);
         gate.set_flow(Flow::Stopped);
         let now = relay.now();
-        let pause = gate.rule().pause_after(0).max(failure.retry_after.unwrap_or_default());
+        let pause = gate.rule().pause_after(0).max(asked_pause(failure));
         let reason = format!("{}: {}", failure.code, failure.message);
         let (erp, shop) = (gate.erp_name(), work.record.key.shop.as_str());
         let opened = relay
@@ -409,7 +423,8 @@ impl Submitter {
             .await;
         match opened {
             Ok(true) => {
-                tracing::warn!(erp, reason, "circuit.opened");
+                // The ERP's own words may name people: they stand in the mail and in `erp circuits`.
+                tracing::warn!(erp, code = failure.code, "circuit.opened");
                 relay.notices_wait();
             }
             Ok(false) => {}
@@ -426,12 +441,12 @@ impl Submitter {
                 let circuits = relay.store.circuits().await?;
                 let trials = circuits.iter().find(|c| c.erp == erp).map_or(0, |c| c.trials);
                 let pause = gate.rule().pause_after(trials + 1);
-                let at = later(relay.now(), pause.max(failure.retry_after.unwrap_or_default()));
+                let at = later(relay.now(), pause.max(asked_pause(failure)));
                 relay.store.fail_trial(erp, &relay.worker, &reason, at).await
             })
             .await;
         match failed {
-            Ok(()) => tracing::info!(erp, reason, "circuit.trial_failed"),
+            Ok(()) => tracing::info!(erp, code = failure.code, "circuit.trial_failed"),
             Err(error) => tracing::error!(%error, erp, "circuit.trial_not_ended"),
         }
     }
@@ -545,6 +560,11 @@ impl Submitter {
         self.relay.metrics.erp_in_flight.get_or_create(&erp).set(in_flight.into());
         self.relay.metrics.erp_in_flight_limit.get_or_create(&erp).set(limit.into());
     }
+}
+
+/// How long the ERP asked us to stay away, within reason.
+fn asked_pause(failure: &Failure) -> Duration {
+    failure.retry_after.unwrap_or_default().min(MAX_RETRY_AFTER)
 }
 
 /// Why a delivery was not dealt with.

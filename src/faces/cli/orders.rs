@@ -1,5 +1,6 @@
 //! `orders …`, `lost-orders …` and `process-lost-orders`.
 
+use std::collections::HashSet;
 use std::io::{IsTerminal, Write};
 
 use anyhow::{Context, bail};
@@ -360,16 +361,20 @@ pub async fn process(
         confirm(change, &format!("Transfer {} lost orders to the ERP?", keys.len()))?;
     }
     let bar = progress(keys.len() as u64, "transferring");
-    let (mut results, mut exit) = (Vec::new(), Vec::new());
+    let (mut results, mut exit, mut away) = (Vec::new(), Vec::new(), HashSet::new());
     for key in keys {
+        let erp = ops.erp_of(&key);
         let (result, one) = if change.dry_run {
             (Outcome::plain(&key, "would be transferred"), Exit::Done)
-        } else if exit.last() == Some(&Exit::Held) {
+        } else if away.contains(erp) {
             // The circuit is open: the rest would only hear the same.
             (Outcome::plain(&key, "not tried"), Exit::Held)
         } else {
             transfer_one(ops, &key, &act(ops, change)).await?
         };
+        if one == Exit::Held {
+            away.insert(erp);
+        }
         bar.inc(1);
         results.push(result);
         exit.push(one);
