@@ -51,6 +51,7 @@ CREATE TABLE orders (
 ) STRICT;
 
 CREATE INDEX orders_received ON orders (received_at_ms, shop, order_id);
+CREATE INDEX orders_in_erp ON orders (erp_order_id) WHERE erp_order_id IS NOT NULL;
 CREATE INDEX orders_open ON orders (phase, received_at_ms) WHERE state <> 'confirmed';
 
 -- Every try that ended, once. A try that failed with an unknown outcome and was found in the ERP

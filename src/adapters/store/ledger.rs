@@ -27,6 +27,8 @@ use super::rows;
 
 /// Most pieces of work in one transaction; measured, more gains nothing (RABBITMQ.md 6).
 const MAX_ROUND: usize = 400;
+/// Most document bytes in one transaction, and so in one message to the database.
+const MAX_ROUND_BYTES: usize = 16 * 1024 * 1024;
 /// Shards of the received tally, so that workers do not wait for each other's row lock.
 const TALLY_SHARDS: u64 = 16;
 
@@ -45,6 +47,19 @@ pub(super) enum Work {
     Confirm(Box<ConfirmRequest>),
     Fail(Box<FailureRequest>),
     HandBack(HandBackRequest),
+}
+
+impl Work {
+    /// Bytes of documents that it brings.
+    fn bytes(&self) -> usize {
+        let placed = match self {
+            Self::Admit(AdmitRequest { incoming: Incoming::Placed(placed), .. })
+            | Self::Accept(placed, _) => Some(placed),
+            Self::Fail(request) => request.order.as_ref(),
+            _ => None,
+        };
+        placed.map_or(0, |placed| placed.order.document.len())
+    }
 }
 
 /// What became of it.
@@ -88,7 +103,12 @@ impl<D: Db> SqlStore<D> {
     async fn write_round(&self) {
         let round: Vec<Pending> = {
             let mut line = self.line.lock().unwrap_or_else(PoisonError::into_inner);
-            let size = line.len().min(MAX_ROUND);
+            let mut bytes = 0;
+            let fits = line.iter().take(MAX_ROUND).take_while(|pending| {
+                bytes += pending.work.bytes();
+                bytes <= MAX_ROUND_BYTES
+            });
+            let size = fits.count().max(1).min(line.len());
             line.drain(..size).collect()
         };
         let (works, replies): (Vec<Work>, Vec<_>) =
@@ -105,7 +125,7 @@ impl<D: Db> SqlStore<D> {
     async fn write_all(&self, works: &[Work]) -> Vec<Result<Done, StoreError>> {
         match self.write(works).await {
             Ok(done) => done.into_iter().map(Ok).collect(),
-            Err(StoreError::Refused(_)) if works.len() > 1 => {
+            Err(StoreError::Refused(_) | StoreError::Corrupt { .. }) if works.len() > 1 => {
                 let mut results = Vec::with_capacity(works.len());
                 for work in works {
                     let alone = self.write(std::slice::from_ref(work)).await;
