@@ -100,12 +100,12 @@ impl<D: Db> SqlStore<D> {
         }
     }
 
-    /// One transaction for all; should the database refuse it, one for each, so that one bad row
-    /// cannot hold up its neighbours.
+    /// One transaction for all; should the database refuse it or a row be broken, one for each, so
+    /// that one bad row cannot hold up its neighbours.
     async fn write_all(&self, works: &[Work]) -> Vec<Result<Done, StoreError>> {
         match self.write(works).await {
             Ok(done) => done.into_iter().map(Ok).collect(),
-            Err(StoreError::Refused(_)) if works.len() > 1 => {
+            Err(StoreError::Refused(_) | StoreError::Corrupt { .. }) if works.len() > 1 => {
                 let mut results = Vec::with_capacity(works.len());
                 for work in works {
                     let alone = self.write(std::slice::from_ref(work)).await;
