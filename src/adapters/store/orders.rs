@@ -140,18 +140,18 @@ impl<D: Db> OrderStore for SqlStore<D> {
               CAST(COALESCE(SUM(CASE WHEN state = 'ordered_failed' THEN 1 ELSE 0 END), 0) AS BIGINT),
               CAST(COALESCE(SUM(CASE WHEN phase = 'queued' THEN 1 ELSE 0 END), 0) AS BIGINT),
               CAST(COALESCE(SUM(CASE WHEN phase = 'held' THEN 1 ELSE 0 END), 0) AS BIGINT),
-              COUNT(*)
+              COUNT(*),
+              (SELECT CAST(COALESCE(SUM(received), 0) AS BIGINT) FROM tallies)
             FROM orders
             WHERE received_at_ms >= $1";
         let mut rows = self.db.fetch(&counted.into(), sql_args![since_ms]).await?;
         let Some(mut row) = rows.pop() else { return Err(wrong_answer()) };
         let (confirmed, lost) = (row.number("confirmed")?, row.number("lost")?);
         let (queued, held) = (row.number("queued")?, row.number("held")?);
-        // The tally has no dates: for a part of the ledger it can only be the rows themselves.
-        let received = match since {
-            Some(_) => row.number("count")?,
-            None => self.count_received().await?,
-        };
+        let (rows, tally) = (row.number("count")?, row.number("received")?);
+        // The tally has no dates: for a part of the ledger it can only be the rows themselves. It is
+        // read by the same statement as the rows, or what comes in meanwhile would look lost.
+        let received: u64 = if since.is_some() { rows } else { tally };
         let accounted =
             i128::from(confirmed) + i128::from(lost) + i128::from(queued) + i128::from(held);
         let difference = i64::try_from(i128::from(received) - accounted).unwrap_or(i64::MAX);
