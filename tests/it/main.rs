@@ -12,3 +12,4 @@ mod smtp;
 mod layers;
 mod flows;
 mod forty_orders;
+mod store_contract;
