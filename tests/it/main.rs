@@ -14,3 +14,4 @@ mod flows;
 mod forty_orders;
 mod crash_points;
 mod kills;
+mod store_contract;

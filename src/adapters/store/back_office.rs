@@ -278,11 +278,13 @@ impl Conditions {
             self.add("received_at_ms < ?", sql_args![until]);
         }
         if let Some(search) = &filter.search {
-            let pattern = format!("%{}%", escape_like(&search.to_lowercase()));
+            // As it was typed, too: SQLite's LOWER knows only ASCII, PostgreSQL's what its locale does.
+            let [lower, typed] = [search.to_lowercase(), search.clone()]
+                .map(|text| Value::from(format!("%{}%", escape_like(&text))));
             let like = ["order_id", "customer_name", "customer_email", "error_message"]
-                .map(|column| format!("LOWER({column}) LIKE ? ESCAPE '!'"))
+                .map(|c| format!("LOWER({c}) LIKE ? ESCAPE '!' OR {c} LIKE ? ESCAPE '!'"))
                 .join(" OR ");
-            self.add(&format!("({like})"), vec![Value::from(&pattern); 4]);
+            self.add(&format!("({like})"), vec![[lower, typed]; 4].concat());
         }
     }
 }

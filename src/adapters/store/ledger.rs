@@ -120,8 +120,8 @@ impl<D: Db> SqlStore<D> {
         }
     }
 
-    /// One transaction for all; should the database refuse it, one for each, so that one bad row
-    /// cannot hold up its neighbours.
+    /// One transaction for all; should the database refuse it or a row be broken, one for each, so
+    /// that one bad row cannot hold up its neighbours.
     async fn write_all(&self, works: &[Work]) -> Vec<Result<Done, StoreError>> {
         match self.write(works).await {
             Ok(done) => done.into_iter().map(Ok).collect(),

@@ -62,7 +62,8 @@ impl<D: Db> NoticeStore for SqlStore<D> {
     ) -> Result<bool, StoreError> {
         let insert = "INSERT INTO mails (id, audience, kind, sender, receivers, subject, text_body,
               html_body, message_id, status, due_at_ms, created_at_ms)
-            VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $11)";
+            VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $11)
+            ON CONFLICT DO NOTHING";
         let take = "UPDATE notices
             SET mail_id = $2
             WHERE id = $1 AND mail_id IS NULL";
@@ -82,7 +83,10 @@ impl<D: Db> NoticeStore for SqlStore<D> {
                 status.as_str(),
                 new.now
             ];
-            tx.execute(&insert.into(), args).await?;
+            // The same notices make the same Message-ID: somebody else wrote this mail first.
+            if tx.execute(&insert.into(), args).await? == 0 {
+                return Ok(false);
+            }
             for notice in &new.notices {
                 if tx.execute(&take.into(), sql_args![notice, new.id]).await? == 0 {
                     return Ok(false);

@@ -81,7 +81,7 @@ impl<D: Db> OrderStore for SqlStore<D> {
                 AND {shops}
               ORDER BY received_at_ms
               LIMIT $4)
-            RETURNING shop, order_id, last_attempt, phase, traceparent"
+            RETURNING shop, order_id, last_attempt, phase, traceparent, received_at_ms"
         );
         let before = |time| sweep.now.checked_sub(time).unwrap_or(Timestamp::MIN);
         let mut args =
@@ -90,18 +90,21 @@ impl<D: Db> OrderStore for SqlStore<D> {
         let mut tx = self.db.begin().await?;
         let rows = tx.fetch(&Sql::Built(sql), args).await?;
         tx.commit().await?;
-        rows.into_iter()
-            .map(|mut row| {
-                let key = rows::order_key(&mut row)?;
-                let last_attempt: u32 = row.number("last_attempt")?;
-                Ok(Overdue {
-                    key,
-                    attempt: last_attempt.saturating_add(1),
-                    phase: row.text("phase")?,
-                    traceparent: row.text_or_null("traceparent")?,
-                })
-            })
-            .collect()
+        let mut overdue = Vec::with_capacity(rows.len());
+        for mut row in rows {
+            let key = rows::order_key(&mut row)?;
+            let last_attempt: u32 = row.number("last_attempt")?;
+            let order = Overdue {
+                key,
+                attempt: last_attempt.saturating_add(1),
+                phase: row.text("phase")?,
+                traceparent: row.text_or_null("traceparent")?,
+            };
+            overdue.push((row.int("received_at_ms")?, order));
+        }
+        // RETURNING promises no order.
+        overdue.sort_by(|a, b| (a.0, &a.1.key).cmp(&(b.0, &b.1.key)));
+        Ok(overdue.into_iter().map(|(_, order)| order).collect())
     }
 
     async fn count_open(&self) -> Result<Vec<OpenCount>, StoreError> {
@@ -145,9 +148,9 @@ impl<D: Db> OrderStore for SqlStore<D> {
         let Some(mut row) = rows.pop() else { return Err(wrong_answer()) };
         let (confirmed, lost) = (row.number("confirmed")?, row.number("lost")?);
         let (queued, held) = (row.number("queued")?, row.number("held")?);
-        // One statement sees rows and tally at one moment. The tally has no dates: for a part of the
-        // ledger it can only be the rows themselves.
         let (rows, tally) = (row.number("count")?, row.number("received")?);
+        // The tally has no dates: for a part of the ledger it can only be the rows themselves. It is
+        // read by the same statement as the rows, or what comes in meanwhile would look lost.
         let received: u64 = if since.is_some() { rows } else { tally };
         let accounted =
             i128::from(confirmed) + i128::from(lost) + i128::from(queued) + i128::from(held);

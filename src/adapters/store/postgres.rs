@@ -300,7 +300,7 @@ impl Tx for PostgresTx {
             .bind(maybe(|r| r.request.as_deref()))
             .bind(int(|r| r.status.map(i64::from)))
             .bind(int(|r| Some(r.failed.occurred_at.as_millisecond())))
-            .bind(int(|r| i64::try_from(r.duration_ms).ok()));
+            .bind(int(|r| Some(i64::try_from(r.duration_ms).unwrap_or(i64::MAX))));
         self.rows(query)
             .await?
             .iter_mut()

@@ -1,0 +1,283 @@
+//! What people look at and do by hand: lists, pages, search, removing, tokens, dead letters.
+
+use std::collections::BTreeSet;
+
+use futures_util::future::join_all;
+use jiff::Timestamp;
+use order_relay::domain::message::Headers;
+use order_relay::domain::order::{Fault, Reason};
+use order_relay::domain::state::{InvalidTransition, OrderState, Trigger};
+use order_relay::ports::clock::{Clock, SystemClock};
+use order_relay::ports::store::{
+    ApiToken, Cursor, NewDeadLetter, OrderFilter, Resolution, StoreError,
+};
+use serde_json::json;
+
+use super::{Ledger, act, at, key, placed};
+use crate::world::{order, order_with};
+
+on_both_databases!(
+    every_filter_finds_what_it_names,
+    a_search_takes_every_character_for_itself,
+    a_search_finds_letters_of_any_alphabet_in_either_case,
+    pages_follow_each_other_without_gap_or_repeat,
+    removing_deletes_nothing_and_can_be_undone,
+    an_order_under_way_is_not_removed,
+    a_number_is_found_in_every_shop,
+    a_token_is_known_by_its_hash_until_it_ends,
+    a_dead_letter_that_comes_again_is_counted,
+    a_dead_letter_is_settled_once,
+    any_bytes_can_be_a_dead_letter,
+);
+
+async fn listed(ledger: &Ledger, filter: OrderFilter) -> Vec<String> {
+    let orders = ledger.store.list_orders(&filter, None, 1_000).await.expect("the ledger answers");
+    orders.into_iter().map(|order| order.key.order_id.to_string()).collect()
+}
+
+fn search(text: &str) -> OrderFilter {
+    OrderFilter { search: Some(text.to_owned()), ..Default::default() }
+}
+
+async fn every_filter_finds_what_it_names(ledger: &Ledger) {
+    let customer = json!({"email": "kim@example.com", "number": "C-7", "name": "Kim"});
+    let other = order_with("1", &json!({"shop": "at", "customer": customer}));
+    ledger.store.accept(placed(&other), at(0)).await.expect("the ledger answers");
+    ledger.parked("2", at(10)).await;
+    ledger.admit("3", "w", at(20)).await;
+    ledger.confirm("3", 1, "ERP-3", at(21)).await;
+    let all = OrderFilter::default;
+    for (filter, expected) in [
+        (all(), vec!["3", "2", "1"]),
+        (OrderFilter { state: Some(OrderState::OrderedFailed), ..all() }, vec!["2"]),
+        (OrderFilter { phase: Some("queued".to_owned()), ..all() }, vec!["1"]),
+        (OrderFilter { shop: Some("at".to_owned()), ..all() }, vec!["1"]),
+        (OrderFilter { customer: Some("C-7".to_owned()), ..all() }, vec!["1"]),
+        (OrderFilter { customer: Some("erika@example.com".to_owned()), ..all() }, vec!["3", "2"]),
+        (OrderFilter { class: Some("rejected".to_owned()), ..all() }, vec!["2"]),
+        (OrderFilter { since: Some(at(10)), ..all() }, vec!["3", "2"]),
+        (OrderFilter { until: Some(at(10)), ..all() }, vec!["1"]),
+        (search("KIM@"), vec!["1"]),
+        (search("MAINTEN"), vec!["2"]),
+        (OrderFilter { shop: Some("at".to_owned()), ..search("erika") }, vec![]),
+    ] {
+        assert_eq!(listed(ledger, filter.clone()).await, expected, "{filter:?}");
+    }
+}
+
+async fn a_search_takes_every_character_for_itself(ledger: &Ledger) {
+    let names = [
+        "50% off",
+        "50x off",
+        "snake_case",
+        "snakeXcase",
+        "wow!",
+        "O'Hara \"x\"",
+        "back\\slash",
+        "🦀",
+    ];
+    for (n, name) in names.into_iter().enumerate() {
+        let customer = json!({"email": "a@example.com", "name": name});
+        let document = order_with(&format!("S-{n}"), &json!({"customer": customer}));
+        ledger.store.accept(placed(&document), at(0)).await.expect("the ledger answers");
+    }
+    for (text, expected) in [
+        ("50%", vec!["S-0"]),
+        ("e_c", vec!["S-2"]),
+        ("w!", vec!["S-4"]),
+        ("o'hara \"", vec!["S-5"]),
+        ("k\\s", vec!["S-6"]),
+        ("🦀", vec!["S-7"]),
+        ("%", vec!["S-0"]),
+        ("\0", vec![]),
+        ("'; DROP TABLE orders; --", vec![]),
+    ] {
+        assert_eq!(listed(ledger, search(text)).await, expected, "{text:?}");
+    }
+}
+
+async fn a_search_finds_letters_of_any_alphabet_in_either_case(ledger: &Ledger) {
+    let customer = json!({"email": "a@example.com", "name": "ÜBEL & Söhne"});
+    let document = order_with("1", &json!({"customer": customer}));
+    ledger.store.accept(placed(&document), at(0)).await.expect("the ledger answers");
+    for text in ["ÜBEL", "Söhne", "söhne"] {
+        assert_eq!(listed(ledger, search(text)).await, ["1"], "{text}");
+    }
+}
+
+async fn pages_follow_each_other_without_gap_or_repeat(ledger: &Ledger) {
+    let ids: Vec<String> = (0..300).map(|n| format!("P-{n}")).collect();
+    // Many came in the same moment: the number decides among them.
+    let accepts = ids.iter().enumerate().map(|(n, id)| {
+        let now = at(i64::try_from(n / 70).expect("small"));
+        ledger.store.accept(placed(&order(id)), now)
+    });
+    for accepted in join_all(accepts).await {
+        accepted.expect("the ledger answers");
+    }
+    let (mut seen, mut after) = (Vec::new(), None);
+    loop {
+        let filter = OrderFilter::default();
+        let page = ledger.store.list_orders(&filter, after.take(), 37).await.expect("answers");
+        let Some(last) = page.last() else { break };
+        after = Some(Cursor { received_at: last.received_at, key: last.key.clone() });
+        seen.extend(page.into_iter().map(|order| (order.received_at, order.key)));
+    }
+    assert_eq!(seen.len(), 300);
+    assert!(seen.windows(2).all(|pair| pair[0] > pair[1]), "newest first, each once");
+    let found: BTreeSet<&str> = seen.iter().map(|(_, key)| key.order_id.as_str()).collect();
+    assert_eq!(found, ids.iter().map(String::as_str).collect());
+}
+
+async fn removing_deletes_nothing_and_can_be_undone(ledger: &Ledger) {
+    ledger.parked("1", at(0)).await;
+    let removed = ledger.store.remove_order(&key("1"), &act("entered by hand", at(5))).await;
+    assert_eq!(removed.expect("answers").expect("may").phase.name(), "removed");
+    let again = ledger.store.remove_order(&key("1"), &act("x", at(6))).await.expect("answers");
+    assert!(matches!(again, Err(InvalidTransition::InvalidState { .. })), "{again:?}");
+    let sent = super::admission(ledger.again("1", 2, Trigger::Operator, at(7)).await);
+    assert_eq!(sent, order_relay::domain::state::Admission::Stale);
+    let restored = ledger.store.restore_order(&key("1"), &act("it was not", at(8))).await;
+    assert_eq!(restored.expect("answers").expect("may").phase.name(), "parked");
+    let again = ledger.store.restore_order(&key("1"), &act("x", at(9))).await.expect("answers");
+    assert!(again.is_err(), "only what was removed is restored");
+    let stored = ledger.order("1").await;
+    assert_eq!((stored.record.fail_count, stored.attempts.len()), (1, 1));
+    let trail: Vec<String> = stored
+        .audit
+        .into_iter()
+        .map(|e| {
+            format!(
+                "{} {} {}>{}",
+                e.action,
+                e.reason.unwrap_or_default(),
+                e.before.unwrap_or_default(),
+                e.after.unwrap_or_default()
+            )
+        })
+        .collect();
+    assert_eq!(
+        trail,
+        [
+            "order.remove entered by hand ordered_failed/parked>confirmed/removed",
+            "order.restore it was not confirmed/removed>ordered_failed/parked",
+        ]
+    );
+    let nobody = ledger.store.remove_order(&key("nobody"), &act("x", at(9))).await;
+    assert!(nobody.expect("answers").is_err());
+}
+
+async fn an_order_under_way_is_not_removed(ledger: &Ledger) {
+    ledger.admit("1", "w", at(0)).await;
+    let busy = ledger.store.remove_order(&key("1"), &act("x", at(9))).await.expect("answers");
+    assert_eq!(busy.expect_err("it is under way"), InvalidTransition::Busy);
+    let dead = ledger.store.remove_order(&key("1"), &act("x", at(10))).await.expect("answers");
+    assert_eq!(dead.expect("its worker is gone").unclear_since, Some(at(10)));
+    ledger.store.restore_order(&key("1"), &act("x", at(11))).await.expect("answers").expect("may");
+    assert_eq!(ledger.phase("1").await, "queued");
+    let admitted = ledger.admit("1", "z", at(12)).await;
+    let doubt = order_relay::domain::state::Doubt::Unclear { since: at(10) };
+    let asks = order_relay::domain::state::Admission::AskFirst { attempt: 1, doubt };
+    assert_eq!(admitted, asks, "what nobody saw is not forgotten by removing and restoring");
+}
+
+async fn a_number_is_found_in_every_shop(ledger: &Ledger) {
+    for shop in ["de", "at", "ch"] {
+        let document = order_with("1", &json!({"shop": shop}));
+        ledger.store.accept(placed(&document), at(0)).await.expect("the ledger answers");
+    }
+    let found = ledger.store.find_orders("1").await.expect("the ledger answers");
+    let shops: Vec<String> = found.into_iter().map(|key| key.shop.to_string()).collect();
+    assert_eq!(shops, ["at", "ch", "de"]);
+    assert!(ledger.store.find_orders("' OR 1=1 --").await.expect("answers").is_empty());
+}
+
+fn token(name: &str, expires_at: Option<Timestamp>) -> ApiToken {
+    ApiToken {
+        name: name.to_owned(),
+        scopes: vec!["orders:read".to_owned(), "orders:publish".to_owned()],
+        created_at: at(0),
+        expires_at,
+        revoked_at: None,
+    }
+}
+
+async fn a_token_is_known_by_its_hash_until_it_ends(ledger: &Ledger) {
+    let store = &ledger.store;
+    store.add_token(&token("lasting", None), &[1; 32]).await.expect("the ledger answers");
+    store.add_token(&token("brief", Some(at(10))), &[2; 32]).await.expect("the ledger answers");
+    let taken = store.add_token(&token("brief", None), &[3; 32]).await;
+    assert!(matches!(taken, Err(StoreError::Refused(_))), "a name stands for one token: {taken:?}");
+    let of = async |hash: u8, now| store.token(&[hash; 32], now).await.expect("the ledger answers");
+    assert_eq!(of(1, at(99)).await, Some(token("lasting", None)));
+    assert_eq!(of(2, at(9)).await, Some(token("brief", Some(at(10)))));
+    assert_eq!((of(2, at(10)).await, of(3, at(0)).await), (None, None));
+    assert!(store.revoke_token("lasting", at(20)).await.expect("the ledger answers"));
+    assert!(!store.revoke_token("lasting", at(21)).await.expect("the ledger answers"));
+    assert!(!store.revoke_token("nobody", at(21)).await.expect("the ledger answers"));
+    assert_eq!(of(1, at(21)).await, None);
+    let all = store.list_tokens().await.expect("the ledger answers");
+    let ended: Vec<_> = all.iter().map(|t| (t.name.as_str(), t.revoked_at)).collect();
+    assert_eq!(ended, [("brief", None), ("lasting", Some(at(20)))]);
+}
+
+fn letter(body: &[u8], now: Timestamp) -> NewDeadLetter {
+    NewDeadLetter {
+        id: SystemClock.unique_id(),
+        source: "orders.submit".to_owned(),
+        fault: Fault::at(Reason::Schema, "/total", "missing"),
+        body: body.to_vec(),
+        headers: Headers::from([("traceparent".to_owned(), "00-1".to_owned())]),
+        exchange: "orders".to_owned(),
+        routing_key: "order.placed".to_owned(),
+        now,
+    }
+}
+
+async fn a_dead_letter_that_comes_again_is_counted(ledger: &Ledger) {
+    for now in 0..3 {
+        ledger.store.record_dead_letter(letter(b"{}", at(now))).await.expect("the ledger answers");
+    }
+    ledger.store.record_dead_letter(letter(b"[]", at(3))).await.expect("the ledger answers");
+    let elsewhere = NewDeadLetter { source: "api".to_owned(), ..letter(b"{}", at(4)) };
+    ledger.store.record_dead_letter(elsewhere).await.expect("the ledger answers");
+    let kept = ledger.store.list_dead_letters(true, 10).await.expect("the ledger answers");
+    let seen: Vec<_> = kept.iter().map(|l| (l.source.as_str(), l.seen, l.last_seen_at)).collect();
+    assert_eq!(seen, [("api", 1, at(4)), ("orders.submit", 1, at(3)), ("orders.submit", 3, at(2))]);
+    assert_eq!(kept[2].first_seen_at, at(0));
+    assert_eq!((kept[2].reason.as_str(), kept[2].place.as_deref()), ("schema", Some("/total")));
+    assert_eq!(kept[2].headers["traceparent"], "00-1");
+}
+
+async fn a_dead_letter_is_settled_once(ledger: &Ledger) {
+    ledger.store.record_dead_letter(letter(b"{}", at(0))).await.expect("the ledger answers");
+    let id = ledger.store.list_dead_letters(true, 10).await.expect("answers")[0].id;
+    let resolve = async |resolution| {
+        let by = act("mended", at(1));
+        ledger.store.resolve_dead_letter(id, resolution, &by).await.expect("the ledger answers")
+    };
+    assert!(resolve(Resolution::Discarded).await);
+    assert!(!resolve(Resolution::Replayed).await);
+    let kept = ledger.store.dead_letter(id).await.expect("answers").expect("it stays readable");
+    assert_eq!(
+        (kept.status.as_str(), kept.resolution.as_deref()),
+        ("discarded", Some("test: mended"))
+    );
+    ledger.store.record_dead_letter(letter(b"{}", at(5))).await.expect("the ledger answers");
+    assert_eq!(ledger.store.list_dead_letters(true, 10).await.expect("answers").len(), 1);
+    assert_eq!(ledger.store.list_dead_letters(false, 10).await.expect("answers").len(), 2);
+}
+
+async fn any_bytes_can_be_a_dead_letter(ledger: &Ledger) {
+    let bodies = [Vec::new(), vec![0, 255, 0], "🦀\0'".as_bytes().to_vec(), vec![b'x'; 2 << 20]];
+    for body in bodies {
+        let mut new = letter(&body, at(0));
+        new.headers.insert("nul\0\u{202e}".to_owned(), "\0'\"".to_owned());
+        new.routing_key = "a\0b".to_owned();
+        let id = new.id;
+        ledger.store.record_dead_letter(new).await.expect("the ledger answers");
+        let kept = ledger.store.dead_letter(id).await.expect("answers").expect("it is kept");
+        assert!(kept.body == body && kept.routing_key == "a\u{fffd}b");
+        assert_eq!(kept.headers["nul\0\u{202e}"], "\0'\"");
+    }
+}

@@ -1,0 +1,263 @@
+//! Notices, mails, digest windows, circuits and leases: what several workers share.
+
+use futures_util::future::join_all;
+use jiff::Timestamp;
+use order_relay::domain::circuit::CircuitState;
+use order_relay::domain::notice::{DigestWindow, NoticeKind};
+use order_relay::ports::clock::{Clock, SystemClock};
+use order_relay::ports::mail::{Mail, NoticeDetail};
+use order_relay::ports::store::{MailFate, MailStatus, NewMail, Notice, StoredMail};
+
+use super::{Ledger, at};
+
+on_both_databases!(
+    a_notice_is_told_once_and_can_wait,
+    mails_take_their_notices_all_or_nothing,
+    of_two_who_compose_the_same_mail_one_is_told_no,
+    a_digest_window_is_kept_per_audience,
+    a_mail_is_taken_by_one_worker_at_a_time,
+    what_became_of_a_mail_stays_visible,
+    due_mail_is_noticed,
+    a_circuit_is_opened_by_one_and_tried_by_one,
+    one_worker_leads_until_its_lease_ends,
+    text_in_mails_comes_back_as_it_went_in,
+);
+
+fn notice(id: &str, now: Timestamp) -> Notice {
+    let detail = NoticeDetail::of_erp("default", "default", "away", now);
+    Notice { id: id.to_owned(), kind: NoticeKind::CircuitOpened, detail, created_at: now }
+}
+
+fn mail(id: &str, notices: &[&str]) -> NewMail {
+    NewMail {
+        id: SystemClock.unique_id(),
+        audience: "default".to_owned(),
+        mail: Mail {
+            kind: NoticeKind::CircuitOpened,
+            sender: "shop@example.com".to_owned(),
+            receivers: vec!["a@example.com".to_owned(), "b@example.com".to_owned()],
+            subject: format!("Subject {id}"),
+            text: "text".to_owned(),
+            html: "<p>html</p>".to_owned(),
+            message_id: format!("<{id}@example.com>"),
+        },
+        notices: notices.iter().map(|id| (*id).to_owned()).collect(),
+        keep_only: false,
+        now: at(10),
+    }
+}
+
+async fn add(ledger: &Ledger, ids: &[&str]) {
+    for id in ids {
+        ledger.store.add_notice(notice(id, at(0))).await.expect("the ledger answers");
+    }
+}
+
+async fn waiting(ledger: &Ledger, now: i64) -> Vec<String> {
+    let due = ledger.store.due_notices(at(now), 100).await.expect("the ledger answers");
+    due.into_iter().map(|notice| notice.id).collect()
+}
+
+async fn compose(ledger: &Ledger, mails: Vec<NewMail>) -> bool {
+    ledger.store.compose_mails(mails, None).await.expect("the ledger answers")
+}
+
+async fn taken(ledger: &Ledger, worker: &str, now: i64) -> Vec<StoredMail> {
+    let (now, until) = (at(now), at(now + 100));
+    ledger.store.claim_mails(worker, now, until, 10).await.expect("the ledger answers")
+}
+
+async fn a_notice_is_told_once_and_can_wait(ledger: &Ledger) {
+    add(ledger, &["a", "b", "a"]).await;
+    assert_eq!(waiting(ledger, 0).await, ["a", "b"]);
+    let store = &ledger.store;
+    store.postpone_notices(&["a".to_owned()], at(50)).await.expect("the ledger answers");
+    assert_eq!(waiting(ledger, 49).await, ["b"]);
+    assert_eq!(waiting(ledger, 50).await, ["a", "b"]);
+    assert_eq!(store.due_notices(at(50), 1).await.expect("the ledger answers").len(), 1);
+    let told = &store.due_notices(at(50), 1).await.expect("the ledger answers")[0];
+    assert_eq!(told, &notice("a", at(0)), "everything in it comes back");
+}
+
+async fn mails_take_their_notices_all_or_nothing(ledger: &Ledger) {
+    add(ledger, &["a", "b", "c"]).await;
+    assert!(compose(ledger, vec![mail("1", &["a"])]).await);
+    let window = Some(("default".to_owned(), DigestWindow { started_at: at(0), sent: 2 }));
+    let both = vec![mail("2", &["b"]), mail("3", &["c", "a"])];
+    assert!(!ledger.store.compose_mails(both, window).await.expect("the ledger answers"));
+    assert_eq!(waiting(ledger, 9).await, ["b", "c"], "nothing of it was kept");
+    assert_eq!(ledger.store.digest_window("default").await.expect("the ledger answers"), None);
+    let mails = ledger.store.list_mails(None, 10).await.expect("the ledger answers");
+    assert_eq!(mails.len(), 1);
+    assert_eq!(
+        (mails[0].mail.clone(), mails[0].status),
+        (mail("1", &[]).mail, MailStatus::Waiting)
+    );
+}
+
+async fn of_two_who_compose_the_same_mail_one_is_told_no(ledger: &Ledger) {
+    add(ledger, &["a"]).await;
+    let other = ledger.opened_by("other");
+    let both =
+        [&ledger.store, &other].map(|store| store.compose_mails(vec![mail("1", &["a"])], None));
+    let mut written: Vec<bool> =
+        join_all(both).await.into_iter().map(|done| done.expect("the ledger answers")).collect();
+    written.sort_unstable();
+    assert_eq!(written, [false, true]);
+    assert_eq!(ledger.store.list_mails(None, 10).await.expect("the ledger answers").len(), 1);
+}
+
+async fn a_digest_window_is_kept_per_audience(ledger: &Ledger) {
+    add(ledger, &["a", "b", "c"]).await;
+    for (id, audience, sent) in [("a", "one", 1), ("b", "two", 7), ("c", "one", 2)] {
+        let window = DigestWindow { started_at: at(5), sent };
+        let composed =
+            ledger.store.compose_mails(vec![mail(id, &[id])], Some((audience.to_owned(), window)));
+        assert!(composed.await.expect("the ledger answers"));
+    }
+    for (audience, sent) in [("one", Some(2)), ("two", Some(7)), ("three", None)] {
+        let window = ledger.store.digest_window(audience).await.expect("the ledger answers");
+        assert_eq!(window, sent.map(|sent| DigestWindow { started_at: at(5), sent }));
+    }
+}
+
+async fn a_mail_is_taken_by_one_worker_at_a_time(ledger: &Ledger) {
+    add(ledger, &["a", "b"]).await;
+    assert!(compose(ledger, vec![mail("1", &["a"]), mail("2", &["b"])]).await);
+    assert!(taken(ledger, "early", 9).await.is_empty(), "they are due at 10");
+    let other = ledger.opened_by("other");
+    let race = join_all((0..8).map(|n| {
+        let store = if n % 2 == 0 { &ledger.store } else { &other };
+        store.claim_mails("w", at(10), at(110), 10)
+    }))
+    .await;
+    let got: usize = race.into_iter().map(|mails| mails.expect("the ledger answers").len()).sum();
+    assert_eq!(got, 2);
+    assert!(taken(ledger, "b", 109).await.is_empty());
+    let after = taken(ledger, "b", 110).await;
+    assert_eq!(after.len(), 2, "a lease that ended is anybody's");
+    assert!(after.iter().all(|mail| mail.tries == 2));
+}
+
+async fn what_became_of_a_mail_stays_visible(ledger: &Ledger) {
+    add(ledger, &["a", "b", "c", "d"]).await;
+    let kept = NewMail { keep_only: true, ..mail("4", &["d"]) };
+    assert!(
+        compose(ledger, vec![mail("1", &["a"]), mail("2", &["b"]), mail("3", &["c"]), kept]).await
+    );
+    let mut mails = taken(ledger, "w", 20).await;
+    mails.sort_by(|a, b| a.mail.subject.cmp(&b.mail.subject));
+    assert_eq!(mails.len(), 3, "what is only kept is never sent");
+    let later = MailFate::Later { at: at(500), error: "451 later".to_owned() };
+    for (mail, fate) in
+        mails.iter().zip([MailFate::Sent(at(21)), later, MailFate::Failed("550".to_owned())])
+    {
+        ledger.store.settle_mail(mail.id, fate).await.expect("the ledger answers");
+    }
+    let of = async |status| {
+        let mails = ledger.store.list_mails(Some(status), 10).await.expect("the ledger answers");
+        let [mail] = mails.as_slice() else { panic!("{mails:?}") };
+        (mail.mail.subject.clone(), mail.error.clone(), mail.sent_at)
+    };
+    assert_eq!(of(MailStatus::Sent).await, ("Subject 1".to_owned(), None, Some(at(21))));
+    assert_eq!(
+        of(MailStatus::Waiting).await,
+        ("Subject 2".to_owned(), Some("451 later".to_owned()), None)
+    );
+    assert_eq!(
+        of(MailStatus::Failed).await,
+        ("Subject 3".to_owned(), Some("550".to_owned()), None)
+    );
+    assert_eq!(of(MailStatus::Kept).await.0, "Subject 4");
+    let counts = ledger.store.count_mails().await.expect("the ledger answers");
+    assert_eq!((counts.waiting, counts.failed), (1, 1));
+    // A failure that is told too late does not undo that the mail was taken.
+    ledger
+        .store
+        .settle_mail(mails[0].id, MailFate::Failed("late".to_owned()))
+        .await
+        .expect("answers");
+    assert_eq!(of(MailStatus::Sent).await.1, None);
+    assert!(taken(ledger, "w", 499).await.is_empty());
+    assert_eq!(taken(ledger, "w", 500).await.len(), 1);
+    let one = ledger.store.mail(mails[0].id).await.expect("the ledger answers");
+    assert_eq!(one.map(|mail| mail.status), Some(MailStatus::Sent));
+}
+
+async fn due_mail_is_noticed(ledger: &Ledger) {
+    let due = async |now: i64| ledger.store.has_due_mail(at(now)).await.expect("answers");
+    assert!(!due(1_000).await);
+    add(ledger, &["a"]).await;
+    assert!(due(0).await);
+    assert!(compose(ledger, vec![mail("1", &["a"])]).await);
+    assert_eq!((due(9).await, due(10).await), (false, true));
+    taken(ledger, "w", 10).await;
+    assert_eq!((due(109).await, due(110).await), (false, true));
+}
+
+async fn a_circuit_is_opened_by_one_and_tried_by_one(ledger: &Ledger) {
+    let (store, other) = (&ledger.store, ledger.opened_by("other"));
+    let opens = join_all((0..6).map(|n| {
+        let store = if n % 2 == 0 { store } else { &other };
+        store.open_circuit("erp", "away", at(10), Some(notice(&format!("n-{n}"), at(0))), at(0))
+    }))
+    .await;
+    let opened =
+        opens.into_iter().filter(|open| *open.as_ref().expect("the ledger answers")).count();
+    assert_eq!((opened, waiting(ledger, 0).await.len()), (1, 1), "one opens it and tells");
+    let begin = async |worker: &str, now: i64| {
+        store.begin_trial("erp", worker, at(now + 20), at(now)).await.expect("the ledger answers")
+    };
+    assert!(!begin("a", 9).await, "it is not due");
+    assert_eq!(
+        (begin("a", 10).await, begin("b", 11).await, begin("a", 12).await),
+        (true, false, true)
+    );
+    store.fail_trial("erp", "b", "not mine", at(1)).await.expect("the ledger answers");
+    assert!(begin("b", 32).await, "a trial whose worker died is anybody's");
+    store.fail_trial("erp", "b", "still away", at(90)).await.expect("the ledger answers");
+    let circuits = store.circuits().await.expect("the ledger answers");
+    let [circuit] = circuits.as_slice() else { panic!("{circuits:?}") };
+    assert_eq!((circuit.state, circuit.trials), (CircuitState::Open, 1));
+    assert_eq!((circuit.reason.as_deref(), circuit.trial_at), (Some("still away"), Some(at(90))));
+    assert_eq!(circuit.opened_at, Some(at(0)));
+    assert!(begin("a", 90).await);
+    store.close_circuit("erp").await.expect("the ledger answers");
+    let circuits = store.circuits().await.expect("the ledger answers");
+    assert_eq!((circuits[0].state, circuits[0].trials), (CircuitState::Closed, 0));
+    assert!(!begin("a", 200).await, "there is nothing to try");
+    let again = store.open_circuit("erp", "away", at(300), None, at(250)).await;
+    assert!(again.expect("the ledger answers"));
+    assert!(!store.begin_trial("nobody", "a", at(9), at(1)).await.expect("the ledger answers"));
+}
+
+async fn one_worker_leads_until_its_lease_ends(ledger: &Ledger) {
+    let other = ledger.opened_by("other");
+    let race = join_all((0..6).map(|n| {
+        let (store, worker) = if n % 2 == 0 { (&ledger.store, "a") } else { (&other, "b") };
+        let worker = format!("{worker}{n}");
+        async move { store.lead("sweeper", &worker, at(10), at(0)).await.expect("answers") }
+    }))
+    .await;
+    assert_eq!(race.iter().filter(|leads| **leads).count(), 1);
+    let lead = async |worker: &str, now: i64| {
+        ledger.store.lead("sweeper", worker, at(now + 10), at(now)).await.expect("answers")
+    };
+    assert!(!lead("z", 9).await);
+    assert_eq!(
+        (lead("z", 10).await, lead("z", 15).await, lead("y", 20).await),
+        (true, true, false)
+    );
+    assert!(ledger.store.lead("other task", "y", at(30), at(20)).await.expect("answers"));
+}
+
+async fn text_in_mails_comes_back_as_it_went_in(ledger: &Ledger) {
+    add(ledger, &["a"]).await;
+    let mut new = mail("1", &["a"]);
+    new.mail.subject = "'; DROP TABLE mails; -- 🦀".to_owned();
+    new.mail.text = "x".repeat(100_000) + "\r\n.\r\n";
+    new.mail.receivers = vec!["\"a, b\" <a@example.com>".to_owned()];
+    let expected = new.mail.clone();
+    assert!(compose(ledger, vec![new]).await);
+    assert_eq!(taken(ledger, "w", 10).await[0].mail, expected);
+}
