@@ -1,0 +1,89 @@
+"""What can be checked of docker-compose.yml and deploy/ without a container engine."""
+
+import base64
+import hashlib
+import json
+import os
+import re
+import subprocess
+import sys
+import tomllib
+
+import yaml
+
+faults = []
+
+
+def expect(is_good, fault):
+    if not is_good:
+        faults.append(fault)
+
+
+def seconds(text):
+    return int(re.fullmatch(r"(\d+)s", text)[1])
+
+
+def read(path):
+    with open(path, encoding="utf-8") as file:
+        return file.read()
+
+
+# As compose sees it when nothing is set.
+compose = yaml.safe_load(re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", read("docker-compose.yml")))
+services = compose["services"]
+settings = tomllib.loads(read("src/config.default.toml"))
+cargo = tomllib.loads(read("Cargo.toml"))
+
+for name, service in services.items():
+    expect("image" in service, f"{name}: no image")
+    for port in service.get("ports", []):
+        expect(port.startswith("127.0.0.1:"), f"{name}: port {port} is open to the network")
+    for other, how in service.get("depends_on", {}).items():
+        expect(other in services, f"{name}: depends on {other}, which is not there")
+        healthy = how["condition"] != "service_healthy" or "healthcheck" in services[other]
+        expect(healthy, f"{name}: waits for the health of {other}, which has no healthcheck")
+    for volume in service.get("volumes", []):
+        source = volume.split(":")[0]
+        there = os.path.exists(source) if source.startswith(".") else source in compose["volumes"]
+        expect(there, f"{name}: volume {source} is not there")
+    if "build" in service:
+        dockerfile = service["build"]["dockerfile"]
+        expect(os.path.exists(dockerfile), f"{name}: {dockerfile} is not there")
+
+patience = seconds(settings["shutdown"]["patience"])
+grace = seconds(services["order-relay"]["stop_grace_period"])
+expect(grace > patience, f"stop_grace_period {grace}s is not above shutdown.patience {patience}s")
+unit = read("deploy/order-relay.service")
+stop = seconds(re.search(r"^TimeoutStopSec=(.*)$", unit, re.M)[1])
+expect(stop > patience, f"TimeoutStopSec {stop}s is not above shutdown.patience {patience}s")
+
+dockerfile = read("deploy/Dockerfile")
+rust = cargo["package"]["rust-version"]
+expect(f"FROM rust:{rust}-" in dockerfile, f"Dockerfile: not built with Rust {rust}")
+expect(re.search(r"^USER [1-9]\d*", dockerfile, re.M), "Dockerfile: no user other than root, by number")
+
+# The program itself knows best which settings there are.
+relay = os.path.join(os.environ.get("CARGO_TARGET_DIR", "target"), "debug", "order-relay")
+clean = {key: value for key, value in os.environ.items() if not key.startswith("ORDER_RELAY_")}
+for what, extra in [
+    ("docker-compose.yml", services["order-relay"]["environment"]),
+    ("order-relay.example.toml", {"ORDER_RELAY_CONFIG": "deploy/order-relay.example.toml"}),
+]:
+    command = [os.path.abspath(relay), "config", "show"]
+    shown = subprocess.run(command, env=clean | extra, capture_output=True, text=True)
+    expect(shown.returncode == 0, f"{what}: {shown.stderr.strip()}")
+
+definitions = json.loads(read("deploy/rabbitmq/definitions.json"))
+for user in definitions["users"]:
+    stored = base64.b64decode(user["password_hash"])
+    again = stored[:4] + hashlib.sha256(stored[:4] + user["name"].encode()).digest()
+    expect(stored == again, f"definitions.json: the password of {user['name']} is not its name")
+queues = ["submit", "failed", "notify", "dead", "unrouted", "retry.30000"]
+for queue in queues:
+    fitting = [p for p in definitions["policies"] if re.search(p["pattern"], f"orders.{queue}")]
+    expect(len(fitting) == 1, f"definitions.json: {len(fitting)} policies for orders.{queue}")
+
+for fault in faults:
+    print(fault, file=sys.stderr)
+print(f"{len(services)} services checked, {len(faults)} faults")
+sys.exit(bool(faults))
