@@ -101,6 +101,7 @@ pub mod faces {
         pub mod orders;
         pub mod publish;
         pub mod dead_letters;
+        pub mod circuits;
         pub mod records;
     }
     pub mod web {

@@ -20,7 +20,7 @@ use crate::faces::cli::args::{
 };
 use crate::faces::cli::exit::Exit;
 use crate::faces::cli::output::{Column, print};
-use crate::faces::cli::{dead_letters, orders, publish, records};
+use crate::faces::cli::{circuits, dead_letters, orders, publish, records};
 use crate::faces::erp_stub::{ErpStub, StubSettings};
 use crate::faces::web::status::Detail;
 use crate::ops::orders::Ops;
@@ -111,17 +111,26 @@ async fn with_settings(
         Command::Mails(command) => {
             records::mails(&Desk::open(settings, Helpers::None).await?.ops, command, out).await
         }
+        Command::Erp(command) => {
+            let desk = Desk::open(settings, Helpers::None).await?;
+            match command {
+                Erp::Circuits(output) => circuits::list(&desk.ops, output.output, out).await,
+                Erp::Hold { erp, change } => circuits::hold(&desk.ops, &erp, &change, out).await,
+                Erp::Release { erp, change } => {
+                    circuits::release(&desk.ops, &erp, &change, out).await
+                }
+                Erp::Stub(stub) => run_stub(&stub).await,
+            }
+        }
         Command::Ledger(command) => {
             records::ledger(&Desk::open(settings, Helpers::None).await?.ops, command, out).await
         }
         Command::Tokens(command) => {
             records::tokens(&Desk::open(settings, Helpers::None).await?.ops, command, out).await
         }
-        Command::Demo(_)
-        | Command::Erp(_)
-        | Command::Schema(_)
-        | Command::Completions { .. }
-        | Command::Man => Ok(Exit::Usage),
+        Command::Demo(_) | Command::Schema(_) | Command::Completions { .. } | Command::Man => {
+            Ok(Exit::Usage)
+        }
     }
 }
 

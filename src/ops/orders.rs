@@ -216,6 +216,45 @@ impl Ops {
         Ok(Transferred::StillWaiting)
     }
 
+    /// The ERPs of all shops with their circuits, also those that were never opened.
+    pub async fn circuits(&self) -> Result<Vec<Circuit>, Refusal> {
+        let known = self.store.circuits().await?;
+        let mut names: Vec<&str> =
+            self.erps.values().map(String::as_str).chain([DEFAULT_ERP]).collect();
+        names.sort_unstable();
+        names.dedup();
+        let circuit = |name: &str| known.iter().find(|circuit| circuit.erp == name).cloned();
+        Ok(names.into_iter().map(|n| circuit(n).unwrap_or_else(|| Circuit::closed(n))).collect())
+    }
+
+    /// Stops the transfer to an ERP until somebody releases it: orders come in and are held.
+    pub async fn hold(&self, erp: &str, act: &Act) -> Result<(), Refusal> {
+        self.insist_on_erp(erp).await?;
+        let reason = act.reason.as_deref().unwrap_or("no reason given");
+        let reason = format!("held by {}: {reason}", act.actor);
+        Ok(self.store.hold_circuit(erp, &reason, act).await?)
+    }
+
+    /// Lets the transfer to an ERP go on, beginning with one order; also before the pause of an
+    /// outage is over.
+    pub async fn release(&self, erp: &str, act: &Act) -> Result<(), Refusal> {
+        self.insist_on_erp(erp).await?;
+        match self.store.release_circuit(erp, act).await? {
+            true => Ok(()),
+            false => Err(Refusal::NotFound(format!("transfer to ERP {erp} is not stopped"))),
+        }
+    }
+
+    async fn insist_on_erp(&self, erp: &str) -> Result<(), Refusal> {
+        let circuits = self.circuits().await?;
+        if circuits.iter().any(|circuit| circuit.erp == erp) {
+            return Ok(());
+        }
+        let names: Vec<&str> = circuits.iter().map(|circuit| circuit.erp.as_str()).collect();
+        let names = names.join(", ");
+        Err(Refusal::NotFound(format!("there is no ERP {erp}; there is: {names}")))
+    }
+
     /// The name of the ERP that an order goes to.
     pub fn erp_of(&self, key: &OrderKey) -> &str {
         self.erps.get(key.shop.as_str()).map_or(DEFAULT_ERP, String::as_str)

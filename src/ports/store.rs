@@ -99,6 +99,12 @@ pub trait OrderStore: Send + Sync {
     /// Orders that lie about though something is due, oldest first; marked as swept at `now`, and
     /// not returned again before `again_after` has passed.
     async fn take_overdue(&self, sweep: Sweep) -> Result<Vec<Overdue>, StoreError>;
+    /// Other orders that are in an ERP under this number; at most 20.
+    async fn orders_under(
+        &self,
+        erp_order_id: &str,
+        except: &OrderKey,
+    ) -> Result<Vec<OrderKey>, StoreError>;
     /// Open orders by state and phase.
     async fn count_open(&self) -> Result<Vec<OpenCount>, StoreError>;
     /// Orders taken in, counted when they came.
@@ -584,8 +590,12 @@ pub trait CircuitStore: Send + Sync {
         reason: &str,
         trial_at: Timestamp,
     ) -> Result<(), StoreError>;
-    /// The ERP is back.
+    /// The trial went well: closed, unless a person holds it meanwhile.
     async fn close_circuit(&self, erp: &str) -> Result<(), StoreError>;
+    /// A person stops the transfer to an ERP until it is released.
+    async fn hold_circuit(&self, erp: &str, reason: &str, act: &Act) -> Result<(), StoreError>;
+    /// The next trial of an open circuit is due now; `false` when it is not open.
+    async fn release_circuit(&self, erp: &str, act: &Act) -> Result<bool, StoreError>;
     /// Makes this worker the only one that does `task` until then; `false` when another does.
     async fn lead(
         &self,

@@ -17,7 +17,7 @@ use crate::domain::circuit::Advice;
 use crate::domain::failure::{ErrorClass, Failure, Stage};
 use crate::domain::message::{Again, EventKind, OrderEvent, OrderFailed, TRIGGER};
 use crate::domain::notice::{NoticeKind, circuit_notice_id, order_notice_id};
-use crate::domain::order::{Fault, Order, Reason};
+use crate::domain::order::{Fault, Order, OrderKey, Reason};
 use crate::domain::retry::{MAX_RETRY_AFTER, is_exhausted, later, next_ask};
 use crate::domain::state::{Admission, Doubt, HandBack, Intent, OrderRecord, Phase, Trigger};
 use crate::ports::broker::{Delivery, Settle};
@@ -322,6 +322,10 @@ impl Submitter {
                 Outcome::There { receipt, found: true }
             }
             Answer::Absent => self.send(work, pass).await,
+            // Certainly not this order, which was never sent.
+            Answer::Unclear(failure) if failure.class == ErrorClass::Rejected => {
+                self.send(work, pass).await
+            }
             Answer::Unclear(failure) => {
                 self.fail_trial(work, &failure).await;
                 Outcome::HandedBack(HandBack::Hold)
@@ -341,7 +345,36 @@ impl Submitter {
             Answer::Unclear(_) => "unclear",
         };
         self.count_request(work, "ask", outcome);
-        answer
+        match answer {
+            Answer::Found(receipt) => self.doubt_what_is_taken(work, receipt).await,
+            answer => answer,
+        }
+    }
+
+    /// An ERP that is asked by number alone may show another shop's order of the same number: what
+    /// is another order's already cannot be this one's.
+    async fn doubt_what_is_taken(&self, work: &Work, receipt: Receipt) -> Answer {
+        let Some(number) = receipt.erp_order_id.as_deref() else { return Answer::Found(receipt) };
+        let (relay, key) = (&self.relay, &work.record.key);
+        let others = relay.insist(|| relay.store.orders_under(number, key)).await;
+        let erp = work.policy.gate.erp_name();
+        let same_erp = |other: &OrderKey| relay.policies.of(&other.shop).gate.erp_name() == erp;
+        match others.unwrap_or_default().into_iter().find(same_erp) {
+            None => Answer::Found(receipt),
+            Some(other) => {
+                let message = format!(
+                    "the ERP shows its order {number} for this one, and that is {other} already: it \
+                     has to tell shops apart by the Idempotency-Key"
+                );
+                tracing::warn!(
+                    shop = key.shop.as_str(),
+                    order_id = key.order_id.as_str(),
+                    "erp.mixed_up"
+                );
+                let class = ErrorClass::Rejected;
+                Answer::Unclear(Failure::new(class, "another_order", &message, Stage::After))
+            }
+        }
     }
 
     async fn send(&self, work: &Work, pass: &Pass) -> Outcome {
@@ -398,6 +431,9 @@ impl Submitter {
             Advice::Open => self.open_circuit(work, failure).await,
             Advice::AskTheErp => match self.ask(work).await {
                 Answer::Found(_) | Answer::Absent => gate.record_answered(),
+                Answer::Unclear(answer) if answer.class == ErrorClass::Rejected => {
+                    gate.record_answered();
+                }
                 Answer::Unclear(answer) => self.open_circuit(work, &answer).await,
             },
         }

@@ -41,6 +41,9 @@ in_both_places!(
     a_mail_that_is_refused_for_good_ends_visible,
     a_shop_has_its_own_erp_receivers_and_maximum,
     a_slow_erp_is_waited_for,
+    a_person_holds_the_transfer_and_releases_it,
+    an_order_of_another_shop_with_the_same_number_is_not_taken_for_this_one,
+    a_failure_in_hand_at_a_polite_end_is_counted,
 );
 
 async fn an_order_that_the_erp_takes_is_confirmed_with_its_number(place: Place) {
@@ -456,5 +459,90 @@ async fn a_slow_erp_is_waited_for(place: Place) {
     world.place(&[order_that("Z-1", "slow"), order("Z-2")]).await;
     world.until_settled(2).await;
     assert_eq!(world.order("Z-1").await.record.fail_count, 0);
+    world.end().await;
+}
+
+async fn a_person_holds_the_transfer_and_releases_it(place: Place) {
+    let mut world = World::new(place).await;
+    world.serve().await;
+    world.place(&[order_that("O-1", "reject, ok")]).await;
+    world.until_settled(1).await;
+    let without_reason = world.run(&["erp", "hold"]).await;
+    assert_eq!(without_reason.status.code(), Some(2), "{:?}", texts(&without_reason));
+    let unknown = world.run(&["erp", "hold", "sap", "--reason", "update"]).await;
+    assert!(texts(&unknown).1.contains("there is: default"), "{:?}", texts(&unknown));
+    world.ok(&["erp", "hold", "--reason", "the ERP is updated"]).await;
+    let held = world.run(&["lost-orders", "process", "O-1"]).await;
+    assert_eq!(held.status.code(), Some(4), "{:?}", texts(&held));
+    assert!(texts(&held).0.contains("the ERP is updated"), "{:?}", texts(&held));
+    let web = world.web("/metrics");
+    world
+        .until("the service obeys", async || {
+            let metrics = reqwest::get(&web).await.map_err(|error| error.to_string())?;
+            let metrics = metrics.text().await.map_err(|error| error.to_string())?;
+            let is_open = metrics.contains("order_relay_circuit_state{erp=\"default\"} 2");
+            if is_open { Ok(()) } else { Err("still closed".to_owned()) }
+        })
+        .await;
+    let orders: Vec<String> = (0..20).map(|number| order(&format!("O-held-{number}"))).collect();
+    world.place(&orders).await;
+    let sent = world.stub.requests();
+    let circuits = world.ok(&["erp", "circuits"]).await;
+    assert!(circuits.contains("the ERP is updated") && circuits.contains("open"), "{circuits}");
+    assert_eq!(world.stub.requests(), sent, "nothing is sent while it is held");
+    world.ok(&["erp", "release"]).await;
+    world.until_settled(21).await;
+    let again = world.run(&["erp", "release"]).await;
+    assert_eq!(again.status.code(), Some(1), "it is not stopped any more");
+    world.ok(&["lost-orders", "process", "O-1"]).await;
+    world.until_settled(21).await;
+    world.end().await;
+}
+
+async fn an_order_of_another_shop_with_the_same_number_is_not_taken_for_this_one(place: Place) {
+    let mut world = World::new(place).await;
+    world.serve().await;
+    world.place(&[order_with("1", &json!({"shop": "de"}))]).await;
+    world.until_settled(1).await;
+    // The stub is asked by number alone, and has one: the other shop's.
+    let other = json!({"shop": "at", "remark": "stub: cut"});
+    world.stub.script("1", &[StubMode::Cut]);
+    world.place(&[order_with("1", &other)]).await;
+    world.until_phase("at/1", "outcome_unknown").await;
+    let stub = world.stub.clone();
+    world
+        .until("it was asked about", async || {
+            let asked = stub.orders()["1"].asked;
+            if asked >= 2 { Ok(()) } else { Err(format!("{asked}")) }
+        })
+        .await;
+    world.stop().await;
+    let stored = world.order("at/1").await;
+    assert_eq!(stored.record.phase.name(), "outcome_unknown", "it stays visible");
+    assert_eq!(world.stub.orders()["1"].documents.len(), 1);
+    world.leave().await;
+}
+
+async fn a_failure_in_hand_at_a_polite_end_is_counted(place: Place) {
+    let mut world = World::new(place).await;
+    world.stub.set(StubSettings { latency_ms: 400, ..Default::default() });
+    world.serve().await;
+    world.place(&[order_that("E-1", "reject")]).await;
+    let stub = world.stub.clone();
+    world
+        .until("it is sent", async || {
+            // The stub counts an order when its latency is over; a request under way shows nowhere.
+            if stub.requests() == 1 { Ok(()) } else { Err("not yet".to_owned()) }
+        })
+        .await;
+    world.stop().await;
+    if place == Place::Embedded {
+        // Counted before the process ended, although the broker ended with it.
+        assert_eq!(world.order("E-1").await.record.phase.name(), "parked");
+    }
+    world.start(&["serve"]).await;
+    world.until_settled(1).await;
+    let stored = world.order("E-1").await;
+    assert_eq!(stored.attempts[0].code.as_deref(), Some("http_422"));
     world.end().await;
 }

@@ -199,6 +199,8 @@ impl World {
             (format!("http://{}/orders", self.erp), format!("smtp://{}", self.post.address));
         for (key, value) in [
             ("database.url", database.as_str()),
+            // PostgreSQL takes 100 in all, and many tests run at once.
+            ("database.max_connections", "3"),
             ("erp.url", &erp),
             ("erp.timeout", "1500ms"),
             ("erp.connect_timeout", "1s"),

@@ -87,7 +87,10 @@ impl Erp for JsonErp {
     async fn ask(&self, order: &OrderForErp) -> Answer {
         let url = self.order_url(order);
         let request = name_of(&Method::GET, &url);
-        match self.http.call(Method::GET, url, &self.headers(order), None).await {
+        // The address names only the number: an adapter that serves several shops needs the key.
+        let mut headers = self.headers(order);
+        headers.push(("idempotency-key", order.key.to_string()));
+        match self.http.call(Method::GET, url, &headers, None).await {
             Err(failure) => Answer::Unclear(as_question(failure)),
             Ok(reply) => match reply.status {
                 200 if !reply.is_page() => {

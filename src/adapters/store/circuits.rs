@@ -5,9 +5,10 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 
 use crate::domain::circuit::{Circuit, CircuitState};
-use crate::ports::store::{CircuitStore, Notice, StoreError};
+use crate::ports::store::{Act, CircuitStore, Notice, StoreError};
 use crate::sql_args;
 
+use super::back_office::insert_audit;
 use super::db::{Db, Tx};
 use super::ledger::SqlStore;
 
@@ -89,8 +90,34 @@ impl<D: Db> CircuitStore for SqlStore<D> {
         let sql = "UPDATE circuits
             SET state = 'closed', reason = NULL, opened_at_ms = NULL, trial_at_ms = NULL,
               trials = 0, trial_worker = NULL, trial_until_ms = NULL
-            WHERE erp = $1 AND state <> 'closed'";
+            WHERE erp = $1 AND state = 'half_open'";
         self.db.execute(&sql.into(), sql_args![erp]).await.map(|_| ())
+    }
+
+    async fn hold_circuit(&self, erp: &str, reason: &str, act: &Act) -> Result<(), StoreError> {
+        let sql = "INSERT INTO circuits (erp, state, reason, opened_at_ms, trial_at_ms, trials)
+            VALUES ($1, 'open', $2, $3, NULL, 0)
+            ON CONFLICT (erp) DO UPDATE
+            SET state = 'open', reason = excluded.reason,
+              opened_at_ms = COALESCE(circuits.opened_at_ms, excluded.opened_at_ms),
+              trial_at_ms = NULL, trial_worker = NULL, trial_until_ms = NULL";
+        let mut tx = self.db.begin().await?;
+        tx.execute(&sql.into(), sql_args![erp, reason, act.now]).await?;
+        insert_audit(&mut tx, act, "circuit.hold", erp, None, None).await?;
+        tx.commit().await
+    }
+
+    async fn release_circuit(&self, erp: &str, act: &Act) -> Result<bool, StoreError> {
+        let sql = "UPDATE circuits
+            SET trial_at_ms = $2, trials = 0
+            WHERE erp = $1 AND state = 'open'";
+        let mut tx = self.db.begin().await?;
+        let released = tx.execute(&sql.into(), sql_args![erp, act.now]).await? > 0;
+        if released {
+            insert_audit(&mut tx, act, "circuit.release", erp, None, None).await?;
+        }
+        tx.commit().await?;
+        Ok(released)
     }
 
     async fn lead(

@@ -107,6 +107,21 @@ impl<D: Db> OrderStore for SqlStore<D> {
         Ok(overdue.into_iter().map(|(_, order)| order).collect())
     }
 
+    async fn orders_under(
+        &self,
+        erp_order_id: &str,
+        except: &OrderKey,
+    ) -> Result<Vec<OrderKey>, StoreError> {
+        let sql = "SELECT shop, order_id
+            FROM orders
+            WHERE erp_order_id = $1 AND NOT (shop = $2 AND order_id = $3)
+            ORDER BY shop, order_id
+            LIMIT 20";
+        let args = sql_args![erp_order_id, except.shop.as_str(), except.order_id.as_str()];
+        let rows = self.db.fetch(&sql.into(), args).await?;
+        rows.into_iter().map(|mut row| rows::order_key(&mut row)).collect()
+    }
+
     async fn count_open(&self) -> Result<Vec<OpenCount>, StoreError> {
         let sql = "SELECT state, phase, COUNT(*), MIN(received_at_ms)
             FROM orders
@@ -163,7 +178,7 @@ impl<D: Db> OrderStore for SqlStore<D> {
     }
 }
 
-/// Promises that rows can contradict, each with the condition on `orders AS o` that does.
+/// Promises that rows can contradict; `||` keeps SQLite from searching by shop, which all share. Each with the condition on `orders AS o` that does.
 const PROMISES: [(&str, &str); 5] = [
     (
         "a transferred order has exactly one successful try",
@@ -193,7 +208,7 @@ const PROMISES: [(&str, &str); 5] = [
         "no two orders of a shop have the same number in the ERP",
         "o.erp_order_id IS NOT NULL AND EXISTS (
           SELECT 1 FROM orders AS p
-          WHERE p.shop = o.shop AND p.erp_order_id = o.erp_order_id AND p.order_id <> o.order_id)",
+          WHERE p.shop || '' = o.shop AND p.erp_order_id = o.erp_order_id AND p.order_id <> o.order_id)",
     ),
 ];
 

@@ -8,6 +8,7 @@ use clap_complete::Shell;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::domain::state::OrderState;
+use crate::ops::orders::DEFAULT_ERP;
 use crate::ops::tokens::SCOPES;
 
 /// Takes paid orders from a shop's checkout to the ERP: never lost, never entered twice, calm when
@@ -79,7 +80,7 @@ pub enum Command {
     /// JSON Schema of messages
     #[command(subcommand)]
     Schema(Schema),
-    /// Things to try an ERP with
+    /// The ERPs: what the transfer to them does, holding and releasing it, one to try things with
     #[command(subcommand)]
     Erp(Erp),
     /// Completions for a shell, on standard output
@@ -570,6 +571,30 @@ pub enum Schema {
 /// `erp`
 #[derive(Debug, Subcommand)]
 pub enum Erp {
+    /// List ERPs and whether orders flow to them
+    Circuits(Output),
+    /// Stop the transfer to an ERP: orders come in and wait, no tries are used up
+    #[command(after_help = "Example:
+  order-relay erp hold --reason \"the ERP is updated until 18:00\"")]
+    Hold {
+        /// Its name: `default`, or the shop that has one of its own
+        #[arg(default_value = DEFAULT_ERP)]
+        erp: String,
+        #[command(flatten)]
+        /// Usual
+        change: Change,
+    },
+    /// Let the transfer go on, beginning with one order; also ends the pause of an outage
+    #[command(after_help = "Example:
+  order-relay erp release --reason \"the update is done\"")]
+    Release {
+        /// Its name: `default`, or the shop that has one of its own
+        #[arg(default_value = DEFAULT_ERP)]
+        erp: String,
+        #[command(flatten)]
+        /// Usual
+        change: Change,
+    },
     /// An ERP to try things against: it can be slow, away, refusing, or cut connections
     #[command(after_help = "Examples:
   order-relay erp stub --latency 20ms --fail-rate 0.1
