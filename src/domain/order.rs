@@ -156,6 +156,7 @@ impl Fault {
     /// The same fault of a document that stands at `prefix` in a larger one.
     pub fn below(mut self, prefix: &str) -> Self {
         self.place = Some(match self.place {
+            Some(place) if place == "/" => prefix.to_owned(),
             Some(place) if place.starts_with('/') => format!("{prefix}{place}"),
             Some(place) => format!("{prefix} ({place})"),
             None => prefix.to_owned(),
