@@ -9,6 +9,7 @@
 mod world;
 mod smtp;
 
+mod intake;
 mod layers;
 mod flows;
 mod forty_orders;
