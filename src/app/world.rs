@@ -15,7 +15,7 @@ use crate::adapters::erp::http::Limits;
 use crate::adapters::erp::json::JsonErp;
 use crate::adapters::erp::unset::UnsetErp;
 use crate::adapters::in_process::{InProcess, InProcessBroker};
-use crate::adapters::mail::smtp::Smtp;
+use crate::adapters::mail::smtp::{Smtp, check_mailbox};
 use crate::adapters::mail::templates::{AudienceSettings, DEFAULT_AUDIENCE, Templates};
 use crate::adapters::store::ledger::SqlStore;
 use crate::adapters::store::postgres::PostgresDb;
@@ -221,6 +221,18 @@ pub struct Post {
     pub audiences: Vec<String>,
 }
 
+/// An address that no server can take would end every mail to it as failed for good.
+fn check_addresses(mail: &MailSettings) -> anyhow::Result<()> {
+    if mail.smtp_url.is_none() {
+        return Ok(());
+    }
+    check_mailbox(&mail.sender).map_err(|error| anyhow!("mail.sender: {error}"))?;
+    for receiver in &mail.receivers {
+        check_mailbox(receiver).map_err(|error| anyhow!("mail.receiver: {error}"))?;
+    }
+    Ok(())
+}
+
 /// Mail as the settings say.
 pub fn post(settings: &Settings) -> anyhow::Result<Post> {
     let audience = |mail: &MailSettings| AudienceSettings {
@@ -231,6 +243,9 @@ pub fn post(settings: &Settings) -> anyhow::Result<Post> {
         keep_only: mail.smtp_url.is_none(),
     };
     let own = || settings.shops.iter().filter(|(_, shop)| shop.has_own_mail);
+    for shop in own().map(|(_, shop)| shop).chain([&settings.default_shop]) {
+        check_addresses(&shop.mail)?;
+    }
     let shops = own().map(|(name, shop)| (name.clone(), audience(&shop.mail))).collect();
     let templates = Templates::new(
         settings.mail_templates.as_deref(),
