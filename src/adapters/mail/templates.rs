@@ -331,6 +331,9 @@ fn environment(own: &BTreeMap<String, String>) -> Result<Environment<'static>, S
 }
 
 fn read_folder(folder: &Path) -> Result<BTreeMap<String, String>, String> {
+    if !folder.is_dir() {
+        return Err(format!("mail.templates: {} is not a folder", folder.display()));
+    }
     let mut own = BTreeMap::new();
     for (name, _) in BUILT_IN {
         let path: PathBuf = folder.join(name);
