@@ -9,6 +9,8 @@
 mod world;
 mod smtp;
 
+mod command_line;
+mod docs;
 mod intake;
 mod layers;
 mod flows;

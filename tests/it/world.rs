@@ -241,6 +241,11 @@ impl World {
         }
     }
 
+    /// The address of the ledger.
+    pub fn database(&self) -> String {
+        self.env[&variable("database.url")].clone()
+    }
+
     /// The settings as a process of ours reads them.
     pub fn settings(&self) -> Settings {
         let env = self.env.clone().into_iter();
