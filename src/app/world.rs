@@ -21,6 +21,9 @@ use crate::adapters::store::ledger::SqlStore;
 use crate::adapters::store::postgres::PostgresDb;
 use crate::adapters::store::sqlite::SqliteDb;
 use crate::config::settings::{ErpSettings, MailSettings, Settings, ShopSettings};
+use crate::domain::failure::ErrorClass;
+use crate::domain::notice::NoticeKind;
+use crate::domain::order::Reason;
 use crate::domain::topology::{Names, Topology};
 use crate::ops::orders::{DEFAULT_ERP, Ops};
 use crate::ports::broker::Broker;
@@ -29,7 +32,7 @@ use crate::ports::erp::Erp;
 use crate::ports::store::Store;
 use crate::roles::gate::Gate;
 use crate::roles::relay::{Policies, Relay, ShopPolicy};
-use crate::telemetry::Metrics;
+use crate::telemetry::{ClassLabel, KindLabel, Metrics, ReasonLabel, WhatLabel};
 
 /// How long a person waits for a transfer besides the calls themselves.
 const TRANSFER_MARGIN: Duration = Duration::from_secs(10);
@@ -148,10 +151,30 @@ pub fn relay(
     sending: Sending,
 ) -> anyhow::Result<Arc<Relay>> {
     let metrics = Arc::new(Metrics::new(env!("CARGO_PKG_VERSION"), COMMIT));
+    begin_at_zero(&metrics);
     let clock = Arc::new(SystemClock);
     let policies = policies(settings, sending)?;
     let (worker, max_bytes) = (worker.to_owned(), settings.max_bytes);
     Ok(Arc::new(Relay::new(store, broker, clock, metrics, policies, worker, max_bytes)))
+}
+
+/// A counter that appears with its first event hides that event from every rate over time: those
+/// whose labels are known are there from the start.
+fn begin_at_zero(metrics: &Metrics) {
+    for class in ErrorClass::ALL {
+        drop(metrics.orders_failed.get_or_create(&ClassLabel::new(class.as_str())));
+    }
+    for reason in Reason::ALL {
+        drop(metrics.dead_letters.get_or_create(&ReasonLabel::new(reason.as_str())));
+    }
+    for kind in NoticeKind::ALL {
+        let kind = KindLabel::new(kind.as_str());
+        drop(metrics.notices_sent.get_or_create(&kind));
+        drop(metrics.notices_failed.get_or_create(&kind));
+    }
+    for what in ["queued", "held", "retrying", "outcome_unknown", "notices"] {
+        drop(metrics.sweeper_remade.get_or_create(&WhatLabel::new(what)));
+    }
 }
 
 fn policies(settings: &Settings, sending: Sending) -> anyhow::Result<Policies> {

@@ -194,6 +194,21 @@ pub enum Reason {
 }
 
 impl Reason {
+    /// Every reason.
+    pub const ALL: [Self; 11] = [
+        Self::TooLarge,
+        Self::NotUtf8,
+        Self::NotJson,
+        Self::DuplicateKey,
+        Self::Schema,
+        Self::InvalidState,
+        Self::UnknownOrder,
+        Self::DeliveryLimit,
+        Self::Unrouted,
+        Self::HandlerPanicked,
+        Self::Refused,
+    ];
+
     /// The name used in tables, metrics and listings.
     pub fn as_str(self) -> &'static str {
         match self {
