@@ -9,12 +9,14 @@
 mod world;
 mod smtp;
 
-mod command_line;
-mod docs;
-mod intake;
 mod layers;
 mod flows;
 mod forty_orders;
 mod crash_points;
 mod kills;
 mod store_contract;
+mod command_line;
+mod docs;
+mod intake;
+mod mails;
+mod web;

@@ -246,6 +246,15 @@ impl World {
         self.env[&variable("database.url")].clone()
     }
 
+    /// Changes rows of an embedded ledger behind its back; how many.
+    pub async fn tamper(&self, sql: &str) -> u64 {
+        assert_eq!(self.place, Place::Embedded, "only the embedded ledger is tampered with here");
+        let pool = sqlx::SqlitePool::connect(&self.database()).await.expect("the file opens");
+        let done = sqlx::query(sql).execute(&pool).await.expect("it can be changed");
+        pool.close().await;
+        done.rows_affected()
+    }
+
     /// The settings as a process of ours reads them.
     pub fn settings(&self) -> Settings {
         let env = self.env.clone().into_iter();
