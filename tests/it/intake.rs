@@ -432,7 +432,7 @@ async fn the_trace_of_checkout_reaches_the_erp() {
 }
 
 /// An `order_failed` of another ERP service.
-fn foreign(id: &str, attempt: u32, changes: Value) -> Vec<u8> {
+fn foreign(id: &str, attempt: u32, changes: &Value) -> Vec<u8> {
     let mut event = json!({
         "order_id": id, "attempt": attempt, "max_count": 3,
         "error": {"class": "unavailable", "code": "other", "message": "from another service"},
@@ -454,10 +454,10 @@ async fn a_failure_from_another_service_is_counted_like_one_of_ours() {
     world.until_settled(1).await;
     let events = format!("{}.events", world.settings().amqp.prefix);
     let failures = vec![
-        foreign("known", 2, json!({})),
-        foreign("known", 2, json!({})),
-        foreign("unknown", 1, json!({"max_count": 1, "order": document(&order("unknown"))})),
-        foreign("endless", 7, json!({"max_count": null, "order": document(&order("endless"))})),
+        foreign("known", 2, &json!({})),
+        foreign("known", 2, &json!({})),
+        foreign("unknown", 1, &json!({"max_count": 1, "order": document(&order("unknown"))})),
+        foreign("endless", 7, &json!({"max_count": null, "order": document(&order("endless"))})),
     ];
     world.publish_bytes(&events, "order.failed", failures, &[]).await;
     world.until_settled(3).await;
@@ -490,14 +490,14 @@ async fn a_failure_that_cannot_be_is_a_dead_letter() {
     let events = format!("{}.events", world.settings().amqp.prefix);
     let other = document(&order("other"));
     let bad: Vec<(Vec<u8>, &str, &str)> = vec![
-        (foreign("done", 2, json!({})), "invalid_state", ""),
-        (foreign("nobody", 1, json!({})), "unknown_order", "/order"),
-        (foreign("nobody", 1, json!({"order": {}})), "unknown_order", "/order"),
-        (foreign("nobody", 1, json!({"order": other})), "schema", "/order"),
-        (foreign("nobody", 1, json!({"order": {"order_id": "nobody"}})), "schema", "/order"),
-        (foreign("nobody", 0, json!({})), "schema", "/attempt"),
-        (foreign("nobody", 1, json!({"error": {"class": "bad luck"}})), "schema", "/error/class"),
-        (foreign("nobody", 1, json!({"version": 2})), "schema", "/version"),
+        (foreign("done", 2, &json!({})), "invalid_state", ""),
+        (foreign("nobody", 1, &json!({})), "unknown_order", "/order"),
+        (foreign("nobody", 1, &json!({"order": {}})), "unknown_order", "/order"),
+        (foreign("nobody", 1, &json!({"order": other})), "schema", "/order"),
+        (foreign("nobody", 1, &json!({"order": {"order_id": "nobody"}})), "schema", "/order"),
+        (foreign("nobody", 0, &json!({})), "schema", "/attempt"),
+        (foreign("nobody", 1, &json!({"error": {"class": "bad luck"}})), "schema", "/error/class"),
+        (foreign("nobody", 1, &json!({"version": 2})), "schema", "/version"),
         (b"{\"order_id\":1}".to_vec(), "schema", "/order_id"),
         (b"\xff".to_vec(), "not_utf8", "byte 0"),
         (Vec::new(), "not_json", "line 1, column 0"),

@@ -99,11 +99,6 @@ impl Process {
         String::from_utf8_lossy(&std::fs::read(&self.log).unwrap_or_default()).into_owned()
     }
 
-    /// Its process id, while it lives.
-    pub fn id(&self) -> Option<u32> {
-        self.child.id()
-    }
-
     /// Sends a signal.
     pub async fn signal(&self, name: &str) {
         let Some(id) = self.child.id() else { return };
