@@ -26,7 +26,6 @@ async fn is_ready(world: &World, expected: u16) -> Result<(), String> {
 #[tokio::test]
 async fn readiness_follows_the_database_and_health_does_not() {
     let mut world = World::new(Place::Services).await;
-    world.set("database.patience", "300ms");
     world.serve().await;
     world.until("it is ready", async || is_ready(&world, 200).await).await;
     drop_postgres_schema(&world.postgres, &world.name).await;
