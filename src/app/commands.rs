@@ -45,7 +45,10 @@ pub async fn run(cli: Cli) -> anyhow::Result<Exit> {
     let out = &mut io::stdout();
     match &cli.command {
         Command::Completions { shell } => {
-            clap_complete::generate(*shell, &mut Cli::command(), "order-relay", out);
+            // Into memory first: the generator panics when nobody reads.
+            let mut script = Vec::new();
+            clap_complete::generate(*shell, &mut Cli::command(), "order-relay", &mut script);
+            out.write_all(&script)?;
             return Ok(Exit::Done);
         }
         Command::Man => return man(out),
@@ -55,7 +58,7 @@ pub async fn run(cli: Cli) -> anyhow::Result<Exit> {
         _ => {}
     }
     let file = cli.config.as_deref().map_or(SettingsFile::IfThere, SettingsFile::Named);
-    let settings = match Settings::load(file, std::env::vars(), &[]) {
+    let settings = match Settings::load(file, environment(), &[]) {
         Ok(settings) => settings,
         Err(faults) => return tell_faults(&faults),
     };
@@ -63,6 +66,13 @@ pub async fn run(cli: Cli) -> anyhow::Result<Exit> {
     let filter = if is_service { "info,lapin=off,sqlx=warn" } else { "error" };
     start_logging(settings.log_format, filter);
     with_settings(cli.command, &settings, out).await
+}
+
+/// The environment as far as it is text: a foreign variable that is not must not stop us.
+fn environment() -> impl Iterator<Item = (String, String)> {
+    std::env::vars_os().filter_map(|(name, value)| {
+        Some((name.into_string().ok()?, value.to_string_lossy().into_owned()))
+    })
 }
 
 async fn with_settings(

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, bail};
 use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -45,6 +45,8 @@ pub struct Service {
     /// Stops the error handler: after the submitter, whose last failures it has to count.
     stop_counting: CancellationToken,
     draining: Arc<AtomicBool>,
+    interrupt: Signal,
+    terminate: Signal,
 }
 
 impl Service {
@@ -74,6 +76,9 @@ impl Service {
             stop: CancellationToken::new(),
             stop_counting: CancellationToken::new(),
             draining: Arc::new(AtomicBool::new(false)),
+            // Before anything is in hand: a signal that comes during the start must not cut it.
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
         };
         for (name, task) in transport.tasks {
             service.infrastructure.start(name, task);
@@ -199,11 +204,9 @@ impl Service {
 
     /// Runs until a signal, and says how it ended.
     pub async fn run(mut self, settings: &Settings) -> anyhow::Result<Exit> {
-        let mut interrupt = signal(SignalKind::interrupt())?;
-        let mut terminate = signal(SignalKind::terminate())?;
         tokio::select! {
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
             ended = self.roles.next_end() => bail!(ended_by_itself(ended.name, ended.panicked)),
             ended = self.infrastructure.next_end() => {
                 bail!(ended_by_itself(ended.name, ended.panicked))
@@ -211,6 +214,7 @@ impl Service {
         }
         tracing::info!(patience_s = settings.shutdown_patience.as_secs(), "service.draining");
         self.begin_drain();
+        let (interrupt, terminate) = (&mut self.interrupt, &mut self.terminate);
         let again = async {
             tokio::select! { _ = interrupt.recv() => {}, _ = terminate.recv() => {} }
         };

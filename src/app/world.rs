@@ -15,12 +15,15 @@ use crate::adapters::erp::http::Limits;
 use crate::adapters::erp::json::JsonErp;
 use crate::adapters::erp::unset::UnsetErp;
 use crate::adapters::in_process::{InProcess, InProcessBroker};
-use crate::adapters::mail::smtp::Smtp;
+use crate::adapters::mail::smtp::{Smtp, check_mailbox};
 use crate::adapters::mail::templates::{AudienceSettings, DEFAULT_AUDIENCE, Templates};
 use crate::adapters::store::ledger::SqlStore;
 use crate::adapters::store::postgres::PostgresDb;
 use crate::adapters::store::sqlite::SqliteDb;
 use crate::config::settings::{ErpSettings, MailSettings, Settings, ShopSettings};
+use crate::domain::failure::ErrorClass;
+use crate::domain::notice::NoticeKind;
+use crate::domain::order::Reason;
 use crate::domain::topology::{Names, Topology};
 use crate::ops::orders::{DEFAULT_ERP, Ops};
 use crate::ports::broker::Broker;
@@ -29,7 +32,7 @@ use crate::ports::erp::Erp;
 use crate::ports::store::Store;
 use crate::roles::gate::Gate;
 use crate::roles::relay::{Policies, Relay, ShopPolicy};
-use crate::telemetry::Metrics;
+use crate::telemetry::{ClassLabel, KindLabel, Metrics, ReasonLabel, WhatLabel};
 
 /// How long a person waits for a transfer besides the calls themselves.
 const TRANSFER_MARGIN: Duration = Duration::from_secs(10);
@@ -148,10 +151,30 @@ pub fn relay(
     sending: Sending,
 ) -> anyhow::Result<Arc<Relay>> {
     let metrics = Arc::new(Metrics::new(env!("CARGO_PKG_VERSION"), COMMIT));
+    begin_at_zero(&metrics);
     let clock = Arc::new(SystemClock);
     let policies = policies(settings, sending)?;
     let (worker, max_bytes) = (worker.to_owned(), settings.max_bytes);
     Ok(Arc::new(Relay::new(store, broker, clock, metrics, policies, worker, max_bytes)))
+}
+
+/// A counter that appears with its first event hides that event from every rate over time: those
+/// whose labels are known are there from the start.
+fn begin_at_zero(metrics: &Metrics) {
+    for class in ErrorClass::ALL {
+        drop(metrics.orders_failed.get_or_create(&ClassLabel::new(class.as_str())));
+    }
+    for reason in Reason::ALL {
+        drop(metrics.dead_letters.get_or_create(&ReasonLabel::new(reason.as_str())));
+    }
+    for kind in NoticeKind::ALL {
+        let kind = KindLabel::new(kind.as_str());
+        drop(metrics.notices_sent.get_or_create(&kind));
+        drop(metrics.notices_failed.get_or_create(&kind));
+    }
+    for what in ["queued", "held", "retrying", "outcome_unknown", "notices"] {
+        drop(metrics.sweeper_remade.get_or_create(&WhatLabel::new(what)));
+    }
 }
 
 fn policies(settings: &Settings, sending: Sending) -> anyhow::Result<Policies> {
@@ -221,6 +244,18 @@ pub struct Post {
     pub audiences: Vec<String>,
 }
 
+/// An address that no server can take would end every mail to it as failed for good.
+fn check_addresses(mail: &MailSettings) -> anyhow::Result<()> {
+    if mail.smtp_url.is_none() {
+        return Ok(());
+    }
+    check_mailbox(&mail.sender).map_err(|error| anyhow!("mail.sender: {error}"))?;
+    for receiver in &mail.receivers {
+        check_mailbox(receiver).map_err(|error| anyhow!("mail.receiver: {error}"))?;
+    }
+    Ok(())
+}
+
 /// Mail as the settings say.
 pub fn post(settings: &Settings) -> anyhow::Result<Post> {
     let audience = |mail: &MailSettings| AudienceSettings {
@@ -231,6 +266,9 @@ pub fn post(settings: &Settings) -> anyhow::Result<Post> {
         keep_only: mail.smtp_url.is_none(),
     };
     let own = || settings.shops.iter().filter(|(_, shop)| shop.has_own_mail);
+    for shop in own().map(|(_, shop)| shop).chain([&settings.default_shop]) {
+        check_addresses(&shop.mail)?;
+    }
     let shops = own().map(|(name, shop)| (name.clone(), audience(&shop.mail))).collect();
     let templates = Templates::new(
         settings.mail_templates.as_deref(),

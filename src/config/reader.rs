@@ -267,15 +267,23 @@ fn display(value: &Value) -> String {
 
 /// What is shown of a secret: an address without its password, or only that it is set.
 fn mask(secret: &str) -> String {
-    let Some((scheme, rest)) = secret.split_once("://") else {
+    let is_scheme =
+        |text: &str| text.bytes().all(|b| b.is_ascii_alphanumeric() || b"+-.".contains(&b));
+    let address = secret.split_once("://").filter(|(scheme, _)| is_scheme(scheme));
+    let Some((scheme, rest)) = address else {
         return if secret.is_empty() { String::new() } else { "***".to_owned() };
+    };
+    // A password can also stand among the parameters.
+    let (rest, parameters) = match rest.rsplit_once('?') {
+        Some((rest, _)) => (rest, "?***"),
+        None => (rest, ""),
     };
     match rest.rsplit_once('@') {
         Some((user, place)) => {
             let user = user.split_once(':').map_or(user, |(user, _)| user);
-            format!("{scheme}://{user}:***@{place}")
+            format!("{scheme}://{user}:***@{place}{parameters}")
         }
-        None => secret.to_owned(),
+        None => format!("{scheme}://{rest}{parameters}"),
     }
 }
 

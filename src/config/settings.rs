@@ -275,6 +275,10 @@ fn set(table: &mut Map<String, Value>, key: &str, value: Value) {
     let below = table
         .entry(first.to_owned())
         .or_insert_with(|| Value::new(None, config::ValueKind::Table(Map::new())));
+    if !matches!(below.kind, config::ValueKind::Table(_)) {
+        // A key below one that holds a value: it stays visible, and is told as unknown.
+        below.kind = config::ValueKind::Table(Map::new());
+    }
     if let config::ValueKind::Table(below) = &mut below.kind {
         set(below, rest, value);
     }

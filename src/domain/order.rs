@@ -156,6 +156,7 @@ impl Fault {
     /// The same fault of a document that stands at `prefix` in a larger one.
     pub fn below(mut self, prefix: &str) -> Self {
         self.place = Some(match self.place {
+            Some(place) if place == "/" => prefix.to_owned(),
             Some(place) if place.starts_with('/') => format!("{prefix}{place}"),
             Some(place) => format!("{prefix} ({place})"),
             None => prefix.to_owned(),
@@ -193,6 +194,21 @@ pub enum Reason {
 }
 
 impl Reason {
+    /// Every reason.
+    pub const ALL: [Self; 11] = [
+        Self::TooLarge,
+        Self::NotUtf8,
+        Self::NotJson,
+        Self::DuplicateKey,
+        Self::Schema,
+        Self::InvalidState,
+        Self::UnknownOrder,
+        Self::DeliveryLimit,
+        Self::Unrouted,
+        Self::HandlerPanicked,
+        Self::Refused,
+    ];
+
     /// The name used in tables, metrics and listings.
     pub fn as_str(self) -> &'static str {
         match self {

@@ -109,6 +109,9 @@ pub trait OrderStore: Send + Sync {
     async fn count_open(&self) -> Result<Vec<OpenCount>, StoreError>;
     /// Orders taken in, counted when they came.
     async fn count_received(&self) -> Result<u64, StoreError>;
+    /// Orders taken in, counted when they came, less the orders that are there; anything but 0 is a
+    /// loss. Counts every row.
+    async fn count_difference(&self) -> Result<i64, StoreError>;
     /// Proves that nothing is lost; reads every row.
     async fn check_ledger(&self, since: Option<Timestamp>) -> Result<LedgerReport, StoreError>;
 }

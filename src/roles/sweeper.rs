@@ -15,6 +15,7 @@ use crate::crash::{CrashPoint, reach};
 use crate::domain::circuit::CircuitState;
 use crate::domain::retry::later;
 use crate::domain::state::{OrderState, Trigger};
+use crate::ports::clock::Stopwatch;
 use crate::ports::store::{Overdue, ShopFilter, StoreError, Sweep};
 use crate::telemetry::{PhaseLabels, StateLabel, WhatLabel};
 
@@ -25,6 +26,8 @@ use crate::ports::letters::Trace;
 const MAX_ORDERS: u32 = 500;
 /// Nudges under way at once: one by one they would wait for each other's confirm.
 const NUDGES_AT_ONCE: usize = 100;
+/// How often all rows are counted against the tally.
+const COUNT_EVERY: Duration = Duration::from_mins(1);
 
 /// `sweeper.*` of the settings.
 #[derive(Debug, Clone, Copy)]
@@ -52,13 +55,17 @@ impl Sweeper {
     /// Sweeps until `stop`.
     pub async fn run(&self, stop: CancellationToken) {
         let mut first = true;
+        let mut counted: Option<Stopwatch> = None;
         while !stop.is_cancelled() {
             match self.round(first).await {
                 Ok(looked) => first = first && !looked,
-                Err(error) if error.is_unavailable() => {
-                    tracing::debug!(%error, "sweeper.skipped");
+                Err(error) => tell(&error),
+            }
+            if counted.as_ref().is_none_or(|since| since.elapsed() >= COUNT_EVERY) {
+                match self.show_difference().await {
+                    Ok(()) => counted = Some(Stopwatch::start()),
+                    Err(error) => tell(&error),
                 }
-                Err(error) => tracing::error!(%error, "sweeper.failed"),
             }
             tokio::select! {
                 () = stop.cancelled() => return,
@@ -159,6 +166,16 @@ impl Sweeper {
         })
     }
 
+    /// Whether every order that was taken in still has its row.
+    async fn show_difference(&self) -> Result<(), StoreError> {
+        let difference = self.relay.store.count_difference().await?;
+        self.relay.metrics.ledger_difference.set(difference);
+        if difference != 0 {
+            tracing::error!(difference, "ledger.difference: see `order-relay ledger check`");
+        }
+        Ok(())
+    }
+
     /// Gauges that only the ledger knows.
     async fn show_levels(&self) -> Result<(), StoreError> {
         let (store, metrics) = (&self.relay.store, &self.relay.metrics);
@@ -183,5 +200,13 @@ impl Sweeper {
         let mails = store.count_mails().await?;
         metrics.notices_waiting.set(i64::try_from(mails.waiting).unwrap_or(i64::MAX));
         Ok(())
+    }
+}
+
+fn tell(error: &StoreError) {
+    if error.is_unavailable() {
+        tracing::debug!(%error, "sweeper.skipped");
+    } else {
+        tracing::error!(%error, "sweeper.failed");
     }
 }

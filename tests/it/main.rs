@@ -5,6 +5,7 @@
 //! ORDER_RELAY_TEST_AMQP and ORDER_RELAY_TEST_POSTGRES, or what listens on this machine is taken.
 
 #![allow(unreachable_pub, reason = "a test binary has no outside")]
+#![allow(clippy::panic, reason = "in a test that is how to say what went wrong")]
 
 mod world;
 mod smtp;
@@ -15,3 +16,8 @@ mod forty_orders;
 mod crash_points;
 mod kills;
 mod store_contract;
+mod command_line;
+mod docs;
+mod intake;
+mod mails;
+mod web;

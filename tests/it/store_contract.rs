@@ -701,7 +701,7 @@ async fn one_refused_value_among_fifty_fails_alone(ledger: &Ledger) {
         match result {
             Ok(recorded) => assert!(n != 17 && is_new(&recorded), "{n}: {recorded:?}"),
             Err(error) => {
-                assert!(n == 17 && matches!(error, StoreError::Refused(_)), "{n}: {error}")
+                assert!(n == 17 && matches!(error, StoreError::Refused(_)), "{n}: {error}");
             }
         }
     }

@@ -99,11 +99,6 @@ impl Process {
         String::from_utf8_lossy(&std::fs::read(&self.log).unwrap_or_default()).into_owned()
     }
 
-    /// Its process id, while it lives.
-    pub fn id(&self) -> Option<u32> {
-        self.child.id()
-    }
-
     /// Sends a signal.
     pub async fn signal(&self, name: &str) {
         let Some(id) = self.child.id() else { return };
@@ -241,6 +236,20 @@ impl World {
         } else {
             self.env.insert(name.to_owned(), value.to_owned());
         }
+    }
+
+    /// The address of the ledger.
+    pub fn database(&self) -> String {
+        self.env[&variable("database.url")].clone()
+    }
+
+    /// Changes rows of an embedded ledger behind its back; how many.
+    pub async fn tamper(&self, sql: &str) -> u64 {
+        assert_eq!(self.place, Place::Embedded, "only the embedded ledger is tampered with here");
+        let pool = sqlx::SqlitePool::connect(&self.database()).await.expect("the file opens");
+        let done = sqlx::query(sql).execute(&pool).await.expect("it can be changed");
+        pool.close().await;
+        done.rows_affected()
     }
 
     /// The settings as a process of ours reads them.

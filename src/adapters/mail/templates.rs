@@ -147,8 +147,9 @@ impl Templates {
 
     /// The language that a customer is written to in.
     fn language(&self, notice: &NoticeDetail) -> &'static str {
-        match notice.customer_locale.as_deref() {
-            Some(locale) if locale.to_ascii_lowercase().starts_with("de") => "de",
+        let locale = notice.customer_locale.as_deref().unwrap_or_default();
+        match locale.split(['-', '_']).next() {
+            Some(language) if language.eq_ignore_ascii_case("de") => "de",
             _ => "en",
         }
     }
@@ -331,6 +332,9 @@ fn environment(own: &BTreeMap<String, String>) -> Result<Environment<'static>, S
 }
 
 fn read_folder(folder: &Path) -> Result<BTreeMap<String, String>, String> {
+    if !folder.is_dir() {
+        return Err(format!("mail.templates: {} is not a folder", folder.display()));
+    }
     let mut own = BTreeMap::new();
     for (name, _) in BUILT_IN {
         let path: PathBuf = folder.join(name);

@@ -148,6 +148,13 @@ impl<D: Db> OrderStore for SqlStore<D> {
         rows.pop().ok_or_else(wrong_answer)?.number("received")
     }
 
+    async fn count_difference(&self) -> Result<i64, StoreError> {
+        let sql = "SELECT (SELECT CAST(COALESCE(SUM(received), 0) AS BIGINT) FROM tallies)
+              - (SELECT COUNT(*) FROM orders)";
+        let mut rows = self.db.fetch(&sql.into(), Vec::new()).await?;
+        rows.pop().ok_or_else(wrong_answer)?.int("difference")
+    }
+
     async fn check_ledger(&self, since: Option<Timestamp>) -> Result<LedgerReport, StoreError> {
         let since_ms = since.unwrap_or(Timestamp::UNIX_EPOCH);
         let counted = "SELECT

@@ -3,13 +3,16 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use clap::builder::PossibleValuesParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use jiff::{SignedDuration, Timestamp};
 
-use crate::domain::state::OrderState;
+use crate::domain::failure::ErrorClass;
+use crate::domain::state::{OrderState, PHASES};
 use crate::ops::orders::DEFAULT_ERP;
 use crate::ops::tokens::SCOPES;
+use crate::ports::store::MailStatus;
 
 /// Takes paid orders from a shop's checkout to the ERP: never lost, never entered twice, calm when
 /// the ERP is down.
@@ -213,7 +216,7 @@ pub struct Filter {
     #[arg(long, value_parser = state)]
     pub state: Option<OrderState>,
     /// queued, held, retrying, parked, outcome_unknown, transferred or removed
-    #[arg(long)]
+    #[arg(long, value_parser = PossibleValuesParser::new(PHASES.map(|(_, name)| name)))]
     pub phase: Option<String>,
     /// Shop
     #[arg(long)]
@@ -222,7 +225,7 @@ pub struct Filter {
     #[arg(long)]
     pub customer: Option<String>,
     /// Class of the last failure: unavailable, rejected, unauthorized, unknown_outcome, internal
-    #[arg(long)]
+    #[arg(long, value_parser = PossibleValuesParser::new(ErrorClass::ALL.map(ErrorClass::as_str)))]
     pub class: Option<String>,
     /// Received at or after: a time, or how long ago ("2h")
     #[arg(long, value_parser = moment)]
@@ -453,7 +456,7 @@ pub enum Mails {
     /// List mails, newest first
     List {
         /// waiting, sent, kept or failed
-        #[arg(long)]
+        #[arg(long, value_parser = PossibleValuesParser::new(MailStatus::ALL.map(MailStatus::as_str)))]
         status: Option<String>,
         /// Most to show
         #[arg(long, default_value_t = 100)]

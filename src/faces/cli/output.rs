@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use serde::Serialize;
 
-use crate::domain::text::one_line;
+use crate::domain::text::{is_unprintable, one_line};
 
 use super::args::Format;
 
@@ -38,12 +38,10 @@ pub fn print<T: Serialize>(
             write_table(out, &table)
         }
         Format::Json => {
-            serde_json::to_writer_pretty(&mut *out, items)?;
-            writeln!(out)
+            writeln!(out, "{}", printable(&serde_json::to_string_pretty(items)?))
         }
         Format::Ndjson => items.iter().try_for_each(|item| {
-            serde_json::to_writer(&mut *out, item)?;
-            writeln!(out)
+            writeln!(out, "{}", printable_line(&serde_json::to_string(item)?))
         }),
         Format::Csv => {
             let mut csv = csv::Writer::from_writer(out);
@@ -66,13 +64,9 @@ pub fn print_one<T: Serialize>(
     match format {
         Format::Table | Format::Csv => human(out),
         Format::Json => {
-            serde_json::to_writer_pretty(&mut *out, item)?;
-            writeln!(out)
+            writeln!(out, "{}", printable(&serde_json::to_string_pretty(item)?))
         }
-        Format::Ndjson => {
-            serde_json::to_writer(&mut *out, item)?;
-            writeln!(out)
-        }
+        Format::Ndjson => writeln!(out, "{}", printable_line(&serde_json::to_string(item)?)),
     }
 }
 
@@ -85,6 +79,31 @@ pub fn facts(out: &mut dyn Write, facts: &[(&str, Option<String>)]) -> io::Resul
         }
     }
     Ok(())
+}
+
+/// JSON that says the same without a character that a terminal would obey. Outside of strings only
+/// white space is one, which a document that is shown as it came may hold; inside, an escape is as
+/// good.
+fn printable(json: &str) -> String {
+    let mut text = String::with_capacity(json.len() + 64);
+    for c in json.chars() {
+        match c {
+            '\n' => text.push('\n'),
+            '\t' | '\r' => text.push(' '),
+            c if is_unprintable(c) => {
+                let mut units = [0; 2];
+                let units = c.encode_utf16(&mut units).iter();
+                text.extend(units.map(|unit| format!("\\u{unit:04x}")));
+            }
+            c => text.push(c),
+        }
+    }
+    text
+}
+
+/// The same on one line.
+fn printable_line(json: &str) -> String {
+    printable(json).replace('\n', " ")
 }
 
 /// Columns without frames, as wide as the terminal.

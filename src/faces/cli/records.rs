@@ -49,13 +49,7 @@ impl MailView {
 pub async fn mails(ops: &Ops, command: Mails, out: &mut dyn Write) -> anyhow::Result<Exit> {
     match command {
         Mails::List { status, limit, output } => {
-            let status = match status.as_deref() {
-                None => None,
-                Some(name) => Some(
-                    MailStatus::from_name(name)
-                        .context("--status is waiting, sent, kept or failed")?,
-                ),
-            };
+            let status = status.as_deref().and_then(MailStatus::from_name);
             let mails = ops.store.list_mails(status, limit).await?;
             let views: Vec<MailView> = mails.iter().map(MailView::of).collect();
             let columns: [Column<'_, MailView>; 6] = [

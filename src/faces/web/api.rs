@@ -4,10 +4,8 @@
 //! place, and kept as a dead letter as well, so that a paid order cannot vanish at the door. Errors
 //! are RFC 9457 problem documents.
 
-use std::sync::Arc;
-
 use axum::body::Bytes;
-use axum::extract::State;
+use axum::extract::{FromRequest, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use futures_util::{StreamExt, stream};
@@ -20,6 +18,9 @@ use crate::ops::orders::{Ops, Refusal};
 use crate::ops::tokens::Denied;
 use crate::ports::letters::Trace;
 use crate::ports::store::Source;
+use crate::telemetry::ReasonLabel;
+
+use super::router::Web;
 
 /// Lines of one NDJSON request worked on at a time.
 const IN_FLIGHT: usize = 200;
@@ -142,13 +143,14 @@ pub async fn authorize(ops: &Ops, headers: &HeaderMap, scope: &str) -> Result<()
     }
 }
 
-/// `POST /api/v1/orders`
-pub async fn post_orders(
-    State(ops): State<Arc<Ops>>,
-    headers: HeaderMap,
-    body: Bytes,
-) -> Result<Response, Problem> {
-    authorize(&ops, &headers, "orders:publish").await?;
+/// `POST /api/v1/orders`. The body is read only once the token is known to be good.
+pub async fn post_orders(State(web): State<Web>, request: Request) -> Result<Response, Problem> {
+    let headers = request.headers().clone();
+    authorize(&web.ops, &headers, "orders:publish").await?;
+    let body = Bytes::from_request(request, &()).await.map_err(|rejection| {
+        let detail = rejection.body_text();
+        Problem::new(rejection.status(), "unreadable", "The request cannot be read", detail)
+    })?;
     let text = |name| headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
     let trace = Trace {
         parent: text(TRACEPARENT).filter(|value| Trace::is_good(value)),
@@ -159,14 +161,14 @@ pub async fn post_orders(
         kind.contains("ndjson") || kind.contains("jsonl") || kind.contains("json-seq")
     });
     if is_ndjson {
-        take_lines(&ops, &body, &trace).await
+        take_lines(&web, &body, &trace).await
     } else {
-        take_one(&ops, &body, &trace).await
+        take_one(&web, &body, &trace).await
     }
 }
 
-async fn take_one(ops: &Ops, body: &[u8], trace: &Trace) -> Result<Response, Problem> {
-    match take(ops, body, trace).await? {
+async fn take_one(web: &Web, body: &[u8], trace: &Trace) -> Result<Response, Problem> {
+    match take(web, body, trace).await? {
         Ok(taken) => Ok(taken_in(&[taken])),
         Err(fault) => {
             let (status, title) = match fault.reason {
@@ -182,7 +184,7 @@ async fn take_one(ops: &Ops, body: &[u8], trace: &Trace) -> Result<Response, Pro
 
 /// Every line is tried; when any is refused the answer is 422 and says which. Sending everything
 /// again is safe: what was taken in is known.
-async fn take_lines(ops: &Ops, body: &Bytes, trace: &Trace) -> Result<Response, Problem> {
+async fn take_lines(web: &Web, body: &Bytes, trace: &Trace) -> Result<Response, Problem> {
     let mut lines = Vec::new();
     for (index, line) in body.split(|byte| *byte == b'\n').enumerate() {
         if !line.trim_ascii().is_empty() {
@@ -190,7 +192,7 @@ async fn take_lines(ops: &Ops, body: &Bytes, trace: &Trace) -> Result<Response, 
         }
     }
     let mut results = stream::iter(lines)
-        .map(|(number, line)| async move { (number, take(ops, &line, trace).await) })
+        .map(|(number, line)| async move { (number, take(web, &line, trace).await) })
         .buffered(IN_FLIGHT);
     let (mut taken, mut refused) = (Vec::new(), Vec::new());
     while let Some((line, result)) = results.next().await {
@@ -220,11 +222,20 @@ async fn take_lines(ops: &Ops, body: &Bytes, trace: &Trace) -> Result<Response, 
     Err(problem)
 }
 
-async fn take(ops: &Ops, body: &[u8], trace: &Trace) -> Result<Result<Taken, Fault>, Refusal> {
+async fn take(web: &Web, body: &[u8], trace: &Trace) -> Result<Result<Taken, Fault>, Refusal> {
+    let (ops, metrics) = (&web.ops, &web.metrics);
     let fault = match Order::parse(body, ops.max_bytes) {
         Ok(order) => {
             let key = order.key.clone();
-            match ops.accept(order, Source::Api, trace).await? {
+            let taken = ops.accept(order, Source::Api, trace).await?;
+            match taken {
+                Taken::Accepted => {
+                    let shop = metrics.shop(key.shop.as_str());
+                    metrics.orders_received.get_or_create(&shop).inc();
+                }
+                Taken::Duplicate | Taken::Conflict => drop(metrics.orders_duplicate.inc()),
+            }
+            match taken {
                 Taken::Conflict => {
                     let detail = format!(
                         "order {key} is known with another content, which stays; this one is kept beside it"
@@ -237,6 +248,7 @@ async fn take(ops: &Ops, body: &[u8], trace: &Trace) -> Result<Result<Taken, Fau
         Err(fault) => fault,
     };
     ops.keep_refused("api", body, &fault).await?;
+    metrics.dead_letters.get_or_create(&ReasonLabel::new(fault.reason.as_str())).inc();
     Ok(Err(fault))
 }
 

@@ -40,7 +40,6 @@ pub struct Web {
 
 /// Every route.
 pub fn router(web: Web) -> Router {
-    let orders = post(post_orders).with_state(web.ops.clone());
     Router::new()
         .route("/", get(overview))
         .route("/orders/{shop}/{*order_id}", get(order))
@@ -49,8 +48,13 @@ pub fn router(web: Web) -> Router {
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
+        .route("/api/v1/orders", post(post_orders))
         .with_state(web)
-        .route("/api/v1/orders", orders)
+        .method_not_allowed_fallback(|| async {
+            let detail = "This address knows other methods: see the header Allow.";
+            let status = StatusCode::METHOD_NOT_ALLOWED;
+            Problem::new(status, "method-not-allowed", "Method not allowed", detail)
+        })
         .fallback(|| async {
             Problem::new(StatusCode::NOT_FOUND, "not-found", "Not found", "There is nothing here.")
         })

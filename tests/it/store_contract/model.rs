@@ -82,7 +82,10 @@ impl Model {
         let (id, now) = (self.id(), self.now());
         match step {
             Step::TimePasses(seconds) => self.now += seconds,
-            Step::Placed(worker) => drop(ledger.admit(&id, &Self::name(worker), now).await),
+            Step::Placed(worker) => {
+                let incoming = Incoming::Placed(placed(&order(&id)));
+                self.admitted(ledger, incoming, super::claim(&Self::name(worker), now)).await;
+            }
             Step::Held => {
                 let incoming = Incoming::Placed(placed(&order(&id)));
                 self.admitted(ledger, incoming, Intent::Hold).await;

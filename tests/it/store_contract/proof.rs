@@ -52,6 +52,7 @@ async fn an_order_that_vanished_is_missed(ledger: &Ledger) {
     assert_eq!(ledger.tamper("DELETE FROM orders WHERE order_id = 'done-1'").await, 1);
     let report = report(ledger).await;
     assert_eq!((report.received, report.difference), (5, 1));
+    assert_eq!(ledger.store.count_difference().await.expect("the ledger answers"), 1);
 }
 
 async fn a_second_success_is_found(ledger: &Ledger) {

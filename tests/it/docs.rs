@@ -1,0 +1,170 @@
+//! What the documentation says is what the program does: settings, commands, phases, crash points.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use clap::CommandFactory;
+use config::{Config, File, FileFormat, Source, Value, ValueKind};
+use order_relay::config::settings::DEFAULTS;
+use order_relay::crash::CrashPoint;
+use order_relay::domain::state::PHASES;
+use order_relay::domain::topology::{Names, Topology};
+use order_relay::faces::cli::args::Cli;
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn page(name: &str) -> String {
+    let path = root().join(name);
+    std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// README and every page below docs/.
+fn pages() -> Vec<PathBuf> {
+    let mut pages = vec![root().join("README.md")];
+    let mut folders = vec![root().join("docs")];
+    while let Some(folder) = folders.pop() {
+        let entries = std::fs::read_dir(&folder);
+        let entries = entries.unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
+        for entry in entries {
+            let path = entry.expect("it can be read").path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|kind| kind == "md") {
+                pages.push(path);
+            }
+        }
+    }
+    pages
+}
+
+/// The words of a command as a shell would see them.
+pub fn words(line: &str) -> Vec<String> {
+    let (mut words, mut word, mut quote) = (Vec::new(), None::<String>, None);
+    for c in line.chars() {
+        match (quote, c) {
+            (Some(open), c) if c == open => quote = None,
+            (Some(_), c) => word.get_or_insert_default().push(c),
+            (None, '"' | '\'') => {
+                quote = Some(c);
+                word.get_or_insert_default();
+            }
+            (None, '#') if word.is_none() => break,
+            (None, '>' | '|' | ';' | '&' | '<') => break,
+            (None, c) if c.is_whitespace() => words.extend(word.take()),
+            (None, c) => word.get_or_insert_default().push(c),
+        }
+    }
+    words.extend(word);
+    words
+}
+
+/// Lines of code blocks that call the program, lines that go on joined; with where they stand.
+fn commands(path: &Path) -> Vec<(String, String)> {
+    let text = std::fs::read_to_string(path).expect("it can be read").replace("\\\n", " ");
+    let (mut commands, mut in_block) = (Vec::new(), false);
+    for (number, line) in text.lines().enumerate() {
+        if line.trim_start().starts_with("```") {
+            in_block = !in_block;
+        }
+        let line = line.trim_start().trim_start_matches("$ ");
+        let calls = line.starts_with("order-relay ") || line.starts_with("cargo run -- ");
+        if in_block && calls {
+            let line = line.replacen("cargo run -- ", "order-relay ", 1);
+            commands.push((format!("{}:{}", path.display(), number + 1), line));
+        }
+    }
+    commands
+}
+
+#[test]
+fn every_command_in_the_documentation_can_be_typed() {
+    let all: Vec<(String, String)> = pages().iter().flat_map(|path| commands(path)).collect();
+    assert!(all.len() > 15, "{} commands", all.len());
+    for (place, line) in all {
+        let parsed = Cli::command().try_get_matches_from(words(&line));
+        if let Err(error) = parsed {
+            let shows = matches!(
+                error.kind(),
+                clap::error::ErrorKind::DisplayHelp | clap::error::ErrorKind::DisplayVersion
+            );
+            assert!(shows, "{place}: {line}\n{error}");
+        }
+    }
+}
+
+fn flatten(prefix: &str, table: &BTreeMap<String, Value>, flat: &mut BTreeMap<String, String>) {
+    for (key, value) in table {
+        let key = if prefix.is_empty() { key.clone() } else { format!("{prefix}.{key}") };
+        match &value.kind {
+            ValueKind::Table(below) => {
+                flatten(&key, &below.clone().into_iter().collect(), flat);
+            }
+            _ => drop(flat.insert(key, written(value))),
+        }
+    }
+}
+
+/// A value as TOML writes it.
+fn written(value: &Value) -> String {
+    match &value.kind {
+        ValueKind::String(text) if text.contains('"') => format!("'{text}'"),
+        ValueKind::String(text) => format!("\"{text}\""),
+        ValueKind::Array(items) => {
+            format!("[{}]", items.iter().map(written).collect::<Vec<_>>().join(", "))
+        }
+        _ => value.clone().into_string().expect("a plain value"),
+    }
+}
+
+/// Rows `| key | default | meaning |` whose key and default are code.
+fn rows(page: &str) -> BTreeMap<String, String> {
+    let cells = page.lines().filter_map(|line| {
+        let (key, rest) = line.strip_prefix("| `")?.split_once("` | `")?;
+        let (default, meaning) = rest.split_once("` | ")?;
+        assert!(meaning.trim_end_matches(" |").len() > 10, "{key} has no meaning");
+        Some((key.to_owned(), default.to_owned()))
+    });
+    cells.collect()
+}
+
+#[test]
+fn the_table_of_settings_is_that_of_the_defaults() {
+    let source = Config::builder().add_source(File::from_str(DEFAULTS, FileFormat::Toml));
+    let defaults = source.build().and_then(|config| config.collect()).expect("TOML");
+    let mut expected = BTreeMap::new();
+    flatten("", &defaults.into_iter().collect(), &mut expected);
+    let told = rows(&page("docs/settings.md"));
+    let keys = |rows: &BTreeMap<String, String>| rows.keys().cloned().collect::<Vec<_>>();
+    assert_eq!(keys(&told), keys(&expected));
+    assert_eq!(told, expected);
+}
+
+#[test]
+fn the_page_of_states_names_every_phase() {
+    let page = page("docs/state-machine.md");
+    for (state, phase) in PHASES {
+        for name in [state.as_str(), phase] {
+            assert!(page.contains(&format!("`{name}`")), "{name} is not there");
+        }
+    }
+}
+
+#[test]
+fn the_page_of_walks_names_every_crash_point() {
+    let page = page("docs/architecture.md");
+    for point in CrashPoint::ALL {
+        assert!(page.contains(&format!("`{}`", point.as_str())), "{} is not there", point.as_str());
+    }
+}
+
+#[test]
+fn the_page_of_the_broker_names_every_queue_and_exchange() {
+    let page = page("docs/broker.md");
+    let topology = Topology::new(Names::new("orders"), &[]);
+    let exchanges = topology.exchanges.iter().map(|exchange| &exchange.name);
+    for name in topology.queues.iter().map(|queue| &queue.name).chain(exchanges) {
+        assert!(page.contains(&format!("`{name}`")), "{name} is not there");
+    }
+}
