@@ -818,7 +818,7 @@ mod tests {
         schema: at /lines/0: missing field `sku`
         schema: at /lines/0/quantity: `two` is not a number of at most 64 characters
         schema: at /lines/0: invalid type: sequence, expected an object
-        schema: at /order_id: `no blanks please` is not an order_id: 1 to 128 of A-Z a-z 0-9 . _ : / -
+        schema: at /order_id: `no blanks please` is not an order_id: 1 to 128 of A-Z a-z 0-9 . _ : / -, and not just `.` or `..`
         invalid_state: at /state: state is `new`; only `payed` and `ordered_failed` are transmitted
         schema: at /payment: invalid type: sequence, expected an object
         duplicate_key: at /something_new/1/a: this key stands twice in its object
