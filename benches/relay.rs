@@ -8,7 +8,7 @@
 //! listens on this machine.
 
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, bail};
 use futures_util::stream::FuturesUnordered;
@@ -21,6 +21,7 @@ use lapin::types::FieldTable;
 use lapin::{BasicProperties, Connection, ConnectionProperties};
 use order_relay::faces::cli::args::StubMode;
 use order_relay::faces::erp_stub::{ErpStub, StubSettings};
+use order_relay::ports::clock::Stopwatch;
 use sqlx::postgres::PgPoolOptions;
 
 const RELAY: &str = env!("CARGO_BIN_EXE_order-relay");
@@ -185,7 +186,7 @@ async fn watch(
         }
         let seen = stub.requests();
         if seen > 0 && begin.is_none() {
-            begin = Some((Instant::now(), cpu_seconds(child.id())?));
+            begin = Some((Stopwatch::start(), cpu_seconds(child.id())?));
         }
         if seen >= orders as u64
             && let Some((started, cpu)) = begin
@@ -255,7 +256,7 @@ async fn run_relay(
     };
     let figures = watch(&mut child, stub, orders, async || {
         let (count,): (i64,) = sqlx::query_as(settled).fetch_one(&pool).await?;
-        Ok(count as usize >= orders)
+        Ok(usize::try_from(count)? >= orders)
     })
     .await?;
     delete_topology(place).await?;
@@ -466,7 +467,7 @@ async fn run_embedded(place: &Place, stub: &ErpStub, orders: usize) -> anyhow::R
 async fn run_bare_http(place: &Place, stub: &ErpStub, orders: usize) -> anyhow::Result<Figures> {
     stub.reset(StubSettings::default());
     let http = reqwest::Client::new();
-    let (started, cpu) = (Instant::now(), cpu_seconds(std::process::id())?);
+    let (started, cpu) = (Stopwatch::start(), cpu_seconds(std::process::id())?);
     let mut posts = futures_util::stream::iter(0..orders)
         .map(|number| {
             let request = http.post(&place.erp).body(document(number)).send();
