@@ -449,6 +449,34 @@ async fn a_delivery_that_is_held_too_long_ends_the_subscription_and_comes_again(
 }
 
 #[tokio::test]
+async fn what_safety_needs_stands_in_the_arguments_of_every_queue() {
+    let node = shared_node().await;
+    let way = Way::to(&node.url);
+    let transport = Transport::amqp(&way, &[SHORT]).await;
+    let list = node.ctl(&["list_queues", "name", "durable", "arguments"]).await;
+    for queue in &transport.broker.topology().queues {
+        let begin = format!("{}\ttrue\t", queue.name);
+        let line = list.lines().find_map(|line| line.strip_prefix(&begin));
+        let arguments = line.expect("the queue is there and durable");
+        let route = match &queue.dead_letter {
+            Some(route) => format!("\"x-dead-letter-exchange\",\"{}\"", route.exchange),
+            // Nothing may ever be dropped where dead letters end.
+            None => "\"x-delivery-limit\",1000000".to_owned(),
+        };
+        let has_route = queue.dead_letter.is_some();
+        for needed in [
+            "\"x-queue-type\",\"quorum\"",
+            "\"x-overflow\",\"reject-publish\"",
+            if has_route { "\"x-dead-letter-strategy\",\"at-least-once\"" } else { "" },
+            &route,
+        ] {
+            assert!(arguments.contains(needed), "{}: {needed} is not in {arguments}", queue.name);
+        }
+    }
+    transport.end().await;
+}
+
+#[tokio::test]
 async fn an_operators_policy_takes_neither_delay_nor_dead_letters_away() {
     let node = shared_node().await;
     let way = Way::to(&node.url);

@@ -402,7 +402,7 @@ async fn six_hundred_deliveries_settled_in_any_order_are_each_settled_once(adapt
     transport.place_all(&ids("m", 600)).await;
     let mut subscription = transport.read(&submit, 600).await;
     let deliveries = next_many(&mut subscription, 600).await;
-    let how = |at: usize| if at % 7 == 0 { Settle::Reject } else { Settle::Ack };
+    let how = |at: usize| if at.is_multiple_of(7) { Settle::Reject } else { Settle::Ack };
     // 211 and 600 have no factor in common: every delivery once, far from the order they came in.
     let settling = (0..600).map(|step| step * 211 % 600).map(async |at| {
         tokio::task::yield_now().await;
