@@ -250,12 +250,12 @@ impl Subscription for LocalSubscription {
             }
             let arrived = self.local.arrived.notified();
             let settled = self.hand.settled.notified();
-            if self.hand.unsettled().len() < self.prefetch
-                && let Some(delivery) = self.take()
-            {
+            let has_room = self.hand.unsettled().len() < self.prefetch;
+            if has_room && let Some(delivery) = self.take() {
                 return Ok(Some(delivery));
             }
-            tokio::select! { () = arrived => {}, () = settled => {} }
+            // An arrival wakes one reader: who has no room leaves it to the others.
+            tokio::select! { () = arrived, if has_room => {}, () = settled => {} }
         }
     }
 
@@ -319,7 +319,11 @@ impl LocalSettler {
         match how {
             Settle::Ack => {}
             Settle::Reject => self.broker.dead_letter(&self.local, message, "rejected"),
-            Settle::Requeue if message.deliveries >= DELIVERY_LIMIT => {
+            // Without a way for dead letters giving it up would lose it.
+            Settle::Requeue
+                if message.deliveries >= DELIVERY_LIMIT
+                    && self.local.queue.dead_letter.is_some() =>
+            {
                 self.broker.dead_letter(&self.local, message, "delivery_limit");
             }
             Settle::Requeue => {

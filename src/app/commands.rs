@@ -63,7 +63,9 @@ pub async fn run(cli: Cli) -> anyhow::Result<Exit> {
         Err(faults) => return tell_faults(&faults),
     };
     let is_service = matches!(cli.command, Command::Serve(_));
-    let filter = if is_service { "info,lapin=off,sqlx=warn" } else { "error" };
+    // lapin writes returned messages out with all their bytes, and tells as an error that a channel
+    // closes with its connection; what concerns us comes back from it as values.
+    let filter = if is_service { "info,lapin=off,sqlx=warn" } else { "error,lapin=off" };
     start_logging(settings.log_format, filter);
     with_settings(cli.command, &settings, out).await
 }

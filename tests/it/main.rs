@@ -9,8 +9,14 @@
 
 mod world;
 mod smtp;
+mod node;
+mod proxy;
+mod transport;
 
 mod layers;
+mod broker_contract;
+mod amqp_hazards;
+mod amqp_outages;
 mod flows;
 mod forty_orders;
 mod crash_points;

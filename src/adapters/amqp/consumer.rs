@@ -85,6 +85,9 @@ impl Consumers {
         let session = self.session().await;
         match subscribe(&session, queue, prefetch).await {
             Ok(subscription) => Ok(subscription),
+            // Only the channel is gone. Losing the session for it would take away from all other
+            // readers what they have in hand, as often as somebody asks for a queue that is missing.
+            Err(error) if error.0.contains("NOT_FOUND") => Err(error),
             Err(error) => {
                 session.lose(&error.0);
                 Err(error)

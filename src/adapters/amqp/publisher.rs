@@ -4,7 +4,9 @@
 //! slower (RABBITMQ.md 1.2, 1.7). On any error the session is thrown away and whatever was not
 //! confirmed is published again on the next one: twice is normal, lost is not.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
@@ -15,6 +17,7 @@ use lapin::types::{AMQPValue, FieldTable};
 use lapin::{BasicProperties, Channel, Confirmation, Connection, Event};
 use tokio::sync::{mpsc, oneshot, watch};
 
+use crate::domain::text::one_line;
 use crate::ports::broker::{Audience, BrokerError, Outgoing, PublishError};
 
 use super::connection::{Address, PATIENCE, close, in_time, open_channel};
@@ -25,6 +28,9 @@ const WINDOW: usize = 500;
 const LINE: usize = 2_000;
 const PERSISTENT: u8 = 2;
 const TICK: Duration = Duration::from_millis(500);
+/// Between a session that was lost and the next: a broker that connects us and then throws us out
+/// is not asked again at once.
+const PAUSE: Duration = Duration::from_millis(200);
 
 /// The handle that callers hold.
 #[derive(Clone)]
@@ -50,11 +56,33 @@ impl Command {
     }
 
     /// What a returned message is known by; two with the same name took the same way.
-    fn name(&self) -> (String, String, String) {
+    fn name(&self) -> Name {
         let message = &self.message;
         (message.exchange.clone(), message.routing_key.clone(), message.message_id.clone())
     }
+
+    fn answer_unroutable(self) {
+        let (exchange, routing_key, _) = self.name();
+        self.answer(Err(PublishError::Unroutable { exchange, routing_key }));
+    }
+
+    /// Keeps it for the next session, unless it is the one that the broker closed the channel for:
+    /// that one would close the next as well, and all that is published beside it would wait for
+    /// ever (AMQP 0-9-1, 1.2: 404 and 403 are told by the name of the exchange).
+    fn put_off(self, why: &str, again: &mut VecDeque<Self>) {
+        let is_meant = why.contains(&format!("exchange '{}'", self.message.exchange));
+        if is_meant && why.contains("NOT_FOUND") {
+            self.answer_unroutable();
+        } else if is_meant && why.contains("ACCESS_REFUSED") {
+            self.answer(Err(PublishError::Unavailable(one_line(why, 300))));
+        } else {
+            again.push_back(self);
+        }
+    }
 }
+
+/// Exchange, routing key and message id.
+type Name = (String, String, String);
 
 impl Publisher {
     /// A publisher, and the task that does the work; the caller lets it run under a supervisor.
@@ -91,8 +119,10 @@ async fn publish_all(
     connected: watch::Sender<bool>,
 ) {
     let mut again = VecDeque::new();
+    let mut pause = Duration::ZERO;
     loop {
-        let Some(connection) = connect(&address, &mut commands, &mut again).await else { return };
+        let connection = connect(&address, pause, &mut commands, &mut again).await;
+        let Some(connection) = connection else { return };
         connected.send_replace(true);
         let end = match confirm_channel(&connection).await {
             Ok(channel) => Window::new(channel).run(&connection, &mut commands, &mut again).await,
@@ -104,19 +134,24 @@ async fn publish_all(
             End::NoCallersLeft => return,
             End::Lost(why) => {
                 tracing::warn!(why, unconfirmed = again.len(), "broker.publisher_lost");
+                pause = PAUSE;
             }
         }
     }
 }
 
-/// Connects, and forgets commands whose callers lose patience meanwhile; `None` when nobody is left
+/// Connects after a pause, and forgets commands whose callers lose patience meanwhile; `None` when nobody is left
 /// who could publish.
 async fn connect(
     address: &Address,
+    pause: Duration,
     commands: &mut mpsc::Receiver<Command>,
     again: &mut VecDeque<Command>,
 ) -> Option<Connection> {
-    let connecting = address.connect_again("publisher");
+    let connecting = async {
+        tokio::time::sleep(pause).await;
+        address.connect_again("publisher").await
+    };
     tokio::pin!(connecting);
     loop {
         tokio::select! {
@@ -141,11 +176,28 @@ enum End {
 
 type Outcome = Result<Confirmation, String>;
 
+/// A message that waits for its confirm.
+struct Pending {
+    command: Option<Command>,
+    confirm: BoxFuture<'static, Outcome>,
+}
+
+impl Future for Pending {
+    type Output = (Command, Outcome);
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let outcome = ready!(self.confirm.poll_unpin(context));
+        let command = self.command.take().expect("it is ready once");
+        Poll::Ready((command, outcome))
+    }
+}
+
 /// The messages on one channel that wait for their confirm.
 struct Window {
     channel: Channel,
-    in_flight: FuturesUnordered<BoxFuture<'static, (Command, Outcome)>>,
-    returned: HashSet<(String, String, String)>,
+    in_flight: FuturesUnordered<Pending>,
+    /// Returned messages whose own confirm has not been seen yet.
+    returned: HashMap<Name, usize>,
     blocked: bool,
 }
 
@@ -154,7 +206,7 @@ impl Window {
         Self {
             channel,
             in_flight: FuturesUnordered::new(),
-            returned: HashSet::new(),
+            returned: HashMap::new(),
             blocked: false,
         }
     }
@@ -235,14 +287,13 @@ impl Window {
         );
         match in_time("publishing", publish).await {
             Ok(confirm) => {
-                let wait = async move {
-                    let outcome = match tokio::time::timeout(PATIENCE, confirm).await {
+                let confirm = async move {
+                    match tokio::time::timeout(PATIENCE, confirm).await {
                         Ok(result) => result.map_err(|error| error.to_string()),
                         Err(_) => Err(format!("no confirm within {} s", PATIENCE.as_secs())),
-                    };
-                    (command, outcome)
+                    }
                 };
-                self.in_flight.push(wait.boxed());
+                self.in_flight.push(Pending { command: Some(command), confirm: confirm.boxed() });
                 Ok(())
             }
             Err(error) => {
@@ -253,37 +304,16 @@ impl Window {
     }
 
     /// Answers everybody whose confirm has come.
-    ///
-    /// lapin hands a returned message to whichever confirm it completes first (RABBITMQ.md 1.3).
-    /// That one is never completed after the confirm of the returned message itself, so once
-    /// everything that is ready has been collected, every return that concerns it is known.
     fn settle(
         &mut self,
         first: (Command, Outcome),
         again: &mut VecDeque<Command>,
     ) -> Result<(), String> {
-        let mut ready = vec![first];
-        while let Some(Some(next)) = self.in_flight.next().now_or_never() {
-            ready.push(next);
-        }
-        for (_, outcome) in &mut ready {
-            if let Ok(Confirmation::Ack(message) | Confirmation::Nack(message)) = outcome
-                && let Some(message) = message.take()
-            {
-                let id = message.delivery.properties.message_id().as_ref();
-                self.returned.insert((
-                    message.delivery.exchange.to_string(),
-                    message.delivery.routing_key.to_string(),
-                    id.map(ToString::to_string).unwrap_or_default(),
-                ));
-            }
-        }
         let mut lost = None;
-        for (command, outcome) in ready {
+        for (command, outcome) in self.collect(first) {
             match outcome {
-                Ok(Confirmation::Ack(_)) if self.returned.contains(&command.name()) => {
-                    let (exchange, routing_key, _) = command.name();
-                    command.answer(Err(PublishError::Unroutable { exchange, routing_key }));
+                Ok(Confirmation::Ack(_)) if self.was_returned(&command) => {
+                    command.answer_unroutable();
                 }
                 Ok(Confirmation::Ack(_)) => command.answer(Ok(())),
                 Ok(Confirmation::Nack(_)) => command.answer(Err(PublishError::Refused)),
@@ -292,33 +322,81 @@ impl Window {
                     again.push_back(command);
                 }
                 Err(error) => {
+                    command.put_off(&error, again);
                     lost = Some(error);
-                    again.push_back(command);
                 }
             }
-        }
-        if self.in_flight.is_empty() {
-            self.returned.clear();
         }
         lost.map_or(Ok(()), Err)
     }
 
-    /// Keeps what was not confirmed for the next session. All outstanding confirms fail at once when
-    /// the connection is lost (RABBITMQ.md 3); those that do not are not waited for.
-    async fn give_up(mut self, again: &mut VecDeque<Command>) {
-        let deadline = tokio::time::sleep(TICK);
-        tokio::pin!(deadline);
-        drop(self.channel);
+    /// Everything that is confirmed by now, with every return that concerns any of it noted.
+    ///
+    /// lapin hands a returned message to whichever confirm it completes next (RABBITMQ.md 1.3). The
+    /// broker sends a return before its confirm, and confirms of returned messages in the order in
+    /// which they were published. So the return of a message is handed to a confirm of an earlier
+    /// frame or of the same one; but one frame may complete many, in no order, on another thread
+    /// while we look. Therefore we look again until nothing was added since lapin was seen outside
+    /// of that work.
+    fn collect(&mut self, first: (Command, Outcome)) -> Vec<(Command, Outcome)> {
+        let mut ready = vec![first];
         loop {
-            tokio::select! {
-                next = self.in_flight.next() => match next {
-                    Some((command, Ok(Confirmation::Ack(None)))) => command.answer(Ok(())),
-                    Some((command, _)) => again.push_back(command),
-                    None => return,
-                },
-                () = &mut deadline => return,
+            let known = ready.len();
+            self.let_lapin_finish_a_frame();
+            while let Some(Some(next)) = self.in_flight.next().now_or_never() {
+                ready.push(next);
+            }
+            if ready.len() == known {
+                break;
             }
         }
+        for (_, outcome) in &mut ready {
+            if let Ok(Confirmation::Ack(message) | Confirmation::Nack(message)) = outcome
+                && let Some(message) = message.take()
+            {
+                let properties = &message.delivery.properties;
+                let id = properties.message_id().as_ref().map(ToString::to_string);
+                let (exchange, key) = (&message.delivery.exchange, &message.delivery.routing_key);
+                let name = (exchange.to_string(), key.to_string(), id.unwrap_or_default());
+                *self.returned.entry(name).or_default() += 1;
+            }
+        }
+        ready
+    }
+
+    /// Takes, for a moment, the lock under which lapin completes all confirms of one frame: the
+    /// first poll of this call does nothing else that matters here.
+    fn let_lapin_finish_a_frame(&self) {
+        drop(self.channel.wait_for_confirms().now_or_never());
+    }
+
+    /// Whether a return is noted for it; it is crossed out, so that the same message published once
+    /// more, when its queue is there, is not taken for it.
+    fn was_returned(&mut self, command: &Command) -> bool {
+        let name = command.name();
+        let Some(count) = self.returned.get_mut(&name) else { return false };
+        *count -= 1;
+        if *count == 0 {
+            self.returned.remove(&name);
+        }
+        true
+    }
+
+    /// Keeps what was not confirmed for the next session. All outstanding confirms fail at once when
+    /// the connection is lost (RABBITMQ.md 3); those that do not, because the line is frozen, are not
+    /// waited for.
+    async fn give_up(self, again: &mut VecDeque<Command>) {
+        let Self { channel, mut in_flight, .. } = self;
+        drop(channel);
+        let ending = async {
+            // A confirm that comes now may belong to a returned message: twice is normal.
+            while let Some((command, outcome)) = in_flight.next().await {
+                let why = outcome.err().unwrap_or_default();
+                command.put_off(&why, again);
+            }
+        };
+        drop(tokio::time::timeout(TICK, ending).await);
+        again.extend(in_flight.into_iter().filter_map(|pending| pending.command));
     }
 }
 
