@@ -105,8 +105,8 @@ impl Metrics {
             notices_sent: Family::default(),
             notices_failed: Family::default(),
             notices_waiting: Gauge::default(),
-            // 10 ms to 3 days.
-            settle_duration_seconds: Histogram::new(exponential_buckets(0.01, 4.0, 13)),
+            // 10 ms to 7 days.
+            settle_duration_seconds: Histogram::new(exponential_buckets(0.01, 4.0, 14)),
             sweeper_remade: Family::default(),
             ledger_difference: Gauge::default(),
         };

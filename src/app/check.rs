@@ -125,7 +125,7 @@ async fn mail(settings: &Settings) -> Vec<Line> {
         Ok(post) => post,
         Err(error) => return vec![Line::bad("mail", error.to_string())],
     };
-    let mut lines = vec![Line::good("mail templates", "all render")];
+    let mut lines = vec![Line::good("mail templates", "can be read")];
     if post.audiences.is_empty() {
         lines.push(Line::good(
             "mail server",

@@ -3,8 +3,9 @@
 use std::io::{self, Write};
 use std::sync::Arc;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use clap::CommandFactory;
+use secrecy::ExposeSecret;
 use serde::Serialize;
 use tokio::net::TcpListener;
 
@@ -25,6 +26,7 @@ use crate::faces::erp_stub::{ErpStub, StubSettings};
 use crate::faces::web::status::Detail;
 use crate::ops::orders::Ops;
 use crate::ports::clock::SystemClock;
+use crate::ports::store::Store;
 use crate::telemetry::{LogFormat, start_logging};
 
 use super::check::check;
@@ -90,7 +92,7 @@ async fn with_settings(
         Command::Migrate(migrate) => run_migrate(settings, migrate.dry_run, out).await,
         Command::Topology(command) => run_topology(settings, command, out).await,
         Command::Publish(command) => {
-            let desk = Desk::open(settings, Helpers::None).await?;
+            let desk = Desk::open_for_publishing(settings, command.dry_run).await?;
             publish::publish(&desk.ops, &command, out).await
         }
         Command::Orders(command) => {
@@ -138,12 +140,25 @@ async fn with_settings(
             records::ledger(&Desk::open(settings, Helpers::None).await?.ops, command, out).await
         }
         Command::Tokens(command) => {
-            records::tokens(&Desk::open(settings, Helpers::None).await?.ops, command, out).await
+            records::tokens(&Desk::open_or_make(settings).await?.ops, command, out).await
         }
         Command::Demo(_) | Command::Schema(_) | Command::Completions { .. } | Command::Man => {
             Ok(Exit::Usage)
         }
     }
+}
+
+fn insist_on_ledger(settings: &Settings) -> anyhow::Result<()> {
+    let url = settings.database.url.expose_secret();
+    let Some(rest) = url.strip_prefix("sqlite://") else { return Ok(()) };
+    let path = rest.split('?').next().unwrap_or(rest);
+    if std::path::Path::new(path).exists() {
+        return Ok(());
+    }
+    bail!(
+        "there is no ledger at {path}: go to the folder of the service, set database.url, or make a \
+         new one with `order-relay migrate`"
+    )
 }
 
 /// Which roles a command needs in its own process when the transport is within the process.
@@ -162,9 +177,36 @@ struct Desk {
 }
 
 impl Desk {
+    /// With a ledger that is there already: a command that looks at one must not make an empty one.
     async fn open(settings: &Settings, helpers: Helpers) -> anyhow::Result<Self> {
+        insist_on_ledger(settings)?;
+        let worker = world::worker_name(&SystemClock);
+        Self::over(settings, helpers, world::open_ready_store(settings, &worker).await?, worker)
+            .await
+    }
+
+    /// For commands with which a life may begin: the ledger is made when it is missing.
+    async fn open_or_make(settings: &Settings) -> anyhow::Result<Self> {
         let worker = world::worker_name(&SystemClock);
         let store = world::open_ready_store(settings, &worker).await?;
+        Self::over(settings, Helpers::None, store, worker).await
+    }
+
+    /// For `publish`: what goes to RabbitMQ, or nowhere, needs no ledger.
+    async fn open_for_publishing(settings: &Settings, dry_run: bool) -> anyhow::Result<Self> {
+        if settings.amqp.url.is_none() && !dry_run {
+            return Self::open_or_make(settings).await;
+        }
+        let worker = world::worker_name(&SystemClock);
+        Self::over(settings, Helpers::None, world::open_store(settings, &worker)?, worker).await
+    }
+
+    async fn over(
+        settings: &Settings,
+        helpers: Helpers,
+        store: Arc<dyn Store>,
+        worker: String,
+    ) -> anyhow::Result<Self> {
         let transport = world::open_transport(settings, &worker)?;
         let mut tasks = super::supervisor::Supervisor::default();
         for (name, task) in transport.tasks {

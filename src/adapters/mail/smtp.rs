@@ -83,6 +83,9 @@ fn transport(url: &SecretString, patience: Duration) -> Result<Transport, String
     let is_local = host == "localhost" || host.starts_with("127.") || host == "[::1]";
     let parameters = || TlsParameters::new(host.clone()).map_err(|error| error.to_string());
     let has_password = url.password().is_some();
+    if !url.username().is_empty() && !has_password {
+        return Err(format!("it names a user and no password; {expected}"));
+    }
     let (tls, port) = match (url.scheme(), wanted.as_deref()) {
         ("smtps", _) => (Tls::Wrapper(parameters()?), 465),
         ("smtp", Some("required")) => (Tls::Required(parameters()?), 587),

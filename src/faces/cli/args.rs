@@ -416,9 +416,9 @@ pub enum DeadLetters {
     },
     /// Try them again, after what was wrong is mended
     #[command(after_help = "Examples:
-  order-relay dead-letters replay 0198f2
-  order-relay dead-letters show 0198f2 --raw > order.json   (mend it)
-  order-relay dead-letters replay 0198f2 --file order.json --reason \"total was missing\"")]
+  order-relay dead-letters replay 9c41f2
+  order-relay dead-letters show 9c41f2 --raw > order.json   (mend it)
+  order-relay dead-letters replay 9c41f2 --file order.json --reason \"total was missing\"")]
     Replay {
         /// Their ids, or ends of ids
         #[arg(value_name = "ID", required_unless_present = "all")]

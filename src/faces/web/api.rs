@@ -105,7 +105,7 @@ impl From<Refusal> for Problem {
             other => {
                 let cause = std::error::Error::source(&other).map(ToString::to_string);
                 tracing::error!(error = %other, cause, "api.unavailable");
-                let detail = "Nothing was taken in. Send it again later.";
+                let detail = "Send all of it again later; what was taken in already is known and not doubled.";
                 Self::new(
                     StatusCode::SERVICE_UNAVAILABLE,
                     "unavailable",
