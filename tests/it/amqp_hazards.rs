@@ -267,6 +267,29 @@ async fn a_settlement_from_before_a_reconnect_settles_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_settlement_hangs_when_the_line_is_cut_in_the_middle_of_it() {
+    let (proxy, transport) = over_a_line("").await;
+    let submit = transport.names.submit();
+    transport.place_all(&ids("m", 400)).await;
+    for round in 0..60 {
+        let mut subscription = transport.read_again(&submit, 400).await;
+        let deliveries = next_many(&mut subscription, 20).await;
+        let settling = deliveries.iter().enumerate().map(async |(at, delivery)| {
+            if at == round % 20 {
+                proxy.cut();
+            }
+            tokio::time::sleep(Duration::from_micros(100 * at as u64)).await;
+            delivery.settler.settle(Settle::Requeue).await;
+        });
+        let settled = tokio::time::timeout(LIMIT * 2, join_all(settling)).await;
+        assert!(settled.is_ok(), "a settlement hangs (round {round})");
+    }
+    transport.until_ready(&submit, 400).await;
+    assert_eq!(transport.take_out(&submit).await, ids("m", 400));
+    transport.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn of_two_thousand_messages_each_that_finds_no_queue_is_told_and_no_other() {
     let transport = Transport::amqp(&Way::to(&amqp_url()), &[SHORT, LONG]).await;
     let (retry, found) = (transport.names.retry(), LONG.as_millis().to_string());

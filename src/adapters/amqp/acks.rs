@@ -15,6 +15,7 @@ use lapin::options::{BasicAckOptions, BasicNackOptions, BasicRejectOptions};
 
 use crate::ports::broker::{Settle, Settler};
 
+use super::connection::PATIENCE;
 use super::consumer::Session;
 
 /// The unsettled deliveries of one channel.
@@ -76,8 +77,17 @@ impl Acks {
         }
     }
 
+    /// A settlement that lapin takes while its connection breaks may never be answered (a service
+    /// then never drained): a lost session is not waited for, and no session is for long.
     async fn write_round(&self, round: Vec<Mark<Acker>>) {
-        let written = join_all(round.into_iter().map(write_one)).await;
+        let written = tokio::select! {
+            biased;
+            written = join_all(round.into_iter().map(write_one)) => written,
+            () = self.session.until_lost() => return,
+            () = tokio::time::sleep(PATIENCE) => {
+                return self.session.lose("a settlement was not written in time");
+            }
+        };
         for result in written {
             match result {
                 Ok(true) => {}

@@ -5,7 +5,6 @@
 //! deleted or the broker cancelled us, and nothing else would tell (RABBITMQ.md 4).
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
 use futures_util::StreamExt;
@@ -14,6 +13,7 @@ use lapin::options::{
 };
 use lapin::types::{AMQPValue, FieldTable, ShortString};
 use lapin::{Channel, Connection, Consumer};
+use tokio_util::sync::CancellationToken;
 
 use crate::domain::message::Headers;
 use crate::ports::broker::{BrokerError, Death, Delivery, QueueStatus, Subscription};
@@ -24,20 +24,26 @@ use super::connection::{Address, close, in_time, open_channel};
 /// One connection, and whether it is still good.
 pub struct Session {
     connection: Connection,
-    lost: AtomicBool,
+    lost: CancellationToken,
 }
 
 impl Session {
     /// Gives the session up; the first one to notice says why.
     pub fn lose(&self, why: &str) {
-        if !self.lost.swap(true, Ordering::AcqRel) {
+        if !self.lost.is_cancelled() {
             tracing::warn!(why, "broker.session_lost");
+            self.lost.cancel();
         }
+    }
+
+    /// Returns when it was given up.
+    pub async fn until_lost(&self) {
+        self.lost.cancelled().await;
     }
 
     /// Whether it can be used.
     pub fn is_good(&self) -> bool {
-        !self.lost.load(Ordering::Acquire) && self.connection.status().connected()
+        !self.lost.is_cancelled() && self.connection.status().connected()
     }
 }
 
@@ -63,7 +69,7 @@ impl Consumers {
             close(&session.connection).await;
         }
         let connection = self.address.connect_again("consumer").await;
-        let session = Arc::new(Session { connection, lost: AtomicBool::new(false) });
+        let session = Arc::new(Session { connection, lost: CancellationToken::new() });
         *current = Some(session.clone());
         session
     }
