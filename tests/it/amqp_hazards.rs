@@ -15,7 +15,7 @@ use order_relay::domain::topology::{Names, ORDER_PLACED, Topology};
 use order_relay::ports::broker::{Death, PublishError, Settle, Subscription};
 use order_relay::ports::clock::Stopwatch;
 use tokio::net::TcpListener;
-use tokio::sync::{Mutex, OnceCell};
+use tokio::sync::{Mutex, Notify, OnceCell};
 
 use crate::node::{Node, shared_node};
 use crate::proxy::{Line, Proxy};
@@ -301,6 +301,7 @@ async fn of_ten_thousand_messages_exactly_those_are_there_that_a_full_queue_took
     let (orders, submit) = (transport.names.orders(), transport.names.submit());
     let mut subscription = transport.read(&submit, 50).await;
     let all = ids("m", 10_000);
+    let published = Notify::new();
     let publishing = async {
         let mut taken = BTreeSet::new();
         let mut refused = 0;
@@ -311,22 +312,25 @@ async fn of_ten_thousand_messages_exactly_those_are_there_that_a_full_queue_took
             refused += errors.len();
             taken.extend(ok);
         }
+        published.notify_one();
         (taken, refused)
     };
     let mut there = Vec::new();
     let reading = async {
-        // Too slow for them all: the queue is full now and then, and takes again.
         loop {
-            let some = next_many(&mut subscription, 50).await;
-            join_all(some.iter().map(|delivery| delivery.settler.settle(Settle::Ack))).await;
-            there.extend(some.iter().map(body));
-            tokio::time::sleep(Duration::from_millis(20)).await;
+            let delivery = tokio::select! {
+                delivery = next(&mut subscription) => delivery,
+                () = published.notified() => return,
+            };
+            delivery.settler.settle(Settle::Ack).await;
+            there.push(body(&delivery));
+            if there.len().is_multiple_of(50) {
+                // Too slow for them all: the queue is full now and then, and takes again.
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
         }
     };
-    let (taken, refused) = tokio::select! {
-        result = publishing => result,
-        () = reading => unreachable!("it reads for ever"),
-    };
+    let ((taken, refused), ()) = tokio::join!(publishing, reading);
     assert!(refused > 0 && taken.len() > 300, "{} taken, {refused} refused", taken.len());
     while there.len() < taken.len() {
         let delivery = next(&mut subscription).await;
