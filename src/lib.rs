@@ -48,6 +48,7 @@ pub mod roles {
 pub mod ops {
     //! What people do, for every face alike.
     pub mod orders;
+    pub mod reconcile;
     pub mod intake;
     pub mod tokens;
 }
@@ -81,7 +82,30 @@ pub mod adapters {
     pub mod erp {
         //! ERPs, spoken to by recipes.
         pub mod http;
+        pub mod redact;
         pub mod json;
+        pub mod recipe {
+            //! ERPs spoken to by a TOML file alone (docs/erp-recipes.md).
+            pub mod values;
+            pub mod filters;
+            pub mod templates;
+            pub mod source;
+            pub mod reply;
+            pub mod toml_text;
+            pub mod model;
+            pub mod compile;
+            pub mod order_vars;
+            pub mod request;
+            pub mod jwt;
+            pub mod session;
+            pub mod judge;
+            pub mod calls;
+            pub mod oauth;
+            pub mod reads;
+            pub mod engine;
+            pub mod check;
+            pub mod open;
+        }
         pub mod unset;
     }
     pub mod mail {
@@ -98,7 +122,9 @@ pub mod faces {
         pub mod args;
         pub mod exit;
         pub mod output;
+        pub mod exchanges;
         pub mod orders;
+        pub mod reconcile;
         pub mod publish;
         pub mod dead_letters;
         pub mod circuits;
@@ -121,6 +147,8 @@ pub mod app {
     pub mod story;
     pub mod inline;
     pub mod check;
+    pub mod erps;
+    pub mod erp_commands;
     pub mod world;
     pub mod supervisor;
 }

@@ -1,22 +1,22 @@
 //! `check`: settings, database, migrations, broker, mail server and ERP, one line each with the mend.
 
 use std::io::Write;
-use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Serialize;
 
 use crate::adapters::amqp;
+use crate::adapters::erp::recipe::check::{remarks, sample_order};
 use crate::config::settings::Settings;
-use crate::domain::order::OrderKey;
+use crate::domain::circuit::CircuitState;
 use crate::faces::cli::args::Format;
 use crate::faces::cli::exit::Exit;
 use crate::faces::cli::output::{Column, print};
 use crate::ops::orders::DEFAULT_ERP;
 use crate::ports::clock::SystemClock;
-use crate::ports::erp::{Answer, OrderForErp};
+use crate::ports::erp::{Answer, Erp};
 
-use super::world;
+use super::{erps, world};
 
 #[derive(Serialize)]
 struct Line {
@@ -32,6 +32,11 @@ impl Line {
 
     fn bad(what: &str, detail: impl Into<String>) -> Self {
         Self { what: what.to_owned(), state: "FAULT", detail: detail.into() }
+    }
+
+    /// Nothing is wrong, and it should be known.
+    fn note(what: &str, detail: impl Into<String>) -> Self {
+        Self { what: what.to_owned(), state: "note", detail: detail.into() }
     }
 
     fn of<E: std::fmt::Display>(what: &str, good: &str, result: Result<(), E>) -> Self {
@@ -60,7 +65,7 @@ pub async fn check(
         ("DETAIL", &|line| line.detail.clone()),
     ];
     print(out, format, &lines, &columns, "")?;
-    let bad = lines.iter().any(|line| line.state != "ok");
+    let bad = lines.iter().any(|line| line.state == "FAULT");
     Ok(if bad { Exit::Failed } else { Exit::Done })
 }
 
@@ -144,42 +149,49 @@ async fn mail(settings: &Settings) -> Vec<Line> {
 async fn erps(settings: &Settings) -> Vec<Line> {
     let own = settings.shops.iter().filter(|(_, shop)| shop.has_own_erp);
     let own = own.map(|(name, shop)| (name.as_str(), &shop.erp));
+    let circuits = match world::open_store(settings, "check") {
+        Ok(store) => store.circuits().await.unwrap_or_default(),
+        Err(_) => Vec::new(),
+    };
     let mut lines = Vec::new();
     for (name, erp) in [(DEFAULT_ERP, &settings.default_shop.erp)].into_iter().chain(own) {
         let what = format!("ERP ({name})");
-        lines.push(match world::open_erp(name, erp) {
-            Err(error) => Line::bad(&what, error.to_string()),
-            Ok(erp) => {
-                let nobody = nobody();
-                let asked = tokio::time::timeout(
-                    erp.call_budget() + Duration::from_secs(1),
-                    erp.ask(&nobody),
-                );
-                match asked.await {
-                    Ok(Answer::Found(_) | Answer::Absent) => {
-                        Line::good(&what, "answers questions about orders")
-                    }
-                    Ok(Answer::Unclear(failure)) => Line::bad(
-                        &what,
-                        format!(
-                            "no usable answer to GET {{erp.url}}/order-relay-check: {} ({})",
-                            failure.message, failure.code
-                        ),
-                    ),
-                    Err(_) => Line::bad(&what, "no answer in time"),
-                }
+        let loaded = match erps::recipe(erp) {
+            Ok(loaded) => loaded,
+            Err(error) => {
+                lines.push(Line::bad(&what, format!("{error:#}")));
+                continue;
             }
+        };
+        let remarks = loaded.as_ref().map(|loaded| remarks(&loaded.recipe)).unwrap_or_default();
+        lines.push(match erps::open_recipe(name, erp, loaded) {
+            Err(error) => Line::bad(&what, format!("{error:#}")),
+            Ok(erp) => ask(&what, &*erp).await,
         });
+        lines.extend(remarks.into_iter().map(|text| Line::note(&format!("recipe ({name})"), text)));
+        let open = circuits.iter().find(|c| c.erp == name && c.state != CircuitState::Closed);
+        lines.extend(open.map(|circuit| {
+            let reason = circuit.reason.as_deref().unwrap_or("no reason given");
+            Line::bad(&format!("circuit ({name})"), format!("open, nothing is sent: {reason}"))
+        }));
     }
     lines
 }
 
-/// An order that no ERP has.
-fn nobody() -> OrderForErp {
-    OrderForErp {
-        key: OrderKey::new("default", "order-relay-check").expect("it is well-formed"),
-        document: Arc::from("{}"),
-        traceparent: None,
-        tracestate: None,
+/// Asks about an order that no ERP has.
+async fn ask(what: &str, erp: &dyn Erp) -> Line {
+    if !erp.can_ask() {
+        return Line::note(what, "cannot be asked about orders, so nothing was sent to it");
+    }
+    let nobody = sample_order("order-relay-check");
+    let patience = erp.call_budget() + Duration::from_secs(1);
+    match tokio::time::timeout(patience, erp.ask(&nobody)).await {
+        Ok(Answer::Found(_) | Answer::Absent) => Line::good(what, "answers questions about orders"),
+        Ok(Answer::Unclear(failure)) => {
+            let request = failure.request.as_deref().unwrap_or("the question");
+            let (message, code) = (&failure.message, &failure.code);
+            Line::bad(what, format!("no usable answer to {request}: {message} ({code})"))
+        }
+        Err(_) => Line::bad(what, "no answer in time"),
     }
 }

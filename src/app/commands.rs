@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, bail};
 use clap::CommandFactory;
+use futures_util::FutureExt;
 use secrecy::ExposeSecret;
 use serde::Serialize;
 use tokio::net::TcpListener;
@@ -21,16 +22,17 @@ use crate::faces::cli::args::{
 };
 use crate::faces::cli::exit::Exit;
 use crate::faces::cli::output::{Column, print};
-use crate::faces::cli::{circuits, dead_letters, orders, publish, records};
+use crate::faces::cli::{circuits, dead_letters, orders, publish, reconcile, records};
 use crate::faces::erp_stub::{ErpStub, StubSettings};
 use crate::faces::web::status::Detail;
 use crate::ops::orders::Ops;
 use crate::ports::clock::SystemClock;
-use crate::ports::store::Store;
+use crate::ports::store::{OrderDetail, Store};
 use crate::telemetry::{LogFormat, start_logging};
 
 use super::check::check;
 use super::demo;
+use super::erp_commands;
 use super::inline::Inline;
 use super::service::Service;
 use super::world::{self, Sending};
@@ -56,6 +58,9 @@ pub async fn run(cli: Cli) -> anyhow::Result<Exit> {
         Command::Man => return man(out),
         Command::Schema(schema) => return print_schema(*schema, out),
         Command::Erp(Erp::Stub(stub)) => return run_stub(stub).await,
+        Command::Erp(Erp::Check { recipe: Some(recipe), print }) => {
+            return erp_commands::check(None, Some(recipe), *print, out);
+        }
         Command::Demo(demo) => return demo::run(demo).await,
         _ => {}
     }
@@ -116,6 +121,19 @@ async fn with_settings(
             desk.close().await;
             exit
         }
+        Command::Reconcile(command) => {
+            let helpers = if command.change.dry_run { Helpers::None } else { Helpers::Workers };
+            let desk = Desk::open(settings, helpers).await?;
+            let ask = |detail: OrderDetail| {
+                async move { Ok(erp_commands::ask(settings, &detail).await?.0) }.boxed()
+            };
+            let exit = reconcile::reconcile(&desk.ops, &command, &ask, out).await;
+            desk.close().await;
+            exit
+        }
+        Command::Erp(Erp::Check { print, .. }) => {
+            erp_commands::check(Some(settings), None, print, out)
+        }
         Command::DeadLetters(command) => {
             let desk = Desk::open(settings, Helpers::ErrorHandler).await?;
             let exit = dead_letters::dead_letters(&desk.ops, command, out).await;
@@ -134,6 +152,7 @@ async fn with_settings(
                     circuits::release(&desk.ops, &erp, &change, out).await
                 }
                 Erp::Stub(stub) => run_stub(&stub).await,
+                other => erp_commands::with_order(settings, &desk.ops, &other, out).await,
             }
         }
         Command::Ledger(command) => {

@@ -126,7 +126,9 @@ impl Service {
     async fn start_submitter(&mut self, permits: u16) -> anyhow::Result<()> {
         let relay = self.relay.clone();
         let (gatekeeper, appetite) = Gatekeeper::new(relay.clone());
-        gatekeeper.round().await.context("the circuits could not be read")?;
+        let unreadable = "the circuits could not be read";
+        gatekeeper.welcome_new_secrets().await.context(unreadable)?;
+        gatekeeper.round().await.context(unreadable)?;
         let submitter = Submitter::new(relay.clone());
         let reading =
             Reading { appetite, ..self.reading(relay.broker.topology().names.submit(), permits) };

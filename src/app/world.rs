@@ -11,8 +11,6 @@ use secrecy::{ExposeSecret, SecretString};
 
 use crate::adapters::amqp::broker::AmqpBroker;
 use crate::adapters::amqp::connection::Address;
-use crate::adapters::erp::http::Limits;
-use crate::adapters::erp::json::JsonErp;
 use crate::adapters::erp::unset::UnsetErp;
 use crate::adapters::in_process::{InProcess, InProcessBroker};
 use crate::adapters::mail::smtp::{Smtp, check_mailbox};
@@ -28,11 +26,12 @@ use crate::domain::topology::{Names, Topology};
 use crate::ops::orders::{DEFAULT_ERP, Ops};
 use crate::ports::broker::Broker;
 use crate::ports::clock::{Clock, SystemClock};
-use crate::ports::erp::Erp;
 use crate::ports::store::Store;
 use crate::roles::gate::Gate;
 use crate::roles::relay::{Policies, Relay, ShopPolicy};
 use crate::telemetry::{ClassLabel, KindLabel, Metrics, ReasonLabel, WhatLabel};
+
+use super::erps;
 
 /// How long a person waits for a transfer besides the calls themselves.
 const TRANSFER_MARGIN: Duration = Duration::from_secs(10);
@@ -179,19 +178,23 @@ fn begin_at_zero(metrics: &Metrics) {
 
 fn policies(settings: &Settings, sending: Sending) -> anyhow::Result<Policies> {
     let gate = |name: &str, erp: &ErpSettings| -> anyhow::Result<Arc<Gate>> {
+        let recipe = erps::recipe(erp).with_context(|| format!("ERP {name}"))?;
+        let max = erps::max_in_flight(erp, recipe.as_ref());
         let port = match sending {
-            Sending::Yes => open_erp(name, erp)?,
+            Sending::Yes => erps::open_recipe(name, erp, recipe)?,
             Sending::No => Arc::new(UnsetErp),
         };
-        let (max, rate) = (erp.max_in_flight, erp.rate_limit);
-        Ok(Arc::new(Gate::new(name, port, max, rate, settings.circuit)))
+        Ok(Arc::new(Gate::new(name, port, max, erp.rate_limit, settings.circuit)))
     };
     let default_gate = gate(DEFAULT_ERP, &settings.default_shop.erp)?;
-    let policy = |shop: &ShopSettings, gate| ShopPolicy {
-        gate,
-        max_count: shop.max_failed_order,
-        retry: shop.retry_policy(),
-        customer: shop.mail.customer_confirmation,
+    let policy = |shop: &ShopSettings, gate| -> anyhow::Result<ShopPolicy> {
+        let recipe = erps::recipe(&shop.erp)?;
+        Ok(ShopPolicy {
+            gate,
+            max_count: shop.max_failed_order,
+            retry: erps::retry_policy(shop, recipe.as_ref()),
+            customer: shop.mail.customer_confirmation,
+        })
     };
     let mut shops = HashMap::new();
     for (name, shop) in &settings.shops {
@@ -199,30 +202,16 @@ fn policies(settings: &Settings, sending: Sending) -> anyhow::Result<Policies> {
             true => gate(name, &shop.erp)?,
             false => default_gate.clone(),
         };
-        shops.insert(name.clone(), policy(shop, gate));
+        shops.insert(name.clone(), policy(shop, gate)?);
     }
-    Ok(Policies { default: policy(&settings.default_shop, default_gate), shops })
-}
-
-/// The ERP that the settings name.
-pub fn open_erp(name: &str, erp: &ErpSettings) -> anyhow::Result<Arc<dyn Erp>> {
-    let Some(url) = &erp.url else {
-        bail!(
-            "erp.url is not set{}: say where orders are sent to, e.g. \
-             ORDER_RELAY__ERP__URL=http://127.0.0.1:9090/orders with `order-relay erp stub`",
-            if name == DEFAULT_ERP { String::new() } else { format!(" for shop {name}") }
-        );
-    };
-    let limits = Limits { connect: erp.connect_timeout, total: erp.timeout };
-    let json = JsonErp::new(url, erp.authorization.clone(), limits);
-    Ok(Arc::new(json.map_err(|error| anyhow!("{error} (ERP {name})"))?))
+    Ok(Policies { default: policy(&settings.default_shop, default_gate)?, shops })
 }
 
 /// The verbs, over these ports.
 pub fn ops(settings: &Settings, store: Arc<dyn Store>, broker: Arc<dyn Broker>) -> Arc<Ops> {
     let own_erps = settings.shops.iter().filter(|(_, shop)| shop.has_own_erp);
     let slowest = settings.shops.values().chain([&settings.default_shop]);
-    let slowest = slowest.map(|shop| shop.erp.timeout + shop.erp.connect_timeout).max();
+    let slowest = slowest.map(|shop| erps::longest_call(&shop.erp)).max();
     Arc::new(Ops {
         store,
         broker,
@@ -230,7 +219,7 @@ pub fn ops(settings: &Settings, store: Arc<dyn Store>, broker: Arc<dyn Broker>) 
         erps: own_erps.map(|(name, _)| (name.clone(), name.clone())).collect(),
         max_bytes: settings.max_bytes,
         // A question, the transfer, and what stands in front of it.
-        transfer_patience: slowest.unwrap_or_default() * 3 + TRANSFER_MARGIN,
+        transfer_patience: slowest.unwrap_or_default() * 2 + TRANSFER_MARGIN,
     })
 }
 

@@ -177,6 +177,61 @@ impl Reader {
         (!text.is_empty()).then(|| SecretString::from(text))
     }
 
+    /// Whether somebody set `key`, other than by default.
+    pub fn is_set(&self, key: &str) -> bool {
+        self.find(key).1.is_some_and(|value| origin(&value).is_some())
+    }
+
+    /// Names below `table` that are the user's own choice: the shop's and everybody's.
+    fn names_below(&self, table: &str) -> BTreeSet<String> {
+        let shop = self.shop.as_ref().map(|shop| format!("shops.{shop}.{table}."));
+        let prefixes = [Some(format!("{table}.")), shop];
+        let below = prefixes.iter().flatten().flat_map(|prefix| {
+            self.values.keys().filter_map(|key| key.strip_prefix(prefix.as_str()))
+        });
+        below.map(str::to_owned).collect()
+    }
+
+    /// Texts under names of the user's own choice.
+    pub fn texts_below(&mut self, table: &str) -> BTreeMap<String, String> {
+        let names = self.names_below(table).into_iter();
+        let read = |name: String| {
+            let parse = |value: &Value| optional(value);
+            let text = self.read_own(&format!("{table}.{name}"), str::to_owned, parse);
+            Some((name, text?))
+        };
+        names.filter_map(read).collect()
+    }
+
+    /// Secrets under names of the user's own choice.
+    pub fn secrets_below(&mut self, table: &str) -> BTreeMap<String, SecretString> {
+        let names = self.names_below(table).into_iter();
+        let read = |name: String| {
+            let parse = |value: &Value| optional(value);
+            let text = self.read_own(&format!("{table}.{name}"), mask_all, parse);
+            Some((name, SecretString::from(text?)))
+        };
+        names.filter_map(read).collect()
+    }
+
+    /// Reads a key that has no default.
+    fn read_own(
+        &mut self,
+        key: &str,
+        show: fn(&str) -> String,
+        parse: impl Fn(&Value) -> Result<Option<String>, String>,
+    ) -> Option<String> {
+        let (full, value) = self.find(key);
+        let value = value.unwrap_or_else(|| Value::new(None, ValueKind::Nil));
+        let schema = json!({"type": ["string", "number", "boolean"]});
+        let known = Known { schema, shown: show(&display(&value)), origin: origin(&value) };
+        self.known.insert(full.clone(), known);
+        parse(&value).unwrap_or_else(|detail| {
+            self.faults.insert(Fault { key: full, detail, origin: origin(&value) });
+            None
+        })
+    }
+
     /// A whole number.
     pub fn number<T: TryFrom<i64>>(&mut self, key: &str, range: RangeInclusive<i64>) -> T {
         let schema = json!({"type": "integer", "minimum": range.start(), "maximum": range.end()});
@@ -293,6 +348,15 @@ fn text(value: &Value) -> Result<String, String> {
         ValueKind::Nil => Err("missing".to_owned()),
         _ => value.clone().into_string().map_err(|error| error.to_string()),
     }
+}
+
+/// Text, or nothing where a key is empty.
+fn optional(value: &Value) -> Result<Option<String>, String> {
+    text(value).map(|text| (!text.is_empty()).then_some(text))
+}
+
+fn mask_all(secret: &str) -> String {
+    if secret.is_empty() { String::new() } else { "***".to_owned() }
 }
 
 /// A list, or text with commas as it comes from the environment.

@@ -1,7 +1,7 @@
 //! The settings of CONTRACT 6 as types, and where they come from: built-in defaults, a file, the
 //! environment.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
@@ -13,7 +13,7 @@ use secrecy::SecretString;
 use crate::domain::circuit::CircuitRule;
 use crate::domain::notice::{CustomerConfirmation, DigestRule};
 use crate::domain::order::Shop;
-use crate::domain::retry::{OnRejected, RetryPolicy};
+use crate::domain::retry::{FIRST_ASK, OnRejected, RetryPolicy};
 use crate::telemetry::LogFormat;
 
 use super::reader::{Fault, Known, Reader};
@@ -22,6 +22,20 @@ use super::reader::{Fault, Known, Reader};
 pub const DEFAULTS: &str = include_str!("../config.default.toml");
 /// The file that is read when `--config` names none.
 pub const DEFAULT_FILE: &str = "order-relay.toml";
+/// Recipes that come along (docs/erp-recipes.md).
+pub const RECIPES: [&str; 11] = [
+    "json",
+    "business-central",
+    "dolibarr",
+    "erpnext",
+    "netsuite",
+    "odoo",
+    "odoo-jsonrpc",
+    "sap-s4",
+    "tryton-jsonrpc",
+    "tryton-rest",
+    "ubl-soap",
+];
 const ENV_PREFIX: &str = "ORDER_RELAY__";
 const FILE_SUFFIX: &str = "_FILE";
 const ONE_MS: Duration = Duration::from_millis(1);
@@ -102,6 +116,7 @@ impl ShopSettings {
             schedule: self.schedule.clone(),
             on_rejected: self.erp.on_rejected,
             settle: self.erp.settle,
+            ask_every: FIRST_ASK,
         }
     }
 }
@@ -111,8 +126,18 @@ impl ShopSettings {
 pub struct ErpSettings {
     /// Where orders are sent to; `None`: not set.
     pub url: Option<String>,
-    /// Name of the recipe.
+    /// Name of a shipped recipe, or a file.
     pub recipe: String,
+    /// `erp.const.*`: what the recipe's constants are here.
+    pub consts: BTreeMap<String, String>,
+    /// `erp.secret.*`: what the recipe's secrets are here.
+    pub secrets: BTreeMap<String, SecretString>,
+    /// Which exchanges are kept.
+    pub exchanges: KeepExchanges,
+    /// Fields that are hidden in what is kept.
+    pub redact: Vec<String>,
+    /// Keys below `erp` that somebody set; a recipe's own value gives way to these only.
+    pub set: BTreeSet<&'static str>,
     /// Value of the Authorization header.
     pub authorization: Option<SecretString>,
     /// For a whole request.
@@ -127,6 +152,18 @@ pub struct ErpSettings {
     pub settle: Duration,
     /// What follows a refusal.
     pub on_rejected: OnRejected,
+}
+
+/// `erp.exchanges`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum KeepExchanges {
+    /// None.
+    None,
+    /// All but those that have nothing to show beyond the try itself.
+    Auto,
+    /// All.
+    All,
 }
 
 /// `mail.*`
@@ -381,6 +418,14 @@ fn read_shop(r: &mut Reader) -> ShopSettings {
     let erp = ErpSettings {
         url: (!url.is_empty()).then_some(url),
         recipe: r.checked_text("erp.recipe", recipe),
+        consts: r.texts_below("erp.const"),
+        secrets: r.secrets_below("erp.secret"),
+        exchanges: r.choice("erp.exchanges", &["none", "auto", "all"]),
+        redact: r.texts("erp.redact", |_| Ok(())),
+        set: ["timeout", "connect_timeout", "max_in_flight", "settle"]
+            .into_iter()
+            .filter(|name| r.is_set(&format!("erp.{name}")))
+            .collect(),
         authorization: r.secret("erp.authorization"),
         timeout: r.duration("erp.timeout", ONE_MS..=Duration::from_hours(1)),
         connect_timeout: r.duration("erp.connect_timeout", ONE_MS..=Duration::from_hours(1)),
@@ -452,10 +497,43 @@ fn prefix(text: &str) -> Result<(), String> {
     if good { Ok(()) } else { Err(format!("`{text}`: expected 1 to 60 of A-Z a-z 0-9 . _ -")) }
 }
 
+/// A known name, or a file; what is wrong in the file is found when it is read.
 fn recipe(text: &str) -> Result<(), String> {
-    if text == "json" {
-        Ok(())
-    } else {
-        Err(format!("`{text}` is not a known recipe; there is: json"))
+    if RECIPES.contains(&text) || Path::new(text).is_file() {
+        return Ok(());
+    }
+    Err(format!(
+        "`{text}` is not a known recipe, nor a file that is there; known are {}",
+        RECIPES.join(", ")
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use secrecy::ExposeSecret;
+
+    use super::*;
+
+    fn load(env: &[(&str, &str)]) -> Result<Settings, Vec<Fault>> {
+        let env = env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        Settings::load(SettingsFile::None, env, &[])
+    }
+
+    #[test]
+    fn what_a_recipe_calls_const_and_secret_is_set_by_name_for_all_or_one_shop() {
+        let settings = load(&[
+            ("ORDER_RELAY__ERP__CONST__COMPANY", "1"),
+            ("ORDER_RELAY__ERP__SECRET__KEY", "s3cret"),
+            ("ORDER_RELAY__SHOPS__AT__ERP__CONST__COMPANY", "2"),
+            ("ORDER_RELAY__ERP__SETTLE", "90s"),
+        ])
+        .unwrap();
+        let (all, at) = (&settings.default_shop.erp, &settings.shops["at"].erp);
+        assert_eq!((&*all.consts["company"], &*at.consts["company"]), ("1", "2"));
+        assert_eq!(at.secrets["key"].expose_secret(), "s3cret");
+        assert!(settings.shops["at"].has_own_erp);
+        assert_eq!(settings.known["erp.secret.key"].shown, "***");
+        assert_eq!(all.set.iter().copied().collect::<Vec<_>>(), ["settle"]);
+        assert!(load(&[("ORDER_RELAY__ERP__CONSTS__A", "1")]).is_err());
     }
 }

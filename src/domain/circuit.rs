@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::failure::{ErrorClass, Failure, Stage};
 use super::order::OrderKey;
+use super::retry::MAX_RETRY_AFTER;
 
 /// States of a circuit; the number is the value of `circuit_state{erp}`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -92,6 +93,38 @@ impl CircuitRule {
         self.pause
             .saturating_mul(1u32.checked_shl(trials.min(20)).unwrap_or(u32::MAX))
             .min(self.longest_pause)
+    }
+}
+
+/// Begin of the reason of a circuit that a refused login opened.
+pub const LOGIN_REFUSED: &str = "login refused";
+
+impl CircuitRule {
+    /// How long to wait after this failure before the next trial. A refused login is never tried in
+    /// a quick row: ERPs count wrong passwords (Tryton shuts the right one out after five).
+    pub fn pause_for(&self, failure: &Failure, trials: u32) -> Duration {
+        let pause = match failure.class {
+            ErrorClass::Unauthorized => self.longest_pause,
+            _ => self.pause_after(trials),
+        };
+        pause.max(failure.retry_after.unwrap_or_default().min(MAX_RETRY_AFTER))
+    }
+}
+
+/// Why this failure opens a circuit, for people.
+pub fn reason_of(failure: &Failure) -> String {
+    match failure.class {
+        ErrorClass::Unauthorized => {
+            format!("{LOGIN_REFUSED} ({}): {}", failure.code, failure.message)
+        }
+        _ => format!("{}: {}", failure.code, failure.message),
+    }
+}
+
+impl Circuit {
+    /// Whether it was opened because the ERP refuses us, and not because it is away.
+    pub fn is_login_refused(&self) -> bool {
+        self.reason.as_deref().is_some_and(|reason| reason.starts_with(LOGIN_REFUSED))
     }
 }
 

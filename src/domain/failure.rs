@@ -75,6 +75,11 @@ impl Stage {
             Self::After => "after",
         }
     }
+
+    /// The stage with that name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        [Self::Before, Self::At, Self::After].into_iter().find(|stage| stage.as_str() == name)
+    }
 }
 
 /// One failed call to the ERP.

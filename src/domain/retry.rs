@@ -1,7 +1,8 @@
 //! When a failed order is tried again, when it is given up, when an unclear one is asked about.
 //!
 //! Pure arithmetic over `retry.schedule`, `max_failed_order` and `erp.settle`. The error handler
-//! applies it through [`super::state::OrderRecord::fail`], the submitter through [`next_ask`].
+//! applies it through [`super::state::OrderRecord::fail`], the submitter through
+//! [`RetryPolicy::next_ask`].
 
 use std::time::Duration;
 
@@ -11,7 +12,8 @@ use super::failure::ErrorClass;
 
 /// Longest wait that an ERP's `Retry-After` can impose.
 pub const MAX_RETRY_AFTER: Duration = Duration::from_hours(24);
-const FIRST_ASK: Duration = Duration::from_secs(2);
+/// Shortest pause between two questions unless a recipe says otherwise.
+pub const FIRST_ASK: Duration = Duration::from_secs(2);
 const LONGEST_ASK_PAUSE: Duration = Duration::from_mins(15);
 
 /// How failed tries of one shop are repeated.
@@ -23,6 +25,8 @@ pub struct RetryPolicy {
     pub on_rejected: OnRejected,
     /// How long after an unclear send "not there" does not count (`erp.settle`).
     pub settle: Duration,
+    /// Shortest pause between two questions about an unclear order.
+    pub ask_every: Duration,
 }
 
 /// `erp.rejected`: what follows when the ERP refuses an order.
@@ -53,6 +57,17 @@ impl RetryPolicy {
         }
     }
 
+    /// When to ask the ERP again about an order whose sending has been unclear `since` then: pauses
+    /// grow with the time that has passed, and one question falls on the moment from which "not
+    /// there" counts.
+    pub fn next_ask(&self, since: Timestamp, now: Timestamp) -> Timestamp {
+        let passed = Duration::try_from(now.duration_since(since)).unwrap_or_default();
+        let shortest = self.ask_every.min(LONGEST_ASK_PAUSE);
+        let next = later(now, passed.clamp(shortest, LONGEST_ASK_PAUSE));
+        let settled = later(since, self.settle);
+        if now < settled { next.min(settled) } else { next }
+    }
+
     /// Time from the first failed try to the last, when every try fails at once; `None` without a
     /// maximum. Shown at start so that nobody is surprised how soon orders are parked.
     pub fn worst_case_window(&self, max_count: Option<u32>) -> Option<Duration> {
@@ -70,16 +85,6 @@ pub fn is_exhausted(fail_count: u32, max_count: Option<u32>) -> bool {
     max_count.is_some_and(|max| fail_count >= max)
 }
 
-/// When to ask the ERP again about an order whose sending has been unclear `since` then: pauses
-/// grow with the time that has passed, and one question falls on the moment from which "not there"
-/// counts.
-pub fn next_ask(since: Timestamp, settle: Duration, now: Timestamp) -> Timestamp {
-    let passed = Duration::try_from(now.duration_since(since)).unwrap_or_default();
-    let next = later(now, passed.clamp(FIRST_ASK, LONGEST_ASK_PAUSE));
-    let settled = later(since, settle);
-    if now < settled { next.min(settled) } else { next }
-}
-
 /// `at` plus `delay`, at most the end of time.
 pub fn later(at: Timestamp, delay: Duration) -> Timestamp {
     at.checked_add(delay).unwrap_or(Timestamp::MAX)
@@ -95,6 +100,7 @@ mod tests {
             schedule: seconds.iter().map(|s| Duration::from_secs(*s)).collect(),
             on_rejected: OnRejected::Park,
             settle: Duration::from_secs(60),
+            ask_every: FIRST_ASK,
         }
     }
 
@@ -132,7 +138,7 @@ mod tests {
             let since = Timestamp::from_second(1_000_000).unwrap();
             let now = Timestamp::from_second(1_000_000 + passed).unwrap();
             let settle = Duration::from_secs(settle);
-            let next = next_ask(since, settle, now);
+            let next = RetryPolicy { settle, ..policy(&[1]) }.next_ask(since, now);
             prop_assert!(next > now);
             prop_assert!(next <= later(now, LONGEST_ASK_PAUSE));
             prop_assert!(now >= later(since, settle) || next <= later(since, settle));

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::failure::{ErrorClass, Stage};
 use super::order::{Order, OrderFacts, OrderKey};
-use super::retry::{MAX_RETRY_AFTER, RetryPolicy, is_exhausted, later, next_ask};
+use super::retry::{MAX_RETRY_AFTER, RetryPolicy, is_exhausted, later};
 
 /// The three states that users know.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -487,7 +487,7 @@ impl OrderRecord {
         if failed.class == ErrorClass::UnknownOutcome {
             self.unclear_since = self.unclear_since.max(Some(failed.occurred_at.min(now)));
         }
-        let at = next_ask(self.unclear_since?, policy.settle, now);
+        let at = policy.next_ask(self.unclear_since?, now);
         self.phase = Phase::OutcomeUnknown { ask_at: at };
         Some(Verdict::Ask { at })
     }
@@ -564,6 +564,28 @@ impl OrderRecord {
             _ => {}
         }
         true
+    }
+
+    /// A person has looked and says that the ERP does not have the order: it is sent again.
+    pub fn declare_absent(&mut self, now: Timestamp) -> Result<(), InvalidTransition> {
+        if self.claim.as_ref().is_some_and(|claim| claim.until > now) {
+            return Err(InvalidTransition::Busy);
+        }
+        if self.phase.state() != OrderState::OrderedFailed || !self.may_be_there() {
+            return Err(self.invalid_state());
+        }
+        self.claim = None;
+        self.unclear_since = None;
+        if let Some(failure) = &mut self.last_failure {
+            failure.in_doubt = false;
+        }
+        self.phase = Phase::Retrying { next_attempt_at: now };
+        Ok(())
+    }
+
+    /// Whether the ERP may have the order although nobody saw it take it.
+    pub fn may_be_there(&self) -> bool {
+        self.claim.is_some() || self.doubt().is_some()
     }
 
     /// Takes an order off the list; nothing is deleted.

@@ -170,17 +170,28 @@ impl Ops {
         if before.phase.state() == OrderState::Confirmed {
             return Err(invalid(&before));
         }
-        self.refuse_when_stopped(&before).await?;
-        self.refuse_when_nobody_reads().await?;
-        self.store.audit_order(act, "order.transfer", key).await?;
-        let trace = Trace { parent: before.traceparent.clone(), state: before.tracestate.clone() };
-        let nudge = self.letters(&trace).nudge(key, before.next_attempt(), Trigger::Operator);
-        self.publish(nudge).await?;
+        self.ask_for(&before, act, "order.transfer", Trigger::Operator).await?;
         self.wait_for(&before).await
     }
 
+    /// Asks the submitter to look at an order now, with a trace of who wanted it.
+    pub(super) async fn ask_for(
+        &self,
+        before: &OrderRecord,
+        act: &Act,
+        action: &str,
+        trigger: Trigger,
+    ) -> Result<(), Refusal> {
+        self.refuse_when_stopped(before).await?;
+        self.refuse_when_nobody_reads().await?;
+        self.store.audit_order(act, action, &before.key).await?;
+        let trace = Trace { parent: before.traceparent.clone(), state: before.tracestate.clone() };
+        let nudge = self.letters(&trace).nudge(&before.key, before.next_attempt(), trigger);
+        self.publish(nudge).await
+    }
+
     /// Waits until the try that follows `before` has ended in some way.
-    async fn wait_for(&self, before: &OrderRecord) -> Result<Transferred, Refusal> {
+    pub(super) async fn wait_for(&self, before: &OrderRecord) -> Result<Transferred, Refusal> {
         let watch = Stopwatch::start();
         while watch.elapsed() < self.transfer_patience {
             tokio::time::sleep(LOOK_EVERY).await;
@@ -260,7 +271,7 @@ impl Ops {
         self.erps.get(key.shop.as_str()).map_or(DEFAULT_ERP, String::as_str)
     }
 
-    async fn refuse_when_stopped(&self, record: &OrderRecord) -> Result<(), Refusal> {
+    pub(super) async fn refuse_when_stopped(&self, record: &OrderRecord) -> Result<(), Refusal> {
         let erp = self.erp_of(&record.key);
         let circuits = self.store.circuits().await?;
         match circuits.into_iter().find(|circuit| circuit.erp == erp) {
@@ -272,7 +283,7 @@ impl Ops {
         }
     }
 
-    async fn refuse_when_nobody_reads(&self) -> Result<(), Refusal> {
+    pub(super) async fn refuse_when_nobody_reads(&self) -> Result<(), Refusal> {
         let queue = self.broker.topology().names.submit();
         match self.broker.queue_status(&queue).await {
             Ok(status) if status.consumers == 0 => Err(Refusal::NobodyThere(format!(
@@ -324,7 +335,7 @@ impl Ops {
     }
 }
 
-fn invalid(record: &OrderRecord) -> Refusal {
+pub(super) fn invalid(record: &OrderRecord) -> Refusal {
     let (state, phase) = (record.phase.state(), record.phase.name());
     let invalid = InvalidTransition::InvalidState { state, phase };
     Refusal::Invalid { key: record.key.clone(), invalid }

@@ -3,13 +3,19 @@
 //! The answer to "did it happen?" is the point of this port: a [`Failure`] carries how far the call
 //! got, and [`Answer::Absent`] is only said when the ERP itself said so.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use jiff::Timestamp;
+use serde::Serialize;
 
-use crate::domain::failure::Failure;
+use crate::domain::failure::{Failure, Stage};
 use crate::domain::order::OrderKey;
+
+/// Most exchanges of one try that are kept: the first ones and the last ones.
+const MAX_EXCHANGES: usize = 60;
+const FIRST_EXCHANGES: usize = 20;
 
 /// An order on its way to the ERP.
 #[derive(Debug, Clone)]
@@ -18,10 +24,14 @@ pub struct OrderForErp {
     pub key: OrderKey,
     /// The document.
     pub document: Arc<str>,
+    /// When we got it.
+    pub received_at: Timestamp,
     /// W3C trace context.
     pub traceparent: Option<String>,
     /// Its vendor part.
     pub tracestate: Option<String>,
+    /// Where every exchange about it is noted.
+    pub journal: Journal,
 }
 
 /// The ERP has the order.
@@ -33,6 +43,10 @@ pub struct Receipt {
     pub request: String,
     /// Status of the answer.
     pub status: u16,
+    /// Whether it was found by asking and not sent by this call.
+    pub found: bool,
+    /// What else the ERP said of it; [`Erp::finish`] goes on from there.
+    pub taken: serde_json::Map<String, serde_json::Value>,
 }
 
 /// What the ERP said when it was asked about an order.
@@ -46,15 +60,79 @@ pub enum Answer {
     Unclear(Failure),
 }
 
+/// One request to an ERP and what came back, fit to be kept and shown: without secrets, cut.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Exchange {
+    /// Which step of the recipe.
+    pub step: String,
+    /// Whether it belongs to a question about the order.
+    pub question: bool,
+    /// Method.
+    pub method: String,
+    /// Address with its query.
+    pub url: String,
+    /// Headers that were sent, one `name: value` a line.
+    pub request_headers: String,
+    /// Body that was sent.
+    pub request_body: String,
+    /// Status of the answer, if there was one.
+    pub status: Option<u16>,
+    /// How far it got.
+    pub stage: Stage,
+    /// What the answer meant, e.g. `ok`, `absent`, `permanent`.
+    pub meaning: String,
+    /// The ERP's error text, or ours.
+    pub message: Option<String>,
+    /// Body that came back.
+    pub reply: String,
+    /// How long it took.
+    pub duration_ms: u64,
+}
+
+/// Exchanges of one try, noted while it runs: what was noted stays when the try is cut off.
+#[derive(Debug, Clone, Default)]
+pub struct Journal(Arc<Mutex<Vec<Exchange>>>);
+
+impl Journal {
+    /// Notes one.
+    pub fn note(&self, exchange: Exchange) {
+        let mut noted = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if noted.len() >= MAX_EXCHANGES {
+            noted.remove(FIRST_EXCHANGES);
+        }
+        noted.push(exchange);
+    }
+
+    /// Takes out what was noted.
+    pub fn take(&self) -> Vec<Exchange> {
+        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
 /// One ERP. Calls are bounded by [`Erp::call_budget`] and never retried inside.
 #[async_trait]
 pub trait Erp: Send + Sync {
     /// Sends one order, once.
     async fn submit(&self, order: &OrderForErp) -> Result<Receipt, Failure>;
-    /// Asks whether it is there.
+    /// Asks whether it is there. Changes nothing.
     async fn ask(&self, order: &OrderForErp) -> Answer;
+    /// Does what has to follow for an order that was found by asking; nothing of it is done twice.
+    async fn finish(&self, _order: &OrderForErp, receipt: Receipt) -> Result<Receipt, Failure> {
+        Ok(receipt)
+    }
+    /// The requests that [`Erp::submit`] would send, without sending any.
+    fn rehearse(&self, order: &OrderForErp) -> Result<Vec<Exchange>, Failure>;
     /// Whether [`Erp::ask`] can answer at all.
     fn can_ask(&self) -> bool;
+    /// Whether sending an order again makes no second one, so that nobody needs to ask first.
+    fn is_idempotent(&self) -> bool {
+        false
+    }
+    /// Whether [`Erp::ask`] asks by something that no other order has, so that its answer is about
+    /// this order and no other.
+    fn tells_shops_apart(&self) -> bool {
+        false
+    }
     /// Longest time one call can take.
     fn call_budget(&self) -> Duration;
 }

@@ -14,6 +14,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 use uuid::Uuid;
 
+use super::erp::Exchange;
 use super::mail::{Mail, NoticeDetail};
 use crate::domain::circuit::Circuit;
 use crate::domain::message::Headers;
@@ -89,6 +90,8 @@ pub trait OrderStore: Send + Sync {
     async fn record_failure(&self, request: FailureRequest) -> Result<Recorded, StoreError>;
     /// A claim given back without a try.
     async fn hand_back(&self, request: HandBackRequest) -> Result<(), StoreError>;
+    /// Keeps the exchanges of a try. Kept once, however often it is asked for.
+    async fn keep_exchanges(&self, request: KeepRequest) -> Result<(), StoreError>;
     /// Makes a claim live longer; `false` when it is not this worker's any more.
     async fn renew_claim(
         &self,
@@ -326,6 +329,24 @@ pub struct HandBackRequest {
     pub worker: String,
     /// How.
     pub how: HandBack,
+    /// When.
+    pub now: Timestamp,
+}
+
+/// Exchanges of a try to be kept.
+#[derive(Debug, Clone)]
+pub struct KeepRequest {
+    /// The order.
+    pub key: OrderKey,
+    /// The try.
+    pub attempt: u32,
+    /// The claim under which they were made.
+    pub worker: String,
+    /// What was exchanged, in order.
+    pub exchanges: Vec<Exchange>,
+    /// Whether no try was made, only a question: the last one of a try replaces earlier ones, so
+    /// that an order that is asked about for weeks does not grow.
+    pub only_asked: bool,
     /// When.
     pub now: Timestamp,
 }
@@ -593,6 +614,8 @@ pub trait CircuitStore: Send + Sync {
         reason: &str,
         trial_at: Timestamp,
     ) -> Result<(), StoreError>;
+    /// Makes the next trial of an open circuit due at `at`, if it would be later.
+    async fn hasten_trial(&self, erp: &str, at: Timestamp) -> Result<(), StoreError>;
     /// The trial went well: closed, unless a person holds it meanwhile.
     async fn close_circuit(&self, erp: &str) -> Result<(), StoreError>;
     /// A person stops the transfer to an ERP until it is released.
@@ -743,6 +766,12 @@ pub trait BackOffice: Send + Sync {
         key: &OrderKey,
         act: &Act,
     ) -> Result<Result<OrderRecord, InvalidTransition>, StoreError>;
+    /// A person says that the ERP does not have an order whose outcome is unclear.
+    async fn declare_absent(
+        &self,
+        key: &OrderKey,
+        act: &Act,
+    ) -> Result<Result<OrderRecord, InvalidTransition>, StoreError>;
     /// Leaves an audit row about something that a person asks for and a role will do.
     async fn audit_order(&self, act: &Act, action: &str, key: &OrderKey) -> Result<(), StoreError>;
     /// Keeps the hash of a new API token.
@@ -800,6 +829,8 @@ pub struct OrderDetail {
     pub source: String,
     /// Its tries, oldest first.
     pub attempts: Vec<Attempt>,
+    /// What was said to the ERP and back, oldest first.
+    pub exchanges: Vec<StoredExchange>,
     /// Other payloads under its number.
     pub conflicts: Vec<Conflict>,
     /// Its mails.
@@ -839,6 +870,18 @@ pub struct Attempt {
     pub erp_order_id: Option<String>,
     /// Whether the order was found by asking, not sent by this try.
     pub found: bool,
+}
+
+/// An exchange, as it is kept.
+#[derive(Debug, Clone, Serialize)]
+pub struct StoredExchange {
+    /// The try it belongs to.
+    pub attempt: u32,
+    /// When that ended.
+    pub at: Timestamp,
+    /// The exchange.
+    #[serde(flatten)]
+    pub exchange: Exchange,
 }
 
 /// Another payload that came under the number of a known order.

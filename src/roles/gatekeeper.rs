@@ -53,6 +53,18 @@ impl Gatekeeper {
         }
     }
 
+    /// A process that has just started may have other secrets than the one whose login was refused:
+    /// such a circuit is tried at once. To be called once, before the first [`Gatekeeper::round`].
+    pub async fn welcome_new_secrets(&self) -> Result<(), StoreError> {
+        let store = &self.relay.store;
+        for circuit in store.circuits().await? {
+            if circuit.state == CircuitState::Open && circuit.is_login_refused() {
+                store.hasten_trial(&circuit.erp, self.relay.now()).await?;
+            }
+        }
+        Ok(())
+    }
+
     /// Obeys every circuit once. Called before the first order is taken, so that a process that
     /// starts during an outage does not begin with a volley.
     pub async fn round(&self) -> Result<(), StoreError> {

@@ -10,23 +10,24 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use futures_util::FutureExt;
+use futures_util::future::join;
 use jiff::Timestamp;
 
 use crate::crash::{CrashPoint, reach};
-use crate::domain::circuit::Advice;
+use crate::domain::circuit::{Advice, reason_of};
 use crate::domain::failure::{ErrorClass, Failure, Stage};
 use crate::domain::message::{Again, EventKind, OrderEvent, OrderFailed, TRIGGER};
 use crate::domain::notice::{NoticeKind, circuit_notice_id, order_notice_id};
 use crate::domain::order::{Fault, Order, OrderKey, Reason};
-use crate::domain::retry::{MAX_RETRY_AFTER, is_exhausted, later, next_ask};
+use crate::domain::retry::{is_exhausted, later};
 use crate::domain::state::{Admission, Doubt, HandBack, Intent, OrderRecord, Phase, Trigger};
 use crate::ports::broker::{Delivery, Settle};
 use crate::ports::clock::Stopwatch;
-use crate::ports::erp::{Answer, OrderForErp, Receipt};
+use crate::ports::erp::{Answer, Journal, OrderForErp, Receipt};
 use crate::ports::mail::NoticeDetail;
 use crate::ports::store::{
-    AdmitRequest, Admitted, ConfirmRequest, HandBackRequest, Incoming, Notice, Placed, Source,
-    StoreError,
+    AdmitRequest, Admitted, ConfirmRequest, HandBackRequest, Incoming, KeepRequest, Notice, Placed,
+    Source, StoreError,
 };
 use crate::telemetry::{ClassLabel, ErpLabel, RequestLabels};
 
@@ -65,7 +66,7 @@ struct Work {
 /// How a try ended.
 enum Outcome {
     /// It is in the ERP.
-    There { receipt: Receipt, found: bool },
+    There(Receipt),
     /// The try failed.
     Failed(Failure),
     /// No try was made.
@@ -137,8 +138,10 @@ impl Submitter {
         let order = OrderForErp {
             key: record.key.clone(),
             document,
+            received_at: record.received_at,
             traceparent: record.traceparent.clone(),
             tracestate: record.tracestate.clone(),
+            journal: Journal::default(),
         };
         let trace = Trace { parent: record.traceparent.clone(), state: record.tracestate.clone() };
         let work = Work { record, order, claim, attempt, doubt, trigger, trace, policy, lease };
@@ -184,15 +187,46 @@ impl Submitter {
         let watch = Stopwatch::start();
         let outcome = self.attempt(&work).await;
         reach(CrashPoint::Answered);
+        // Both at once: they mostly share one transaction of the ledger.
+        let kept = self.keep_exchanges(&work, matches!(outcome, Outcome::HandedBack(_)));
+        join(kept, self.settle(&work, outcome, watch.elapsed_ms())).await.1
+    }
+
+    /// Makes the outcome durable.
+    async fn settle(
+        &self,
+        work: &Work,
+        outcome: Outcome,
+        duration_ms: u64,
+    ) -> Result<(), StoreError> {
         match outcome {
-            Outcome::There { receipt, found } => {
-                self.confirm(&work, receipt, found, watch.elapsed_ms()).await
-            }
+            Outcome::There(receipt) => self.confirm(work, receipt, duration_ms).await,
             Outcome::Failed(failure) => {
-                self.report(&work, &failure, watch.elapsed_ms()).await;
+                self.report(work, &failure, duration_ms).await;
                 Ok(())
             }
-            Outcome::HandedBack(how) => self.hand_back(&work, how).await,
+            Outcome::HandedBack(how) => self.hand_back(work, how).await,
+        }
+    }
+
+    /// What was said to the ERP and back is kept for people; the order does not depend on it.
+    async fn keep_exchanges(&self, work: &Work, only_asked: bool) {
+        let exchanges = work.order.journal.take();
+        if exchanges.is_empty() {
+            return;
+        }
+        let relay = &self.relay;
+        let request = KeepRequest {
+            key: work.record.key.clone(),
+            attempt: work.attempt,
+            worker: work.claim.clone(),
+            exchanges,
+            only_asked,
+            now: relay.now(),
+        };
+        let kept = relay.insist(|| relay.store.keep_exchanges(request.clone())).await;
+        if let Err(error) = kept {
+            tracing::error!(%error, "exchanges.not_kept");
         }
     }
 
@@ -256,15 +290,19 @@ impl Submitter {
     }
 
     /// An earlier try may have brought it in: nothing is sent before the ERP has said that it is
-    /// not there, and could not still come.
+    /// not there, and could not still come. Only an ERP that takes a repeat for the same order is
+    /// not asked.
     async fn ask_then_send(&self, work: &Work, doubt: Doubt, pass: &Pass) -> Outcome {
+        let erp = work.policy.gate.erp();
+        if erp.is_idempotent() && !self.has_no_try_left(work) {
+            return self.send(work, pass).await;
+        }
         let now = self.relay.now();
+        if !erp.can_ask() {
+            return self.wait_for_person(work, doubt, now);
+        }
         match (self.ask(work).await, doubt) {
-            (Answer::Found(receipt), _) => {
-                self.relay.metrics.duplicates_prevented.inc();
-                self.heard_from(work, pass).await;
-                Outcome::There { receipt, found: true }
-            }
+            (Answer::Found(receipt), _) => self.finish(work, receipt, pass).await,
             (Answer::Absent, Doubt::Answered { at }) => {
                 let counts_from = later(at, work.policy.retry.settle);
                 if now < counts_from {
@@ -296,6 +334,39 @@ impl Submitter {
         }
     }
 
+    /// Nobody but a person can say whether it is there.
+    fn wait_for_person(&self, work: &Work, doubt: Doubt, now: Timestamp) -> Outcome {
+        let why = "the ERP cannot be asked about it; a person has to decide";
+        match doubt {
+            Doubt::Unclear { since } => self.ask_later(work, since, now, why),
+            Doubt::Answered { .. } => {
+                let class = ErrorClass::UnknownOutcome;
+                Outcome::Failed(Failure::new(class, "no_probe", why, Stage::At))
+            }
+        }
+    }
+
+    /// It is there: what has to follow, and then it is done.
+    async fn finish(&self, work: &Work, receipt: Receipt, pass: &Pass) -> Outcome {
+        let erp = work.policy.gate.erp();
+        let watch = Stopwatch::start();
+        let finished = fenced(erp.finish(&work.order, receipt), erp.call_budget()).await;
+        let finished = finished
+            .unwrap_or_else(|why| Err(Failure::new(ErrorClass::Unavailable, why, why, Stage::At)));
+        match finished {
+            Ok(receipt) => {
+                self.relay.metrics.duplicates_prevented.inc();
+                self.heard_from(work, pass).await;
+                Outcome::There(receipt)
+            }
+            Err(failure) => {
+                self.count_request(work, "finish", failure.class.as_str());
+                self.suspect(work, &failure, watch.elapsed(), pass).await;
+                Outcome::Failed(Failure { stage: Stage::At, ..failure })
+            }
+        }
+    }
+
     fn has_no_try_left(&self, work: &Work) -> bool {
         matches!(work.record.phase, Phase::OutcomeUnknown { .. })
             && !work.trigger.is_by_person()
@@ -305,8 +376,8 @@ impl Submitter {
     /// The outcome stays unknown. If that was not told yet (a worker died in the middle), it is now.
     fn ask_later(&self, work: &Work, since: Timestamp, now: Timestamp, why: &str) -> Outcome {
         if matches!(work.record.phase, Phase::OutcomeUnknown { .. }) {
-            let settle = work.policy.retry.settle;
-            return Outcome::HandedBack(HandBack::AskAt(next_ask(since, settle, now)));
+            let at = work.policy.retry.next_ask(since, now);
+            return Outcome::HandedBack(HandBack::AskAt(at));
         }
         let message = format!("a transfer was interrupted and its outcome is unknown: {why}");
         let class = ErrorClass::UnknownOutcome;
@@ -316,11 +387,7 @@ impl Submitter {
     /// The circuit is half-open: a question costs no try, so it comes first.
     async fn try_then_send(&self, work: &Work, pass: &Pass) -> Outcome {
         match self.ask(work).await {
-            Answer::Found(receipt) => {
-                self.relay.metrics.duplicates_prevented.inc();
-                self.heard_from(work, pass).await;
-                Outcome::There { receipt, found: true }
-            }
+            Answer::Found(receipt) => self.finish(work, receipt, pass).await,
             Answer::Absent => self.send(work, pass).await,
             // Certainly not this order, which was never sent.
             Answer::Unclear(failure) if failure.class == ErrorClass::Rejected => {
@@ -346,7 +413,9 @@ impl Submitter {
         };
         self.count_request(work, "ask", outcome);
         match answer {
-            Answer::Found(receipt) => self.doubt_what_is_taken(work, receipt).await,
+            Answer::Found(receipt) if !erp.tells_shops_apart() => {
+                self.doubt_what_is_taken(work, receipt).await
+            }
             answer => answer,
         }
     }
@@ -391,7 +460,10 @@ impl Submitter {
                 self.count_request(work, "submit", "accepted");
                 work.policy.gate.record_success(latency);
                 self.heard_from(work, pass).await;
-                Outcome::There { receipt, found: false }
+                if receipt.found {
+                    self.relay.metrics.duplicates_prevented.inc();
+                }
+                Outcome::There(receipt)
             }
             Err(failure) => {
                 self.count_request(work, "submit", failure.class.as_str());
@@ -443,8 +515,8 @@ impl Submitter {
         let (relay, gate) = (&self.relay, &work.policy.gate);
         gate.set_flow(Flow::Stopped);
         let now = relay.now();
-        let pause = gate.rule().pause_after(0).max(asked_pause(failure));
-        let reason = format!("{}: {}", failure.code, failure.message);
+        let pause = gate.rule().pause_for(failure, 0);
+        let reason = reason_of(failure);
         let (erp, shop) = (gate.erp_name(), work.record.key.shop.as_str());
         let opened = relay
             .insist(|| {
@@ -471,13 +543,12 @@ impl Submitter {
     async fn fail_trial(&self, work: &Work, failure: &Failure) {
         let (relay, gate) = (&self.relay, &work.policy.gate);
         gate.set_flow(Flow::Stopped);
-        let (erp, reason) = (gate.erp_name(), format!("{}: {}", failure.code, failure.message));
+        let (erp, reason) = (gate.erp_name(), reason_of(failure));
         let failed = relay
             .insist(|| async {
                 let circuits = relay.store.circuits().await?;
                 let trials = circuits.iter().find(|c| c.erp == erp).map_or(0, |c| c.trials);
-                let pause = gate.rule().pause_after(trials + 1);
-                let at = later(relay.now(), pause.max(asked_pause(failure)));
+                let at = later(relay.now(), gate.rule().pause_for(failure, trials + 1));
                 relay.store.fail_trial(erp, &relay.worker, &reason, at).await
             })
             .await;
@@ -491,7 +562,6 @@ impl Submitter {
         &self,
         work: &Work,
         receipt: Receipt,
-        found: bool,
         duration_ms: u64,
     ) -> Result<(), StoreError> {
         let relay = &self.relay;
@@ -516,7 +586,7 @@ impl Submitter {
             request: receipt.request,
             status: receipt.status,
             duration_ms,
-            found,
+            found: receipt.found,
             notice,
             now,
         };
@@ -543,7 +613,7 @@ impl Submitter {
                 order_id,
                 attempt = work.attempt,
                 trigger,
-                found,
+                found = receipt.found,
                 duration_ms,
                 fail_count = confirmed.fail_count,
                 max = record.max_count,
@@ -596,11 +666,6 @@ impl Submitter {
         self.relay.metrics.erp_in_flight.get_or_create(&erp).set(in_flight.into());
         self.relay.metrics.erp_in_flight_limit.get_or_create(&erp).set(limit.into());
     }
-}
-
-/// How long the ERP asked us to stay away, within reason.
-fn asked_pause(failure: &Failure) -> Duration {
-    failure.retry_after.unwrap_or_default().min(MAX_RETRY_AFTER)
 }
 
 /// Why a delivery was not dealt with.

@@ -578,7 +578,9 @@ async fn check_has_a_line_for_each_part_and_says_the_mend() {
     let (code, told) = states(&world).await;
     assert_eq!(code, 1, "{told}");
     assert!(
-        told.contains("migrations FAULT: 0001_ledger missing: run `order-relay migrate`"),
+        told.contains(
+            "migrations FAULT: 0001_ledger, 0002_exchanges missing: run `order-relay migrate`"
+        ),
         "{told}"
     );
     assert!(told.contains("topology FAULT: "), "{told}");

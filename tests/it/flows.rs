@@ -269,6 +269,7 @@ async fn an_erp_that_is_away_pauses_the_work_and_burns_no_tries(place: Place) {
 
 async fn a_refused_login_opens_the_circuit_with_one_mail(place: Place) {
     let mut world = World::new(place).await;
+    world.set("circuit.longest_pause", "1s");
     world.stub.set(StubSettings { mode: StubMode::Unauthorized, ..Default::default() });
     world.serve().await;
     world.place(&[order("L-1")]).await;

@@ -12,6 +12,7 @@ mod smtp;
 mod node;
 mod proxy;
 mod transport;
+mod stand_in;
 
 mod layers;
 mod broker_contract;
@@ -27,3 +28,4 @@ mod docs;
 mod intake;
 mod mails;
 mod web;
+mod recipes;

@@ -238,6 +238,7 @@ pub fn policy() -> RetryPolicy {
         schedule: vec![Duration::from_secs(30), Duration::from_secs(60)],
         on_rejected: OnRejected::Park,
         settle: Duration::from_secs(20),
+        ask_every: Duration::from_secs(2),
     }
 }
 

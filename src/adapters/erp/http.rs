@@ -3,16 +3,17 @@
 //! Nothing here is retried and no redirect is followed: a request that may have been read is never
 //! sent again by accident. Recipes decide what a reply means.
 
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
-use reqwest::{Client, Method, Url, redirect};
+use reqwest::{Certificate, Client, Identity, Method, Proxy, Url, redirect};
 
 use crate::domain::failure::{ErrorClass, Failure, Stage};
 use crate::domain::text::one_line;
 
-/// Most of a reply that is read, in bytes.
-const MAX_REPLY_BYTES: usize = 1024 * 1024;
+/// Most of a reply that is read unless a recipe says otherwise, in bytes.
+pub const MAX_REPLY_BYTES: usize = 1024 * 1024;
 /// Idle connections are given up before common servers do it (Node.js: 5 s): a request on a
 /// connection that is just being closed looks like an unclear outcome.
 const IDLE: Duration = Duration::from_secs(4);
@@ -26,10 +27,47 @@ pub struct Limits {
     pub total: Duration,
 }
 
+/// How one ERP is reached, besides its address.
+#[derive(Debug, Clone)]
+pub struct Reach {
+    /// Time limits.
+    pub limits: Limits,
+    /// Most of a reply that is read, in bytes.
+    pub max_reply: usize,
+    /// What becomes of a longer one.
+    pub long_reply: LongReply,
+    /// Certificates of authorities to trust besides the machine's, PEM.
+    pub ca_file: Option<PathBuf>,
+    /// Our certificate and its key, PEM.
+    pub identity: Option<(PathBuf, PathBuf)>,
+    /// A proxy.
+    pub proxy: Option<String>,
+}
+
+impl Reach {
+    /// Directly, trusting what the machine trusts.
+    pub fn direct(limits: Limits) -> Self {
+        let max_reply = MAX_REPLY_BYTES;
+        let long_reply = LongReply::Cut;
+        Self { limits, max_reply, long_reply, ca_file: None, identity: None, proxy: None }
+    }
+}
+
+/// What becomes of a reply that is longer than it may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LongReply {
+    /// Its begin is taken for the whole.
+    Cut,
+    /// It counts as no answer.
+    Refuse,
+}
+
 /// A client for one ERP.
 #[derive(Debug, Clone)]
 pub struct HttpClient {
     client: Client,
+    max_reply: usize,
+    long_reply: LongReply,
 }
 
 /// What came back.
@@ -39,7 +77,7 @@ pub struct Reply {
     pub status: u16,
     /// Headers.
     pub headers: HeaderMap,
-    /// Up to 1 MiB of the body.
+    /// The body, up to the most that is read.
     pub body: Vec<u8>,
 }
 
@@ -66,25 +104,44 @@ impl Reply {
 }
 
 impl HttpClient {
-    /// A pooled client; trusts what the machine trusts.
-    pub fn new(limits: Limits) -> Result<Self, String> {
-        Client::builder()
+    /// A pooled client.
+    pub fn new(reach: &Reach) -> Result<Self, String> {
+        let failed = |error: reqwest::Error| one_line(&chain(&error), 300);
+        let mut builder = Client::builder()
             .user_agent(concat!("order-relay/", env!("CARGO_PKG_VERSION")))
             .redirect(redirect::Policy::none())
-            .connect_timeout(limits.connect)
-            .timeout(limits.total)
+            .connect_timeout(reach.limits.connect)
+            .timeout(reach.limits.total)
             .pool_idle_timeout(IDLE)
-            .build()
-            .map(|client| Self { client })
-            .map_err(|error| one_line(&chain(&error), 300))
+            .no_proxy();
+        if let Some(path) = &reach.ca_file {
+            let bundle = Certificate::from_pem_bundle(&read(path)?);
+            let bundle =
+                bundle.map_err(|error| format!("{}: {}", path.display(), failed(error)))?;
+            builder = builder.tls_certs_merge(bundle);
+        }
+        if let Some((cert, key)) = &reach.identity {
+            let mut pem = read(cert)?;
+            pem.push(b'\n');
+            pem.extend(read(key)?);
+            let identity = Identity::from_pem(&pem);
+            let place = cert.display();
+            builder = builder.identity(identity.map_err(|e| format!("{place}: {}", failed(e)))?);
+        }
+        if let Some(proxy) = &reach.proxy {
+            let proxy = Proxy::all(proxy).map_err(|error| format!("proxy: {}", failed(error)))?;
+            builder = builder.proxy(proxy);
+        }
+        let client = builder.build().map_err(failed)?;
+        Ok(Self { client, max_reply: reach.max_reply, long_reply: reach.long_reply })
     }
 
-    /// Sends one request. The failure says how far it got; `request` is how it is called in there.
+    /// Sends one request. The failure says how far it got, and what the request is called.
     pub async fn call(
         &self,
         method: Method,
         url: Url,
-        headers: &[(&'static str, String)],
+        headers: HeaderMap,
         body: Option<Vec<u8>>,
     ) -> Result<Reply, Failure> {
         let name = name_of(&method, &url);
@@ -93,17 +150,23 @@ impl HttpClient {
             failure.request = Some(name.clone());
             failure
         };
-        let mut request = self.client.request(method, url).headers(header_map(headers)?);
+        let mut request = self.client.request(method, url).headers(headers);
         if let Some(body) = body {
             request = request.body(body);
         }
         let mut response = request.send().await.map_err(|error| failed(&error, Stage::At))?;
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
         let mut body = Vec::new();
-        // A body that is cut short counts as no answer (ERP.md 3.10).
+        // A body that is cut short counts as no answer (ERP.md 3.10), and so does one without end.
         while let Some(chunk) = response.chunk().await.map_err(|error| failed(&error, Stage::At))? {
-            if body.len() + chunk.len() > MAX_REPLY_BYTES {
-                break;
+            if body.len() + chunk.len() > self.max_reply {
+                if self.long_reply == LongReply::Cut {
+                    break;
+                }
+                let detail = format!("the reply is longer than {} bytes", self.max_reply);
+                let class = ErrorClass::UnknownOutcome;
+                let failure = Failure::new(class, "reply_too_long", &detail, Stage::At);
+                return Err(Failure { request: Some(name.clone()), ..failure });
             }
             body.extend_from_slice(&chunk);
         }
@@ -111,23 +174,36 @@ impl HttpClient {
     }
 }
 
-/// Method and address as they are shown: no user, no password, no query.
-pub fn name_of(method: &Method, url: &Url) -> String {
-    let mut shown = url.clone();
-    shown.set_query(None);
-    // Both only fail for addresses that cannot have a user, which then have none.
-    let (_, _) = (shown.set_username(""), shown.set_password(None));
-    format!("{method} {shown}")
+fn read(path: &Path) -> Result<Vec<u8>, String> {
+    std::fs::read(path).map_err(|error| format!("{}: {error}", path.display()))
 }
 
-fn header_map(headers: &[(&'static str, String)]) -> Result<HeaderMap, Failure> {
+/// Method and address as they are shown: no user, no password, no query.
+pub fn name_of(method: &Method, url: &Url) -> String {
+    let mut url = url.clone();
+    url.set_query(None);
+    format!("{method} {}", shown(&url))
+}
+
+/// An address without user and password.
+pub fn shown(url: &Url) -> String {
+    let mut shown = url.clone();
+    // Both only fail for addresses that cannot have a user, which then have none.
+    let (_, _) = (shown.set_username(""), shown.set_password(None));
+    shown.to_string()
+}
+
+/// Headers of these names and values.
+pub fn header_map<'a>(
+    headers: impl IntoIterator<Item = (HeaderName, &'a str)>,
+) -> Result<HeaderMap, Failure> {
     let mut map = HeaderMap::new();
     for (name, value) in headers {
-        let value = HeaderValue::from_str(value).map_err(|_| {
+        let value = HeaderValue::from_bytes(value.as_bytes()).map_err(|_| {
             let message = format!("the header {name} cannot hold its value");
             Failure::new(ErrorClass::Internal, "header", &message, Stage::Before)
         })?;
-        map.insert(HeaderName::from_static(name), value);
+        map.insert(name, value);
     }
     Ok(map)
 }

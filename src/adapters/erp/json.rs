@@ -8,15 +8,18 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName};
 use reqwest::{Method, Url};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
 
 use crate::domain::failure::{ErrorClass, Failure, Stage};
-use crate::domain::text::one_line;
-use crate::ports::erp::{Answer, Erp, OrderForErp, Receipt};
+use crate::domain::text::{MAX_ERROR_CHARS, one_line};
+use crate::ports::clock::Stopwatch;
+use crate::ports::erp::{Answer, Erp, Exchange, OrderForErp, Receipt};
 
-use super::http::{HttpClient, Limits, Reply, name_of};
+use super::http::{HttpClient, Limits, Reach, Reply, header_map, name_of, shown};
+use super::redact::{HIDDEN, Mask};
 
 /// Characters of an order number that stand for themselves in a path segment (RFC 3986, 3.3).
 const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
@@ -29,6 +32,20 @@ pub struct JsonErp {
     url: Url,
     authorization: Option<SecretString>,
     budget: Duration,
+    keeps: Keep,
+    mask: Mask,
+}
+
+/// Which exchanges are noted (`erp.exchanges`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Keep {
+    /// None.
+    Nothing,
+    /// Questions, and replies that were no success.
+    #[default]
+    Auto,
+    /// All.
+    All,
 }
 
 impl JsonErp {
@@ -42,21 +59,34 @@ impl JsonErp {
         if !matches!(url.scheme(), "http" | "https") {
             return Err("erp.url must begin with http:// or https://".to_owned());
         }
+        let http = HttpClient::new(&Reach::direct(limits))?;
         let budget = limits.connect + limits.total;
-        Ok(Self { http: HttpClient::new(limits)?, url, authorization, budget })
+        Ok(Self { http, url, authorization, budget, keeps: Keep::default(), mask: Mask::default() })
     }
 
-    fn headers(&self, order: &OrderForErp) -> Vec<(&'static str, String)> {
-        let mut headers = vec![("accept", "application/json".to_owned())];
+    /// The same, noting these exchanges with these fields hidden.
+    pub fn noting(mut self, keeps: Keep, redact: &[String]) -> Self {
+        let secret = self.authorization.as_ref().map(ExposeSecret::expose_secret);
+        self.mask = Mask::new(secret, redact);
+        Self { keeps, ..self }
+    }
+
+    fn headers(
+        &self,
+        order: &OrderForErp,
+        more: &[(HeaderName, &str)],
+    ) -> Result<HeaderMap, Failure> {
+        let mut headers = vec![(ACCEPT, "application/json")];
+        headers.extend_from_slice(more);
         if let Some(authorization) = &self.authorization {
-            headers.push(("authorization", authorization.expose_secret().to_owned()));
+            headers.push((AUTHORIZATION, authorization.expose_secret()));
         }
-        for (name, value) in
-            [("traceparent", &order.traceparent), ("tracestate", &order.tracestate)]
-        {
-            headers.extend(value.clone().map(|value| (name, value)));
+        let trace = [("traceparent", &order.traceparent), ("tracestate", &order.tracestate)];
+        for (name, value) in trace {
+            let value = value.as_deref().map(|value| (HeaderName::from_static(name), value));
+            headers.extend(value);
         }
-        headers
+        header_map(headers)
     }
 
     fn order_url(&self, order: &OrderForErp) -> Url {
@@ -65,19 +95,125 @@ impl JsonErp {
         url.set_path(&format!("{}/{id}", self.url.path().trim_end_matches('/')));
         url
     }
+
+    async fn look(&self, order: &OrderForErp) -> Result<Answer, Failure> {
+        let url = self.order_url(order);
+        let request = name_of(&Method::GET, &url);
+        let watch = Stopwatch::start();
+        // The address names only the number: an adapter that serves several shops needs the key.
+        let key = order.key.to_string();
+        let more = [(HeaderName::from_static("idempotency-key"), key.as_str())];
+        let headers = self.headers(order, &more)?;
+        let reply = self.http.call(Method::GET, url.clone(), headers, None).await?;
+        let answer = match reply.status {
+            200 if !reply.is_page() => {
+                let request = request.clone();
+                Answer::Found(receipt(number(&reply), request, reply.status, true))
+            }
+            404 if reply.json().is_some() => Answer::Absent,
+            status => {
+                let failure = as_question(refusal(&reply));
+                Answer::Unclear(Failure {
+                    request: Some(request.clone()),
+                    status: Some(status),
+                    ..failure
+                })
+            }
+        };
+        let meaning = match &answer {
+            Answer::Found(_) => "found",
+            Answer::Absent => "absent",
+            Answer::Unclear(_) => "unclear",
+        };
+        if self.keeps != Keep::Nothing {
+            let noted = self.noted(order, &Method::GET, &url, None);
+            order
+                .journal
+                .note(Exchange { question: true, ..self.answered(noted, &reply, meaning, watch) });
+        }
+        Ok(answer)
+    }
+
+    /// What is noted of a request.
+    fn noted(
+        &self,
+        order: &OrderForErp,
+        method: &Method,
+        url: &Url,
+        body: Option<&str>,
+    ) -> Exchange {
+        let mut headers = vec![format!("accept: application/json")];
+        headers.push(format!("idempotency-key: {}", order.key));
+        if body.is_some() {
+            headers.push("content-type: application/json".to_owned());
+        }
+        if self.authorization.is_some() {
+            headers.push(format!("authorization: {HIDDEN}"));
+        }
+        Exchange {
+            step: if body.is_some() { "submit" } else { "ask" }.to_owned(),
+            question: body.is_none(),
+            method: method.to_string(),
+            url: shown(url),
+            request_headers: headers.join("\n"),
+            request_body: body.map(|body| self.mask.clean(body)).unwrap_or_default(),
+            status: None,
+            stage: Stage::Before,
+            meaning: "not sent".to_owned(),
+            message: None,
+            reply: String::new(),
+            duration_ms: 0,
+        }
+    }
+
+    fn answered(
+        &self,
+        noted: Exchange,
+        reply: &Reply,
+        meaning: &str,
+        watch: Stopwatch,
+    ) -> Exchange {
+        let text = String::from_utf8_lossy(&reply.body);
+        Exchange {
+            status: Some(reply.status),
+            stage: Stage::After,
+            meaning: meaning.to_owned(),
+            message: error_text(reply)
+                .map(|text| one_line(&self.mask.hide_in(&text), MAX_ERROR_CHARS)),
+            reply: self.mask.clean(&text),
+            duration_ms: watch.elapsed_ms(),
+            ..noted
+        }
+    }
+}
+
+fn receipt(erp_order_id: Option<String>, request: String, status: u16, found: bool) -> Receipt {
+    Receipt { erp_order_id, request, status, found, taken: serde_json::Map::new() }
 }
 
 #[async_trait]
 impl Erp for JsonErp {
     async fn submit(&self, order: &OrderForErp) -> Result<Receipt, Failure> {
-        let mut headers = self.headers(order);
-        headers.push(("content-type", "application/json".to_owned()));
-        headers.push(("idempotency-key", order.key.to_string()));
+        let key = order.key.to_string();
+        let idempotency = HeaderName::from_static("idempotency-key");
+        let more = [(CONTENT_TYPE, "application/json"), (idempotency, key.as_str())];
+        let headers = self.headers(order, &more)?;
         let body = order.document.as_bytes().to_vec();
         let request = name_of(&Method::POST, &self.url);
-        let reply = self.http.call(Method::POST, self.url.clone(), &headers, Some(body)).await?;
-        match read_submitted(&reply) {
-            Ok(erp_order_id) => Ok(Receipt { erp_order_id, request, status: reply.status }),
+        let watch = Stopwatch::start();
+        let reply = self.http.call(Method::POST, self.url.clone(), headers, Some(body)).await?;
+        let submitted = read_submitted(&reply);
+        // A clean success and a request that got no answer have nothing to show beyond the try.
+        if self.keeps == Keep::All || (self.keeps == Keep::Auto && submitted.is_err()) {
+            let noted = self.noted(order, &Method::POST, &self.url, Some(&order.document));
+            let meaning = match &submitted {
+                Ok(_) => "ok",
+                Err(failure) => failure.class.as_str(),
+            };
+            order.journal.note(self.answered(noted, &reply, meaning, watch));
+        }
+        match submitted {
+            Ok(number) => Ok(receipt(number, request, reply.status, false)),
             Err(failure) => {
                 Err(Failure { request: Some(request), status: Some(reply.status), ..failure })
             }
@@ -85,29 +221,12 @@ impl Erp for JsonErp {
     }
 
     async fn ask(&self, order: &OrderForErp) -> Answer {
-        let url = self.order_url(order);
-        let request = name_of(&Method::GET, &url);
-        // The address names only the number: an adapter that serves several shops needs the key.
-        let mut headers = self.headers(order);
-        headers.push(("idempotency-key", order.key.to_string()));
-        match self.http.call(Method::GET, url, &headers, None).await {
-            Err(failure) => Answer::Unclear(as_question(failure)),
-            Ok(reply) => match reply.status {
-                200 if !reply.is_page() => {
-                    let erp_order_id = number(&reply);
-                    Answer::Found(Receipt { erp_order_id, request, status: reply.status })
-                }
-                404 if reply.json().is_some() => Answer::Absent,
-                status => {
-                    let failure = refusal(&reply);
-                    Answer::Unclear(Failure {
-                        request: Some(request),
-                        status: Some(status),
-                        ..as_question(failure)
-                    })
-                }
-            },
-        }
+        self.look(order).await.unwrap_or_else(|failure| Answer::Unclear(as_question(failure)))
+    }
+
+    fn rehearse(&self, order: &OrderForErp) -> Result<Vec<Exchange>, Failure> {
+        let submit = self.noted(order, &Method::POST, &self.url, Some(&order.document));
+        Ok(vec![submit, self.noted(order, &Method::GET, &self.order_url(order), None)])
     }
 
     fn can_ask(&self) -> bool {

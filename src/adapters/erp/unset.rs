@@ -6,7 +6,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use crate::domain::failure::{ErrorClass, Failure, Stage};
-use crate::ports::erp::{Answer, Erp, OrderForErp, Receipt};
+use crate::ports::erp::{Answer, Erp, Exchange, OrderForErp, Receipt};
 
 /// The absence of an ERP.
 pub struct UnsetErp;
@@ -23,6 +23,10 @@ impl Erp for UnsetErp {
 
     async fn ask(&self, _order: &OrderForErp) -> Answer {
         Answer::Unclear(unset())
+    }
+
+    fn rehearse(&self, _order: &OrderForErp) -> Result<Vec<Exchange>, Failure> {
+        Err(unset())
     }
 
     fn can_ask(&self) -> bool {

@@ -34,6 +34,12 @@ impl<D: Db> BackOffice for SqlStore<D> {
             FROM attempts
             WHERE shop = $1 AND order_id = $2
             ORDER BY attempt, outcome";
+        let exchanges = "SELECT attempt, at_ms, step, question, method, url, request_headers,
+              request_body, http_status, stage, meaning, message, reply, duration_ms
+            FROM exchanges
+            WHERE shop = $1 AND order_id = $2
+            ORDER BY attempt, at_ms, worker, seq
+            LIMIT 1000";
         let conflicts = "SELECT document, received_at_ms, source
             FROM conflicts
             WHERE shop = $1 AND order_id = $2
@@ -49,6 +55,7 @@ impl<D: Db> BackOffice for SqlStore<D> {
             ORDER BY created_at_ms, id"
         );
         let attempts = self.db.fetch(&attempts.into(), of(key)).await?;
+        let exchanges = self.db.fetch(&exchanges.into(), of(key)).await?;
         let conflicts = self.db.fetch(&conflicts.into(), of(key)).await?;
         let audit = self.db.fetch(&audit.into(), of(key)).await?;
         let mails = self.db.fetch(&Sql::Built(mails), of(key)).await?;
@@ -57,6 +64,7 @@ impl<D: Db> BackOffice for SqlStore<D> {
             document,
             source,
             attempts: attempts.into_iter().map(rows::attempt).collect::<Result<_, _>>()?,
+            exchanges: exchanges.into_iter().map(rows::exchange).collect::<Result<_, _>>()?,
             conflicts: conflicts.into_iter().map(rows::conflict).collect::<Result<_, _>>()?,
             mails: mails.into_iter().map(rows::stored_mail).collect::<Result<_, _>>()?,
             audit: audit.into_iter().map(rows::audit_entry).collect::<Result<_, _>>()?,
@@ -113,6 +121,14 @@ impl<D: Db> BackOffice for SqlStore<D> {
         act: &Act,
     ) -> Result<Result<OrderRecord, InvalidTransition>, StoreError> {
         self.change(key, act, "order.restore", |record| record.restore(act.now)).await
+    }
+
+    async fn declare_absent(
+        &self,
+        key: &OrderKey,
+        act: &Act,
+    ) -> Result<Result<OrderRecord, InvalidTransition>, StoreError> {
+        self.change(key, act, "order.declare_absent", |record| record.declare_absent(act.now)).await
     }
 
     async fn audit_order(&self, act: &Act, action: &str, key: &OrderKey) -> Result<(), StoreError> {

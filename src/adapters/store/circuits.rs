@@ -86,6 +86,13 @@ impl<D: Db> CircuitStore for SqlStore<D> {
         self.db.execute(&sql.into(), sql_args![erp, worker, reason, trial_at]).await.map(|_| ())
     }
 
+    async fn hasten_trial(&self, erp: &str, at: Timestamp) -> Result<(), StoreError> {
+        let sql = "UPDATE circuits
+            SET trial_at_ms = $2
+            WHERE erp = $1 AND state = 'open' AND trial_at_ms > $2";
+        self.db.execute(&sql.into(), sql_args![erp, at]).await.map(|_| ())
+    }
+
     async fn close_circuit(&self, erp: &str) -> Result<(), StoreError> {
         let sql = "UPDATE circuits
             SET state = 'closed', reason = NULL, opened_at_ms = NULL, trial_at_ms = NULL,

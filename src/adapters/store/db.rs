@@ -13,7 +13,7 @@ use uuid::Uuid;
 use crate::domain::order::OrderKey;
 use crate::domain::state::OrderRecord;
 use crate::ports::store::{
-    ConfirmRequest, FailureRequest, Notice, Placed, SchemaStatus, StoreError,
+    ConfirmRequest, FailureRequest, KeepRequest, Notice, Placed, SchemaStatus, StoreError,
 };
 
 /// A database.
@@ -63,6 +63,8 @@ pub trait Tx: Send {
         &mut self,
         rows: &[&FailureRequest],
     ) -> Result<HashSet<(OrderKey, u32)>, StoreError>;
+    /// Inserts exchanges that are not there.
+    async fn insert_exchanges(&mut self, rows: &[&KeepRequest]) -> Result<(), StoreError>;
     /// Inserts notices that are not there.
     async fn insert_notices(&mut self, rows: &[Notice]) -> Result<(), StoreError>;
 }

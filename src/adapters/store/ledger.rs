@@ -17,7 +17,7 @@ use crate::domain::state::{Admission, InvalidTransition, OrderRecord, OrderState
 use crate::ports::mail::NoticeDetail;
 use crate::ports::store::{
     Accepted, AdmitRequest, Admitted, ConfirmRequest, Confirmed, FailureRequest, HandBackRequest,
-    Incoming, Notice, Placed, Recorded, SharedError, StoreError,
+    Incoming, KeepRequest, Notice, Placed, Recorded, SharedError, StoreError,
 };
 
 use crate::sql_args;
@@ -47,6 +47,7 @@ pub(super) enum Work {
     Confirm(Box<ConfirmRequest>),
     Fail(Box<FailureRequest>),
     HandBack(HandBackRequest),
+    Keep(Box<KeepRequest>),
 }
 
 impl Work {
@@ -69,6 +70,7 @@ pub(super) enum Done {
     Confirmed(Confirmed),
     Recorded(Recorded),
     HandedBack,
+    Kept,
 }
 
 struct Pending {
@@ -144,6 +146,7 @@ impl<D: Db> SqlStore<D> {
         let mut confirms = Vec::new();
         let mut failures = Vec::new();
         let mut hand_backs = Vec::new();
+        let mut keeps = Vec::new();
         for (slot, work) in works.iter().enumerate() {
             match work {
                 Work::Admit(request) => admits.push((slot, Entry::Admit(request))),
@@ -151,11 +154,13 @@ impl<D: Db> SqlStore<D> {
                 Work::Confirm(request) => confirms.push((slot, &**request)),
                 Work::Fail(request) => failures.push((slot, &**request)),
                 Work::HandBack(request) => hand_backs.push((slot, request)),
+                Work::Keep(request) => keeps.push((slot, &**request)),
             }
         }
         round.confirm(confirms).await?;
         round.record_failures(&failures).await?;
         round.hand_back(&hand_backs).await?;
+        round.keep(&keeps).await?;
         round.admit(&admits).await?;
         round.tx.commit().await?;
         debug_assert_eq!(round.done.len(), works.len());
@@ -547,6 +552,22 @@ impl<T: Tx> Round<T> {
             self.done.insert(*slot, Done::HandedBack);
         }
         self.save(&loaded).await
+    }
+
+    async fn keep(&mut self, requests: &[(usize, &KeepRequest)]) -> Result<(), StoreError> {
+        if requests.is_empty() {
+            return Ok(());
+        }
+        let sql = "DELETE FROM exchanges
+            WHERE shop = $1 AND order_id = $2 AND attempt = $3 AND question = 1 AND worker <> $4";
+        for (_, r) in requests.iter().filter(|(_, request)| request.only_asked) {
+            let (shop, order_id) = (r.key.shop.as_str(), r.key.order_id.as_str());
+            self.tx.execute(&sql.into(), sql_args![shop, order_id, r.attempt, &r.worker]).await?;
+        }
+        let rows: Vec<&KeepRequest> = requests.iter().map(|(_, request)| *request).collect();
+        self.tx.insert_exchanges(&rows).await?;
+        self.done.extend(requests.iter().map(|(slot, _)| (*slot, Done::Kept)));
+        Ok(())
     }
 }
 

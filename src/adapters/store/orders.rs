@@ -8,7 +8,8 @@ use crate::domain::order::OrderKey;
 use crate::domain::state::OrderState;
 use crate::ports::store::{
     Accepted, AdmitRequest, Admitted, ConfirmRequest, Confirmed, FailureRequest, HandBackRequest,
-    LedgerReport, OpenCount, OrderStore, Overdue, Placed, Recorded, StoreError, Sweep, Violation,
+    KeepRequest, LedgerReport, OpenCount, OrderStore, Overdue, Placed, Recorded, StoreError, Sweep,
+    Violation,
 };
 use crate::sql_args;
 
@@ -47,6 +48,10 @@ impl<D: Db> OrderStore for SqlStore<D> {
 
     async fn hand_back(&self, request: HandBackRequest) -> Result<(), StoreError> {
         self.run(Work::HandBack(request)).await.map(|_| ())
+    }
+
+    async fn keep_exchanges(&self, request: KeepRequest) -> Result<(), StoreError> {
+        self.run(Work::Keep(Box::new(request))).await.map(|_| ())
     }
 
     async fn renew_claim(

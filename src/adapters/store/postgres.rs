@@ -16,16 +16,19 @@ use sqlx::{Column, Row as _, Transaction, TypeInfo, ValueRef};
 
 use crate::domain::order::OrderKey;
 use crate::domain::state::OrderRecord;
+use crate::ports::erp::Exchange;
 use crate::ports::store::{
-    ConfirmRequest, FailureRequest, Notice, Placed, SchemaStatus, StoreError,
+    ConfirmRequest, FailureRequest, KeepRequest, Notice, Placed, SchemaStatus, StoreError,
 };
 
 use super::db::{Db, Row, Sql, Tx, Value, storable};
 use super::rows::{self, ORDER_COLUMNS};
 use super::schema::{self, read_failed};
 
-const MIGRATIONS: [(&str, &str); 1] =
-    [("0001_ledger", include_str!("../../../migrations/postgres/0001_ledger.sql"))];
+const MIGRATIONS: [(&str, &str); 2] = [
+    ("0001_ledger", include_str!("../../../migrations/postgres/0001_ledger.sql")),
+    ("0002_exchanges", include_str!("../../../migrations/postgres/0002_exchanges.sql")),
+];
 
 /// A PostgreSQL database.
 pub struct PostgresDb {
@@ -306,6 +309,45 @@ impl Tx for PostgresTx {
             .iter_mut()
             .map(|row| Ok((rows::order_key(row)?, row.number("attempt")?)))
             .collect()
+    }
+
+    async fn insert_exchanges(&mut self, rows: &[&KeepRequest]) -> Result<(), StoreError> {
+        let sql = "INSERT INTO exchanges (shop, order_id, worker, seq, attempt, step, question,
+              method, url, request_headers, request_body, http_status, stage, meaning, message,
+              reply, duration_ms, at_ms)
+            SELECT *
+            FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[], $5::bigint[], $6::text[],
+              $7::bigint[], $8::text[], $9::text[], $10::text[], $11::text[], $12::bigint[],
+              $13::text[], $14::text[], $15::text[], $16::text[], $17::bigint[], $18::bigint[])
+            ON CONFLICT DO NOTHING";
+        let all: Vec<(&KeepRequest, i64, &Exchange)> = rows
+            .iter()
+            .flat_map(|r| (0i64..).zip(&r.exchanges).map(move |(seq, x)| (*r, seq, x)))
+            .collect();
+        let of = |get: fn(&KeepRequest) -> &str| texts(all.iter().map(|(r, ..)| Some(get(r))));
+        let text = |get: fn(&Exchange) -> &str| texts(all.iter().map(|(.., x)| Some(get(x))));
+        let int = |get: fn(&Exchange) -> Option<i64>| ints(all.iter().map(|(.., x)| get(x)));
+        let query = sqlx::query(sql)
+            .bind(of(|r| r.key.shop.as_str()))
+            .bind(of(|r| r.key.order_id.as_str()))
+            .bind(of(|r| r.worker.as_str()))
+            .bind(ints(all.iter().map(|(_, seq, _)| Some(*seq))))
+            .bind(ints(all.iter().map(|(r, ..)| Some(r.attempt.into()))))
+            .bind(text(|x| x.step.as_str()))
+            .bind(int(|x| Some(i64::from(x.question))))
+            .bind(text(|x| x.method.as_str()))
+            .bind(text(|x| x.url.as_str()))
+            .bind(text(|x| x.request_headers.as_str()))
+            .bind(text(|x| x.request_body.as_str()))
+            .bind(int(|x| x.status.map(i64::from)))
+            .bind(text(|x| x.stage.as_str()))
+            .bind(text(|x| x.meaning.as_str()))
+            .bind(texts(all.iter().map(|(.., x)| x.message.as_deref())))
+            .bind(text(|x| x.reply.as_str()))
+            .bind(int(|x| i64::try_from(x.duration_ms).ok()))
+            .bind(ints(all.iter().map(|(r, ..)| Some(r.now.as_millisecond()))));
+        query.execute(self.conn()).await.map_err(read_failed)?;
+        Ok(())
     }
 
     async fn insert_notices(&mut self, rows: &[Notice]) -> Result<(), StoreError> {

@@ -2,13 +2,15 @@
 
 use std::sync::Arc;
 
-use crate::domain::failure::ErrorClass;
+use crate::domain::failure::{ErrorClass, Stage};
 use crate::domain::notice::NoticeKind;
 use crate::domain::order::{Currency, Customer, Decimal, Email, OrderFacts, OrderKey};
 use crate::domain::state::{Claim, LastFailure, OrderRecord, Phase};
+use crate::ports::erp::Exchange;
 use crate::ports::mail::Mail;
 use crate::ports::store::{
-    ApiToken, Attempt, AuditEntry, Conflict, DeadLetter, MailStatus, Notice, StoreError, StoredMail,
+    ApiToken, Attempt, AuditEntry, Conflict, DeadLetter, MailStatus, Notice, StoreError,
+    StoredExchange, StoredMail,
 };
 
 use super::db::Row;
@@ -129,6 +131,30 @@ pub fn attempt(mut row: Row) -> Result<Attempt, StoreError> {
         duration_ms: row.number("duration_ms")?,
         erp_order_id: row.text_or_null("erp_order_id")?,
         found: row.int("found")? != 0,
+    })
+}
+
+/// An exchange: attempt, at_ms, step, question, method, url, request_headers, request_body,
+/// http_status, stage, meaning, message, reply, duration_ms.
+pub fn exchange(mut row: Row) -> Result<StoredExchange, StoreError> {
+    row.table = "exchanges";
+    Ok(StoredExchange {
+        attempt: row.number("attempt")?,
+        at: row.time("at_ms")?,
+        exchange: Exchange {
+            step: row.text("step")?,
+            question: row.int("question")? != 0,
+            method: row.text("method")?,
+            url: row.text("url")?,
+            request_headers: row.text("request_headers")?,
+            request_body: row.text("request_body")?,
+            status: row.number_or_null("http_status")?,
+            stage: row.parsed("stage", Stage::from_name)?,
+            meaning: row.text("meaning")?,
+            message: row.text_or_null("message")?,
+            reply: row.text("reply")?,
+            duration_ms: row.number("duration_ms")?,
+        },
     })
 }
 

@@ -21,7 +21,8 @@ use crate::domain::order::OrderKey;
 use crate::domain::state::OrderRecord;
 use crate::ports::clock::Stopwatch;
 use crate::ports::store::{
-    ConfirmRequest, FailureRequest, Notice, Placed, SchemaStatus, SharedError, StoreError,
+    ConfirmRequest, FailureRequest, KeepRequest, Notice, Placed, SchemaStatus, SharedError,
+    StoreError,
 };
 use crate::sql_args;
 
@@ -29,8 +30,10 @@ use super::db::{Db, Row, Sql, Tx, Value};
 use super::rows::ORDER_COLUMNS;
 use super::schema::{self, read_failed};
 
-const MIGRATIONS: [(&str, &str); 1] =
-    [("0001_ledger", include_str!("../../../migrations/sqlite/0001_ledger.sql"))];
+const MIGRATIONS: [(&str, &str); 2] = [
+    ("0001_ledger", include_str!("../../../migrations/sqlite/0001_ledger.sql")),
+    ("0002_exchanges", include_str!("../../../migrations/sqlite/0002_exchanges.sql")),
+];
 
 const LOCKED_PAUSE: Duration = Duration::from_millis(20);
 
@@ -325,6 +328,40 @@ impl Tx for SqliteTx {
             }
         }
         Ok(inserted)
+    }
+
+    async fn insert_exchanges(&mut self, rows: &[&KeepRequest]) -> Result<(), StoreError> {
+        let sql = "INSERT INTO exchanges (shop, order_id, worker, seq, attempt, step, question,
+              method, url, request_headers, request_body, http_status, stage, meaning, message,
+              reply, duration_ms, at_ms)
+            VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)
+            ON CONFLICT DO NOTHING";
+        for r in rows {
+            for (seq, x) in (0i64..).zip(&r.exchanges) {
+                let args = sql_args![
+                    r.key.shop.as_str(),
+                    r.key.order_id.as_str(),
+                    &r.worker,
+                    seq,
+                    r.attempt,
+                    &x.step,
+                    i64::from(x.question),
+                    &x.method,
+                    &x.url,
+                    &x.request_headers,
+                    &x.request_body,
+                    int(x.status.map(i64::from)),
+                    x.stage.as_str(),
+                    &x.meaning,
+                    x.message.as_deref(),
+                    &x.reply,
+                    i64::try_from(x.duration_ms).unwrap_or(i64::MAX),
+                    r.now,
+                ];
+                self.execute(&sql.into(), args).await?;
+            }
+        }
+        Ok(())
     }
 
     async fn insert_notices(&mut self, rows: &[Notice]) -> Result<(), StoreError> {

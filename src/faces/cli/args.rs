@@ -58,6 +58,15 @@ pub enum Command {
   order-relay process-lost-orders 100042
   order-relay process-lost-orders        all of them")]
     ProcessLostOrders(ProcessLostOrders),
+    /// Ask the ERP about orders with an unknown outcome, now
+    #[command(after_help = "Examples:
+  order-relay reconcile 100042
+  order-relay reconcile --all --dry-run       only ask, change nothing
+  order-relay reconcile 100042 --absent --reason \"looked in the ERP: not there\"
+
+Found: the order is confirmed with the ERP's number. Not there for longer than the settle time: it is
+sent as its next try, or parked when none is left. No clear answer: nothing is sent, it is asked again.")]
+    Reconcile(Reconcile),
     /// Messages that could not be accepted
     #[command(subcommand)]
     DeadLetters(DeadLetters),
@@ -388,6 +397,26 @@ pub struct ProcessLostOrders {
     pub output: Output,
 }
 
+/// `reconcile`
+#[derive(Debug, Args)]
+pub struct Reconcile {
+    /// ORDER_ID or SHOP/ORDER_ID
+    #[arg(value_name = "ID", required_unless_present = "all")]
+    pub ids: Vec<String>,
+    /// All orders with an unknown outcome
+    #[arg(long, conflicts_with_all = ["ids", "absent"])]
+    pub all: bool,
+    /// Do not ask: you have looked, the ERP does not have them, they shall be sent again
+    #[arg(long, requires = "ids")]
+    pub absent: bool,
+    #[command(flatten)]
+    /// Usual
+    pub change: Change,
+    #[command(flatten)]
+    /// How
+    pub output: Output,
+}
+
 /// `dead-letters`
 #[derive(Debug, Subcommand)]
 pub enum DeadLetters {
@@ -597,6 +626,41 @@ pub enum Erp {
         #[command(flatten)]
         /// Usual
         change: Change,
+    },
+    /// Check a recipe without an ERP: every template renders a sample order, keys and names are known
+    #[command(after_help = "Examples:
+  order-relay erp check                  the recipe in use, and whether its secrets are set
+  order-relay erp check our-erp.toml
+  order-relay erp check tryton-jsonrpc   a shipped one; without --print its text is not shown
+  order-relay erp check odoo --print > our-erp.toml")]
+    Check {
+        /// A file or the name of a shipped recipe [default: erp.recipe]
+        recipe: Option<String>,
+        /// Print the text of a shipped recipe, to make your own of it
+        #[arg(long)]
+        print: bool,
+    },
+    /// The requests that would be sent for an order, as curl commands without secrets; sends nothing
+    #[command(after_help = "Example:
+  order-relay erp render 100042
+
+Values that only the ERP knows, such as ids that are looked up, are shown as 1.")]
+    Render {
+        /// ORDER_ID or SHOP/ORDER_ID
+        order: String,
+        #[command(flatten)]
+        /// How
+        output: Output,
+    },
+    /// Ask the ERP about an order; changes nothing, here or there
+    #[command(after_help = "Example:
+  order-relay erp probe 100042")]
+    Probe {
+        /// ORDER_ID or SHOP/ORDER_ID
+        order: String,
+        #[command(flatten)]
+        /// How
+        output: Output,
     },
     /// An ERP to try things against: it can be slow, away, refusing, or cut connections
     #[command(after_help = "Examples:

@@ -10,14 +10,17 @@ use serde_json::value::RawValue;
 use crate::domain::order::OrderKey;
 use crate::domain::state::{OrderRecord, OrderState};
 use crate::ops::orders::{Ops, Refusal, Transferred};
-use crate::ports::store::{Act, Attempt, AuditEntry, Conflict, OrderDetail, OrderFilter};
+use crate::ports::store::{
+    Act, Attempt, AuditEntry, Conflict, OrderDetail, OrderFilter, StoredExchange,
+};
 
 use super::args::{Change, Filter, Format, LostOrders, Orders};
+use super::exchanges::write_stored;
 use super::exit::{Exit, Misuse};
 use super::output::{Column, facts, local, plain_table, print, print_one, progress, write_table};
 
 /// Most lost orders that `--all` takes.
-const MAX_ALL: u32 = 100_000;
+pub(super) const MAX_ALL: u32 = 100_000;
 
 /// `orders …`
 pub async fn orders(ops: &Ops, command: Orders, out: &mut dyn Write) -> anyhow::Result<Exit> {
@@ -173,6 +176,7 @@ struct DetailView<'a> {
     order: OrderView,
     source: &'a str,
     attempt_list: &'a [Attempt],
+    exchanges: &'a [StoredExchange],
     conflicts: &'a [Conflict],
     mails: Vec<MailView<'a>>,
     audit: &'a [AuditEntry],
@@ -203,6 +207,7 @@ async fn show(ops: &Ops, id: &str, format: Format, out: &mut dyn Write) -> anyho
         order: OrderView::of(&detail.record),
         source: &detail.source,
         attempt_list: &detail.attempts,
+        exchanges: &detail.exchanges,
         conflicts: &detail.conflicts,
         mails: mails.collect(),
         audit: &detail.audit,
@@ -280,6 +285,7 @@ fn show_human(
         }
         write_table(out, &table)?;
     }
+    write_stored(out, &detail.exchanges)?;
     for stored in &detail.mails {
         let (kind, status) = (stored.mail.kind.as_str(), stored.status.as_str());
         writeln!(out, "\nMail {} {kind} {status}: {}", stored.id, stored.mail.subject)?;
@@ -318,10 +324,10 @@ pub(super) fn write_document(out: &mut dyn Write, text: &str) -> std::io::Result
 
 /// What happened to one order of several.
 #[derive(Debug, Serialize)]
-struct Outcome {
-    order: String,
-    result: &'static str,
-    detail: String,
+pub(super) struct Outcome {
+    pub(super) order: String,
+    pub(super) result: &'static str,
+    pub(super) detail: String,
 }
 
 impl Outcome {
@@ -330,7 +336,11 @@ impl Outcome {
     }
 }
 
-fn print_results(out: &mut dyn Write, format: Format, results: &[Outcome]) -> std::io::Result<()> {
+pub(super) fn print_results(
+    out: &mut dyn Write,
+    format: Format,
+    results: &[Outcome],
+) -> std::io::Result<()> {
     let columns: [Column<'_, Outcome>; 3] = [
         ("ORDER", &|r| r.order.clone()),
         ("RESULT", &|r| r.result.to_owned()),
@@ -487,7 +497,7 @@ async fn alter(
     Ok(Exit::of_all(&exits))
 }
 
-async fn find_all(ops: &Ops, ids: &[String]) -> anyhow::Result<Vec<OrderKey>> {
+pub(super) async fn find_all(ops: &Ops, ids: &[String]) -> anyhow::Result<Vec<OrderKey>> {
     let mut keys = Vec::with_capacity(ids.len());
     for id in ids {
         keys.push(ops.find(id).await?);

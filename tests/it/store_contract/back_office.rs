@@ -4,16 +4,18 @@ use std::collections::BTreeSet;
 
 use futures_util::future::join_all;
 use jiff::Timestamp;
+use order_relay::domain::failure::{ErrorClass, Stage};
 use order_relay::domain::message::Headers;
 use order_relay::domain::order::{Fault, Reason};
-use order_relay::domain::state::{InvalidTransition, OrderState, Trigger};
+use order_relay::domain::state::{Admission, InvalidTransition, OrderState, Trigger};
 use order_relay::ports::clock::{Clock, SystemClock};
+use order_relay::ports::erp::Exchange;
 use order_relay::ports::store::{
-    ApiToken, Cursor, NewDeadLetter, OrderFilter, Resolution, StoreError,
+    ApiToken, Cursor, KeepRequest, NewDeadLetter, OrderFilter, Resolution, StoreError,
 };
 use serde_json::json;
 
-use super::{Ledger, act, at, key, placed};
+use super::{Ledger, act, at, failure, key, placed};
 use crate::world::{order, order_with};
 
 on_both_databases!(
@@ -23,6 +25,8 @@ on_both_databases!(
     pages_follow_each_other_without_gap_or_repeat,
     removing_deletes_nothing_and_can_be_undone,
     an_order_under_way_is_not_removed,
+    a_person_can_say_that_an_unclear_order_is_not_there,
+    exchanges_are_kept_once_and_a_later_question_replaces_an_earlier_one,
     a_number_is_found_in_every_shop,
     a_token_is_known_by_its_hash_until_it_ends,
     a_dead_letter_that_comes_again_is_counted,
@@ -280,4 +284,66 @@ async fn any_bytes_can_be_a_dead_letter(ledger: &Ledger) {
         assert!(kept.body == body && kept.routing_key == "a\u{fffd}b");
         assert_eq!(kept.headers["nul\0\u{202e}"], "\0'\"");
     }
+}
+
+async fn a_person_can_say_that_an_unclear_order_is_not_there(ledger: &Ledger) {
+    ledger.parked("clear", at(0)).await;
+    let refused = ledger.store.declare_absent(&key("clear"), &act("x", at(1))).await;
+    assert!(refused.expect("answers").is_err(), "nothing is unclear about it");
+    ledger.admit("1", "w", at(0)).await;
+    let early = ledger.store.declare_absent(&key("1"), &act("x", at(1))).await.expect("answers");
+    assert_eq!(early.expect_err("a try is under way"), InvalidTransition::Busy);
+    let mut unclear = failure("1", 1, at(2));
+    unclear.failed.class = ErrorClass::UnknownOutcome;
+    unclear.failed.stage = Some(Stage::At);
+    ledger.store.record_failure(unclear).await.expect("the ledger answers");
+    let declared = ledger.store.declare_absent(&key("1"), &act("looked: not there", at(3))).await;
+    let record = declared.expect("answers").expect("may");
+    assert_eq!((record.phase.name(), record.unclear_since), ("retrying", None));
+    let admitted = ledger.admit("1", "w2", at(4)).await;
+    assert_eq!(admitted, Admission::Stale, "checkout does not send it again");
+    let order = ledger.store.order(&key("1")).await.expect("answers").expect("is there");
+    let audit = order.audit.last().expect("an audit row");
+    assert_eq!(audit.action, "order.declare_absent");
+    assert_eq!(audit.reason.as_deref(), Some("looked: not there"));
+}
+
+async fn exchanges_are_kept_once_and_a_later_question_replaces_an_earlier_one(ledger: &Ledger) {
+    ledger.admit("1", "w", at(0)).await;
+    let exchange = |step: &str, question| Exchange {
+        step: step.to_owned(),
+        question,
+        method: "POST".to_owned(),
+        url: "http://erp/x?a=1".to_owned(),
+        request_headers: "a: b".to_owned(),
+        request_body: "{\"n\": \"ü🙂'\"}".to_owned(),
+        status: Some(200),
+        stage: Stage::After,
+        meaning: "ok".to_owned(),
+        message: None,
+        reply: "\0[]".to_owned(),
+        duration_ms: 7,
+    };
+    let keep = |worker: &str, attempt, exchanges, only_asked| KeepRequest {
+        key: key("1"),
+        attempt,
+        worker: worker.to_owned(),
+        exchanges,
+        only_asked,
+        now: at(1),
+    };
+    let sent = || keep("w.1", 1, vec![exchange("before", false), exchange("commit", false)], false);
+    ledger.store.keep_exchanges(sent()).await.expect("kept");
+    ledger.store.keep_exchanges(sent()).await.expect("kept again");
+    for worker in ["w.2", "w.3", "w.4"] {
+        let asked = keep(worker, 2, vec![exchange(worker, true)], true);
+        ledger.store.keep_exchanges(asked).await.expect("kept");
+    }
+    let order = ledger.store.order(&key("1")).await.expect("answers").expect("is there");
+    let steps: Vec<(u32, &str)> =
+        order.exchanges.iter().map(|kept| (kept.attempt, kept.exchange.step.as_str())).collect();
+    assert_eq!(steps, [(1, "before"), (1, "commit"), (2, "w.4")]);
+    let mut expected = exchange("commit", false);
+    expected.reply = "\u{fffd}[]".to_owned();
+    assert_eq!(order.exchanges[1].exchange, expected);
 }

@@ -1,0 +1,435 @@
+//! From a recipe's TOML to its compiled form; every fault at once, with its line and key.
+//!
+//! Called by `open.rs` and by tests. Whether templates render an order is not looked at here
+//! (`check.rs`).
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use minijinja::value::Value;
+use reqwest::Method;
+use reqwest::header::HeaderName;
+
+use super::model::{
+    Auth, AuthKind, Body, Expr, HttpRules, Index, Jwt, JwtAlg, OAuth2, Outcome, Probe, Question,
+    Recipe, Rule, SecretPlace, Step, Template,
+};
+use super::source::Source;
+use super::templates::{Place, Templates};
+use super::toml_text::{At, Faults, RecipeFault, Scalar, Table, parse};
+use super::values;
+
+impl Recipe {
+    /// Reads a recipe; every fault at once.
+    pub fn parse(source: &str) -> Result<Self, Vec<RecipeFault>> {
+        parse(source, |table, faults| Compiler::new(faults).recipe(table))
+    }
+}
+
+struct Compiler<'a> {
+    faults: &'a Faults<'a>,
+    templates: Templates,
+    place: Place,
+}
+
+impl<'a> Compiler<'a> {
+    fn new(faults: &'a Faults<'a>) -> Self {
+        Self { faults, templates: Templates::default(), place: Place::Json }
+    }
+
+    fn recipe(mut self, t: &Table<'_>) -> Option<Recipe> {
+        let name = t.required("name", "a name for people, e.g. name = \"our-erp\"");
+        let base_url = t.parsed("base_url", base_url);
+        let is_xml = t.parsed("type", body_type).unwrap_or(false);
+        self.place = if is_xml { Place::Xml } else { Place::Json };
+        let error = self.sources(t, "error");
+        let consts = t.scalars("const").into_iter().map(|(k, v)| (k, scalar(&v.value))).collect();
+        let secrets = self.secrets(t);
+        let http = self.http(t);
+        let auth = self.auth(t);
+        let before = t.tables("before").iter().filter_map(|t| self.step(t, None)).collect();
+        let commit = match t.table("commit") {
+            None => {
+                t.missing("commit", "the one request that makes the order");
+                None
+            }
+            Some(table) => {
+                let is_idempotent = table.flag("idempotent");
+                self.step(&table, Some("commit")).map(|step| (step, is_idempotent))
+            }
+        };
+        let probe = self.probe(t);
+        let after = t.tables("after").iter().filter_map(|t| self.step(t, None)).collect();
+        let rules = self.rules(t);
+        let (commit, is_idempotent) = commit?;
+        Some(Recipe {
+            name: name?.value,
+            base_url,
+            is_xml,
+            error,
+            consts,
+            secrets,
+            http,
+            auth,
+            before,
+            commit,
+            is_idempotent,
+            probe,
+            after,
+            rules,
+            templates: self.templates,
+        })
+    }
+
+    fn secrets(&self, t: &Table<'_>) -> BTreeMap<String, At<SecretPlace>> {
+        let Some(open) = t.open("secret") else { return BTreeMap::new() };
+        let mut secrets = BTreeMap::new();
+        for (name, table) in open.tables() {
+            let (env, file) = (table.text("env"), table.text("file"));
+            table.finish();
+            let place = match (env, file) {
+                (Some(env), None) => SecretPlace::Env(env.value),
+                (None, Some(file)) => SecretPlace::File(PathBuf::from(file.value)),
+                _ => {
+                    let detail = "expected { env = \"NAME\" } or { file = \"PATH\" }; a secret \
+                                  never stands in a recipe";
+                    self.faults.add(table.place().fault(detail));
+                    continue;
+                }
+            };
+            secrets.insert(name, table.place().with(place));
+        }
+        secrets
+    }
+
+    fn http(&mut self, t: &Table<'_>) -> HttpRules {
+        let Some(t) = t.table("http") else { return HttpRules::default() };
+        let path = |name| t.text(name).map(|text| PathBuf::from(text.value));
+        let rules = HttpRules {
+            connect_timeout: t.duration("connect_timeout"),
+            timeout: t.duration("timeout"),
+            concurrency: t.number("concurrency", 1_000),
+            max_reply: t.number("max_reply", 256 * 1024 * 1024),
+            cookies: t.flag("cookies"),
+            headers: self.headers(&t, "headers"),
+            ca_file: path("ca_file"),
+            client_cert: path("client_cert"),
+            client_key: path("client_key"),
+            proxy: t.text("proxy").map(|text| text.value),
+        };
+        if rules.client_cert.is_some() != rules.client_key.is_some() {
+            t.missing("client_key", "client_cert and client_key go together");
+        }
+        t.finish();
+        rules
+    }
+
+    fn auth(&mut self, t: &Table<'_>) -> Auth {
+        let Some(t) = t.table("auth") else { return Auth::default() };
+        let kind = t.parsed("kind", |text| match text {
+            "basic" | "oauth2" => Ok(text.to_owned()),
+            _ => Err(format!("`{text}` is not one of basic, oauth2")),
+        });
+        let is_oauth2 = kind.as_deref() == Some("oauth2");
+        let token_url = match is_oauth2 {
+            true => t.required("token_url", "where tokens are given"),
+            false => t.text("token_url"),
+        };
+        let token_url = token_url.and_then(|text| self.template(Place::Plain, &text));
+        let scope = t.text("scope").and_then(|text| self.template(Place::Plain, &text));
+        let jwt = t.table("jwt").and_then(|t| self.jwt(&t));
+        let kind = match kind.as_deref() {
+            Some("basic") => AuthKind::Basic,
+            Some("oauth2") => match token_url {
+                Some(token_url) => AuthKind::OAuth2(Box::new(OAuth2 { token_url, scope, jwt })),
+                None => AuthKind::Attach,
+            },
+            _ => AuthKind::Attach,
+        };
+        let auth = Auth {
+            kind,
+            login: t.table("login").and_then(|t| self.step(&t, Some("login"))),
+            attach: self.headers(&t, "attach"),
+            max_age: t.duration("max_age"),
+        };
+        if is_oauth2 && auth.login.is_some() {
+            let detail = "oauth2 is a login of its own: leave [auth.login] out";
+            self.faults.add(t.place().fault(detail));
+        }
+        t.finish();
+        auth
+    }
+
+    fn jwt(&mut self, t: &Table<'_>) -> Option<Jwt> {
+        let alg = t.parsed("alg", |text| match text {
+            "PS256" => Ok(JwtAlg::Ps256),
+            "RS256" => Ok(JwtAlg::Rs256),
+            "ES256" => Ok(JwtAlg::Es256),
+            _ => Err(format!("`{text}` is not one of PS256, RS256, ES256")),
+        });
+        if !t.has("alg") {
+            t.missing("alg", "PS256, RS256 or ES256");
+        }
+        let key_file = t.required("key_file", "the private key, PEM");
+        let mut plain = |text: Option<At<String>>| self.template(Place::Plain, &text?);
+        let (key_file, kid, aud) = (plain(key_file), plain(t.text("kid")), plain(t.text("aud")));
+        let claims = self.named(t, "claims", Place::Plain);
+        t.finish();
+        Some(Jwt { alg: alg?, kid, key_file: key_file?, aud, claims })
+    }
+
+    fn probe(&mut self, t: &Table<'_>) -> Option<Probe> {
+        let t = t.table("probe")?;
+        let (settle, every) = (t.duration("settle"), t.duration("every"));
+        let mut tries = Vec::new();
+        if t.has("request") {
+            tries.extend(self.question(&t));
+        }
+        for try_ in t.tables("try") {
+            tries.extend(self.question(&try_));
+            try_.finish();
+        }
+        if !t.has("request") && !t.has("try") {
+            t.missing("request", "the question, or [[probe.try]] for several");
+        }
+        t.finish();
+        (!tries.is_empty()).then_some(Probe { tries, settle, every })
+    }
+
+    fn question(&mut self, t: &Table<'_>) -> Option<Question> {
+        let found = t.required("found", "when the order is there, e.g. \"at('/0/id')\"");
+        let absent = t.required("absent", "when it is certainly not there, e.g. \"body == []\"");
+        let (found, absent) = (self.checked(found), self.checked(absent));
+        let step = self.request(t, "probe".to_owned(), None);
+        Some(Question { step: step?, found: found?, absent: absent? })
+    }
+
+    fn step(&mut self, t: &Table<'_>, name: Option<&str>) -> Option<Step> {
+        let name = match name {
+            Some(name) => name.to_owned(),
+            None => t.required("name", "what its values are called by").map(|name| {
+                let good = name.value.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
+                if !good || name.value.is_empty() || RESERVED.contains(&name.value.as_str()) {
+                    let detail = format!("`{}` cannot be a name here", name.value);
+                    self.faults.add(name.fault(detail));
+                }
+                name.value
+            })?,
+        };
+        let ok = t.required("ok", "when it went well, e.g. \"status == 201 and at('/id')\"");
+        let ok = self.checked(ok);
+        let step = self.request(t, name, ok);
+        t.finish();
+        step
+    }
+
+    /// What every request has; `ok` was read by the caller.
+    fn request(&mut self, t: &Table<'_>, name: String, ok: Option<Expr>) -> Option<Step> {
+        let request = t.required("request", "METHOD and path, e.g. \"POST /orders\"");
+        let request = request.and_then(|request| self.method_and_path(&request));
+        let query = self.named(t, "query", Place::Plain);
+        let headers = self.headers(t, "headers");
+        let body = self.body(t);
+        let take = t.texts_by_name("take");
+        let take = take.into_iter().map(|(name, texts)| (name, self.read_sources(texts))).collect();
+        let need = self.named(t, "need", Place::Plain);
+        let each = self.checked(t.text("each"));
+        let index = t.table("index").and_then(|t| self.index(&t));
+        let unless = self.checked(t.text("unless"));
+        let rules = self.rules(t);
+        let (method, path) = request?;
+        Some(Step {
+            name,
+            method,
+            path,
+            query,
+            headers,
+            body,
+            ok,
+            take,
+            need,
+            each,
+            index,
+            unless,
+            rules,
+        })
+    }
+
+    fn method_and_path(&mut self, request: &At<String>) -> Option<(Method, Template)> {
+        let good = request.value.split_once(' ').and_then(|(method, path)| {
+            let known = ["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD"].contains(&method);
+            let method = Method::from_bytes(method.as_bytes()).ok().filter(|_| known)?;
+            let path = path.trim();
+            (path.starts_with('/') || path.starts_with("{{")).then_some((method, path.to_owned()))
+        });
+        match good {
+            Some((method, path)) => {
+                let path = self.template(Place::Path, &request.with(path))?;
+                Some((method, path))
+            }
+            None => {
+                let detail = "expected a method and a path below base_url, e.g. \"POST /orders\"";
+                self.faults.add(request.fault(detail));
+                None
+            }
+        }
+    }
+
+    fn body(&mut self, t: &Table<'_>) -> Body {
+        let form = self.named(t, "form", Place::Plain);
+        match t.text("body") {
+            Some(text) if !form.is_empty() => {
+                self.faults.add(text.fault("a request has a body or a form, not both"));
+                Body::None
+            }
+            Some(text) => {
+                let place = self.place;
+                self.template(place, &text).map_or(Body::None, Body::Text)
+            }
+            None if t.has("form") => Body::Form(form),
+            None => Body::None,
+        }
+    }
+
+    fn index(&self, t: &Table<'_>) -> Option<Index> {
+        let rows = t.parsed("rows", Source::parse);
+        let key = t.parsed("key", Source::parse);
+        if !t.has("rows") {
+            t.missing("rows", "where the list stands, e.g. \"/result\"");
+        }
+        if !t.has("key") {
+            t.missing("key", "the key within a row, e.g. \"/code\"");
+        }
+        let require = self.checked(t.text("require"));
+        t.finish();
+        Some(Index { rows: rows?, key: key?, require })
+    }
+
+    fn rules(&self, t: &Table<'_>) -> Vec<Rule> {
+        let rule = |t: &Table<'_>| {
+            let when = self.checked(t.required("when", "an expression over the reply"));
+            let then = t.parsed("then", outcome);
+            if !t.has("then") {
+                t.missing("then", "ok, duplicate, relogin, retry, unknown, permanent or halt");
+            }
+            t.finish();
+            Some(Rule { when: when?, then: then? })
+        };
+        t.tables("rules").iter().filter_map(rule).collect()
+    }
+
+    fn sources(&self, t: &Table<'_>, name: &'static str) -> Vec<Source> {
+        self.read_sources(t.texts(name))
+    }
+
+    fn read_sources(&self, texts: Vec<At<String>>) -> Vec<Source> {
+        let read = |text: At<String>| match Source::parse(&text.value) {
+            Ok(source) => Some(source),
+            Err(detail) => {
+                self.faults.add(text.fault(detail));
+                None
+            }
+        };
+        texts.into_iter().filter_map(read).collect()
+    }
+
+    fn named(
+        &mut self,
+        t: &Table<'_>,
+        name: &'static str,
+        place: Place,
+    ) -> Vec<(String, Template)> {
+        let texts = t.text_by_name(name);
+        let made =
+            texts.into_iter().filter_map(|(key, text)| Some((key, self.template(place, &text)?)));
+        made.collect()
+    }
+
+    fn headers(&mut self, t: &Table<'_>, name: &'static str) -> Vec<(HeaderName, Template)> {
+        let mut headers = Vec::new();
+        for (key, text) in t.text_by_name(name) {
+            let Ok(header) = HeaderName::from_bytes(key.as_bytes()) else {
+                self.faults.add(text.fault(format!("`{key}` cannot be the name of a header")));
+                continue;
+            };
+            headers.extend(self.template(Place::Plain, &text).map(|value| (header, value)));
+        }
+        headers
+    }
+
+    fn template(&mut self, place: Place, text: &At<String>) -> Option<Template> {
+        // Several templates may stand under one key: the line tells them apart.
+        let key = format!("{}@{}", text.key, text.line);
+        match self.templates.add(place, &key, &text.value) {
+            Ok(name) => Some(text.with(name)),
+            Err(error) => {
+                self.faults.add(template_fault(text, &error));
+                None
+            }
+        }
+    }
+
+    fn checked(&self, text: Option<At<String>>) -> Option<Expr> {
+        let text = text?;
+        match self.templates.check_expression(&text.value) {
+            Ok(()) => Some(text),
+            Err(error) => {
+                self.faults.add(template_fault(&text, &error));
+                None
+            }
+        }
+    }
+}
+
+/// Names that stand for something else in templates.
+const RESERVED: [&str; 16] = [
+    "order", "document", "const", "secret", "session", "result", "item", "status", "body", "text",
+    "at", "header", "commit", "probe", "login", "loop",
+];
+
+/// A fault of a template, at the line within it where it stands.
+pub fn template_fault<T>(at: &At<T>, error: &minijinja::Error) -> RecipeFault {
+    let line = at.line + error.line().unwrap_or(1).saturating_sub(1);
+    RecipeFault { line, key: at.key.clone(), detail: template_error(error) }
+}
+
+/// What is wrong with a template, in one line.
+pub fn template_error(error: &minijinja::Error) -> String {
+    let detail = match error.detail() {
+        Some(detail) => format!("{}: {detail}", error.kind()),
+        None => error.kind().to_string(),
+    };
+    crate::domain::text::one_line(&detail, 300)
+}
+
+/// A plain value as templates see it.
+fn scalar(scalar: &Scalar) -> Value {
+    match scalar {
+        Scalar::Text(text) => Value::from(text.as_str()),
+        Scalar::Number(digits) => values::of_digits(digits),
+        Scalar::Flag(flag) => Value::from(*flag),
+    }
+}
+
+fn base_url(text: &str) -> Result<String, String> {
+    match reqwest::Url::parse(text) {
+        Ok(url) if matches!(url.scheme(), "http" | "https") => Ok(text.to_owned()),
+        _ => Err(format!("`{text}`: expected an address that begins with http:// or https://")),
+    }
+}
+
+fn body_type(text: &str) -> Result<bool, String> {
+    match text {
+        "json" => Ok(false),
+        "xml" => Ok(true),
+        _ => Err(format!("`{text}` is not one of json, xml")),
+    }
+}
+
+fn outcome(text: &str) -> Result<Outcome, String> {
+    let found = Outcome::NAMES.iter().find(|(name, _)| *name == text);
+    found.map(|(_, outcome)| *outcome).ok_or_else(|| {
+        let names: Vec<&str> = Outcome::NAMES.iter().map(|(name, _)| *name).collect();
+        format!("`{text}` is not one of {}", names.join(", "))
+    })
+}

@@ -1,0 +1,284 @@
+//! The recipe engine: an ERP that is spoken to by what a TOML file says.
+//!
+//! `submit`: reads, one commit, what follows. `ask`: the probe. `finish`: what follows, for an
+//! order that was found. A refused commit is asked about once before the refusal is believed; an
+//! unclear one is reported as that, and never repeated here.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use minijinja::value::Value;
+use reqwest::Url;
+use serde_json::{Map, Value as Json};
+
+use crate::domain::failure::{ErrorClass, Failure, Stage};
+use crate::domain::text::one_line;
+use crate::ports::clock::Clock;
+use crate::ports::erp::{Answer, Erp, Exchange, OrderForErp, Receipt};
+
+use super::super::http::HttpClient;
+use super::super::redact::Mask;
+use super::calls::Reply;
+use super::judge::{Judge, Purpose, Said};
+use super::jwt::SigningKey;
+use super::model::{Outcome, Recipe, Step};
+use super::order_vars::{order_vars, result_value};
+use super::reply::SourceCache;
+use super::request::build;
+use super::session::Sessions;
+use super::templates::Vars;
+use super::values::{self, Placeholder};
+
+/// Longest number of an ERP that is kept, in characters.
+const MAX_NUMBER: usize = 200;
+/// Reads before the commit, all together, get at least this long; so does what follows it.
+pub const LEAST_PATIENCE: Duration = Duration::from_secs(30);
+
+/// An ERP behind a recipe.
+pub struct RecipeErp {
+    pub(super) recipe: Recipe,
+    pub(super) http: HttpClient,
+    pub(super) base: Url,
+    pub(super) secrets: BTreeMap<String, String>,
+    pub(super) consts: Value,
+    pub(super) mask: Mask,
+    pub(super) sessions: Sessions,
+    pub(super) sources: Arc<SourceCache>,
+    pub(super) signing: Option<SigningKey>,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) keeps: bool,
+    pub(super) request_budget: Duration,
+}
+
+impl RecipeErp {
+    pub(super) fn judge(&self) -> Judge<'_> {
+        Judge { recipe: &self.recipe, sources: &self.sources }
+    }
+
+    /// What every template can name before anything was asked.
+    pub(super) fn vars(&self) -> Vars {
+        let secrets = Value::from_pairs(self.secrets.iter().map(|(k, v)| (k.clone(), v.clone())));
+        let mut vars = Vars::new();
+        vars.insert("const".to_owned(), self.consts.clone());
+        vars.insert("secret".to_owned(), secrets);
+        vars
+    }
+
+    fn order_vars(&self, order: &OrderForErp) -> Result<Vars, Failure> {
+        let mut vars = self.vars();
+        vars.append(&mut order_vars(order)?);
+        Ok(vars)
+    }
+
+    /// How long reads, or what follows the commit, may take together.
+    fn patience(&self) -> Duration {
+        LEAST_PATIENCE.max(self.request_budget)
+    }
+
+    async fn in_time<T>(
+        &self,
+        what: &str,
+        stage: Stage,
+        work: impl Future<Output = Result<T, Failure>> + Send,
+    ) -> Result<T, Failure> {
+        let patience = self.patience();
+        tokio::time::timeout(patience, work).await.unwrap_or_else(|_| {
+            let detail = format!("{what} took longer than {} s", patience.as_secs());
+            Err(Failure::new(ErrorClass::Unavailable, "too_slow", &detail, stage))
+        })
+    }
+
+    pub(super) fn is_skipped(&self, step: &Step, vars: &Vars) -> bool {
+        step.unless.as_ref().is_some_and(|unless| self.judge().is_true(unless, vars))
+    }
+
+    async fn commit(&self, order: &OrderForErp, vars: &Vars) -> Result<Receipt, Failure> {
+        let step = &self.recipe.commit;
+        let reply = self.call(Some(order), step, Purpose::Commit, vars).await?;
+        match reply.outcome {
+            Outcome::Ok => Ok(self.receipt(step, &reply, false)),
+            Outcome::Permanent | Outcome::Duplicate => {
+                self.settle_refusal(order, vars, &reply).await
+            }
+            _ => Err(self.refused(step, Purpose::Commit, &reply)),
+        }
+    }
+
+    /// A refusal is believed once the ERP says that it does not have the order.
+    async fn settle_refusal(
+        &self,
+        order: &OrderForErp,
+        vars: &Vars,
+        reply: &Reply,
+    ) -> Result<Receipt, Failure> {
+        let refusal = self.refused(&self.recipe.commit, Purpose::Commit, reply);
+        let answer = match &self.recipe.probe {
+            Some(_) => Some(self.question(order, vars).await),
+            None => None,
+        };
+        let is_duplicate = reply.outcome == Outcome::Duplicate;
+        match answer {
+            Some(Answer::Found(receipt)) => Ok(receipt),
+            Some(Answer::Unclear(_)) if !is_duplicate => {
+                Err(Failure { stage: Stage::At, ..refusal })
+            }
+            _ if is_duplicate => {
+                let detail = format!("the ERP says that it has this order: {}", refusal.message);
+                let class = ErrorClass::UnknownOutcome;
+                let failure = Failure::new(class, "duplicate", &detail, Stage::At);
+                Err(Failure { request: refusal.request, status: refusal.status, ..failure })
+            }
+            _ => Err(refusal),
+        }
+    }
+
+    async fn question(&self, order: &OrderForErp, vars: &Vars) -> Answer {
+        let Some(probe) = &self.recipe.probe else {
+            let detail = "the recipe has no probe: the ERP cannot be asked, a person has to decide";
+            let class = ErrorClass::Unavailable;
+            return Answer::Unclear(Failure::new(class, "no_probe", detail, Stage::Before));
+        };
+        for question in &probe.tries {
+            let (reply, said) = match self.ask_one(order, question, vars).await {
+                Ok(answered) => answered,
+                Err(failure) => return Answer::Unclear(failure),
+            };
+            match said {
+                Said::Found => return Answer::Found(self.receipt(&question.step, &reply, true)),
+                Said::Absent => {}
+                Said::Other(_) => {
+                    return Answer::Unclear(self.refused(&question.step, Purpose::Probe, &reply));
+                }
+            }
+        }
+        Answer::Absent
+    }
+
+    fn receipt(&self, step: &Step, reply: &Reply, found: bool) -> Receipt {
+        let taken = self.judge().taken(step, &reply.read);
+        let taken =
+            taken.iter().map(|(name, value)| (name.clone(), values::to_json(value))).collect();
+        Receipt {
+            erp_order_id: number(&taken),
+            request: reply.request.clone(),
+            status: reply.read.status,
+            found,
+            taken,
+        }
+    }
+
+    async fn follow(
+        &self,
+        order: &OrderForErp,
+        mut vars: Vars,
+        mut receipt: Receipt,
+    ) -> Result<Receipt, Failure> {
+        for step in &self.recipe.after {
+            vars.insert("result".to_owned(), result_value(&receipt.taken));
+            if self.is_skipped(step, &vars) {
+                continue;
+            }
+            let reply = self.call(Some(order), step, Purpose::Follow, &vars).await;
+            let reply = reply.and_then(|reply| match reply.outcome {
+                Outcome::Ok | Outcome::Duplicate => Ok(reply),
+                _ => Err(self.refused(step, Purpose::Follow, &reply)),
+            });
+            let reply = reply.map_err(|failure| unfinished(step, &receipt, failure))?;
+            for (name, value) in self.judge().taken(step, &reply.read) {
+                receipt.taken.insert(name, values::to_json(&value));
+            }
+            receipt.erp_order_id = number(&receipt.taken);
+        }
+        Ok(receipt)
+    }
+
+    pub(super) fn refused(&self, step: &Step, purpose: Purpose, reply: &Reply) -> Failure {
+        let mut failure = self.judge().failure(purpose, reply.outcome, &reply.read);
+        failure.message = self.mask.hide_in(&failure.message);
+        if purpose == Purpose::Read && failure.class != ErrorClass::Unauthorized {
+            failure.message = one_line(&format!("{}: {}", step.name, failure.message), 500);
+        }
+        failure.request = Some(reply.request.clone());
+        failure
+    }
+}
+
+/// The order is there, and something that has to follow is not done: the next try goes on from it.
+fn unfinished(step: &Step, receipt: &Receipt, failure: Failure) -> Failure {
+    let number = receipt.erp_order_id.as_deref().unwrap_or("?");
+    let text = format!("in the ERP as {number}, but {} failed: {}", step.name, failure.message);
+    Failure { message: one_line(&text, 500), stage: Stage::At, ..failure }
+}
+
+/// `number`, else `id`, of what was taken.
+fn number(taken: &Map<String, Json>) -> Option<String> {
+    let text = ["number", "id"].into_iter().find_map(|name| match taken.get(name)? {
+        Json::String(text) if !text.is_empty() => Some(text.clone()),
+        Json::Number(number) => Some(number.to_string()),
+        _ => None,
+    })?;
+    let text = one_line(&text, MAX_NUMBER);
+    (!text.is_empty()).then_some(text)
+}
+
+#[async_trait]
+impl Erp for RecipeErp {
+    async fn submit(&self, order: &OrderForErp) -> Result<Receipt, Failure> {
+        let mut vars = self.order_vars(order)?;
+        self.in_time("lookups", Stage::Before, self.read_all(order, &mut vars)).await?;
+        let receipt = self.commit(order, &vars).await?;
+        self.in_time("what follows the order", Stage::At, self.follow(order, vars, receipt)).await
+    }
+
+    async fn ask(&self, order: &OrderForErp) -> Answer {
+        match self.order_vars(order) {
+            Ok(vars) => self.question(order, &vars).await,
+            Err(failure) => Answer::Unclear(failure),
+        }
+    }
+
+    async fn finish(&self, order: &OrderForErp, receipt: Receipt) -> Result<Receipt, Failure> {
+        let vars = self.order_vars(order)?;
+        self.in_time("what follows the order", Stage::At, self.follow(order, vars, receipt)).await
+    }
+
+    fn rehearse(&self, order: &OrderForErp) -> Result<Vec<Exchange>, Failure> {
+        let mut vars = self.order_vars(order)?;
+        for name in ["session", "result", "item"] {
+            vars.insert(name.to_owned(), Placeholder::value(name));
+        }
+        for step in &self.recipe.before {
+            vars.insert(step.name.clone(), Placeholder::value(&step.name));
+        }
+        let hidden = self.hidden_headers();
+        let noted = |step: &Step| {
+            let request = build(&self.recipe, &self.base, step, &vars)?;
+            let is_probe = step.name == "probe";
+            let hidden = if step.name == "login" { &[][..] } else { &hidden[..] };
+            Ok(request.noted(&step.name, is_probe, &self.mask, hidden))
+        };
+        self.recipe.steps().map(noted).collect()
+    }
+
+    fn can_ask(&self) -> bool {
+        self.recipe.probe.is_some()
+    }
+
+    fn is_idempotent(&self) -> bool {
+        self.recipe.is_idempotent
+    }
+
+    /// `order.reference` names the shop.
+    fn tells_shops_apart(&self) -> bool {
+        true
+    }
+
+    fn call_budget(&self) -> Duration {
+        let questions = self.recipe.probe.as_ref().map_or(0, |probe| probe.tries.len());
+        let questions = u32::try_from(questions).unwrap_or(u32::MAX);
+        // Reads, the commit with a login in the middle of it, one round of questions, what follows.
+        self.patience() * 2 + self.request_budget.saturating_mul(questions.saturating_add(3))
+    }
+}

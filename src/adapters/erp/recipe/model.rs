@@ -1,0 +1,281 @@
+//! A recipe as it is used: steps, templates and sources.
+//!
+//! docs/erp-recipes.md explains every key. `compile.rs` makes it out of a file, `check.rs` says
+//! whether it would render an order, `engine.rs` what it means when it runs.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use minijinja::value::Value;
+use reqwest::Method;
+use reqwest::header::HeaderName;
+
+use super::source::Source;
+use super::templates::Templates;
+use super::toml_text::At;
+
+/// A recipe that was read without a fault.
+#[derive(Debug)]
+pub struct Recipe {
+    /// Its name, for people.
+    pub name: String,
+    /// Where the ERP is, unless `erp.url` says otherwise.
+    pub base_url: Option<String>,
+    /// How bodies are written.
+    pub is_xml: bool,
+    /// Where the ERP puts its error text.
+    pub error: Vec<Source>,
+    /// `const.*`
+    pub consts: BTreeMap<String, Value>,
+    /// `secret.*`
+    pub secrets: BTreeMap<String, At<SecretPlace>>,
+    /// `[http]`
+    pub http: HttpRules,
+    /// `[auth]`
+    pub auth: Auth,
+    /// Reads that come first.
+    pub before: Vec<Step>,
+    /// The request that makes the order.
+    pub commit: Step,
+    /// Whether the commit may be repeated without asking.
+    pub is_idempotent: bool,
+    /// How the ERP is asked.
+    pub probe: Option<Probe>,
+    /// What follows the commit.
+    pub after: Vec<Step>,
+    /// For every step.
+    pub rules: Vec<Rule>,
+    /// Its templates, compiled.
+    pub templates: Templates,
+}
+
+/// Where a secret is read from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SecretPlace {
+    /// An environment variable.
+    Env(String),
+    /// A file.
+    File(PathBuf),
+}
+
+/// `[http]`
+#[derive(Debug, Default)]
+pub struct HttpRules {
+    /// To connect.
+    pub connect_timeout: Option<Duration>,
+    /// For one request.
+    pub timeout: Option<Duration>,
+    /// Most requests under way.
+    pub concurrency: Option<u32>,
+    /// Most bytes of a reply.
+    pub max_reply: Option<u32>,
+    /// Whether cookies are kept and sent back.
+    pub cookies: bool,
+    /// On every request.
+    pub headers: Vec<(HeaderName, Template)>,
+    /// Certificates of authorities to trust besides the machine's, PEM.
+    pub ca_file: Option<PathBuf>,
+    /// Our certificate, PEM.
+    pub client_cert: Option<PathBuf>,
+    /// Its key, PEM.
+    pub client_key: Option<PathBuf>,
+    /// A proxy.
+    pub proxy: Option<String>,
+}
+
+/// `[auth]`
+#[derive(Debug, Default)]
+pub struct Auth {
+    /// How we show who we are.
+    pub kind: AuthKind,
+    /// The request that begins a session.
+    pub login: Option<Step>,
+    /// Headers made from `secret` and `session`.
+    pub attach: Vec<(HeaderName, Template)>,
+    /// How long a session is used.
+    pub max_age: Option<Duration>,
+}
+
+/// `auth.kind`
+#[derive(Debug, Default)]
+pub enum AuthKind {
+    /// Only by `attach` and `login`.
+    #[default]
+    Attach,
+    /// HTTP Basic with `secret.user` and `secret.password`.
+    Basic,
+    /// OAuth 2 client credentials.
+    OAuth2(Box<OAuth2>),
+}
+
+/// OAuth 2 client credentials (RFC 6749, 4.4; with a signed assertion: RFC 7523, 2.2).
+#[derive(Debug)]
+pub struct OAuth2 {
+    /// Where tokens are given.
+    pub token_url: Template,
+    /// `scope`
+    pub scope: Option<Template>,
+    /// Signed assertion instead of a client secret.
+    pub jwt: Option<Jwt>,
+}
+
+/// A signed assertion.
+#[derive(Debug)]
+pub struct Jwt {
+    /// How it is signed.
+    pub alg: JwtAlg,
+    /// Which key.
+    pub kid: Option<Template>,
+    /// The private key, PEM (PKCS#8).
+    pub key_file: Template,
+    /// Who it is for; the token address when missing.
+    pub aud: Option<Template>,
+    /// Further claims.
+    pub claims: Vec<(String, Template)>,
+}
+
+/// Signature algorithms (RFC 7518, 3.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum JwtAlg {
+    /// RSASSA-PSS with SHA-256.
+    Ps256,
+    /// RSASSA-PKCS1-v1_5 with SHA-256.
+    Rs256,
+    /// ECDSA with P-256 and SHA-256.
+    Es256,
+}
+
+/// One request and what its reply means.
+#[derive(Debug)]
+pub struct Step {
+    /// What its values are called by.
+    pub name: String,
+    /// Method.
+    pub method: Method,
+    /// Path and what follows it.
+    pub path: Template,
+    /// Query parameters.
+    pub query: Vec<(String, Template)>,
+    /// Headers.
+    pub headers: Vec<(HeaderName, Template)>,
+    /// Body.
+    pub body: Body,
+    /// When it went well; `None` only for probes.
+    pub ok: Option<Expr>,
+    /// What is taken out of the reply.
+    pub take: Vec<(String, Vec<Source>)>,
+    /// What must have been found, with the message when it was not.
+    pub need: Vec<(String, Template)>,
+    /// Once for each of these.
+    pub each: Option<Expr>,
+    /// Rows of the reply by their key.
+    pub index: Option<Index>,
+    /// Skipped when true.
+    pub unless: Option<Expr>,
+    /// Before the recipe's own rules.
+    pub rules: Vec<Rule>,
+}
+
+/// A request body.
+#[derive(Debug)]
+pub enum Body {
+    /// None.
+    None,
+    /// JSON or XML.
+    Text(Template),
+    /// `application/x-www-form-urlencoded`
+    Form(Vec<(String, Template)>),
+}
+
+/// Rows of a reply that are looked up by a key.
+#[derive(Debug)]
+pub struct Index {
+    /// The list.
+    pub rows: Source,
+    /// The key within a row.
+    pub key: Source,
+    /// Keys that must be there.
+    pub require: Option<Expr>,
+}
+
+/// How the ERP is asked about an order.
+#[derive(Debug)]
+pub struct Probe {
+    /// Questions; the first that finds it counts.
+    pub tries: Vec<Question>,
+    /// How long after an unclear send "absent" does not count.
+    pub settle: Option<Duration>,
+    /// Shortest pause between questions.
+    pub every: Option<Duration>,
+}
+
+/// One question.
+#[derive(Debug)]
+pub struct Question {
+    /// The request.
+    pub step: Step,
+    /// It is there.
+    pub found: Expr,
+    /// It is not there.
+    pub absent: Expr,
+}
+
+/// From a reply to an outcome.
+#[derive(Debug)]
+pub struct Rule {
+    /// When.
+    pub when: Expr,
+    /// Then.
+    pub then: Outcome,
+}
+
+/// What a reply means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// It went well.
+    Ok,
+    /// The order is there already.
+    Duplicate,
+    /// The session is over: begin another and repeat, once.
+    Relogin,
+    /// Nothing was done; later perhaps.
+    Retry,
+    /// Something may have been done.
+    Unknown,
+    /// Refused for good.
+    Permanent,
+    /// We are refused.
+    Halt,
+}
+
+impl Outcome {
+    pub(super) const NAMES: [(&'static str, Self); 7] = [
+        ("ok", Self::Ok),
+        ("duplicate", Self::Duplicate),
+        ("relogin", Self::Relogin),
+        ("retry", Self::Retry),
+        ("unknown", Self::Unknown),
+        ("permanent", Self::Permanent),
+        ("halt", Self::Halt),
+    ];
+
+    /// The name that recipes use.
+    pub fn as_str(self) -> &'static str {
+        Self::NAMES.iter().find(|(_, own)| *own == self).map_or("", |(name, _)| name)
+    }
+}
+
+/// A compiled template: the name to render it by, and its place in the file.
+pub type Template = At<String>;
+/// An expression: its text, and its place in the file.
+pub type Expr = At<String>;
+
+impl Recipe {
+    /// Every step that sends a request, in the order of a submit, probes at the end.
+    pub fn steps(&self) -> impl Iterator<Item = &Step> {
+        let probes = self.probe.iter().flat_map(|probe| &probe.tries).map(|try_| &try_.step);
+        let login = self.auth.login.iter();
+        login.chain(&self.before).chain([&self.commit]).chain(&self.after).chain(probes)
+    }
+}

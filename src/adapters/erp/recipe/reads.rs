@@ -1,0 +1,157 @@
+//! What is read before the commit: one value, one per item, or rows by their key.
+
+use std::collections::BTreeMap;
+
+use minijinja::value::Value;
+
+use crate::domain::failure::{ErrorClass, Failure, Stage};
+use crate::domain::text::one_line;
+use crate::ports::erp::OrderForErp;
+
+use super::calls::Reply;
+use super::compile::template_error;
+use super::engine::RecipeErp;
+use super::judge::Purpose;
+use super::model::{Index, Outcome, Step};
+use super::reply::{Read, first_of};
+use super::request::render;
+use super::source::Source;
+use super::templates::Vars;
+use super::values;
+
+/// Most requests of one `each` step, and most keys that are required.
+const MAX_EACH: usize = 10_000;
+
+impl RecipeErp {
+    /// Makes every read and adds what it found to `vars`.
+    pub(super) async fn read_all(
+        &self,
+        order: &OrderForErp,
+        vars: &mut Vars,
+    ) -> Result<(), Failure> {
+        for step in &self.recipe.before {
+            if self.is_skipped(step, vars) {
+                continue;
+            }
+            let value = match &step.each {
+                Some(each) => self.read_each(order, step, &each.value, vars).await?,
+                None => self.read_one(order, step, vars).await?,
+            };
+            vars.insert(step.name.clone(), value);
+        }
+        Ok(())
+    }
+
+    async fn read_one(
+        &self,
+        order: &OrderForErp,
+        step: &Step,
+        vars: &Vars,
+    ) -> Result<Value, Failure> {
+        let reply = self.call(Some(order), step, Purpose::Read, vars).await?;
+        if reply.outcome != Outcome::Ok {
+            return Err(self.refused(step, Purpose::Read, &reply));
+        }
+        let mut taken: BTreeMap<String, Value> =
+            self.judge().taken(step, &reply.read).into_iter().collect();
+        self.check_needs(step, &taken, vars)?;
+        if let Some(index) = &step.index {
+            taken.insert("row".to_owned(), self.rows(step, index, &reply, vars)?);
+        }
+        Ok(Value::from(taken))
+    }
+
+    async fn read_each(
+        &self,
+        order: &OrderForErp,
+        step: &Step,
+        each: &str,
+        vars: &Vars,
+    ) -> Result<Value, Failure> {
+        let items = self.list(step, each, vars)?;
+        let (mut all, mut rows) = (Vec::with_capacity(items.len()), BTreeMap::new());
+        let mut vars = vars.clone();
+        for item in items {
+            vars.insert("item".to_owned(), item.clone());
+            let value = self.read_one(order, step, &vars).await?;
+            rows.insert(item.to_string(), value.clone());
+            all.push(value);
+        }
+        Ok(Value::from_pairs([("each", Value::from(all)), ("row", Value::from(rows))]))
+    }
+
+    /// The items of a list expression.
+    fn list(&self, step: &Step, expr: &str, vars: &Vars) -> Result<Vec<Value>, Failure> {
+        let wrong = |detail: String| {
+            let detail = format!("step {}: {detail}", step.name);
+            Failure::new(ErrorClass::Internal, "template", &detail, Stage::Before)
+        };
+        let value = self.recipe.templates.eval(expr, vars);
+        let value = value.map_err(|error| wrong(template_error(&error)))?;
+        let items = value.try_iter().map_err(|_| wrong(format!("`{expr}` is no list")))?;
+        let items: Vec<Value> = items.take(MAX_EACH + 1).collect();
+        if items.len() > MAX_EACH {
+            return Err(wrong(format!("`{expr}` has more than {MAX_EACH} items")));
+        }
+        Ok(items)
+    }
+
+    fn check_needs(
+        &self,
+        step: &Step,
+        taken: &BTreeMap<String, Value>,
+        vars: &Vars,
+    ) -> Result<(), Failure> {
+        for (name, message) in &step.need {
+            if taken.get(name).is_none_or(|value| value.is_none() || value.is_undefined()) {
+                let text = render(&self.recipe, message, vars)?;
+                return Err(Failure::new(
+                    ErrorClass::Rejected,
+                    "unknown_to_erp",
+                    &text,
+                    Stage::Before,
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// Rows by their key. A key that is required and missing, or there twice, names itself.
+    fn rows(
+        &self,
+        step: &Step,
+        index: &Index,
+        reply: &Reply,
+        vars: &Vars,
+    ) -> Result<Value, Failure> {
+        let rows = index.rows.find(&reply.read).unwrap_or(Value::UNDEFINED);
+        let mut found: BTreeMap<String, Value> = BTreeMap::new();
+        let mut twice = Vec::new();
+        for row in rows.try_iter().into_iter().flatten() {
+            let Some(key) = key_of(&index.key, &row) else { continue };
+            if found.insert(key.clone(), row).is_some() {
+                twice.push(key);
+            }
+        }
+        let required = match &index.require {
+            Some(require) => self.list(step, &require.value, vars)?,
+            None => Vec::new(),
+        };
+        for key in required {
+            let key = key.to_string();
+            let problem = match found.contains_key(&key) {
+                false => "is unknown to the ERP",
+                true if twice.contains(&key) => "is more than once in the ERP",
+                true => continue,
+            };
+            let text = format!("{} '{}' {problem}", step.name, one_line(&key, 100));
+            return Err(Failure::new(ErrorClass::Rejected, "unknown_to_erp", &text, Stage::Before));
+        }
+        Ok(Value::from(found))
+    }
+}
+
+fn key_of(key: &Source, row: &Value) -> Option<String> {
+    let row = Read::of_json(values::to_json(row));
+    first_of(std::slice::from_ref(key), &row).map(|value| value.to_string())
+}

@@ -1,0 +1,123 @@
+//! A reply as recipes look at it: parsed once, at most.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use minijinja::value::Value;
+use minijinja::{Error, ErrorKind};
+use serde_json::Value as Json;
+
+use super::super::http::Reply;
+use super::source::Source;
+use super::templates::Vars;
+use super::values;
+
+/// Most sources of expressions that are kept compiled.
+const MAX_CACHED: usize = 500;
+
+/// A reply that was read whole.
+#[derive(Debug)]
+pub struct Read {
+    /// Status code.
+    pub status: u16,
+    headers: Vec<(String, String)>,
+    text: String,
+    json: OnceLock<Option<Json>>,
+}
+
+impl Read {
+    /// A reply of these parts; names of headers in small letters.
+    pub fn new(status: u16, headers: &[(&str, &str)], text: &str) -> Self {
+        let own = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+        let headers = headers.iter().map(own).collect();
+        Self { status, headers, text: text.to_owned(), json: OnceLock::new() }
+    }
+
+    /// What came over the wire.
+    pub fn of(reply: Reply) -> Self {
+        let headers = reply.headers.iter().map(|(name, value)| {
+            (name.as_str().to_owned(), String::from_utf8_lossy(value.as_bytes()).into_owned())
+        });
+        let headers = headers.collect();
+        let text = match String::from_utf8(reply.body) {
+            Ok(text) => text,
+            Err(error) => String::from_utf8_lossy(error.as_bytes()).into_owned(),
+        };
+        Self { status: reply.status, headers, text, json: OnceLock::new() }
+    }
+
+    /// JSON that is a part of another reply, to be looked at like one.
+    pub fn of_json(json: Json) -> Self {
+        let json = OnceLock::from(Some(json));
+        Self { status: 200, headers: Vec::new(), text: String::new(), json }
+    }
+
+    /// The body as text.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// The body as JSON, if it is that.
+    pub fn json(&self) -> Option<&Json> {
+        self.json.get_or_init(|| serde_json::from_str(&self.text).ok()).as_ref()
+    }
+
+    /// The first header of that name, in small letters.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(own, _)| own == name).map(|(_, value)| value.as_str())
+    }
+
+    /// All headers of that name.
+    pub fn headers<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
+        self.headers.iter().filter(move |(own, _)| own == name).map(|(_, value)| value.as_str())
+    }
+
+    /// Whether this is a page for people.
+    pub fn is_page(&self) -> bool {
+        self.header("content-type").is_some_and(|kind| kind.to_ascii_lowercase().contains("html"))
+    }
+}
+
+/// `vars`, and what expressions over this reply can name besides.
+pub fn vars_with(reply: &Arc<Read>, sources: &Arc<SourceCache>, vars: &Vars) -> Vars {
+    let mut vars = vars.clone();
+    let body = reply.json().map_or(Value::UNDEFINED, values::of_json);
+    vars.insert("status".to_owned(), Value::from(reply.status));
+    vars.insert("body".to_owned(), body);
+    vars.insert("text".to_owned(), Value::from(reply.text()));
+    let (of, sources) = (reply.clone(), sources.clone());
+    let at = move |source: &str| -> Result<Value, Error> {
+        let source = sources.get(source).map_err(|e| Error::new(ErrorKind::InvalidOperation, e))?;
+        Ok(source.find(&of).unwrap_or(Value::UNDEFINED))
+    };
+    vars.insert("at".to_owned(), Value::from_function(at));
+    let of = reply.clone();
+    let header = move |name: &str| -> Value {
+        of.header(&name.to_ascii_lowercase()).map_or(Value::UNDEFINED, Value::from)
+    };
+    vars.insert("header".to_owned(), Value::from_function(header));
+    vars
+}
+
+/// Sources that expressions name, compiled once.
+#[derive(Debug, Default)]
+pub struct SourceCache(Mutex<HashMap<String, Source>>);
+
+impl SourceCache {
+    fn get(&self, text: &str) -> Result<Source, String> {
+        let mut cached = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(source) = cached.get(text) {
+            return Ok(source.clone());
+        }
+        let source = Source::parse(text)?;
+        if cached.len() < MAX_CACHED {
+            cached.insert(text.to_owned(), source.clone());
+        }
+        Ok(source)
+    }
+}
+
+/// The first of `sources` that has a value which is not null.
+pub fn first_of(sources: &[Source], reply: &Read) -> Option<Value> {
+    sources.iter().filter_map(|source| source.find(reply)).find(|value| !value.is_none())
+}

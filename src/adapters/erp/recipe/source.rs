@@ -1,0 +1,216 @@
+//! Where a value stands in a reply: `/json/pointer`, `/a >> /b`, `xml:A/B`, `header:name`, `text`,
+//! each with an optional ` ~ REGEX` whose first group (else the whole match) is the value.
+
+use minijinja::value::Value;
+use quick_xml::Reader;
+use quick_xml::events::Event;
+use regex::{Regex, RegexBuilder};
+use serde_json::Value as Json;
+
+use super::reply::Read;
+use super::values;
+
+/// Deepest XML that is read.
+const MAX_DEPTH: usize = 128;
+/// Longest text that is taken out of XML, in bytes.
+const MAX_TEXT: usize = 1024 * 1024;
+/// Largest compiled regular expression, in bytes.
+const MAX_REGEX: usize = 1024 * 1024;
+
+/// A place in a reply.
+#[derive(Debug, Clone)]
+pub struct Source {
+    place: Place,
+    regex: Option<Regex>,
+}
+
+#[derive(Debug, Clone)]
+enum Place {
+    /// JSON pointers; between two of them a string that holds JSON again.
+    Json(Vec<String>),
+    /// Local names of nested elements, at any depth.
+    Xml(Vec<String>),
+    Header(String),
+    Text,
+}
+
+impl Source {
+    /// Reads `text` as a source.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let (place, regex) = match text.split_once(" ~ ") {
+            Some((place, regex)) => (place.trim(), Some(regex)),
+            None => (text.trim(), None),
+        };
+        let place = if let Some(path) = place.strip_prefix("xml:") {
+            let names: Vec<String> = path.split('/').map(str::to_owned).collect();
+            if names.iter().any(String::is_empty) {
+                return Err(format!("`{place}`: expected names such as xml:Order/ID"));
+            }
+            Place::Xml(names)
+        } else if let Some(name) = place.strip_prefix("header:") {
+            Place::Header(name.to_ascii_lowercase())
+        } else if place == "text" {
+            Place::Text
+        } else {
+            let pointers: Vec<String> =
+                place.split(">>").map(|pointer| pointer.trim().to_owned()).collect();
+            if pointers.iter().any(|pointer| !pointer.is_empty() && !pointer.starts_with('/')) {
+                return Err(format!(
+                    "`{place}` is no source: expected /json/pointer, xml:A/B, header:name or text"
+                ));
+            }
+            Place::Json(pointers)
+        };
+        let regex = regex.map(|regex| {
+            let built = RegexBuilder::new(regex).size_limit(MAX_REGEX).build();
+            built.map_err(|error| format!("`{regex}`: {error}"))
+        });
+        Ok(Self { place, regex: regex.transpose()? })
+    }
+
+    /// The value there, if there is one.
+    pub fn find(&self, reply: &Read) -> Option<Value> {
+        let found = match &self.place {
+            Place::Json(pointers) => values::of_json(&json_at(reply.json()?, pointers)?),
+            Place::Xml(names) => Value::from(xml_at(reply.text(), names)?),
+            Place::Header(name) => Value::from(reply.header(name)?),
+            Place::Text => Value::from(reply.text()),
+        };
+        let Some(regex) = &self.regex else { return Some(found) };
+        let text = found.to_string();
+        let captures = regex.captures(&text)?;
+        let group = captures.get(1).or_else(|| captures.get(0))?;
+        Some(Value::from(group.as_str()))
+    }
+}
+
+fn json_at(json: &Json, pointers: &[String]) -> Option<Json> {
+    let (first, rest) = pointers.split_first()?;
+    let found = json.pointer(first)?;
+    if rest.is_empty() {
+        return Some(found.clone());
+    }
+    json_at(&serde_json::from_str(found.as_str()?).ok()?, rest)
+}
+
+/// Text of the first element whose name and whose parents' names end with `names`; local names.
+fn xml_at(text: &str, names: &[String]) -> Option<String> {
+    let mut reader = Reader::from_str(text);
+    let mut open: Vec<String> = Vec::new();
+    let mut found: Option<(usize, String)> = None;
+    loop {
+        match reader.read_event().ok()? {
+            Event::Start(tag) => {
+                if open.len() >= MAX_DEPTH {
+                    return None;
+                }
+                open.push(tag.local_name().into_inner().to_owned());
+                if found.is_none() && open.ends_with(names) {
+                    found = Some((open.len(), String::new()));
+                }
+            }
+            Event::Empty(tag) => {
+                open.push(tag.local_name().into_inner().to_owned());
+                if found.is_none() && open.ends_with(names) {
+                    return Some(String::new());
+                }
+                open.pop();
+            }
+            Event::End(_) => {
+                match found.take() {
+                    Some((depth, text)) if depth == open.len() => return Some(text),
+                    other => found = other,
+                }
+                open.pop();
+            }
+            Event::Text(part) => append(&mut found, &part),
+            Event::CData(part) => append(&mut found, &part),
+            Event::GeneralRef(name) => {
+                let c = match name.resolve_char_ref().ok()? {
+                    Some(c) => c.to_string(),
+                    None => entity(&name)?.to_owned(),
+                };
+                append(&mut found, &c);
+            }
+            Event::Eof => return None,
+            _ => {}
+        }
+    }
+}
+
+fn append(found: &mut Option<(usize, String)>, part: &str) {
+    if let Some((_, text)) = found
+        && text.len() + part.len() <= MAX_TEXT
+    {
+        text.push_str(part);
+    }
+}
+
+/// The entities that XML itself knows; a document's own are never expanded.
+fn entity(name: &str) -> Option<&'static str> {
+    Some(match name {
+        "lt" => "<",
+        "gt" => ">",
+        "amp" => "&",
+        "quot" => "\"",
+        "apos" => "'",
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn found(source: &str, body: &str) -> Option<String> {
+        let reply = Read::new(200, &[("location", "https://erp/salesOrder/647")], body);
+        Source::parse(source).unwrap().find(&reply).map(|value| value.to_string())
+    }
+
+    #[test]
+    fn values_are_found_wherever_erps_put_them() {
+        assert_eq!(found("/result/0/id", r#"{"result":[{"id":344}]}"#).unwrap(), "344");
+        assert_eq!(found("", "17").unwrap(), "17");
+        assert_eq!(found("header:Location ~ /([^/]+)$", "").unwrap(), "647");
+        assert_eq!(found("text ~ Order (\\d+)", "made Order 12").unwrap(), "12");
+        assert_eq!(found("/nothing", "{}"), None);
+        let frappe = r#"{"_server_messages":"[\"{\\\"message\\\":\\\"No customer\\\"}\"]"}"#;
+        assert_eq!(found("/_server_messages >> /0 >> /message", frappe).unwrap(), "No customer");
+        let ubl = "<s:E xmlns:s='x'><s:Body><r:OrderResponse xmlns:r='y'><a><ID>no</ID></a>\
+            <r:SalesOrderID>A&amp;B&#252;<![CDATA[<1>]]></r:SalesOrderID></r:OrderResponse></s:Body></s:E>";
+        assert_eq!(found("xml:OrderResponse/SalesOrderID", ubl).unwrap(), "A&Bü<1>");
+        assert_eq!(found("xml:OrderResponse/ID", ubl), None);
+        assert_eq!(found("xml:Empty", "<a><Empty/></a>").unwrap(), "");
+    }
+
+    #[test]
+    fn an_entity_bomb_is_not_expanded() {
+        let bomb = "<!DOCTYPE a [<!ENTITY x \"yyyy\"><!ENTITY z \"&x;&x;\">]><a><ID>&z;</ID></a>";
+        assert_eq!(found("xml:ID", bomb), None);
+    }
+
+    #[test]
+    fn what_is_no_source_says_so() {
+        for bad in ["result/0", "xml:a//b", "text ~ (", "/a >> b"] {
+            assert!(Source::parse(bad).is_err(), "{bad}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_reply_makes_a_source_panic(body in any::<String>(), source in "[ -~]{0,30}") {
+            let reply = Read::new(200, &[], &body);
+            for text in ["/a/0", "/a >> /b", "xml:a/b", "text ~ (a+)+$", source.as_str()] {
+                if let Ok(source) = Source::parse(text) {
+                    drop(source.find(&reply));
+                }
+            }
+        }
+
+        #[test]
+        fn no_xml_makes_a_source_panic(body in "[<>/a-c&;!\\[\\]\"= \\-?]{0,80}") {
+            drop(found("xml:a/b", &body));
+        }
+    }
+}

@@ -1,0 +1,395 @@
+//! A recipe's TOML, read key by key: every fault is found in one go and carries its line.
+//!
+//! What was never asked for is unknown. Reading goes on after a fault, with nothing in its place.
+
+use std::borrow::Cow;
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+use std::fmt;
+use std::rc::Rc;
+use std::time::Duration;
+
+use jiff::SignedDuration;
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+/// Largest recipe, in bytes.
+const MAX_BYTES: usize = 256 * 1024;
+
+/// Something wrong in a recipe.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct RecipeFault {
+    /// Line in the file, from 1.
+    pub line: usize,
+    /// The key, with dots.
+    pub key: String,
+    /// What is wrong and what is expected.
+    pub detail: String,
+}
+
+impl fmt::Display for RecipeFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.key.as_str() {
+            "" => write!(f, "{}: {}", self.line, self.detail),
+            key => write!(f, "{}: {key}: {}", self.line, self.detail),
+        }
+    }
+}
+
+/// A value and the place where it stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct At<T> {
+    /// The value.
+    pub value: T,
+    /// Line in the file, from 1.
+    pub line: usize,
+    /// The key, with dots.
+    pub key: String,
+}
+
+impl<T> At<T> {
+    /// Another value that stands in the same place.
+    pub fn with<U>(&self, value: U) -> At<U> {
+        At { value, line: self.line, key: self.key.clone() }
+    }
+
+    /// A fault here.
+    pub fn fault(&self, detail: impl Into<String>) -> RecipeFault {
+        RecipeFault { line: self.line, key: self.key.clone(), detail: detail.into() }
+    }
+}
+
+/// The faults found so far, shared by all tables of one file.
+#[derive(Debug, Clone)]
+pub struct Faults<'a> {
+    source: &'a str,
+    list: Rc<RefCell<BTreeSet<RecipeFault>>>,
+}
+
+impl Faults<'_> {
+    /// Adds one.
+    pub fn add(&self, fault: RecipeFault) {
+        self.list.borrow_mut().insert(fault);
+    }
+
+    /// All of them, in the order of the file.
+    pub fn into_list(self) -> Vec<RecipeFault> {
+        self.list.borrow().iter().cloned().collect()
+    }
+
+    fn line(&self, offset: usize) -> usize {
+        1 + self.source.as_bytes()[..offset.min(self.source.len())]
+            .iter()
+            .filter(|byte| **byte == b'\n')
+            .count()
+    }
+}
+
+/// A table of the file.
+pub struct Table<'a> {
+    faults: Faults<'a>,
+    table: &'a DeTable<'a>,
+    path: String,
+    line: usize,
+    asked: RefCell<BTreeSet<&'static str>>,
+}
+
+/// Parses `source` and hands its table to `read`; what it made, or every fault.
+pub fn parse<T>(
+    source: &str,
+    read: impl FnOnce(&Table<'_>, &Faults<'_>) -> Option<T>,
+) -> Result<T, Vec<RecipeFault>> {
+    let whole = |line, detail: String| vec![RecipeFault { line, key: String::new(), detail }];
+    if source.len() > MAX_BYTES {
+        return Err(whole(1, format!("{} bytes; at most {MAX_BYTES} are read", source.len())));
+    }
+    let faults = Faults { source, list: Rc::default() };
+    let parsed = DeTable::parse(source).map_err(|error| {
+        let line = error.span().map_or(1, |span| faults.line(span.start));
+        whole(line, error.message().to_owned())
+    })?;
+    let table = Table {
+        faults: faults.clone(),
+        table: parsed.get_ref(),
+        path: String::new(),
+        line: 1,
+        asked: RefCell::default(),
+    };
+    let made = read(&table, &faults);
+    table.finish();
+    match (made, faults.clone().into_list()) {
+        (Some(made), list) if list.is_empty() => Ok(made),
+        (_, list) => Err(list),
+    }
+}
+
+impl<'a> Table<'a> {
+    fn key(&self, name: &str) -> String {
+        if self.path.is_empty() { name.to_owned() } else { format!("{}.{name}", self.path) }
+    }
+
+    /// Where this table begins.
+    pub fn place(&self) -> At<()> {
+        At { value: (), line: self.line, key: self.path.clone() }
+    }
+
+    fn get(&self, name: &'static str) -> Option<(&'a Spanned<DeValue<'a>>, At<()>)> {
+        self.asked.borrow_mut().insert(name);
+        let value = self.table.get(name)?;
+        Some((value, self.at(name, value)))
+    }
+
+    fn at(&self, name: &str, value: &Spanned<DeValue<'_>>) -> At<()> {
+        At { value: (), line: self.faults.line(value.span().start), key: self.key(name) }
+    }
+
+    fn wrong(&self, at: &At<()>, expected: &str) {
+        self.faults.add(at.fault(format!("expected {expected}")));
+    }
+
+    /// Notes that a key is missing.
+    pub fn missing(&self, name: &str, why: &str) {
+        let detail = format!("missing: {why}");
+        self.faults.add(RecipeFault { line: self.line, key: self.key(name), detail });
+    }
+
+    /// Text.
+    pub fn text(&self, name: &'static str) -> Option<At<String>> {
+        let (value, at) = self.get(name)?;
+        match value.get_ref().as_str() {
+            Some(text) => Some(at.with(text.to_owned())),
+            None => {
+                self.wrong(&at, "text in quotes");
+                None
+            }
+        }
+    }
+
+    /// Text that must be there.
+    pub fn required(&self, name: &'static str, why: &str) -> Option<At<String>> {
+        if !self.table.contains_key(name) {
+            self.missing(name, why);
+        }
+        self.text(name)
+    }
+
+    /// Text that `parse` understands.
+    pub fn parsed<T>(
+        &self,
+        name: &'static str,
+        parse: impl FnOnce(&str) -> Result<T, String>,
+    ) -> Option<T> {
+        let text = self.text(name)?;
+        match parse(&text.value) {
+            Ok(parsed) => Some(parsed),
+            Err(detail) => {
+                self.faults.add(text.fault(detail));
+                None
+            }
+        }
+    }
+
+    /// A time such as "30s".
+    pub fn duration(&self, name: &'static str) -> Option<Duration> {
+        self.parsed(name, |text| {
+            let time = text.parse::<SignedDuration>().ok();
+            time.and_then(|time| Duration::try_from(time).ok())
+                .filter(|time| !time.is_zero() && *time <= Duration::from_hours(24))
+                .ok_or_else(|| "expected a time such as \"30s\" or \"12h\", up to 24h".to_owned())
+        })
+    }
+
+    /// A whole number from 1 to `max`.
+    pub fn number(&self, name: &'static str, max: u32) -> Option<u32> {
+        let (value, at) = self.get(name)?;
+        let number = value.get_ref().as_integer().and_then(|i| i.as_str().parse::<u32>().ok());
+        match number.filter(|number| (1..=max).contains(number)) {
+            Some(number) => Some(number),
+            None => {
+                self.wrong(&at, &format!("a whole number from 1 to {max}"));
+                None
+            }
+        }
+    }
+
+    /// `true` or `false`, `false` when it is not there.
+    pub fn flag(&self, name: &'static str) -> bool {
+        let Some((value, at)) = self.get(name) else { return false };
+        value.get_ref().as_bool().unwrap_or_else(|| {
+            self.wrong(&at, "true or false");
+            false
+        })
+    }
+
+    /// One text or a list of texts.
+    pub fn texts(&self, name: &'static str) -> Vec<At<String>> {
+        let Some((value, at)) = self.get(name) else { return Vec::new() };
+        self.text_list(value, &at)
+    }
+
+    fn text_list(&self, value: &'a Spanned<DeValue<'a>>, at: &At<()>) -> Vec<At<String>> {
+        if let Some(text) = value.get_ref().as_str() {
+            return vec![at.with(text.to_owned())];
+        }
+        let Some(items) = value.get_ref().as_array() else {
+            self.wrong(at, "text, or a list of texts");
+            return Vec::new();
+        };
+        let texts = items.iter().filter_map(|item| match item.get_ref().as_str() {
+            Some(text) => {
+                let line = self.faults.line(item.span().start);
+                Some(At { value: text.to_owned(), line, key: at.key.clone() })
+            }
+            None => {
+                self.wrong(at, "text, or a list of texts");
+                None
+            }
+        });
+        texts.collect()
+    }
+
+    /// A table with keys of the writer's own choice, each with texts.
+    pub fn texts_by_name(&self, name: &'static str) -> Vec<(String, Vec<At<String>>)> {
+        let Some(table) = self.table(name) else { return Vec::new() };
+        let of = |(key, value): (&'a Spanned<_>, &'a Spanned<DeValue<'a>>)| {
+            let key: &Cow<'_, str> = key.get_ref();
+            let at = table.at(key, value);
+            (key.clone().into_owned(), table.text_list(value, &at))
+        };
+        table.in_order().into_iter().map(of).collect()
+    }
+
+    /// Keys and values in the order of the file.
+    fn in_order(&self) -> Vec<(&'a Spanned<Cow<'a, str>>, &'a Spanned<DeValue<'a>>)> {
+        let mut entries: Vec<_> = self.table.iter().collect();
+        entries.sort_by_key(|(key, _)| key.span().start);
+        entries
+    }
+
+    /// The same with one text each.
+    pub fn text_by_name(&self, name: &'static str) -> Vec<(String, At<String>)> {
+        let listed = self.texts_by_name(name);
+        let one = listed.into_iter().filter_map(|(key, mut texts)| Some((key, texts.pop()?)));
+        one.collect()
+    }
+
+    /// A table with keys of the writer's own choice and plain values, as text with its kind.
+    pub fn scalars(&self, name: &'static str) -> Vec<(String, At<Scalar>)> {
+        let Some(table) = self.table(name) else { return Vec::new() };
+        let of = |(key, value): (&'a Spanned<_>, &'a Spanned<DeValue<'a>>)| {
+            let key: &Cow<'_, str> = key.get_ref();
+            let at = table.at(key, value);
+            let scalar = match value.get_ref() {
+                DeValue::String(text) => Scalar::Text(text.clone().into_owned()),
+                DeValue::Integer(number) => Scalar::Number(number.as_str().to_owned()),
+                DeValue::Float(number) => Scalar::Number(number.as_str().to_owned()),
+                DeValue::Boolean(flag) => Scalar::Flag(*flag),
+                _ => {
+                    self.wrong(&at, "text, a number, true or false");
+                    return None;
+                }
+            };
+            Some((key.clone().into_owned(), at.with(scalar)))
+        };
+        table.table.iter().filter_map(of).collect()
+    }
+
+    /// The table below `name` as it is, names and all.
+    pub fn open(&self, name: &'static str) -> Option<OpenTable<'a>> {
+        self.table(name).map(OpenTable)
+    }
+
+    /// A table.
+    pub fn table(&self, name: &'static str) -> Option<Table<'a>> {
+        let (value, at) = self.get(name)?;
+        self.below(value, at)
+    }
+
+    fn below(&self, value: &'a Spanned<DeValue<'a>>, at: At<()>) -> Option<Table<'a>> {
+        match value.get_ref().as_table() {
+            Some(table) => Some(Table {
+                faults: self.faults.clone(),
+                table,
+                path: at.key,
+                line: at.line,
+                asked: RefCell::default(),
+            }),
+            None => {
+                self.wrong(&at, "a table");
+                None
+            }
+        }
+    }
+
+    /// A list of tables.
+    pub fn tables(&self, name: &'static str) -> Vec<Table<'a>> {
+        let Some((value, at)) = self.get(name) else { return Vec::new() };
+        let Some(items) = value.get_ref().as_array() else {
+            self.wrong(&at, &format!("a list of tables: [[{}]]", at.key));
+            return Vec::new();
+        };
+        let of = |(index, item): (usize, &'a Spanned<DeValue<'a>>)| {
+            let line = self.faults.line(item.span().start);
+            let named = item.get_ref().as_table().and_then(|table| table.get("name"));
+            let key = match named.and_then(|name| name.get_ref().as_str()) {
+                Some(own) => format!("{name}.{own}"),
+                None => format!("{}[{index}]", at.key),
+            };
+            self.below(item, At { value: (), line, key })
+        };
+        items.iter().enumerate().filter_map(of).collect()
+    }
+
+    /// Whether the key is there.
+    pub fn has(&self, name: &str) -> bool {
+        self.table.contains_key(name)
+    }
+
+    /// Notes every key that was never asked for.
+    pub fn finish(&self) {
+        let asked = self.asked.borrow();
+        for (key, value) in self.table {
+            let name: &str = key.get_ref();
+            if asked.contains(name) {
+                continue;
+            }
+            let near = asked
+                .iter()
+                .map(|known| (strsim::normalized_damerau_levenshtein(name, known), known))
+                .filter(|(likeness, _)| *likeness > 0.6)
+                .max_by(|a, b| a.0.total_cmp(&b.0));
+            let detail = match near {
+                Some((_, near)) => format!("unknown key; did you mean {near}?"),
+                None => "unknown key".to_owned(),
+            };
+            let line = self.faults.line(value.span().start);
+            self.faults.add(RecipeFault { line, key: self.key(name), detail });
+        }
+    }
+}
+
+/// A table whose names are the writer's own and whose values are tables.
+pub struct OpenTable<'a>(Table<'a>);
+
+impl<'a> OpenTable<'a> {
+    /// Its tables by name.
+    pub fn tables(&self) -> Vec<(String, Table<'a>)> {
+        let of = |(key, value): (&'a Spanned<Cow<'a, str>>, &'a Spanned<DeValue<'a>>)| {
+            let name = key.get_ref().clone().into_owned();
+            let at = self.0.at(&name, value);
+            Some((name, self.0.below(value, at)?))
+        };
+        self.0.table.iter().filter_map(of).collect()
+    }
+}
+
+/// A plain value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Scalar {
+    /// Text.
+    Text(String),
+    /// A number with its digits.
+    Number(String),
+    /// `true` or `false`.
+    Flag(bool),
+}

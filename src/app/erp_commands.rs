@@ -1,0 +1,183 @@
+//! `erp check`, `erp render`, `erp probe`, and the question that `reconcile --dry-run` asks.
+
+use std::io::Write;
+use std::sync::Arc;
+
+use anyhow::{Context, bail};
+
+use crate::adapters::erp::recipe::check::remarks;
+use crate::adapters::erp::recipe::open::{Overrides, SHIPPED, load};
+use crate::config::settings::{ErpSettings, Settings};
+use crate::faces::cli::args::{Erp as ErpCommand, Format};
+use crate::faces::cli::exchanges::write_exchange;
+use crate::faces::cli::exit::Exit;
+use crate::ops::orders::{DEFAULT_ERP, Ops};
+use crate::ports::erp::{Answer, Erp, Exchange, Journal, OrderForErp};
+use crate::ports::store::OrderDetail;
+
+use super::erps;
+
+/// Runs one of the commands that need an order of the ledger.
+pub async fn with_order(
+    settings: &Settings,
+    ops: &Ops,
+    command: &ErpCommand,
+    out: &mut dyn Write,
+) -> anyhow::Result<Exit> {
+    match command {
+        ErpCommand::Render { order, output } => {
+            let detail = ops.show(&ops.find(order).await?).await?;
+            let (erp, order) = (erp_of(settings, &detail)?, for_erp(&detail));
+            let exchanges = erp.rehearse(&order);
+            let exchanges = exchanges.map_err(|failure| {
+                anyhow::anyhow!("cannot be rendered: {} ({})", failure.message, failure.code)
+            })?;
+            write_all(out, output.output, &exchanges)?;
+            Ok(Exit::Done)
+        }
+        ErpCommand::Probe { order, output } => {
+            let detail = ops.show(&ops.find(order).await?).await?;
+            let (answer, exchanges) = ask(settings, &detail).await?;
+            write_all(out, output.output, &exchanges)?;
+            if output.output != Format::Table {
+                return Ok(if matches!(answer, Answer::Unclear(_)) {
+                    Exit::Failed
+                } else {
+                    Exit::Done
+                });
+            }
+            tell(out, &answer)
+        }
+        _ => Ok(Exit::Usage),
+    }
+}
+
+fn tell(out: &mut dyn Write, answer: &Answer) -> anyhow::Result<Exit> {
+    match answer {
+        Answer::Found(receipt) => {
+            let number = receipt.erp_order_id.as_deref().unwrap_or("without a number");
+            writeln!(out, "found: {number}")?;
+            Ok(Exit::Done)
+        }
+        Answer::Absent => {
+            writeln!(out, "absent: the ERP does not have it now")?;
+            Ok(Exit::Done)
+        }
+        Answer::Unclear(failure) => {
+            writeln!(out, "unclear: {} ({})", failure.message, failure.code)?;
+            Ok(Exit::Failed)
+        }
+    }
+}
+
+fn write_all(out: &mut dyn Write, format: Format, exchanges: &[Exchange]) -> anyhow::Result<()> {
+    match format {
+        Format::Table | Format::Csv => {
+            for exchange in exchanges {
+                write_exchange(out, exchange)?;
+            }
+        }
+        Format::Json => {
+            serde_json::to_writer_pretty(&mut *out, exchanges)?;
+            writeln!(out)?;
+        }
+        Format::Ndjson => {
+            for exchange in exchanges {
+                serde_json::to_writer(&mut *out, exchange)?;
+                writeln!(out)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn for_erp(detail: &OrderDetail) -> OrderForErp {
+    let record = &detail.record;
+    OrderForErp {
+        key: record.key.clone(),
+        document: detail.document.clone(),
+        received_at: record.received_at,
+        traceparent: record.traceparent.clone(),
+        tracestate: record.tracestate.clone(),
+        journal: Journal::default(),
+    }
+}
+
+fn erp_of(settings: &Settings, detail: &OrderDetail) -> anyhow::Result<Arc<dyn Erp>> {
+    let shop = detail.record.key.shop.as_str();
+    let own = settings.shops.get(shop).filter(|own| own.has_own_erp);
+    match own {
+        Some(own) => erps::open_erp(shop, &noting(&own.erp)),
+        None => erps::open_erp(DEFAULT_ERP, &noting(&settings.default_shop.erp)),
+    }
+}
+
+/// What is asked by hand is shown whole, whatever is kept otherwise.
+fn noting(erp: &ErpSettings) -> ErpSettings {
+    ErpSettings { exchanges: crate::config::settings::KeepExchanges::All, ..erp.clone() }
+}
+
+/// Asks about an order; changes nothing.
+pub async fn ask(
+    settings: &Settings,
+    detail: &OrderDetail,
+) -> anyhow::Result<(Answer, Vec<Exchange>)> {
+    let (erp, order) = (erp_of(settings, detail)?, for_erp(detail));
+    let answer = tokio::time::timeout(erp.call_budget(), erp.ask(&order)).await;
+    Ok((answer.context("no answer in time")?, order.journal.take()))
+}
+
+/// `erp check`: a recipe without an ERP.
+pub fn check(
+    settings: Option<&Settings>,
+    recipe: Option<&str>,
+    print: bool,
+    out: &mut dyn Write,
+) -> anyhow::Result<Exit> {
+    let own = settings.map(|settings| &settings.default_shop.erp);
+    let Some(name) = recipe.or(own.map(|erp| erp.recipe.as_str())) else {
+        bail!("name a recipe");
+    };
+    if name == "json" {
+        writeln!(out, "json: built in, nothing to check")?;
+        return Ok(Exit::Done);
+    }
+    if print {
+        return print_shipped(name, out);
+    }
+    let loaded = match load(name) {
+        Ok(loaded) => loaded,
+        Err(faults) => {
+            writeln!(out, "{faults}")?;
+            return Ok(Exit::Failed);
+        }
+    };
+    for remark in remarks(&loaded.recipe) {
+        writeln!(out, "{}: note: {remark}", loaded.file)?;
+    }
+    // Whether secrets are set is asked only of the recipe in use.
+    if let Some(erp) = own.filter(|_| recipe.is_none())
+        && let Err(error) = erps::open_erp(DEFAULT_ERP, erp)
+    {
+        writeln!(out, "{error:#}")?;
+        return Ok(Exit::Failed);
+    }
+    let missing = loaded.secrets(&Overrides::default()).err().filter(|_| recipe.is_some());
+    for fault in missing.iter().flat_map(|faults| &faults.faults) {
+        writeln!(out, "{}:{fault} (needed when it is used)", loaded.file)?;
+    }
+    writeln!(
+        out,
+        "{}: {} is good: every template renders a sample order",
+        loaded.file, loaded.recipe.name
+    )?;
+    Ok(Exit::Done)
+}
+
+fn print_shipped(name: &str, out: &mut dyn Write) -> anyhow::Result<Exit> {
+    let Some((_, text)) = SHIPPED.iter().find(|(own, _)| *own == name) else {
+        bail!("{name} is not a shipped recipe");
+    };
+    out.write_all(text.as_bytes())?;
+    Ok(Exit::Done)
+}

@@ -1,0 +1,89 @@
+//! What people do about orders whose outcome is unclear: ask the ERP now, or say what they have seen.
+//!
+//! Asking goes the way of every order, through the queue to the submitter and under its claim: while
+//! the ERP is asked nobody else sends the order.
+
+use crate::domain::order::OrderKey;
+use crate::domain::state::{Phase, Trigger};
+use crate::ports::store::{Act, OrderDetail};
+
+use super::orders::{Ops, Refusal, Transferred, invalid};
+
+/// What became of an order that was asked about.
+#[derive(Debug, Clone)]
+pub enum Reconciled {
+    /// It is in the ERP, and confirmed now.
+    Found {
+        /// The ERP's number.
+        erp_order_id: Option<String>,
+    },
+    /// It was not there, and has been sent.
+    Sent(Transferred),
+    /// Still unclear.
+    Unclear {
+        /// What the ERP said.
+        said: String,
+        /// The order now.
+        detail: Box<OrderDetail>,
+    },
+    /// It is not there, and no automatic try is left.
+    Parked,
+    /// The circuit opened meanwhile.
+    Held,
+    /// Nothing was heard in time; it goes on by itself.
+    StillWaiting,
+}
+
+impl Ops {
+    /// Asks the ERP about an order with an unknown outcome; what follows is what the sweeper would
+    /// have done when the next question was due.
+    pub async fn reconcile(&self, key: &OrderKey, act: &Act) -> Result<Reconciled, Refusal> {
+        let before = self.show(key).await?.record;
+        if !matches!(before.phase, Phase::OutcomeUnknown { .. }) {
+            return Err(invalid(&before));
+        }
+        self.ask_for(&before, act, "order.reconcile", Trigger::Sweeper).await?;
+        let became = self.wait_for(&before).await?;
+        let detail = self.show(key).await?;
+        let last = detail.attempts.last();
+        Ok(match (became, &detail.record.phase) {
+            (Transferred::Done { erp_order_id }, _) if last.is_some_and(|last| last.found) => {
+                Reconciled::Found { erp_order_id }
+            }
+            (done @ (Transferred::Done { .. } | Transferred::Failed { .. }), _) => {
+                Reconciled::Sent(done)
+            }
+            (Transferred::StillWaiting, _) => Reconciled::StillWaiting,
+            (_, Phase::Parked) => Reconciled::Parked,
+            (Transferred::Unclear { .. }, _) => {
+                Reconciled::Unclear { said: last_answer(&detail), detail: Box::new(detail) }
+            }
+            (Transferred::Held, _) => Reconciled::Held,
+        })
+    }
+
+    /// A person has looked: the ERP does not have it. It is sent again, whatever the count is.
+    pub async fn declare_absent(&self, key: &OrderKey, act: &Act) -> Result<Transferred, Refusal> {
+        let before = self.show(key).await?.record;
+        self.refuse_when_stopped(&before).await?;
+        self.refuse_when_nobody_reads().await?;
+        let declared = self.store.declare_absent(key, act).await?;
+        let record = declared.map_err(|invalid| Refusal::Invalid { key: key.clone(), invalid })?;
+        // Should we die here, the order is due and the sweeper sends it.
+        let again = self.act(&act.actor, act.reason.as_deref());
+        self.ask_for(&record, &again, "order.transfer", Trigger::Operator).await?;
+        self.wait_for(&record).await
+    }
+}
+
+/// What the ERP said last, in its own words where it had some.
+fn last_answer(detail: &OrderDetail) -> String {
+    let mut exchanges = detail.exchanges.iter().map(|stored| &stored.exchange);
+    match exchanges.rfind(|exchange| exchange.question) {
+        Some(last) => match &last.message {
+            Some(message) => format!("{}: {message}", last.meaning),
+            None => last.meaning.clone(),
+        },
+        None => "it was not asked: this recipe has no question for it".to_owned(),
+    }
+}

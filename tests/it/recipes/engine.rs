@@ -1,0 +1,180 @@
+//! What the engine promises whatever the recipe says.
+
+use order_relay::domain::failure::{ErrorClass, Stage};
+use order_relay::ports::erp::{Answer, Erp};
+use serde_json::{Value as Json, json};
+
+use crate::stand_in::{Asked, Books, Fate, Says, StandIn};
+
+use super::{Setting, for_erp, open, order};
+
+const NOTHING: Setting = Setting { consts: &[], secrets: &[] };
+
+pub(super) const RECIPE: &str = r#"
+name  = "test"
+error = "/error"
+[commit]
+request = "POST /orders"
+body    = '''{"ref": {{ order.reference }}, "lines": [
+  {% for l in order.lines %}{% if not loop.first %},{% endif %}
+  {"sku": {{ l.sku }}, "text": {{ l.description }}, "qty": {{ l.quantity | num }}, "price": {{ l.unit_price | str }}}{% endfor %}]}'''
+ok      = "status == 201 and at('/id')"
+take    = { id = "/id" }
+[probe]
+request = "GET /orders/{{ order.reference }}"
+found   = "status == 200 and at('/id')"
+absent  = "status == 404 and at('/error')"
+take    = { id = "/id", state = "/state" }
+[[after]]
+name    = "release"
+unless  = "result.state == 'released'"
+request = "POST /orders/{{ result.id }}/release"
+body    = "{}"
+ok      = "status == 200"
+take    = { state = "/state", number = "/number" }
+"#;
+
+fn file(text: &str) -> (tempfile::TempDir, String) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("recipe.toml");
+    std::fs::write(&path, text).unwrap();
+    let path = path.to_str().unwrap().to_owned();
+    (folder, path)
+}
+
+fn erp(books: &mut Books, asked: &Asked) -> (Says, bool) {
+    let path = asked.path();
+    if asked.method == "GET" {
+        let found = books.find(path.strip_prefix("/orders/").unwrap());
+        return match found {
+            Some(n) => (Says::json(200, &json!({"id": n, "state": books.states[n - 1]})), false),
+            None => (Says::json(404, &json!({"error": "no such order"})), false),
+        };
+    }
+    if path.ends_with("/release") {
+        let n: usize = path.split('/').nth(2).unwrap().parse().unwrap();
+        if std::mem::take(&mut books.session_over) {
+            return (Says::html(502), false);
+        }
+        books.states[n - 1] = "released".to_owned();
+        return (Says::json(200, &json!({"state": "released", "number": format!("N{n}")})), false);
+    }
+    let reference = asked.json()["ref"].as_str().unwrap().to_owned();
+    (Says::json(201, &json!({"id": books.make(&reference)})), true)
+}
+
+#[tokio::test]
+async fn a_failed_follow_up_is_resumed_where_it_stopped() {
+    let (_folder, path) = file(RECIPE);
+    let stand_in = StandIn::start(erp).await;
+    let erp = open(&path, &stand_in.url, &NOTHING, &[]);
+    stand_in.books.lock().unwrap().session_over = true;
+    let one = order("O-1", "A");
+    let failure = erp.submit(&one).await.unwrap_err();
+    assert_eq!((failure.class, failure.stage), (ErrorClass::Unavailable, Stage::At));
+    assert!(failure.message.starts_with("in the ERP as 1, but release failed"), "{failure:?}");
+    let Answer::Found(receipt) = erp.ask(&one).await else { panic!("not found") };
+    let finished = erp.finish(&one, receipt).await.unwrap();
+    assert_eq!(finished.erp_order_id.as_deref(), Some("N1"));
+    let Answer::Found(receipt) = erp.ask(&one).await else { panic!("not found") };
+    erp.finish(&one, receipt).await.unwrap();
+    let books = stand_in.books.lock().unwrap();
+    let releases = books.asked.iter().filter(|asked| asked.target.ends_with("/release")).count();
+    assert_eq!((books.orders.len(), releases), (1, 2));
+}
+
+#[tokio::test]
+async fn what_is_not_the_erps_own_word_leaves_the_order_unsure() {
+    fn says(books: &mut Books, _: &Asked) -> (Says, bool) {
+        let status = books.states.remove(0);
+        match status.as_str() {
+            "200json" => (Says::json(200, &json!({"welcome": "elsewhere"})), true),
+            "400own" => (Says::json(400, &json!({"error": "no"})), true),
+            "302" => (Says::html(302).with("Location", "http://127.0.0.1:1/"), true),
+            status => (Says::html(status.parse().unwrap()), true),
+        }
+    }
+    let (_folder, path) = file(RECIPE.split("[probe]").next().unwrap());
+    let stand_in = StandIn::start(says).await;
+    let erp = open(&path, &stand_in.url, &NOTHING, &[]);
+    for (says, class, stage) in [
+        ("200", ErrorClass::UnknownOutcome, Stage::At),
+        ("200json", ErrorClass::UnknownOutcome, Stage::At),
+        ("302", ErrorClass::UnknownOutcome, Stage::At),
+        ("404", ErrorClass::UnknownOutcome, Stage::At),
+        ("500", ErrorClass::UnknownOutcome, Stage::At),
+        ("502", ErrorClass::UnknownOutcome, Stage::At),
+        ("503", ErrorClass::UnknownOutcome, Stage::At),
+        ("429", ErrorClass::Unavailable, Stage::After),
+        ("401", ErrorClass::Unauthorized, Stage::After),
+        ("403", ErrorClass::Unauthorized, Stage::After),
+        ("400own", ErrorClass::Rejected, Stage::After),
+    ] {
+        stand_in.books.lock().unwrap().states = vec![says.to_owned()];
+        let failure = erp.submit(&order("O-1", "A")).await.unwrap_err();
+        assert_eq!((failure.class, failure.stage), (class, stage), "{says}: {failure:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_probe_that_fails_is_not_absent() {
+    let (_folder, path) = file(RECIPE);
+    let stand_in = StandIn::start(|books, _| {
+        let n = books.asked.len();
+        let answers = [Says::html(404), Says::html(502), Says::json(200, &json!([]))];
+        (answers[(n - 1) % 3].clone(), false)
+    })
+    .await;
+    let erp = open(&path, &stand_in.url, &NOTHING, &[]);
+    for _ in 0..3 {
+        assert!(matches!(erp.ask(&order("O-1", "A")).await, Answer::Unclear(_)));
+    }
+}
+
+#[tokio::test]
+async fn awkward_values_arrive_exactly() {
+    let (_folder, path) = file(RECIPE);
+    let stand_in = StandIn::start(erp).await;
+    let erp = open(&path, &stand_in.url, &NOTHING, &[]);
+    let text = "'\"&<>ü🙂\\ \u{1}\n{{ x }} {% raw %}";
+    let price = "123456789012345678901234567890.123456789";
+    let lines: Vec<Json> = (0..10_000)
+        .map(|n| json!({"sku": format!("S{n}"), "name": text, "quantity": "1.50", "unit_price": price}))
+        .collect();
+    let document = json!({"order_id": "a/b c", "currency": "EUR", "total": "1",
+        "customer": {"email": "e@example.com"}, "lines": lines});
+    let mut big = for_erp("x", &document);
+    big.key = order_relay::domain::order::OrderKey::new("default", "a/b:c").unwrap();
+    let receipt = erp.submit(&big).await.unwrap();
+    assert_eq!(receipt.erp_order_id.as_deref(), Some("N1"));
+    assert!(matches!(erp.ask(&big).await, Answer::Found(_)));
+    let books = stand_in.books.lock().unwrap();
+    assert_eq!(books.orders, ["a/b:c"]);
+    let sent = books.asked[0].json();
+    let lines = sent["lines"].as_array().unwrap();
+    assert_eq!(lines.len(), 10_000);
+    for line in [&lines[0], &lines[9_999]] {
+        assert_eq!(line["text"], text);
+        assert_eq!(line["qty"].to_string(), "1.50");
+        assert_eq!(line["price"], price);
+    }
+    assert_eq!(books.asked[2].target, "/orders/a%2Fb%3Ac");
+    let noted = big.journal.take();
+    assert!(noted.iter().all(|exchange| exchange.request_body.len() < 5_000));
+}
+
+#[tokio::test]
+async fn a_lost_answer_is_found_by_the_probe_and_a_lost_request_is_not() {
+    let (_folder, path) = file(RECIPE);
+    let stand_in = StandIn::start(erp).await;
+    let erp = open(&path, &stand_in.url, &NOTHING, &[]);
+    stand_in.books.lock().unwrap().next_commit = Some(Fate::Lost);
+    let lost = order("O-1", "A");
+    assert_eq!(erp.submit(&lost).await.unwrap_err().class, ErrorClass::UnknownOutcome);
+    assert!(matches!(erp.ask(&lost).await, Answer::Found(_)));
+    assert_eq!(erp.ask(&order("O-2", "A")).await, Answer::Absent);
+    let dead = open(&path, "http://127.0.0.1:1", &NOTHING, &[]);
+    let failure = dead.submit(&lost).await.unwrap_err();
+    assert_eq!((failure.class, failure.stage), (ErrorClass::Unavailable, Stage::Before));
+    assert!(matches!(dead.ask(&lost).await, Answer::Unclear(_)));
+}

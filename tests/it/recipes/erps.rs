@@ -1,0 +1,609 @@
+//! The ten shipped recipes.
+
+use serde_json::{Value as Json, json};
+
+use crate::stand_in::{Asked, Books, Says};
+
+use super::{Expected, Setting, holds};
+
+const USER: Setting =
+    Setting { consts: &[], secrets: &[("user", "relay"), ("password", "s3cret-pw")] };
+const KEY: Setting = Setting { consts: &[], secrets: &[("key", "s3cret-key")] };
+
+fn read(json: &Json, at: &str) -> String {
+    let found = json.pointer(at).unwrap_or_else(|| panic!("nothing at {at} in {json}"));
+    found.as_str().map_or_else(|| found.to_string(), str::to_owned)
+}
+
+fn tryton(books: &mut Books, asked: &Asked) -> (Says, bool) {
+    let json = asked.json();
+    let result = |result: Json| (Says::json(200, &json!({"id": 1, "result": result})), false);
+    let error = |error: Json| Says::json(200, &json!({"id": 1, "error": error}));
+    let method = read(&json, "/method");
+    if method == "common.db.login" {
+        books.logins += 1;
+        return result(json!([37, "s3cret-token-of-the-session", null]));
+    }
+    if !asked.header("authorization").starts_with("Session ") || books.session_over {
+        books.session_over = false;
+        return (Says::text(401, "text/html", ""), false);
+    }
+    match method.as_str() {
+        "model.party.party.search_read" => {
+            result(json!([{"id": 215, "addresses": [119], "customer_payment_term": null}]))
+        }
+        "model.currency.currency.search_read" => result(json!([{"id": 9, "code": "EUR"}])),
+        "model.product.product.search_read" => {
+            let asked = json.pointer("/params/0/0/2").unwrap().as_array().unwrap().clone();
+            let known = asked.into_iter().filter(|sku| sku != "SKU-NOPE");
+            result(known.map(|sku| json!({"id": 87, "code": sku, "sale_uom": 284})).collect())
+        }
+        "model.sale.sale.create" => {
+            let reference = read(&json, "/params/0/0/web_id");
+            let says = match books.find(&reference) {
+                Some(_) => error(json!([
+                    "UserError",
+                    ["The web ID on the sale must be unique per shop.", "", null]
+                ])),
+                None => Says::json(200, &json!({"id": 1, "result": [books.make(&reference)]})),
+            };
+            (says, true)
+        }
+        "model.sale.sale.search_read" => {
+            let number = books.find(&read(&json, "/params/0/1/2"));
+            let row = number
+                .map(|n| json!({"id": n, "number": format!("S{n}"), "state": books.states[n - 1]}));
+            result(row.into_iter().collect())
+        }
+        "model.sale.sale.quote" | "model.sale.sale.confirm" => {
+            let index: usize = read(&json, "/params/0/0").parse().unwrap();
+            let state = if method.ends_with("quote") { "quotation" } else { "confirmed" };
+            books.states[index - 1] = state.to_owned();
+            result(Json::Null)
+        }
+        "model.sale.sale.read" => {
+            let number: usize = read(&json, "/params/0/0").parse().unwrap();
+            result(
+                json!([{"id": number, "number": format!("S{number}"), "state": books.states[number - 1]}]),
+            )
+        }
+        other => panic!("{other}"),
+    }
+}
+
+#[tokio::test]
+async fn tryton_jsonrpc_holds() {
+    let refusal = "product 'SKU-NOPE' is unknown to the ERP";
+    let expected = Expected { number: "S1", refusal, reference: "O-1", is_once: true };
+    holds("tryton-jsonrpc", tryton, &USER, &[], &expected).await;
+}
+
+/// A JSON text in base64url.
+fn decoded(text: &str) -> Json {
+    use base64::Engine;
+    let bytes = base64::engine::general_purpose::URL_SAFE.decode(text).unwrap();
+    serde_json::from_slice(&bytes).unwrap()
+}
+
+fn tryton_rest(books: &mut Books, asked: &Asked) -> (Says, bool) {
+    assert_eq!(asked.header("authorization"), "Bearer s3cret-key");
+    assert_eq!(decoded(asked.header("x-tryton-context"))["company"], 1);
+    let path = asked.path();
+    let sale = |books: &Books, n: usize| json!({"id": n, "number": format!("S{n}"), "state": books.states[n - 1]});
+    if let Some(rest) = path.strip_prefix("/tryton/rest/model/sale.sale/") {
+        let (id, action) = rest.split_once('/').unwrap_or((rest, ""));
+        let n: usize = id.parse().unwrap();
+        match action {
+            "quote" => books.states[n - 1] = "quotation".to_owned(),
+            "confirm" => books.states[n - 1] = "confirmed".to_owned(),
+            _ => {}
+        }
+        return (Says::json(200, &sale(books, n)), false);
+    }
+    let domain = || decoded(&asked.query("d"));
+    match (asked.method.as_str(), path.rsplit('/').next().unwrap()) {
+        ("GET", "party.party") => (
+            Says::json(
+                200,
+                &json!([{"id": 215, "addresses": [{"id": 119}], "customer_payment_term": null}]),
+            ),
+            false,
+        ),
+        ("GET", "currency.currency") => (Says::json(200, &json!([{"id": 9}])), false),
+        ("GET", "product.product") => {
+            let skus = domain().pointer("/0/2").unwrap().as_array().unwrap().clone();
+            let known = skus.into_iter().filter(|sku| sku != "SKU-NOPE");
+            let rows: Json =
+                known.map(|sku| json!({"id": 87, "code": sku, "sale_uom": {"id": 284}})).collect();
+            (Says::json(200, &rows), false)
+        }
+        ("GET", "sale.sale") => {
+            let found = books.find(&read(&domain(), "/1/2"));
+            let rows: Json = found.map(|n| sale(books, n)).into_iter().collect();
+            (Says::json(200, &rows), false)
+        }
+        ("POST", "sale.sale") => {
+            let reference = read(&asked.json(), "/web_id");
+            let says = match books.find(&reference) {
+                Some(_) => Says::json(
+                    400,
+                    &json!({"status": 400, "message": "The web ID on the sale must be unique per shop.", "description": ""}),
+                ),
+                None => {
+                    let n = books.make(&reference);
+                    Says::json(200, &json!({"id": n, "number": null, "state": "draft"}))
+                }
+            };
+            (says, true)
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn tryton_rest_holds() {
+    let refusal = "product 'SKU-NOPE' is unknown to the ERP";
+    let expected = Expected { number: "S1", refusal, reference: "O-1", is_once: true };
+    holds("tryton-rest", tryton_rest, &KEY, &[], &expected).await;
+}
+
+fn odoo(books: &mut Books, asked: &Asked) -> (Says, bool) {
+    assert_eq!(asked.header("authorization"), "bearer s3cret-key");
+    let json = asked.json();
+    let path = asked.path();
+    let (model, method) = path.strip_prefix("/json/2/").unwrap().split_once('/').unwrap();
+    odoo_model(books, model, method, &json).unwrap_or_else(|(name, message)| {
+        let error = json!({"name": name, "message": message, "arguments": [], "context": {}, "debug": "Traceback"});
+        (Says::json(422, &error), false)
+    })
+}
+
+type OdooError = (&'static str, &'static str);
+
+fn odoo_model(
+    books: &mut Books,
+    model: &str,
+    method: &str,
+    json: &Json,
+) -> Result<(Says, bool), OdooError> {
+    let rows = |books: &Books, found: Option<usize>| -> Json {
+        found
+            .map(|n| json!({"id": n, "name": format!("S0000{n}"), "state": books.states[n - 1]}))
+            .into_iter()
+            .collect()
+    };
+    let result: Json = match (model, method) {
+        ("res.partner", "search_read") => json!([{"id": 6}]),
+        ("product.product", "search_read") => {
+            let skus = json.pointer("/domain/0/2").unwrap().as_array().unwrap().clone();
+            skus.into_iter().map(|sku| json!({"id": 1, "default_code": sku})).collect()
+        }
+        ("sale.order", "create") => {
+            if json.to_string().contains("SKU-NOPE") {
+                return Err(("odoo.exceptions.ValidationError", "SKU-NOPE cannot be sold"));
+            }
+            let n = books.make(&read(json, "/vals_list/0/client_order_ref"));
+            return Ok((Says::json(200, &json!([n])), true));
+        }
+        ("sale.order", "search_read") => {
+            let found = books.find(&read(json, "/domain/0/2"));
+            rows(books, found)
+        }
+        ("sale.order", "action_confirm") => {
+            let n: usize = read(json, "/ids/0").parse().unwrap();
+            if books.states[n - 1] == "sale" {
+                return Err((
+                    "odoo.exceptions.UserError",
+                    "Some orders are not in a state requiring confirmation.",
+                ));
+            }
+            books.states[n - 1] = "sale".to_owned();
+            Json::Bool(true)
+        }
+        ("sale.order", "read") => rows(books, read(json, "/ids/0").parse().ok()),
+        other => panic!("{other:?}"),
+    };
+    Ok((Says::json(200, &result), false))
+}
+
+#[tokio::test]
+async fn odoo_holds() {
+    let refusal = "SKU-NOPE cannot be sold";
+    let expected = Expected { number: "S00001", refusal, reference: "O-1", is_once: false };
+    // The article is known, and Odoo refuses the order that holds it by its description.
+    holds(
+        "odoo",
+        |books, asked| {
+            let mut asked = asked.clone();
+            if asked.target.ends_with("sale.order/create")
+                && books.asked.iter().rev().take(2).any(|a| a.body.contains("SKU-NOPE"))
+            {
+                asked.body = asked.body.replace("\"Lamp\"", "\"SKU-NOPE\"");
+            }
+            odoo(books, &asked)
+        },
+        &KEY,
+        &[],
+        &expected,
+    )
+    .await;
+}
+
+fn odoo_jsonrpc(books: &mut Books, asked: &Asked) -> (Says, bool) {
+    let json = asked.json();
+    let says =
+        |result: Json| Says::json(200, &json!({"jsonrpc": "2.0", "id": 1, "result": result}));
+    if read(&json, "/params/service") == "common" {
+        books.logins += 1;
+        let is_right = read(&json, "/params/args/2") == "s3cret-pw";
+        return (says(if is_right { json!(2) } else { json!(false) }), false);
+    }
+    let args = json.pointer("/params/args").unwrap();
+    let (model, method) = (read(args, "/3"), read(args, "/4"));
+    let named = match (model.as_str(), method.as_str()) {
+        ("sale.order", "create") => json!({"vals_list": [args.pointer("/5/0").unwrap()]}),
+        (_, "search_read") => json!({"domain": args.pointer("/5/0").unwrap()}),
+        _ => json!({"ids": args.pointer("/5/0").unwrap()}),
+    };
+    if method == "search_read"
+        && model == "product.product"
+        && named.to_string().contains("SKU-NOPE")
+    {
+        return (says(json!([])), false);
+    }
+    match odoo_model(books, &model, &method, &named) {
+        Ok((answer, is_commit)) => {
+            let result: Json = serde_json::from_str(&answer.body).unwrap();
+            (says(if is_commit { result[0].clone() } else { result }), is_commit)
+        }
+        Err((name, message)) => {
+            let data = json!({"name": name, "message": message, "debug": "Traceback"});
+            let error = json!({"code": 0, "message": "Odoo Server Error", "data": data});
+            (Says::json(200, &json!({"jsonrpc": "2.0", "id": 1, "error": error})), false)
+        }
+    }
+}
+
+#[tokio::test]
+async fn odoo_jsonrpc_holds() {
+    let refusal = "product 'SKU-NOPE' is unknown to the ERP";
+    let expected = Expected { number: "S00001", refusal, reference: "O-1", is_once: false };
+    holds("odoo-jsonrpc", odoo_jsonrpc, &USER, &[], &expected).await;
+}
+
+fn business_central(books: &mut Books, asked: &Asked) -> (Says, bool) {
+    if asked.path() == "/T/oauth2/v2.0/token" {
+        assert!(
+            asked.body.contains("client_secret=s3cret-client")
+                && asked.body.contains("scope=https")
+        );
+        books.logins += 1;
+        return (
+            Says::json(200, &json!({"access_token": "s3cret-bearer", "expires_in": 3599})),
+            false,
+        );
+    }
+    assert_eq!(asked.header("authorization"), "Bearer s3cret-bearer");
+    assert_eq!(asked.header("accept-language"), "en-US");
+    let path = asked.path();
+    assert!(path.starts_with("/v2.0/T/production/api/v2.0/companies("), "{path}");
+    if asked.method == "POST" {
+        let json = asked.json();
+        if read(&json, "/salesOrderLines/0/lineObjectNumber") == "SKU-NOPE" {
+            let error = json!({"code": "Internal_InvalidTableRelation", "message": "The field No. contains SKU-NOPE.  CorrelationId:  1."});
+            return (Says::json(400, &json!({"error": error})), true);
+        }
+        let n = books.make(&read(&json, "/externalDocumentNumber"));
+        return (
+            Says::json(
+                201,
+                &json!({"id": format!("g-{n}"), "number": format!("BC-{n}"), "status": "Draft"}),
+            ),
+            true,
+        );
+    }
+    let filter = asked.query("$filter");
+    let reference = filter.split('\'').nth(1).unwrap();
+    // The first order has been shipped and invoiced.
+    let is_invoice = path.ends_with("salesInvoices");
+    let found = books.find(reference).filter(|n| (*n == 1) == is_invoice);
+    let rows: Json = found
+        .map(|n| json!({"id": format!("g-{n}"), "number": format!("BC-{n}"), "status": "Open"}))
+        .into_iter()
+        .collect();
+    (Says::json(200, &json!({"value": rows})), false)
+}
+
+#[tokio::test]
+async fn business_central_holds() {
+    let setting = Setting {
+        consts: &[("tenant", "T")],
+        secrets: &[("client_id", "id"), ("client_secret", "s3cret-client")],
+    };
+    let expected =
+        Expected { number: "BC-1", refusal: "contains SKU-NOPE", reference: "O-1", is_once: false };
+    holds("business-central", business_central, &setting, &[("login", "URL")], &expected).await;
+}
+
+fn sap(books: &mut Books, asked: &Asked) -> (Says, bool) {
+    assert!(asked.header("authorization").starts_with("Basic "));
+    let path = asked.path();
+    if path == "/sap/opu/odata/sap/API_SALES_ORDER_SRV/" {
+        assert_eq!(asked.header("x-csrf-token"), "Fetch");
+        books.logins += 1;
+        let says = Says::json(200, &json!({"d": {}})).with("x-csrf-token", "s3cret-csrf-token");
+        return (
+            says.with("Set-Cookie", "SAP_SESSIONID_X=s3cret-cookie; path=/")
+                .with("Set-Cookie", "odd=1"),
+            false,
+        );
+    }
+    assert_eq!(asked.header("cookie"), "SAP_SESSIONID_X=s3cret-cookie; odd=1");
+    if asked.method == "POST" {
+        if asked.header("x-csrf-token") != "s3cret-csrf-token" || books.session_over {
+            books.session_over = false;
+            return (
+                Says::text(403, "text/plain", "CSRF token validation failed")
+                    .with("x-csrf-token", "Required"),
+                false,
+            );
+        }
+        let json = asked.json();
+        if read(&json, "/to_Item/results/0/Material") == "SKU-NOPE" {
+            let detail = json!({"code": "V1/382", "message": "Material SKU-NOPE is not defined", "severity": "error"});
+            let error = json!({"code": "V1/302", "message": {"lang": "en", "value": "Error"}, "innererror": {"errordetails": [detail]}});
+            return (Says::json(400, &json!({"error": error})), true);
+        }
+        assert_eq!(read(&json, "/CustomerPurchaseOrderDate"), "/Date(1795305600000)/");
+        let n = books.make(&read(&json, "/PurchaseOrderByCustomer"));
+        return (Says::json(201, &json!({"d": {"SalesOrder": n.to_string()}})), true);
+    }
+    let filter = asked.query("$filter");
+    let found = books.find(filter.split('\'').nth(1).unwrap());
+    let rows: Json = found
+        .map(|n| json!({"SalesOrder": n.to_string(), "OverallSDProcessStatus": "A"}))
+        .into_iter()
+        .collect();
+    (Says::json(200, &json!({"d": {"results": rows}})), false)
+}
+
+#[tokio::test]
+async fn sap_s4_holds() {
+    let expected = Expected {
+        number: "1",
+        refusal: "Material SKU-NOPE is not defined",
+        reference: "O-1",
+        is_once: false,
+    };
+    holds("sap-s4", sap, &USER, &[], &expected).await;
+}
+
+fn netsuite(books: &mut Books, asked: &Asked) -> (Says, bool) {
+    let path = asked.path();
+    if path == "/services/rest/auth/oauth2/v1/token" {
+        assert!(
+            asked.body.contains("client_assertion_type=urn")
+                && asked.body.contains("client_assertion=ey")
+        );
+        return (
+            Says::json(200, &json!({"access_token": "s3cret-bearer", "expires_in": "3600"})),
+            false,
+        );
+    }
+    assert_eq!(asked.header("authorization"), "Bearer s3cret-bearer");
+    let reference =
+        path.strip_prefix("/services/rest/record/v1/salesOrder/eid:").unwrap().to_owned();
+    let error = |status: u16, detail: &str| {
+        let detail = json!({"detail": detail, "o:errorCode": "INVALID_CONTENT"});
+        Says::json(
+            status,
+            &json!({"title": "Bad Request", "status": status, "o:errorDetails": [detail]}),
+        )
+    };
+    if asked.method == "PUT" {
+        assert_eq!(asked.query("replace"), "item");
+        if read(&asked.json(), "/item/items/0/item/externalId") == "SKU-NOPE" {
+            return (error(400, "Invalid value SKU-NOPE for item"), true);
+        }
+        let n = books.find(&reference).unwrap_or_else(|| books.make(&reference));
+        let place = format!("https://erp/services/rest/record/v1/salesOrder/{n}");
+        return (Says::text(204, "text/plain", "").with("Location", &place), true);
+    }
+    match books.find(&reference) {
+        Some(n) => (
+            Says::json(
+                200,
+                &json!({"id": n.to_string(), "tranId": format!("SO{n}"), "status": {"id": "B"}}),
+            ),
+            false,
+        ),
+        None => (error(404, "The record instance does not exist"), false),
+    }
+}
+
+#[tokio::test]
+async fn netsuite_holds() {
+    use base64::Engine;
+    use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair};
+    let folder = tempfile::tempdir().unwrap();
+    // ring makes no RSA keys: the signature is ES256 here, which NetSuite takes as well.
+    let random = ring::rand::SystemRandom::new();
+    let key = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &random).unwrap();
+    let body = base64::engine::general_purpose::STANDARD.encode(key.as_ref());
+    let pem = format!("-----BEGIN PRIVATE KEY-----\n{body}\n-----END PRIVATE KEY-----\n");
+    let (key_file, recipe) = (folder.path().join("key.pem"), folder.path().join("netsuite.toml"));
+    std::fs::write(&key_file, pem).unwrap();
+    let text = include_str!("../../../templates/erp/netsuite.toml").replace("PS256", "ES256");
+    std::fs::write(&recipe, text).unwrap();
+    let setting =
+        Setting { consts: &[("certificate", "cert")], secrets: &[("client_id", "client")] };
+    let expected = Expected {
+        number: "SO1",
+        refusal: "Invalid value SKU-NOPE",
+        reference: "O-1",
+        is_once: true,
+    };
+    let more = [("account_url", "URL"), ("key_file", key_file.to_str().unwrap())];
+    holds(recipe.to_str().unwrap(), netsuite, &setting, &more, &expected).await;
+}
+
+fn erpnext(books: &mut Books, asked: &Asked) -> (Says, bool) {
+    assert_eq!(asked.header("authorization"), "token s3cret-key:s3cret-secret");
+    assert_eq!(asked.header("accept"), "application/json");
+    let (path, json) = (asked.path(), asked.json());
+    match asked.method.as_str() {
+        "POST" => {
+            assert_eq!(path, "/api/resource/Sales Order");
+            if read(&json, "/items/0/item_code") == "SKU-NOPE" {
+                let message =
+                    json!({"message": "Could not find Row #1: Item Code: SKU-NOPE"}).to_string();
+                let messages = json!([message]).to_string();
+                let error = json!({"exc_type": "LinkValidationError", "exception": "frappe.exceptions...", "_server_messages": messages});
+                return (Says::json(417, &error), true);
+            }
+            let n = books.make(&read(&json, "/po_no"));
+            (
+                Says::json(200, &json!({"data": {"name": format!("SAL-ORD-{n}"), "docstatus": 0}})),
+                true,
+            )
+        }
+        "PUT" => {
+            let n: usize = path.rsplit('-').next().unwrap().parse().unwrap();
+            books.states[n - 1] = "1".to_owned();
+            (
+                Says::json(200, &json!({"data": {"name": format!("SAL-ORD-{n}"), "docstatus": 1}})),
+                false,
+            )
+        }
+        _ => {
+            let filters: Json = serde_json::from_str(&asked.query("filters")).unwrap();
+            let found = books.find(&read(&filters, "/0/2"));
+            let row = |n: usize| json!({"name": format!("SAL-ORD-{n}"), "docstatus": i32::from(books.states[n - 1] == "1")});
+            let rows: Json = found.map(row).into_iter().collect();
+            (Says::json(200, &json!({"data": rows})), false)
+        }
+    }
+}
+
+#[tokio::test]
+async fn erpnext_holds() {
+    let setting =
+        Setting { consts: &[], secrets: &[("key", "s3cret-key"), ("secret", "s3cret-secret")] };
+    let refusal = "Could not find Row #1: Item Code: SKU-NOPE";
+    let expected = Expected { number: "SAL-ORD-1", refusal, reference: "O-1", is_once: false };
+    holds("erpnext", erpnext, &setting, &[], &expected).await;
+}
+
+fn dolibarr(books: &mut Books, asked: &Asked) -> (Says, bool) {
+    assert_eq!(asked.header("dolapikey"), "s3cret-key");
+    let path = asked.path();
+    let path = path.strip_prefix("/api/index.php").unwrap();
+    let missing =
+        || Says::json(404, &json!({"error": {"code": 404, "message": "Not Found"}, "debug": {}}));
+    let row = |books: &Books, n: usize| json!({"id": n, "ref": format!("CO-{n}"), "statut": books.states[n - 1]});
+    if path == "/thirdparties" {
+        assert_eq!(asked.query("sqlfilters"), "(t.code_client:=:'C-1001')");
+        return (Says::json(200, &json!([{"id": "2"}])), false);
+    }
+    if let Some(sku) = path.strip_prefix("/products/ref/") {
+        return (
+            if sku == "SKU-NOPE" { missing() } else { Says::json(200, &json!({"id": "7"})) },
+            false,
+        );
+    }
+    if let Some(reference) = path.strip_prefix("/orders/ref_ext/") {
+        return (
+            books.find(reference).map_or_else(missing, |n| Says::json(200, &row(books, n))),
+            false,
+        );
+    }
+    if let Some(n) = path.strip_prefix("/orders/").and_then(|rest| rest.strip_suffix("/validate")) {
+        let n: usize = n.parse().unwrap();
+        books.states[n - 1] = "1".to_owned();
+        return (Says::json(200, &row(books, n)), false);
+    }
+    assert_eq!((asked.method.as_str(), path), ("POST", "/orders"));
+    let json = asked.json();
+    assert_eq!(json["date"], 1_795_305_600);
+    assert_eq!(json["socid"], 2);
+    let n = books.make(&read(&json, "/ref_ext"));
+    books.states[n - 1] = "0".to_owned();
+    (Says::json(200, &json!(n)), true)
+}
+
+#[tokio::test]
+async fn dolibarr_holds() {
+    let refusal = "product 'SKU-NOPE' is unknown to the ERP";
+    let expected = Expected { number: "CO-1", refusal, reference: "O-1", is_once: false };
+    holds("dolibarr", dolibarr, &KEY, &[], &expected).await;
+}
+
+fn soap(books: &mut Books, asked: &Asked) -> (Says, bool) {
+    assert!(asked.header("authorization").starts_with("Basic "));
+    assert_eq!(asked.header("soapaction"), "\"SV_OPENTRANS_CREATE_ORDER\"");
+    assert!(asked.header("content-type").starts_with("text/xml"));
+    let envelope = |body: &str| {
+        format!(
+            "<s:Envelope xmlns:s='http://schemas.xmlsoap.org/soap/envelope/'><s:Body>{body}</s:Body></s:Envelope>"
+        )
+    };
+    if asked.body.contains("<cbc:ID>SKU-NOPE</cbc:ID>") {
+        let fault = "<s:Fault><faultcode>s:Client</faultcode><faultstring>Item SKU-NOPE does not exist</faultstring></s:Fault>";
+        return (Says::text(500, "text/xml", &envelope(fault)), true);
+    }
+    let reference = asked.body.split("<cbc:ID>").nth(1).unwrap().split('<').next().unwrap();
+    let n = books.make(reference);
+    let response = format!(
+        "<r:OrderResponse xmlns:r='urn:x'><r:SalesOrderID>SO-{n}</r:SalesOrderID></r:OrderResponse>"
+    );
+    (Says::text(200, "text/xml; charset=utf-8", &envelope(&response)), true)
+}
+
+#[tokio::test]
+async fn ubl_soap_holds() {
+    let refusal = "Item SKU-NOPE does not exist";
+    let expected = Expected { number: "SO-1", refusal, reference: "O-1", is_once: false };
+    holds("ubl-soap", soap, &USER, &[], &expected).await;
+}
+
+#[tokio::test]
+async fn a_session_that_ended_is_begun_anew_once_and_a_refused_login_is_not_repeated() {
+    use super::{open, order};
+    use crate::stand_in::StandIn;
+    use order_relay::domain::failure::ErrorClass;
+    use order_relay::ports::erp::Erp;
+    let stand_in = StandIn::start(tryton).await;
+    let erp = open("tryton-jsonrpc", &stand_in.url, &USER, &[]);
+    erp.submit(&order("O-1", "SKU-100")).await.unwrap();
+    stand_in.books.lock().unwrap().session_over = true;
+    erp.submit(&order("O-2", "SKU-100")).await.unwrap();
+    assert_eq!(stand_in.books.lock().unwrap().logins, 2);
+    let refusing = StandIn::start(|books, _| {
+        books.logins += 1;
+        (Says::html(401), false)
+    })
+    .await;
+    let erp = open("tryton-jsonrpc", &refusing.url, &USER, &[]);
+    for _ in 0..5 {
+        let failure = erp.submit(&order("O-1", "SKU-100")).await.unwrap_err();
+        assert_eq!(
+            (failure.class, failure.code.as_str()),
+            (ErrorClass::Unauthorized, "login_refused")
+        );
+    }
+    assert_eq!(refusing.books.lock().unwrap().logins, 1);
+}
+
+#[tokio::test]
+async fn a_stale_csrf_token_is_fetched_again() {
+    use super::{open, order};
+    use crate::stand_in::StandIn;
+    use order_relay::ports::erp::Erp;
+    let stand_in = StandIn::start(sap).await;
+    let erp = open("sap-s4", &stand_in.url, &USER, &[]);
+    erp.submit(&order("O-1", "SKU-100")).await.unwrap();
+    stand_in.books.lock().unwrap().session_over = true;
+    erp.submit(&order("O-2", "SKU-100")).await.unwrap();
+    let books = stand_in.books.lock().unwrap();
+    assert_eq!((books.logins, books.orders.len()), (2, 2));
+}

@@ -1,0 +1,74 @@
+//! Authorities of one's own, and certificates of ours.
+
+use std::sync::{Arc, Mutex};
+
+use order_relay::domain::failure::Stage;
+use order_relay::ports::erp::{Answer, Erp};
+use rcgen::{CertificateParams, CertifiedKey, KeyPair};
+use rustls::pki_types::PrivateKeyDer;
+use rustls::server::WebPkiClientVerifier;
+use rustls::{RootCertStore, ServerConfig};
+use tokio::net::TcpListener;
+use tokio_rustls::TlsAcceptor;
+
+use crate::stand_in::{Books, Says, serve};
+
+use super::{Setting, open, order};
+
+/// A certificate that stands for itself.
+fn certificate(name: &str) -> CertifiedKey<KeyPair> {
+    let signing_key = KeyPair::generate().unwrap();
+    let cert = CertificateParams::new(vec![name.to_owned()]).unwrap();
+    CertifiedKey { cert: cert.self_signed(&signing_key).unwrap(), signing_key }
+}
+
+#[tokio::test]
+async fn an_authority_of_ones_own_is_trusted_and_our_certificate_is_shown() {
+    order_relay::app::commands::install_tls();
+    let (erp, ours) = (certificate("localhost"), certificate("relay"));
+    let mut known = RootCertStore::empty();
+    known.add(ours.cert.der().clone()).unwrap();
+    let verifier = WebPkiClientVerifier::builder(Arc::new(known)).build().unwrap();
+    let key = PrivateKeyDer::try_from(erp.signing_key.serialize_der()).unwrap();
+    let config = ServerConfig::builder().with_client_cert_verifier(verifier);
+    let config = config.with_single_cert(vec![erp.cert.der().clone()], key).unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("https://localhost:{}", listener.local_addr().unwrap().port());
+    let mut tasks = tokio::task::JoinSet::new();
+    tasks.spawn(async move {
+        let (acceptor, books) = (TlsAcceptor::from(Arc::new(config)), Mutex::<Books>::default());
+        while let Ok((socket, _)) = listener.accept().await {
+            let Ok(socket) = acceptor.accept(socket).await else { continue };
+            let says = |_: &mut Books, _: &crate::stand_in::Asked| {
+                (Says::json(404, &serde_json::json!({"error": "no such order"})), false)
+            };
+            drop(serve(socket, says, &books).await);
+        }
+    });
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: String| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let (ca, cert) = (file("ca.pem", erp.cert.pem()), file("cert.pem", ours.cert.pem()));
+    let key = file("key.pem", ours.signing_key.serialize_pem());
+    let nothing = Setting { consts: &[], secrets: &[] };
+    let with = |http: &str| {
+        let recipe = format!("{}\n[http]\n{http}", super::engine::RECIPE);
+        let path = file("recipe.toml", recipe);
+        open(&path, &url, &nothing, &[])
+    };
+    let both = format!("ca_file = '{ca}'\nclient_cert = '{cert}'\nclient_key = '{key}'");
+    assert_eq!(with(&both).ask(&order("O-1", "A")).await, Answer::Absent);
+    for less in ["", &format!("ca_file = '{ca}'")] {
+        let Answer::Unclear(failure) = with(less).ask(&order("O-1", "A")).await else {
+            panic!("it was taken for an answer with {less:?}");
+        };
+        assert_ne!(failure.status, Some(404), "{failure:?}");
+        if less.is_empty() {
+            let failure = with(less).submit(&order("O-1", "A")).await.unwrap_err();
+            assert_eq!(failure.stage, Stage::Before, "{failure:?}");
+        }
+    }
+}
