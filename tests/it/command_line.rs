@@ -127,6 +127,7 @@ fn examples_in_help_can_be_typed() {
 #[tokio::test]
 async fn wrong_usage_exits_2_and_what_is_not_there_exits_1() {
     let world = desk().await;
+    world.ok(&["migrate"]).await;
     for (arguments, code, told) in [
         (vec!["no-such-command"], 2, "unrecognized subcommand"),
         (vec!["orders", "list", "--state", "lost"], 2, "ordered_failed"),
@@ -152,6 +153,20 @@ async fn wrong_usage_exits_2_and_what_is_not_there_exits_1() {
         assert_eq!(exit, code, "{arguments:?}: {out}{err}");
         assert!(err.contains(told), "{arguments:?} does not say {told}: {err}");
     }
+    world.end().await;
+}
+
+#[tokio::test]
+async fn looking_for_orders_in_the_wrong_folder_makes_no_empty_ledger() {
+    let world = desk().await;
+    for arguments in [["lost-orders", "list"], ["ledger", "check"], ["dead-letters", "list"]] {
+        let (exit, out, err) = ran(&world, &arguments).await;
+        assert_eq!(exit, 1, "{arguments:?}: {out}{err}");
+        assert!(err.contains("there is no ledger at"), "{arguments:?}: {err}");
+    }
+    assert!(!world.folder.path().join("ledger.db").exists());
+    world.ok(&["tokens", "create", "checkout", "--scope", "orders:publish"]).await;
+    assert_eq!(world.ok(&["orders", "list"]).await, "No orders match.\n");
     world.end().await;
 }
 
@@ -486,6 +501,7 @@ async fn a_settings_file_that_is_missing_or_broken_is_named() {
 async fn a_variable_that_is_no_text_does_not_matter() {
     use std::os::unix::ffi::OsStrExt;
     let world = desk().await;
+    world.ok(&["migrate"]).await;
     let mut command = world.command(&["orders", "list"]);
     command.env("OLDPWD", std::ffi::OsStr::from_bytes(b"/home/\xff"));
     let output = command.output().await.expect("it runs");
