@@ -2,7 +2,7 @@
 //!
 //! `ORDER_RELAY_CRASH_AT=after_admit` (or `after_admit:3` for the third time) aborts the process at
 //! that point. Only in debug builds; a release has none of it. Every point has a test
-//! (tests/it/crash_points.rs), and the rows of DESIGN 3 say what must be true afterwards.
+//! (tests/it/crash_points.rs), and the rows of docs/architecture.md say what must be true afterwards.
 
 /// A point right after an effect became durable, or right before it would.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,7 +1,7 @@
 //! What the service tells of itself: metrics (names in one place, here) and log lines.
 //!
 //! Logs are JSON lines when nobody watches, readable ones on a terminal; `RUST_LOG` filters. They
-//! never carry names, addresses, bodies or secrets (CONTRACT 8).
+//! never carry names, addresses, bodies or secrets (docs/operations.md).
 
 use std::collections::HashSet;
 use std::io::IsTerminal;
@@ -53,7 +53,7 @@ label!(WhatLabel, what);
 type Count<L> = Family<L, Counter<u64, AtomicU64>>;
 type Level<L> = Family<L, Gauge<i64, AtomicI64>>;
 
-/// Every metric of CONTRACT 8.
+/// Every metric of docs/operations.md.
 #[derive(Debug)]
 #[allow(missing_docs, reason = "a metric is its name; its help text stands in `new`")]
 pub struct Metrics {

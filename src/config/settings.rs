@@ -1,4 +1,4 @@
-//! The settings of CONTRACT 6 as types, and where they come from: built-in defaults, a file, the
+//! The settings of docs/settings.md as types, and where they come from: built-in defaults, a file, the
 //! environment.
 
 use std::collections::{BTreeMap, BTreeSet};

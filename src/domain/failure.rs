@@ -1,4 +1,4 @@
-//! What can go wrong between us and the ERP, in the five classes of CONTRACT 3.
+//! What can go wrong between us and the ERP, in the five classes of docs/broker.md.
 //!
 //! The ERP port builds a [`Failure`]; the submitter puts it into `order_failed`; the error handler
 //! decides by its class. How far a call got ([`Stage`]) is what separates "try again" from "ask
@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 
 use super::text::{MAX_ERROR_CHARS, one_line};
 
-/// What follows from a failure (CONTRACT 3).
+/// What follows from a failure (docs/broker.md).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ErrorClass {

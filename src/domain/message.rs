@@ -1,4 +1,4 @@
-//! The envelopes on the wire (CONTRACT 3 and 4): what we read from others and what we publish.
+//! The envelopes on the wire (docs/broker.md): what we read from others and what we publish.
 //!
 //! The order itself is in `order.rs`. Everything here is version 1: an envelope may say
 //! `"version": 1`; one that says more comes from a newer release and becomes a dead letter.
@@ -36,7 +36,7 @@ pub const TRACEPARENT: &str = "traceparent";
 /// Header: W3C trace context, vendor part.
 pub const TRACESTATE: &str = "tracestate";
 
-/// Text headers of a message; built afresh on every publish, never copied (RABBITMQ.md 1.4).
+/// Text headers of a message; built afresh on every publish, never copied (docs/facts/rabbitmq.md 1.4).
 pub type Headers = BTreeMap<String, String>;
 
 /// `order.failed`: a try that failed, from our submitter or from any other ERP service.
@@ -308,7 +308,7 @@ impl OrderEvent {
     }
 }
 
-/// The further events of CONTRACT 3; each is its routing key.
+/// The further events of docs/broker.md; each is its routing key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EventKind {
     /// It is in the ERP.

@@ -1,4 +1,4 @@
-//! The order message of CONTRACT 2: parsed once from bytes into a type that cannot be wrong.
+//! The order message of docs/broker.md: parsed once from bytes into a type that cannot be wrong.
 //!
 //! Called by the submitter, the API and `publish`. What is not accepted is a [`Fault`]: a reason, a
 //! place in the document and a sentence, which becomes a dead letter or a 422. Amounts are never
@@ -20,13 +20,13 @@ use super::text::one_line;
 
 /// The state that an incoming order or failed order may declare.
 pub const ACCEPTED_STATES: [&str; 2] = ["payed", "ordered_failed"];
-/// Most lines one order may have (CONTRACT 2).
+/// Most lines one order may have (docs/broker.md).
 pub const MAX_LINES: usize = 10_000;
 /// Shop of an order that names none.
 pub const DEFAULT_SHOP: &str = "default";
 const MAX_DECIMAL_CHARS: usize = 64;
 
-/// An order that passed every rule of CONTRACT 2.
+/// An order that passed every rule of docs/broker.md.
 #[derive(Debug, Clone)]
 pub struct Order {
     /// Who this order is; unique in the ledger.
@@ -78,7 +78,7 @@ pub struct OrderKey {
 }
 
 impl OrderKey {
-    /// Checks both parts by the rules of CONTRACT 2.
+    /// Checks both parts by the rules of docs/broker.md.
     pub fn new(shop: &str, order_id: &str) -> Result<Self, String> {
         Ok(Self {
             shop: Shop::try_from(shop.to_owned())?,
@@ -442,7 +442,7 @@ impl<'de> Deserialize<'de> for Key<'de> {
     }
 }
 
-/// The wire shape of CONTRACT 2; also the source of `order-relay schema order`. Fields that are
+/// The wire shape of docs/broker.md; also the source of `order-relay schema order`. Fields that are
 /// not named here are kept in the document and reach the ERP.
 #[derive(Deserialize, JsonSchema)]
 #[schemars(title = "order", description = "A paid order, published to `orders` / `order.placed`")]

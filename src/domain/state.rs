@@ -1,4 +1,4 @@
-//! The states of CONTRACT 1 and every arrow between them (docs/state-machine.md draws them).
+//! The states of an order and every arrow between them; docs/state-machine.md draws them.
 //!
 //! An [`OrderRecord`] is a row of the ledger. Store adapters load it, call exactly one method here
 //! per transition and write the result back guarded by `version`; nothing else decides what may

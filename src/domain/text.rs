@@ -5,7 +5,7 @@
 //! such text (logs, mails, tables, error messages) takes it through here first. HTML is escaped by
 //! the template engine, not here.
 
-/// Longest error text that is kept of an ERP's answer, in characters (ERP.md 1.8).
+/// Longest error text that is kept of an ERP's answer, in characters (docs/facts/erps.md 1.8).
 pub const MAX_ERROR_CHARS: usize = 500;
 
 /// `text` on one line: white space folded, control, direction and invisible characters removed,

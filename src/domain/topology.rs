@@ -1,4 +1,4 @@
-//! The exchanges, queues and bindings of CONTRACT 4, as data.
+//! The exchanges, queues and bindings of docs/broker.md, as data.
 //!
 //! The AMQP adapter declares and checks them, the in-process adapter routes by them, `topology
 //! show` prints them. Safety stands in arguments here; what operators tune belongs in policies.

@@ -7,7 +7,7 @@ use crate::ports::store::ApiToken;
 
 use super::orders::{Ops, Refusal};
 
-/// What a token can be allowed to do (CONTRACT 7).
+/// What a token can be allowed to do (docs/operations.md).
 pub const SCOPES: [&str; 6] = [
     "orders:read",
     "orders:publish",

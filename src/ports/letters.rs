@@ -1,7 +1,7 @@
 //! The messages that we publish: envelopes of the domain, addressed by the topology.
 //!
 //! Roles and operators' verbs write the same letters, so that they are written once. Headers are
-//! built afresh for each (RABBITMQ.md 1.4).
+//! built afresh for each (docs/facts/rabbitmq.md 1.4).
 
 use std::time::Duration;
 

@@ -77,7 +77,7 @@ impl Error for SharedError {
     }
 }
 
-/// The life of an order (DESIGN 3, rows 4 to 9).
+/// The life of an order (docs/architecture.md, rows 4 to 9).
 #[async_trait]
 pub trait OrderStore: Send + Sync {
     /// Inserts the order if it is new, checks its state and takes the claim of its next try.
@@ -431,7 +431,7 @@ pub struct Violation {
     pub examples: Vec<String>,
 }
 
-/// Notices and mails (DESIGN 3, row 11).
+/// Notices and mails (docs/architecture.md, row 11).
 #[async_trait]
 pub trait NoticeStore: Send + Sync {
     /// Writes a notice that belongs to no order; nothing when it is there already.

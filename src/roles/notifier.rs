@@ -1,4 +1,4 @@
-//! The notifier: turns notices into mails and hands mails to the mail server (DESIGN 3, row 11).
+//! The notifier: turns notices into mails and hands mails to the mail server (docs/architecture.md, row 11).
 //!
 //! A nudge only says that something waits; the work is whatever is due in the ledger. First every
 //! due notice goes into exactly one mail, rendered and kept; then mails are sent, each as often as

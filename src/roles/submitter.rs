@@ -1,4 +1,4 @@
-//! The submitter: takes orders to the ERP, one try per delivery (DESIGN 3, rows 3 to 7).
+//! The submitter: takes orders to the ERP, one try per delivery (docs/architecture.md, rows 3 to 7).
 //!
 //! Admit and claim, pass the gate, ask where the outcome of an earlier try is in doubt, send, and
 //! make the outcome durable: a receipt in the ledger, a failure as `order_failed` with the broker.

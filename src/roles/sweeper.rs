@@ -1,5 +1,5 @@
 //! The sweeper: finds in the ledger what lies about although something is due, and makes the message
-//! for it again (DESIGN 3, row 12).
+//! for it again (docs/architecture.md, row 12).
 //!
 //! It needs to know nothing about how a message got lost. One process sweeps at a time; should two
 //! ever do, claims and try numbers make the second message a stale one.

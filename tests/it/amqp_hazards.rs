@@ -1,5 +1,5 @@
 //! What RabbitMQ, the network and lapin do to us, and that the adapter lives through it: each hazard
-//! of RABBITMQ.md 3 and 4 that can hit us, with the line cut, frozen or deaf where it hurts.
+//! of docs/facts/rabbitmq.md 3 and 4 that can hit us, with the line cut, frozen or deaf where it hurts.
 //!
 //! What both transports promise stands in `broker_contract`; whole services live through the same in
 //! `amqp_outages`.

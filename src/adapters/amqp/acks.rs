@@ -1,7 +1,7 @@
 //! Acknowledging: one frame for a finished prefix, single ones behind a slow delivery.
 //!
 //! With one order in 500 hanging, acknowledging only prefixes falls to a fortieth of the rate and
-//! acknowledging all singly costs half again as much CPU (RABBITMQ.md 1.8); this does both where
+//! acknowledging all singly costs half again as much CPU (docs/facts/rabbitmq.md 1.8); this does both where
 //! each is right. A round is written, then the next one takes whatever finished meanwhile: the load
 //! clocks it, no timer does. Acks go only through `delivery.acker`, and its answer is looked at.
 

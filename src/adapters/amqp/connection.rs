@@ -1,8 +1,8 @@
 //! Connections to RabbitMQ, and making them again.
 //!
-//! lapin's own recovery is off: it loses messages and stalls silently (RABBITMQ.md 4). A session is
+//! lapin's own recovery is off: it loses messages and stalls silently (docs/facts/rabbitmq.md 4). A session is
 //! thrown away whole on any error and built again here, with `backoff`. This is the only file that
-//! may name that crate (DESIGN 6).
+//! may name that crate (docs/decisions).
 
 use std::time::Duration;
 
@@ -14,11 +14,11 @@ use secrecy::{ExposeSecret, SecretString};
 use crate::domain::text::one_line;
 use crate::ports::broker::BrokerError;
 
-/// Nothing on a connection may take longer (RABBITMQ.md 3: a blocked one hangs even in `close`).
+/// Nothing on a connection may take longer (docs/facts/rabbitmq.md 3: a blocked one hangs even in `close`).
 pub const PATIENCE: Duration = Duration::from_secs(15);
 /// Seconds; a lost peer is noticed after two of them.
 const HEARTBEAT_S: u16 = 10;
-/// Bytes; lapin allocates 64 of them per connection (RABBITMQ.md 3).
+/// Bytes; lapin allocates 64 of them per connection (docs/facts/rabbitmq.md 3).
 const FRAME_MAX: u32 = 16_384;
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(15);

@@ -2,7 +2,7 @@
 //!
 //! Whatever goes wrong on any of them loses the whole session; every subscription of it ends, and
 //! the next `subscribe` builds a new one. A stream that ends by itself is such a loss: the queue was
-//! deleted or the broker cancelled us, and nothing else would tell (RABBITMQ.md 4).
+//! deleted or the broker cancelled us, and nothing else would tell (docs/facts/rabbitmq.md 4).
 
 use std::sync::Arc;
 
@@ -209,7 +209,7 @@ fn text_headers(table: &FieldTable) -> Headers {
         .collect()
 }
 
-/// The first entry of `x-death`: the newest (RABBITMQ.md 5c). Looked at to explain, never to count.
+/// The first entry of `x-death`: the newest (docs/facts/rabbitmq.md 5c). Looked at to explain, never to count.
 fn newest_death(table: &FieldTable) -> Option<Death> {
     let AMQPValue::FieldArray(deaths) = table.inner().get("x-death")? else { return None };
     let AMQPValue::FieldTable(newest) = deaths.as_slice().first()? else { return None };

@@ -1,7 +1,7 @@
 //! Publishing: one task owns the confirm channel, about 500 confirms are outstanding.
 //!
 //! Sharing a confirm channel between threads swaps confirms; confirming one by one is fifteen times
-//! slower (RABBITMQ.md 1.2, 1.7). On any error the session is thrown away and whatever was not
+//! slower (docs/facts/rabbitmq.md 1.2, 1.7). On any error the session is thrown away and whatever was not
 //! confirmed is published again on the next one: twice is normal, lost is not.
 
 use std::collections::{HashMap, VecDeque};
@@ -22,7 +22,7 @@ use crate::ports::broker::{Audience, BrokerError, Outgoing, PublishError};
 
 use super::connection::{Address, PATIENCE, close, in_time, open_channel};
 
-/// Confirms outstanding: more cost lapin a longer scan per confirm, fewer wait (RABBITMQ.md 3).
+/// Confirms outstanding: more cost lapin a longer scan per confirm, fewer wait (docs/facts/rabbitmq.md 3).
 const WINDOW: usize = 500;
 /// Commands in line before callers wait.
 const LINE: usize = 2_000;
@@ -332,7 +332,7 @@ impl Window {
 
     /// Everything that is confirmed by now, with every return that concerns any of it noted.
     ///
-    /// lapin hands a returned message to whichever confirm it completes next (RABBITMQ.md 1.3). The
+    /// lapin hands a returned message to whichever confirm it completes next (docs/facts/rabbitmq.md 1.3). The
     /// broker sends a return before its confirm, and confirms of returned messages in the order in
     /// which they were published. So the return of a message is handed to a confirm of an earlier
     /// frame or of the same one; but one frame may complete many, in no order, on another thread
@@ -383,7 +383,7 @@ impl Window {
     }
 
     /// Keeps what was not confirmed for the next session. All outstanding confirms fail at once when
-    /// the connection is lost (RABBITMQ.md 3); those that do not, because the line is frozen, are not
+    /// the connection is lost (docs/facts/rabbitmq.md 3); those that do not, because the line is frozen, are not
     /// waited for.
     async fn give_up(self, again: &mut VecDeque<Command>) {
         let Self { channel, mut in_flight, .. } = self;

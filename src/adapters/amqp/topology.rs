@@ -18,7 +18,7 @@ use super::connection::{Address, PATIENCE, close, open_channel};
 
 /// Deliveries after which a message of a queue without a dead-letter route is dropped. RabbitMQ 4
 /// would take 20, and a few peeks by hand would lose a dead letter; "unlimited" is written in ways
-/// that 3.x and 4.x understand differently (RABBITMQ.md 1.5, 2).
+/// that 3.x and 4.x understand differently (docs/facts/rabbitmq.md 1.5, 2).
 const NEVER: i64 = 1_000_000;
 
 /// One exchange, queue or binding, and what is wrong with it.
@@ -153,7 +153,7 @@ async fn declare_queue(channel: &Channel, queue: &Queue, way: Way) -> Result<(),
     told(&format!("queue {name}"), async { declare.await.map(|_| ()) }).await
 }
 
-/// Safety stands in arguments: an operator's policy cannot take it away (RABBITMQ.md 1.6).
+/// Safety stands in arguments: an operator's policy cannot take it away (docs/facts/rabbitmq.md 1.6).
 fn queue_arguments(queue: &Queue) -> FieldTable {
     let mut arguments = FieldTable::default();
     text_argument(&mut arguments, "x-queue-type", "quorum");

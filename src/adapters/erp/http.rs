@@ -157,7 +157,7 @@ impl HttpClient {
         let mut response = request.send().await.map_err(|error| failed(&error, Stage::At))?;
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
         let mut body = Vec::new();
-        // A body that is cut short counts as no answer (ERP.md 3.10), and so does one without end.
+        // A body that is cut short counts as no answer (docs/facts/erps.md 3.10), and so does one without end.
         while let Some(chunk) = response.chunk().await.map_err(|error| failed(&error, Stage::At))? {
             if body.len() + chunk.len() > self.max_reply {
                 if self.long_reply == LongReply::Cut {

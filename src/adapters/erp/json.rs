@@ -1,4 +1,4 @@
-//! The recipe `json` of CONTRACT 6: an ERP, or a small adapter in front of one, that speaks plain
+//! The recipe `json` of docs/erp.md: an ERP, or a small adapter in front of one, that speaks plain
 //! JSON.
 //!
 //! `POST {erp.url}` with the order document, `GET {erp.url}/{order_id}` to ask. What each reply means

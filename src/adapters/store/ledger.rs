@@ -25,7 +25,7 @@ use crate::sql_args;
 use super::db::{Db, Tx};
 use super::rows;
 
-/// Most pieces of work in one transaction; measured, more gains nothing (RABBITMQ.md 6).
+/// Most pieces of work in one transaction; measured, more gains nothing (docs/facts/rabbitmq.md 6).
 const MAX_ROUND: usize = 400;
 /// Most document bytes in one transaction, and so in one message to the database.
 const MAX_ROUND_BYTES: usize = 16 * 1024 * 1024;

@@ -1,4 +1,4 @@
-//! The command line of CONTRACT 5, as clap sees it: group, then verb.
+//! The command line as clap sees it: group, then verb.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;

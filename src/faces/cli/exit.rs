@@ -1,4 +1,4 @@
-//! Exit codes of CONTRACT 5.
+//! Exit codes (README.md).
 
 /// How a command ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
