@@ -78,7 +78,7 @@ pub async fn run(cli: Cli) -> anyhow::Result<Exit> {
 }
 
 /// The environment as far as it is text: a foreign variable that is not must not stop us.
-fn environment() -> impl Iterator<Item = (String, String)> {
+pub fn environment() -> impl Iterator<Item = (String, String)> {
     std::env::vars_os().filter_map(|(name, value)| {
         Some((name.into_string().ok()?, value.to_string_lossy().into_owned()))
     })

@@ -27,7 +27,7 @@ use crate::ops::orders::{DEFAULT_ERP, Ops};
 use crate::ports::broker::Broker;
 use crate::ports::clock::{Clock, SystemClock};
 use crate::ports::store::Store;
-use crate::roles::gate::Gate;
+use crate::roles::gate::{Gate, Reopen};
 use crate::roles::relay::{Policies, Relay, ShopPolicy};
 use crate::telemetry::{ClassLabel, KindLabel, Metrics, ReasonLabel, WhatLabel};
 
@@ -184,7 +184,11 @@ fn policies(settings: &Settings, sending: Sending) -> anyhow::Result<Policies> {
             Sending::Yes => erps::open_recipe(name, erp, recipe)?,
             Sending::No => Arc::new(UnsetErp),
         };
-        Ok(Arc::new(Gate::new(name, port, max, erp.rate_limit, settings.circuit)))
+        let gate = Gate::new(name, port, max, erp.rate_limit, settings.circuit);
+        Ok(Arc::new(match sending {
+            Sending::Yes => gate.reopened_by(reopening(settings, name)),
+            Sending::No => gate,
+        }))
     };
     let default_gate = gate(DEFAULT_ERP, &settings.default_shop.erp)?;
     let policy = |shop: &ShopSettings, gate| -> anyhow::Result<ShopPolicy> {
@@ -205,6 +209,17 @@ fn policies(settings: &Settings, sending: Sending) -> anyhow::Result<Policies> {
         shops.insert(name.clone(), policy(shop, gate)?);
     }
     Ok(Policies { default: policy(&settings.default_shop, default_gate)?, shops })
+}
+
+/// Opens the ERP `name` anew with what files and environment say by then: a secret may have been
+/// mended. Keeps quiet about settings that are broken meanwhile; the next start tells.
+fn reopening(settings: &Settings, name: &str) -> Reopen {
+    let (settings, name) = (settings.clone(), name.to_owned());
+    Box::new(move || {
+        let settings = settings.reload(super::commands::environment()).ok()?;
+        let shop = if name == DEFAULT_ERP { &settings.default_shop } else { settings.shop(&name) };
+        erps::open_erp(&name, &shop.erp).ok()
+    })
 }
 
 /// The verbs, over these ports.

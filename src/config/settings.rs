@@ -68,6 +68,15 @@ pub struct Settings {
     pub log_format: LogFormat,
     /// Every key with its value for people, secrets masked.
     pub known: BTreeMap<String, Known>,
+    /// Where they were read from, to read them again.
+    pub sources: Sources,
+}
+
+/// Where settings were read from besides the environment.
+#[derive(Debug, Clone, Default)]
+pub struct Sources {
+    file: Option<PathBuf>,
+    overrides: Vec<(String, String)>,
 }
 
 /// `database.*`
@@ -245,13 +254,30 @@ impl Settings {
             set(&mut merged, key, Value::new(Some(&origin), (*value).to_owned()));
         }
         match read(Reader::new(merged, defaults)) {
-            Ok(settings) if faults.is_empty() => Ok(settings),
+            Ok(settings) if faults.is_empty() => {
+                let owned = |(key, value): &(&str, &str)| ((*key).to_owned(), (*value).to_owned());
+                let overrides = overrides.iter().map(owned).collect();
+                let sources = Sources { file: path.map(Path::to_owned), overrides };
+                Ok(Self { sources, ..settings })
+            }
             Ok(_) => Err(faults),
             Err(more) => {
                 faults.extend(more);
                 Err(faults)
             }
         }
+    }
+
+    /// Reads the same sources again: files may say something else by now.
+    pub fn reload(
+        &self,
+        environment: impl Iterator<Item = (String, String)>,
+    ) -> Result<Self, Vec<Fault>> {
+        let Sources { file, overrides } = &self.sources;
+        let overrides: Vec<(&str, &str)> =
+            overrides.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
+        let file = file.as_deref().map_or(SettingsFile::None, SettingsFile::Named);
+        Self::load(file, environment, &overrides)
     }
 
     /// What applies to `shop`.
@@ -410,6 +436,7 @@ fn read(mut r: Reader) -> Result<Settings, Vec<Fault>> {
         shutdown_patience,
         log_format,
         known: r.finish()?,
+        sources: Sources::default(),
     })
 }
 

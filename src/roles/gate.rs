@@ -6,7 +6,7 @@
 
 use std::collections::VecDeque;
 use std::num::NonZeroU32;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
@@ -42,10 +42,14 @@ pub enum Flow {
     Stopped,
 }
 
+/// Opens an ERP with the secrets of now; `None` when that is not possible.
+pub type Reopen = Box<dyn Fn() -> Option<Arc<dyn Erp>> + Send + Sync>;
+
 /// The gate.
 pub struct Gate {
     name: String,
-    erp: Arc<dyn Erp>,
+    erp: RwLock<Arc<dyn Erp>>,
+    reopen: Option<Reopen>,
     rule: CircuitRule,
     rate: Option<DefaultDirectRateLimiter>,
     state: Mutex<State>,
@@ -75,7 +79,8 @@ impl Gate {
     ) -> Self {
         Self {
             name: name.to_owned(),
-            erp,
+            erp: RwLock::new(erp),
+            reopen: None,
             rule,
             // A burst of one: "5 a second" is one every 200 ms, not five at once.
             rate: rate_limit.map(|rate| {
@@ -100,9 +105,23 @@ impl Gate {
         &self.name
     }
 
+    /// The same gate, that can open its ERP anew.
+    #[must_use]
+    pub fn reopened_by(self, reopen: Reopen) -> Self {
+        Self { reopen: Some(reopen), ..self }
+    }
+
     /// The ERP behind it; to be called with a pass in hand.
-    pub fn erp(&self) -> &dyn Erp {
-        &*self.erp
+    pub fn erp(&self) -> Arc<dyn Erp> {
+        self.erp.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Opens the ERP anew, for it refused us and may have been given other secrets; without success
+    /// the old one stays.
+    pub fn reopen(&self) {
+        if let Some(erp) = self.reopen.as_ref().and_then(|reopen| reopen()) {
+            *self.erp.write().unwrap_or_else(PoisonError::into_inner) = erp;
+        }
     }
 
     /// The rule of its circuit.
@@ -200,7 +219,7 @@ impl Gate {
                 return Advice::Open;
             }
         }
-        match state.breaker.record_failure(key, failure, &self.rule, self.erp.can_ask()) {
+        match state.breaker.record_failure(key, failure, &self.rule, self.erp().can_ask()) {
             Advice::AskTheErp if state.asking => Advice::CarryOn,
             Advice::AskTheErp => {
                 state.asking = true;

@@ -112,6 +112,9 @@ impl Gatekeeper {
         }
         if gate.flow() != Flow::Trial {
             tracing::info!(erp, "circuit.trial");
+            if circuit.is_login_refused() {
+                gate.reopen();
+            }
             gate.set_flow(Flow::Trial);
             self.fetch_one(gate).await?;
         }

@@ -131,3 +131,41 @@ async fn reconcile_says_what_the_erp_says_and_changes_nothing_when_dry() {
     assert_eq!(stand_in.books.lock().unwrap().count("R-1"), 1);
     world.leave().await;
 }
+
+/// Takes the right key only.
+fn locked_erp(books: &mut Books, asked: &Asked) -> (Says, bool) {
+    if asked.header("authorization") != "Bearer s3cret-of-the-erp" {
+        return (Says::json(401, &json!({"error": "who are you?"})), false);
+    }
+    erp(books, asked)
+}
+
+#[tokio::test]
+async fn a_mended_secret_is_taken_up_on_release_without_a_restart() {
+    let mut world = World::new(Place::Embedded).await;
+    let stand_in = StandIn::start(locked_erp).await;
+    let file = |name: &str| world.folder.path().join(name).display().to_string();
+    let (recipe, key) = (file("recipe.toml"), file("key"));
+    let by_file = format!("key = {{ file = \"{key}\" }}");
+    let text = format!("{RECIPE}{PROBE}").replace("key = { env = \"TEST_ERP_KEY\" }", &by_file);
+    std::fs::write(&recipe, text).unwrap();
+    std::fs::write(&key, "wrong-key-of-the-erp").unwrap();
+    world.set("erp.recipe", &recipe);
+    world.set("erp.url", &stand_in.url);
+    world.set("circuit.longest_pause", "1h");
+    world.serve().await;
+    world.place(&[order("R-1")]).await;
+    let store = world.store().await;
+    world
+        .until("the circuit is open", async || {
+            let circuits = store.circuits().await.map_err(|error| error.to_string())?;
+            let refused = circuits.iter().any(|circuit| circuit.is_login_refused());
+            if refused { Ok(()) } else { Err(format!("{circuits:?}")) }
+        })
+        .await;
+    std::fs::write(&key, "s3cret-of-the-erp").unwrap();
+    world.ok(&["erp", "release", "--reason", "the key is right now"]).await;
+    world.until_settled(1).await;
+    assert_eq!(world.order("R-1").await.record.phase.name(), "transferred");
+    world.end().await;
+}
