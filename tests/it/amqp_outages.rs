@@ -43,7 +43,10 @@ async fn a_broker_that_restarts_under_load_loses_nothing_and_doubles_nothing() {
         tokio::join!(place_until(&*transport.broker, &world.name, &is_back), restarting);
     world.until_settled(placed).await;
     let failed_once = world.admin_mails().len() as u64;
-    assert!(failed_once >= placed / 10, "{failed_once} tries of {placed} orders failed");
+    // One in ten fails at first, unless the report waits for the broker longer than the claim lasts
+    // and the order has been brought in by another process meanwhile.
+    let expected = placed / 20..=placed / 10 * 3;
+    assert!(expected.contains(&failed_once), "{failed_once} tries of {placed} orders failed");
     world.end().await;
 }
 
