@@ -38,6 +38,9 @@ pub mod roles {
     pub mod relay;
     pub mod consume;
     pub mod submitter;
+    pub mod attempt;
+    pub mod outcome;
+    pub mod outage;
     pub mod gate;
     pub mod gatekeeper;
     pub mod error_handler;
