@@ -20,7 +20,11 @@ fn main() -> ExitCode {
             return ExitCode::from(Exit::Failed.code());
         }
     };
-    match runtime.block_on(commands::run(cli)) {
+    let result = runtime.block_on(commands::run(cli));
+    // lapin's thread panics when the runtime is taken down under it. Everything that had to be
+    // finished is, and the process ends here anyway.
+    std::mem::forget(runtime);
+    match result {
         Ok(exit) => ExitCode::from(exit.code()),
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
