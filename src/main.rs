@@ -7,10 +7,6 @@ use order_relay::app::commands;
 use order_relay::faces::cli::args::Cli;
 use order_relay::faces::cli::exit::{Exit, Misuse};
 
-/// Orders are many short-lived pieces of memory on several threads.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
