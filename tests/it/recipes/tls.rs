@@ -1,4 +1,4 @@
-//! Authorities of one's own, and certificates of ours.
+//! The way to an ERP: authorities of one's own, certificates of ours, a proxy in between.
 
 use std::sync::{Arc, Mutex};
 
@@ -8,6 +8,7 @@ use rcgen::{CertificateParams, CertifiedKey, KeyPair};
 use rustls::pki_types::PrivateKeyDer;
 use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 
@@ -71,4 +72,33 @@ async fn an_authority_of_ones_own_is_trusted_and_our_certificate_is_shown() {
             assert_eq!(failure.stage, Stage::Before, "{failure:?}");
         }
     }
+}
+
+#[tokio::test]
+async fn a_proxy_is_asked_for_the_address_of_the_erp() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let proxy = format!("http://{}", listener.local_addr().unwrap());
+    let mut tasks = tokio::task::JoinSet::new();
+    tasks.spawn(async move {
+        let (mut socket, _) = listener.accept().await.unwrap();
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            head.push(socket.read_u8().await.unwrap());
+        }
+        let reply = b"HTTP/1.1 404 Not Found\r\ncontent-type: application/json\r\n\
+            content-length: 26\r\n\r\n{\"error\": \"no such thing\"}";
+        socket.write_all(reply).await.unwrap();
+        assert!(head.starts_with(b"GET http://erp.invalid/"), "{}", String::from_utf8_lossy(&head));
+    });
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("recipe.toml");
+    let recipe = format!("{}\n[http]\nproxy = '{proxy}'", super::engine::RECIPE);
+    std::fs::write(&path, recipe).unwrap();
+    let nothing = Setting { consts: &[], secrets: &[] };
+    let erp = open(path.to_str().unwrap(), "http://erp.invalid", &nothing, &[]);
+    let answer = erp.ask(&order("O-1", "A")).await;
+    while let Some(ended) = tasks.join_next().await {
+        ended.unwrap();
+    }
+    assert_eq!(answer, Answer::Absent);
 }

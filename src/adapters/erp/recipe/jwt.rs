@@ -86,7 +86,10 @@ impl SigningKey {
 #[cfg(test)]
 mod tests {
     use base64::engine::general_purpose::STANDARD;
-    use ring::signature::{ECDSA_P256_SHA256_FIXED, KeyPair, UnparsedPublicKey};
+    use ring::signature::{
+        ECDSA_P256_SHA256_FIXED, KeyPair, RSA_PKCS1_2048_8192_SHA256, RSA_PSS_2048_8192_SHA256,
+        UnparsedPublicKey,
+    };
 
     use super::*;
 
@@ -110,6 +113,28 @@ mod tests {
             serde_json::from_slice::<Json>(&header).unwrap(),
             json!({"alg": "ES256", "typ": "JWT", "kid": "k1"})
         );
+    }
+
+    /// A key that was made for this test and opens nothing.
+    const RSA: &[u8] = include_bytes!("../../../../tests/keys/rsa-for-tests-only.pem");
+
+    #[test]
+    fn rs256_and_ps256_tokens_verify_with_their_public_key() {
+        for (alg, name, rule) in [
+            (JwtAlg::Rs256, "RS256", &RSA_PKCS1_2048_8192_SHA256),
+            (JwtAlg::Ps256, "PS256", &RSA_PSS_2048_8192_SHA256),
+        ] {
+            let key = SigningKey::from_pem(alg, RSA).unwrap();
+            let token = key.sign(None, json!({"iss": "client"}).as_object().unwrap()).unwrap();
+            let (message, signature) = token.rsplit_once('.').unwrap();
+            let SigningKey::Rsa(pair, _) = &key else { panic!("not RSA") };
+            UnparsedPublicKey::new(rule, pair.public_key().as_ref())
+                .verify(message.as_bytes(), &URL_SAFE_NO_PAD.decode(signature).unwrap())
+                .unwrap();
+            let header = URL_SAFE_NO_PAD.decode(message.split_once('.').unwrap().0).unwrap();
+            let header = serde_json::from_slice::<Json>(&header).unwrap();
+            assert_eq!(header, json!({"alg": name, "typ": "JWT"}));
+        }
     }
 
     #[test]
