@@ -12,6 +12,7 @@ pub mod domain {
     pub mod notice;
     pub mod circuit;
     pub mod pace;
+    pub mod permission;
     pub mod text;
 }
 

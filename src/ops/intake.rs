@@ -4,13 +4,14 @@ use std::sync::Arc;
 
 use crate::domain::message::OrderFailed;
 use crate::domain::order::{Fault, Order};
+use crate::domain::permission::Permission;
 use crate::domain::state::Trigger;
 use crate::domain::topology::ORDER_FAILED;
 use crate::ports::broker::Outgoing;
 use crate::ports::letters::Trace;
 use crate::ports::store::{Accepted, Act, DeadLetter, NewDeadLetter, Placed, Resolution, Source};
 
-use super::orders::{Ops, Refusal};
+use super::orders::{Ops, Refusal, insist};
 
 /// What became of an order that was handed in.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -90,6 +91,7 @@ impl Ops {
         mended: Option<Vec<u8>>,
         act: &Act,
     ) -> Result<Replayed, Refusal> {
+        insist(act, Permission::Process, None)?;
         if letter.status != "open" {
             return Err(Refusal::NotFound(format!(
                 "dead letter {} is {} already",
@@ -131,6 +133,7 @@ impl Ops {
 
     /// Decides that a dead letter is not needed; it stays readable.
     pub async fn discard(&self, letter: &DeadLetter, act: &Act) -> Result<(), Refusal> {
+        insist(act, Permission::Remove, None)?;
         let done = self.store.resolve_dead_letter(letter.id, Resolution::Discarded, act).await?;
         if done {
             return Ok(());

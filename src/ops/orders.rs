@@ -12,6 +12,7 @@ use uuid::Uuid;
 use crate::domain::circuit::{Circuit, CircuitState};
 use crate::domain::message::{EventKind, OrderEvent};
 use crate::domain::order::OrderKey;
+use crate::domain::permission::{Grants, Permission};
 use crate::domain::state::{InvalidTransition, OrderRecord, OrderState, Phase, Trigger};
 use crate::ports::broker::{Broker, Outgoing};
 use crate::ports::clock::{Clock, Stopwatch};
@@ -41,9 +42,40 @@ pub struct Ops {
 /// Name of the ERP of every shop without one of its own.
 pub const DEFAULT_ERP: &str = "default";
 
+/// Somebody who uses the verbs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Person {
+    /// As the audit names them: `user:erika`, `token:checkout`, `cli:root`.
+    pub name: String,
+    /// From which address, where that is known.
+    pub from: Option<String>,
+    /// What they may do.
+    pub grants: Grants,
+}
+
+/// Refuses what `act` is not allowed to do in that shop; without a shop, what belongs to none.
+pub(super) fn insist(act: &Act, permission: Permission, shop: Option<&str>) -> Result<(), Refusal> {
+    if act.grants.allows(permission, shop) {
+        return Ok(());
+    }
+    Err(Refusal::Forbidden { permission, shop: shop.map(str::to_owned) })
+}
+
 /// Why something that was asked for by hand was not done.
 #[derive(Debug, thiserror::Error)]
 pub enum Refusal {
+    /// Whoever asks may not do it.
+    #[error(
+        "this needs the permission {}{}",
+        .permission.as_str(),
+        .shop.as_deref().map(|shop| format!(" for shop {shop}")).unwrap_or_default()
+    )]
+    Forbidden {
+        /// What is missing.
+        permission: Permission,
+        /// Where.
+        shop: Option<String>,
+    },
     /// There is no such thing.
     #[error("{0}")]
     NotFound(String),
@@ -100,10 +132,16 @@ pub enum Transferred {
 }
 
 impl Ops {
-    /// A trace of something done by hand.
-    pub fn act(&self, actor: &str, reason: Option<&str>) -> Act {
-        let reason = reason.map(str::to_owned);
-        Act { id: self.unique_id(), actor: actor.to_owned(), reason, now: self.clock.now() }
+    /// Something that `person` is about to do by hand.
+    pub fn act(&self, person: &Person, reason: Option<&str>) -> Act {
+        Act {
+            id: self.unique_id(),
+            actor: person.name.clone(),
+            from: person.from.clone(),
+            grants: person.grants.clone(),
+            reason: reason.map(str::to_owned),
+            now: self.clock.now(),
+        }
     }
 
     pub(super) fn unique_id(&self) -> Uuid {
@@ -166,6 +204,7 @@ impl Ops {
 
     /// Transfers one order to the ERP now, whatever its count of failures; one try.
     pub async fn transfer(&self, key: &OrderKey, act: &Act) -> Result<Transferred, Refusal> {
+        insist(act, Permission::Process, Some(key.shop.as_str()))?;
         let before = self.show(key).await?.record;
         if before.phase.state() == OrderState::Confirmed {
             return Err(invalid(&before));
@@ -240,6 +279,7 @@ impl Ops {
 
     /// Stops the transfer to an ERP until somebody releases it: orders come in and are held.
     pub async fn hold(&self, erp: &str, act: &Act) -> Result<(), Refusal> {
+        insist(act, Permission::Process, self.shop_of_erp(erp))?;
         self.insist_on_erp(erp).await?;
         let reason = act.reason.as_deref().unwrap_or("no reason given");
         let reason = format!("held by {}: {reason}", act.actor);
@@ -249,6 +289,7 @@ impl Ops {
     /// Lets the transfer to an ERP go on, beginning with one order; also before the pause of an
     /// outage is over.
     pub async fn release(&self, erp: &str, act: &Act) -> Result<(), Refusal> {
+        insist(act, Permission::Process, self.shop_of_erp(erp))?;
         self.insist_on_erp(erp).await?;
         match self.store.release_circuit(erp, act).await? {
             true => Ok(()),
@@ -264,6 +305,11 @@ impl Ops {
         let names: Vec<&str> = circuits.iter().map(|circuit| circuit.erp.as_str()).collect();
         let names = names.join(", ");
         Err(Refusal::NotFound(format!("there is no ERP {erp}; there is: {names}")))
+    }
+
+    /// The shop that an ERP belongs to alone; none for the one that all others share.
+    fn shop_of_erp<'a>(&'a self, erp: &str) -> Option<&'a str> {
+        self.erps.iter().find(|(_, own)| *own == erp).map(|(shop, _)| shop.as_str())
     }
 
     /// The name of the ERP that an order goes to.
@@ -296,6 +342,7 @@ impl Ops {
 
     /// Takes an order off the list of lost orders, with a reason.
     pub async fn remove(&self, key: &OrderKey, act: &Act) -> Result<OrderRecord, Refusal> {
+        insist(act, Permission::Remove, Some(key.shop.as_str()))?;
         self.show(key).await?;
         let record = self.store.remove_order(key, act).await?;
         let record = record.map_err(|invalid| Refusal::Invalid { key: key.clone(), invalid })?;
@@ -305,6 +352,7 @@ impl Ops {
 
     /// Puts a removed order back.
     pub async fn restore(&self, key: &OrderKey, act: &Act) -> Result<OrderRecord, Refusal> {
+        insist(act, Permission::Remove, Some(key.shop.as_str()))?;
         self.show(key).await?;
         let record = self.store.restore_order(key, act).await?;
         let record = record.map_err(|invalid| Refusal::Invalid { key: key.clone(), invalid })?;

@@ -4,10 +4,11 @@
 //! the ERP is asked nobody else sends the order.
 
 use crate::domain::order::OrderKey;
+use crate::domain::permission::Permission;
 use crate::domain::state::{Phase, Trigger};
 use crate::ports::store::{Act, OrderDetail};
 
-use super::orders::{Ops, Refusal, Transferred, invalid};
+use super::orders::{Ops, Refusal, Transferred, insist, invalid};
 
 /// What became of an order that was asked about.
 #[derive(Debug, Clone)]
@@ -38,6 +39,7 @@ impl Ops {
     /// Asks the ERP about an order with an unknown outcome; what follows is what the sweeper would
     /// have done when the next question was due.
     pub async fn reconcile(&self, key: &OrderKey, act: &Act) -> Result<Reconciled, Refusal> {
+        insist(act, Permission::Process, Some(key.shop.as_str()))?;
         let before = self.show(key).await?.record;
         if !matches!(before.phase, Phase::OutcomeUnknown { .. }) {
             return Err(invalid(&before));
@@ -64,13 +66,14 @@ impl Ops {
 
     /// A person has looked: the ERP does not have it. It is sent again, whatever the count is.
     pub async fn declare_absent(&self, key: &OrderKey, act: &Act) -> Result<Transferred, Refusal> {
+        insist(act, Permission::Process, Some(key.shop.as_str()))?;
         let before = self.show(key).await?.record;
         self.refuse_when_stopped(&before).await?;
         self.refuse_when_nobody_reads().await?;
         let declared = self.store.declare_absent(key, act).await?;
         let record = declared.map_err(|invalid| Refusal::Invalid { key: key.clone(), invalid })?;
         // Should we die here, the order is due and the sweeper sends it.
-        let again = self.act(&act.actor, act.reason.as_deref());
+        let again = Act { id: self.unique_id(), ..act.clone() };
         self.ask_for(&record, &again, "order.transfer", Trigger::Operator).await?;
         self.wait_for(&record).await
     }

@@ -3,19 +3,21 @@
 use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 
+use crate::domain::permission::Permission;
 use crate::ports::store::ApiToken;
 
 use super::orders::{Ops, Refusal};
 
 /// What a token can be allowed to do (docs/operations.md).
-pub const SCOPES: [&str; 6] = [
-    "orders:read",
-    "orders:publish",
-    "lostorder_process",
-    "lostorder_remove",
-    "lostorder_edit",
-    "admin",
-];
+pub const SCOPES: [&str; 7] = {
+    let mut names = [""; Permission::ALL.len()];
+    let mut at = 0;
+    while at < names.len() {
+        names[at] = Permission::ALL[at].as_str();
+        at += 1;
+    }
+    names
+};
 /// Begin of every token, so that secret scanners find one that leaks.
 const PREFIX: &str = "orl_";
 

@@ -20,6 +20,7 @@ use crate::domain::circuit::Circuit;
 use crate::domain::message::Headers;
 use crate::domain::notice::{DigestWindow, NoticeKind};
 use crate::domain::order::{Fault, Order, OrderKey};
+use crate::domain::permission::Grants;
 use crate::domain::retry::RetryPolicy;
 use crate::domain::state::{
     Admission, Call, FailedTry, HandBack, Intent, InvalidTransition, OrderRecord, OrderState,
@@ -734,6 +735,10 @@ pub struct Act {
     pub id: Uuid,
     /// Who.
     pub actor: String,
+    /// From which address, where that is known.
+    pub from: Option<String>,
+    /// What they may do; `ops` looks at it before anything is done.
+    pub grants: Grants,
     /// Why.
     pub reason: Option<String>,
     /// When.

@@ -12,6 +12,7 @@ use order_relay::app::world as app;
 use order_relay::config::settings::{Settings, SettingsFile};
 use order_relay::domain::failure::{ErrorClass, Stage, fingerprint};
 use order_relay::domain::order::{Order, OrderKey};
+use order_relay::domain::permission::Grants;
 use order_relay::domain::retry::{OnRejected, RetryPolicy};
 use order_relay::domain::state::{
     Admission, Doubt, FailedTry, HandBack, Intent, InvalidTransition, Phase, Trigger, Verdict,
@@ -291,6 +292,8 @@ pub fn act(reason: &str, now: Timestamp) -> Act {
     Act {
         id: SystemClock.unique_id(),
         actor: "test".to_owned(),
+        from: None,
+        grants: Grants::all(),
         reason: Some(reason.to_owned()),
         now,
     }

@@ -102,6 +102,9 @@ impl From<Refusal> for Problem {
                 "invalid_state",
                 invalid.to_string(),
             ),
+            forbidden @ Refusal::Forbidden { .. } => {
+                Self::new(StatusCode::FORBIDDEN, "forbidden", "Not allowed", forbidden.to_string())
+            }
             other => {
                 let cause = std::error::Error::source(&other).map(ToString::to_string);
                 tracing::error!(error = %other, cause, "api.unavailable");

@@ -1,0 +1,218 @@
+//! Who may do what (docs/operations.md): permissions, the roles that collect them, and what one person
+//! or token was granted, everywhere or in single shops.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
+/// One thing that can be allowed.
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    Hash,
+    PartialOrd,
+    Ord,
+    Serialize,
+    Deserialize,
+    schemars::JsonSchema,
+)]
+pub enum Permission {
+    /// See orders, mails, dead letters, plans and the audit.
+    #[serde(rename = "orders:read")]
+    Read,
+    /// Hand orders in.
+    #[serde(rename = "orders:publish")]
+    Publish,
+    /// Transfer, redrive, reconcile, replay; hold and release an ERP.
+    #[serde(rename = "lostorder_process")]
+    Process,
+    /// Remove and restore; discard dead letters.
+    #[serde(rename = "lostorder_remove")]
+    Remove,
+    /// Edit an order, and the note of a group.
+    #[serde(rename = "lostorder_edit")]
+    Edit,
+    /// Edit what an order is known and paid by: its number, shop, currency and total.
+    #[serde(rename = "lostorder_edit_locked")]
+    EditLocked,
+    /// Users, tokens, and everything else.
+    #[serde(rename = "admin")]
+    Admin,
+}
+
+impl Permission {
+    /// Every permission.
+    pub const ALL: [Self; 7] = [
+        Self::Read,
+        Self::Publish,
+        Self::Process,
+        Self::Remove,
+        Self::Edit,
+        Self::EditLocked,
+        Self::Admin,
+    ];
+
+    /// The name used everywhere.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Read => "orders:read",
+            Self::Publish => "orders:publish",
+            Self::Process => "lostorder_process",
+            Self::Remove => "lostorder_remove",
+            Self::Edit => "lostorder_edit",
+            Self::EditLocked => "lostorder_edit_locked",
+            Self::Admin => "admin",
+        }
+    }
+
+    /// The permission with that name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|permission| permission.as_str() == name)
+    }
+}
+
+/// A set of permissions with a name, each role with all that the one before it may.
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    Hash,
+    PartialOrd,
+    Ord,
+    Serialize,
+    Deserialize,
+    schemars::JsonSchema,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum Role {
+    /// Sees.
+    Viewer,
+    /// Transfers and removes.
+    Operator,
+    /// Edits.
+    Editor,
+    /// Everything.
+    Admin,
+}
+
+impl Role {
+    /// Every role.
+    pub const ALL: [Self; 4] = [Self::Viewer, Self::Operator, Self::Editor, Self::Admin];
+
+    /// The name used everywhere.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Viewer => "viewer",
+            Self::Operator => "operator",
+            Self::Editor => "editor",
+            Self::Admin => "admin",
+        }
+    }
+
+    /// The role with that name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|role| role.as_str() == name)
+    }
+
+    /// What it allows.
+    pub const fn permissions(self) -> &'static [Permission] {
+        use Permission::{Edit, Process, Read, Remove};
+        match self {
+            Self::Viewer => &[Read],
+            Self::Operator => &[Read, Process, Remove],
+            Self::Editor => &[Read, Process, Remove, Edit],
+            Self::Admin => &Permission::ALL,
+        }
+    }
+}
+
+/// What somebody may do: everywhere, and beyond that in single shops.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Grants {
+    /// In every shop, and for what belongs to none.
+    pub everywhere: BTreeSet<Permission>,
+    /// In these shops besides.
+    #[serde(default)]
+    pub shops: BTreeMap<String, BTreeSet<Permission>>,
+}
+
+impl Grants {
+    /// Everything: whoever runs commands beside the database.
+    pub fn all() -> Self {
+        Self { everywhere: BTreeSet::from(Permission::ALL), shops: BTreeMap::new() }
+    }
+
+    /// These permissions everywhere, or in one shop only.
+    pub fn add(&mut self, permissions: &[Permission], shop: Option<&str>) {
+        let set = match shop {
+            None => &mut self.everywhere,
+            Some(shop) => self.shops.entry(shop.to_owned()).or_default(),
+        };
+        set.extend(permissions);
+    }
+
+    /// Whether it is allowed in that shop; without a shop, for what belongs to none.
+    pub fn allows(&self, permission: Permission, shop: Option<&str>) -> bool {
+        let has = |set: &BTreeSet<Permission>| {
+            set.contains(&permission) || set.contains(&Permission::Admin)
+        };
+        has(&self.everywhere) || shop.and_then(|shop| self.shops.get(shop)).is_some_and(has)
+    }
+
+    /// The shops in which it is allowed; `None`: in all.
+    pub fn shops_allowing(&self, permission: Permission) -> Option<Vec<String>> {
+        if self.allows(permission, None) {
+            return None;
+        }
+        let shops = self.shops.keys().filter(|shop| self.allows(permission, Some(shop)));
+        Some(shops.cloned().collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_role_may_all_that_the_one_before_it_may() {
+        for pair in Role::ALL.windows(2) {
+            let [less, more] = pair else { continue };
+            assert!(less.permissions().iter().all(|p| more.permissions().contains(p)));
+            assert!(less.permissions().len() < more.permissions().len());
+        }
+    }
+
+    #[test]
+    fn a_grant_for_one_shop_counts_there_and_nowhere_else() {
+        let mut grants = Grants::default();
+        grants.add(Role::Operator.permissions(), Some("de"));
+        assert!(grants.allows(Permission::Process, Some("de")));
+        assert!(!grants.allows(Permission::Process, Some("at")));
+        assert!(!grants.allows(Permission::Process, None));
+        assert_eq!(grants.shops_allowing(Permission::Process), Some(vec!["de".to_owned()]));
+        assert_eq!(grants.shops_allowing(Permission::Edit), Some(vec![]));
+    }
+
+    #[test]
+    fn an_administrator_may_everything_everywhere() {
+        let mut grants = Grants::default();
+        grants.add(&[Permission::Admin], None);
+        assert!(Permission::ALL.into_iter().all(|p| grants.allows(p, Some("de"))));
+        assert_eq!(grants.shops_allowing(Permission::Read), None);
+    }
+
+    #[test]
+    fn names_lead_back_to_what_they_name() {
+        for permission in Permission::ALL {
+            assert_eq!(Permission::from_name(permission.as_str()), Some(permission));
+            let json = serde_json::to_string(&permission).unwrap();
+            assert_eq!(json, format!("\"{}\"", permission.as_str()));
+        }
+        assert!(Role::ALL.into_iter().all(|role| Role::from_name(role.as_str()) == Some(role)));
+    }
+}
