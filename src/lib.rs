@@ -13,6 +13,7 @@ pub mod domain {
     pub mod circuit;
     pub mod pace;
     pub mod permission;
+    pub mod money;
     pub mod text;
 }
 
@@ -29,6 +30,8 @@ pub mod ports {
     pub mod clock;
     pub mod broker;
     pub mod letters;
+    pub mod listing;
+    pub mod figures;
     pub mod store;
     pub mod erp;
     pub mod mail;
@@ -52,6 +55,7 @@ pub mod roles {
 pub mod ops {
     //! What people do, for every face alike.
     pub mod orders;
+    pub mod figures;
     pub mod reconcile;
     pub mod intake;
     pub mod tokens;
@@ -77,6 +81,8 @@ pub mod adapters {
         pub mod circuits;
         pub mod dead_letters;
         pub mod back_office;
+        pub mod conditions;
+        pub mod figures;
         pub mod rows;
         pub mod db;
         pub mod schema;

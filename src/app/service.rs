@@ -6,6 +6,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use anyhow::{Context, bail};
 use tokio::net::TcpListener;
@@ -21,6 +22,7 @@ use crate::faces::web::router::{Web, router};
 use crate::faces::web::status::{Detail, StatusPages};
 use crate::ops::orders::Ops;
 use crate::ports::clock::SystemClock;
+use crate::ports::figures::Worker;
 use crate::roles::consume::{Appetite, Reading, consume, worked_off};
 use crate::roles::error_handler::{ErrorHandler, Undertaker};
 use crate::roles::gatekeeper::Gatekeeper;
@@ -31,6 +33,9 @@ use crate::roles::sweeper::{SweepRule, Sweeper};
 
 use super::supervisor::Supervisor;
 use super::world::{self, Sending};
+
+/// How often a process says that it lives; a third of the time after which it counts as dead.
+const HEARTBEAT: Duration = Duration::from_secs(10);
 
 /// A running service.
 pub struct Service {
@@ -85,6 +90,7 @@ impl Service {
         }
         let relay = service.relay.clone();
         service.infrastructure.start("nudges", async move { relay.run_nudges().await });
+        service.infrastructure.start("heartbeat", heartbeat(service.relay.clone(), roles));
         if !roles.contains(&Role::Submitter) {
             service.stop_counting = service.stop.clone();
         }
@@ -244,6 +250,23 @@ impl Service {
     pub async fn drain(mut self) {
         self.begin_drain();
         self.roles.all_ended().await;
+    }
+}
+
+/// Says every now and then that this process lives. A database that is away keeps nobody from
+/// working: then it only looks dead.
+fn heartbeat(relay: Arc<Relay>, roles: &[Role]) -> impl Future<Output = ()> + Send + 'static {
+    let roles = roles.iter().map(|role| role.name().to_owned()).collect();
+    let now = relay.now();
+    let mut worker = Worker { name: relay.worker.clone(), roles, started_at: now, seen_at: now };
+    async move {
+        loop {
+            worker.seen_at = relay.now();
+            if let Err(error) = relay.store.beat(&worker).await {
+                tracing::debug!(%error, "heartbeat.skipped");
+            }
+            tokio::time::sleep(HEARTBEAT).await;
+        }
     }
 }
 

@@ -24,6 +24,8 @@ pub const ACCEPTED_STATES: [&str; 2] = ["payed", "ordered_failed"];
 pub const MAX_LINES: usize = 10_000;
 /// Shop of an order that names none.
 pub const DEFAULT_SHOP: &str = "default";
+/// Longest name of a payment that is kept, in characters.
+pub const MAX_PAYMENT_CHARS: usize = 100;
 const MAX_DECIMAL_CHARS: usize = 64;
 
 /// An order that passed every rule of docs/broker.md.
@@ -37,6 +39,8 @@ pub struct Order {
     pub document: Arc<str>,
     /// SHA-256 of `document`.
     pub digest: [u8; 32],
+    /// The article numbers of its lines, each once.
+    pub skus: Vec<Sku>,
 }
 
 /// What the ledger keeps of an order in columns of their own.
@@ -50,6 +54,8 @@ pub struct OrderFacts {
     pub total: Decimal,
     /// Who bought.
     pub customer: Customer,
+    /// How it is paid: `method`, else `type`, else `name` of the document's `payment`; one line.
+    pub payment: Option<String>,
 }
 
 /// The buyer, as far as the document tells.
@@ -116,9 +122,11 @@ impl Order {
                 currency: document.currency,
                 total: document.total,
                 customer: document.customer,
+                payment: document.payment.and_then(Payment::into_name),
             },
             document: text.into(),
             digest: Sha256::digest(text).into(),
+            skus: document.lines.0,
         })
     }
 
@@ -478,8 +486,9 @@ pub struct OrderDocument {
     #[serde(default)]
     delivery_address: Option<AnyObject>,
     /// Free form.
-    #[serde(default)]
-    payment: Option<AnyObject>,
+    #[serde(default, deserialize_with = "payment")]
+    #[schemars(with = "Option<AnyObject>")]
+    payment: Option<Payment>,
     /// Free form.
     #[serde(default)]
     shipping: Option<AnyObject>,
@@ -515,17 +524,18 @@ struct Line {
     tax_rate: Option<Decimal>,
 }
 
-/// A line that is an object and not a list of fields.
-struct LineObject;
+/// A line that is an object and not a list of fields; its article number.
+struct LineObject(Sku);
 
 impl<'de> Deserialize<'de> for LineObject {
     fn deserialize<D: Deserializer<'de>>(reader: D) -> Result<Self, D::Error> {
-        object::<D, Line>(reader).map(|_| Self)
+        object::<D, Line>(reader).map(|line| Self(line.sku))
     }
 }
 
-/// 1 to [`MAX_LINES`] lines, counted while they are read so that a long list is never held.
-struct Lines;
+/// The article numbers of 1 to [`MAX_LINES`] lines, each once; lines are counted while they are read
+/// so that a long list is never held.
+struct Lines(Vec<Sku>);
 
 impl<'de> Deserialize<'de> for Lines {
     fn deserialize<D: Deserializer<'de>>(reader: D) -> Result<Self, D::Error> {
@@ -536,17 +546,98 @@ impl<'de> Deserialize<'de> for Lines {
                 write!(f, "a list of 1 to {MAX_LINES} order lines")
             }
             fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Lines, A::Error> {
-                let mut count = 0;
-                while let Some(LineObject) = seq.next_element()? {
+                let (mut count, mut skus) = (0, Vec::new());
+                while let Some(LineObject(sku)) = seq.next_element()? {
                     count += 1;
                     if count > MAX_LINES {
                         return Err(de::Error::invalid_length(count, &self));
                     }
+                    skus.push(sku);
                 }
-                if count == 0 { Err(de::Error::invalid_length(0, &self)) } else { Ok(Lines) }
+                skus.sort_unstable();
+                skus.dedup();
+                if count == 0 { Err(de::Error::invalid_length(0, &self)) } else { Ok(Lines(skus)) }
             }
         }
         reader.deserialize_seq(Count)
+    }
+}
+
+/// What names the payment of an order, as far as the document tells; all else of it only the ERP
+/// reads.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Payment {
+    method: TextOrElse,
+    #[serde(rename = "type")]
+    kind: TextOrElse,
+    name: TextOrElse,
+}
+
+impl Payment {
+    fn into_name(self) -> Option<String> {
+        [self.method, self.kind, self.name].into_iter().find_map(|text| text.0)
+    }
+}
+
+fn payment<'de, D: Deserializer<'de>>(reader: D) -> Result<Option<Payment>, D::Error> {
+    struct Maybe;
+    impl<'de> Visitor<'de> for Maybe {
+        type Value = Option<Payment>;
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("an object")
+        }
+        fn visit_none<E>(self) -> Result<Self::Value, E> {
+            Ok(None)
+        }
+        fn visit_some<D: Deserializer<'de>>(self, reader: D) -> Result<Self::Value, D::Error> {
+            object(reader).map(Some)
+        }
+    }
+    reader.deserialize_option(Maybe)
+}
+
+/// A text on one line, or anything else, which is passed over.
+#[derive(Default)]
+struct TextOrElse(Option<String>);
+
+impl<'de> Deserialize<'de> for TextOrElse {
+    fn deserialize<D: Deserializer<'de>>(reader: D) -> Result<Self, D::Error> {
+        struct Any;
+        impl<'de> Visitor<'de> for Any {
+            type Value = TextOrElse;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("anything")
+            }
+            fn visit_str<E>(self, text: &str) -> Result<TextOrElse, E> {
+                let line = one_line(text, MAX_PAYMENT_CHARS);
+                Ok(TextOrElse(Some(line).filter(|line| !line.is_empty())))
+            }
+            fn visit_bool<E>(self, _: bool) -> Result<TextOrElse, E> {
+                Ok(TextOrElse(None))
+            }
+            fn visit_i64<E>(self, _: i64) -> Result<TextOrElse, E> {
+                Ok(TextOrElse(None))
+            }
+            fn visit_u64<E>(self, _: u64) -> Result<TextOrElse, E> {
+                Ok(TextOrElse(None))
+            }
+            fn visit_f64<E>(self, _: f64) -> Result<TextOrElse, E> {
+                Ok(TextOrElse(None))
+            }
+            fn visit_unit<E>(self) -> Result<TextOrElse, E> {
+                Ok(TextOrElse(None))
+            }
+            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<TextOrElse, A::Error> {
+                while seq.next_element::<de::IgnoredAny>()?.is_some() {}
+                Ok(TextOrElse(None))
+            }
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<TextOrElse, A::Error> {
+                while map.next_entry::<de::IgnoredAny, de::IgnoredAny>()?.is_some() {}
+                Ok(TextOrElse(None))
+            }
+        }
+        reader.deserialize_any(Any)
     }
 }
 
@@ -768,6 +859,35 @@ mod tests {
         assert_eq!(order.key.to_string(), "de/100042");
         assert_eq!(order.facts.total.as_str(), "129.90");
         assert_eq!(&*order.document, GOOD);
+        assert_eq!(order.facts.payment.as_deref(), Some("card"));
+        assert_eq!(order.skus.iter().map(Sku::as_str).collect::<Vec<_>>(), ["4711"]);
+    }
+
+    #[test]
+    fn a_payment_has_the_first_name_that_is_a_text() {
+        let named = |payment: &str| {
+            let order = parse(&GOOD.replace(r#"{"method":"card"}"#, payment));
+            order.map(|order| order.facts.payment.unwrap_or_default()).unwrap()
+        };
+        assert_eq!(named(r#"{"name":"Visa","type":"card"}"#), "card");
+        assert_eq!(
+            named(r#"{"method":{"id":[1,2.5]},"type":12.50,"name":"on\naccount"}"#),
+            "on account"
+        );
+        assert_eq!(named(r#"{"method":"","extra":{"name":"x"}}"#), "");
+        assert_eq!(named("null"), "");
+        assert_eq!(named("{}"), "");
+        let long = "x".repeat(500);
+        assert_eq!(named(&format!(r#"{{"method":"{long}"}}"#)).chars().count(), 100);
+    }
+
+    #[test]
+    fn each_article_of_an_order_is_known_once() {
+        let line = |sku: &str| format!(r#"{{"sku":"{sku}","quantity":1,"unit_price":1}}"#);
+        let from = r#"{"sku":"4711","quantity":2,"unit_price":49.950000000000000000000000000001}"#;
+        let lines = [line("B"), line("A"), line("B")].join(",");
+        let order = parse(&GOOD.replace(from, &lines)).unwrap();
+        assert_eq!(order.skus.iter().map(Sku::as_str).collect::<Vec<_>>(), ["A", "B"]);
     }
 
     #[test]

@@ -17,7 +17,8 @@ use crate::domain::state::{InvalidTransition, OrderRecord, OrderState, Phase, Tr
 use crate::ports::broker::{Broker, Outgoing};
 use crate::ports::clock::{Clock, Stopwatch};
 use crate::ports::letters::{Letters, Trace};
-use crate::ports::store::{Act, Attempt, Cursor, OrderDetail, OrderFilter, Store, StoreError};
+use crate::ports::listing::{MAX_PAGE, Mark, OrderFilter, Sort, ValueFault};
+use crate::ports::store::{Act, Attempt, OrderDetail, Store, StoreError};
 
 /// How long one publish may take.
 pub(super) const PUBLISH_PATIENCE: Duration = Duration::from_secs(20);
@@ -100,6 +101,9 @@ pub enum Refusal {
     /// Nobody is there to do it.
     #[error("{0}")]
     NobodyThere(String),
+    /// A value cannot be used; nothing was changed.
+    #[error(transparent)]
+    Value(#[from] ValueFault),
     /// The ledger did not do it.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -182,18 +186,25 @@ impl Ops {
         filter: &OrderFilter,
         limit: u32,
     ) -> Result<Vec<OrderRecord>, Refusal> {
-        const PAGE: u32 = 500;
+        self.list_sorted(filter, Sort::default(), limit).await
+    }
+
+    /// The same in another order.
+    pub async fn list_sorted(
+        &self,
+        filter: &OrderFilter,
+        sort: Sort,
+        limit: u32,
+    ) -> Result<Vec<OrderRecord>, Refusal> {
         let mut orders: Vec<OrderRecord> = Vec::new();
         loop {
             let left = limit.saturating_sub(u32::try_from(orders.len()).unwrap_or(u32::MAX));
-            let size = left.min(PAGE);
+            let size = left.min(MAX_PAGE);
             if size == 0 {
                 return Ok(orders);
             }
-            let after = orders
-                .last()
-                .map(|last| Cursor { received_at: last.received_at, key: last.key.clone() });
-            let page = self.store.list_orders(filter, after, size).await?;
+            let after = orders.last().map(|last| Mark::of(last, sort));
+            let page = self.store.page_orders(filter, sort, after.as_ref(), size).await?;
             let is_last = page.len() < usize::try_from(size).unwrap_or(usize::MAX);
             orders.extend(page);
             if is_last {

@@ -15,6 +15,8 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use super::erp::Exchange;
+use super::figures::FigureStore;
+pub use super::listing::{OrderFilter, ShopFilter};
 use super::mail::{Mail, NoticeDetail};
 use crate::domain::circuit::Circuit;
 use crate::domain::message::Headers;
@@ -28,8 +30,14 @@ use crate::domain::state::{
 };
 
 /// Everything the ledger can do.
-pub trait Store: OrderStore + NoticeStore + CircuitStore + DeadLetterStore + BackOffice {}
-impl<T: OrderStore + NoticeStore + CircuitStore + DeadLetterStore + BackOffice> Store for T {}
+pub trait Store:
+    OrderStore + NoticeStore + CircuitStore + DeadLetterStore + BackOffice + FigureStore
+{
+}
+impl<T> Store for T where
+    T: OrderStore + NoticeStore + CircuitStore + DeadLetterStore + BackOffice + FigureStore
+{
+}
 
 /// Why the ledger did not do what was asked. Nothing was changed, or it is unknown and asking again
 /// is safe.
@@ -365,15 +373,6 @@ pub struct Sweep {
     pub shops: ShopFilter,
     /// Most orders to take.
     pub limit: u32,
-}
-
-/// A set of shops.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum ShopFilter {
-    /// All but these.
-    Except(Vec<String>),
-    /// Only these.
-    Only(Vec<String>),
 }
 
 /// An order that lies about.
@@ -752,13 +751,6 @@ pub trait BackOffice: Send + Sync {
     async fn order(&self, key: &OrderKey) -> Result<Option<OrderDetail>, StoreError>;
     /// Orders with this number, in whatever shop; at most 20.
     async fn find_orders(&self, order_id: &str) -> Result<Vec<OrderKey>, StoreError>;
-    /// Orders that match, newest first.
-    async fn list_orders(
-        &self,
-        filter: &OrderFilter,
-        after: Option<Cursor>,
-        limit: u32,
-    ) -> Result<Vec<OrderRecord>, StoreError>;
     /// Takes an order off the list.
     async fn remove_order(
         &self,
@@ -791,36 +783,6 @@ pub trait BackOffice: Send + Sync {
     async fn schema_status(&self) -> Result<SchemaStatus, StoreError>;
     /// Brings them there.
     async fn migrate(&self) -> Result<Vec<String>, StoreError>;
-}
-
-/// Which orders to list; every part that is set must match.
-#[derive(Debug, Clone, Default)]
-pub struct OrderFilter {
-    /// State.
-    pub state: Option<OrderState>,
-    /// Name of the phase.
-    pub phase: Option<String>,
-    /// Shop.
-    pub shop: Option<String>,
-    /// Number or mail address of the customer.
-    pub customer: Option<String>,
-    /// Class of the last failure.
-    pub class: Option<String>,
-    /// Received at or after.
-    pub since: Option<Timestamp>,
-    /// Received before.
-    pub until: Option<Timestamp>,
-    /// Part of the order number, the customer's name or address, or the error text.
-    pub search: Option<String>,
-}
-
-/// Where the next page begins: after this order.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Cursor {
-    /// When the last order of this page came.
-    pub received_at: Timestamp,
-    /// The last order of this page.
-    pub key: OrderKey,
 }
 
 /// An order with everything that happened to it.

@@ -89,6 +89,7 @@ impl Sweeper {
             return Ok(false);
         }
         self.remake_notices(now).await?;
+        relay.store.fold_figures(now).await?;
         let (grace, again_after) = match forgot {
             true => (Duration::ZERO, Duration::ZERO),
             false => (self.rule.grace, self.rule.again_after),

@@ -254,7 +254,10 @@ async fn an_erp_that_is_away_pauses_the_work_and_burns_no_tries(place: Place) {
     world.until_settled(40).await;
     // Tries that were under way when it went down failed; after that none was burnt.
     let failed: u32 = {
-        let all = store.list_orders(&Default::default(), None, 100).await.expect("the ledger");
+        let all = store
+            .page_orders(&Default::default(), Default::default(), None, 100)
+            .await
+            .expect("the ledger");
         all.iter().map(|order| order.fail_count).sum()
     };
     assert!(failed <= 10, "{failed} tries were burnt");

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use order_relay::faces::erp_stub::StubSettings;
 use order_relay::ports::clock::Stopwatch;
+use order_relay::ports::listing::Sort;
 use order_relay::ports::store::OrderFilter;
 use tokio::process::Command;
 
@@ -60,7 +61,8 @@ async fn eight_kills(place: Place) {
     world.until_settled(ORDERS as u64).await;
     let store = world.store().await;
     let parked = OrderFilter { phase: Some("parked".to_owned()), ..Default::default() };
-    let parked = store.list_orders(&parked, None, 5_000).await.expect("the ledger answers");
+    let parked =
+        store.page_orders(&parked, Sort::default(), None, 5_000).await.expect("the ledger answers");
     assert_eq!(parked.len(), ORDERS / 100, "exactly the refused ones are left");
     assert!(parked.iter().all(|order| order.key.order_id.as_str().ends_with("97")));
     world.end().await;
@@ -94,8 +96,10 @@ async fn a_polite_end_under_load_finishes_what_is_in_hand() {
             .await;
         world.stop().await;
         let store = world.store().await;
-        let all =
-            store.list_orders(&OrderFilter::default(), None, 1_000).await.expect("the ledger");
+        let all = store
+            .page_orders(&OrderFilter::default(), Sort::default(), None, 1_000)
+            .await
+            .expect("the ledger");
         let in_hand = all.iter().filter(|order| order.claim.is_some()).count();
         assert_eq!(in_hand, 0, "everything in hand was finished");
         world.start(&["serve"]).await;

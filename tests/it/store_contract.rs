@@ -51,6 +51,7 @@ macro_rules! on_both_databases {
 }
 
 mod back_office;
+mod figures;
 mod mails;
 mod model;
 mod proof;

@@ -28,6 +28,7 @@ use order_relay::domain::state::{OrderState, Phase};
 use order_relay::domain::topology::Topology;
 use order_relay::faces::erp_stub::{ErpStub, StubSettings};
 use order_relay::ports::clock::{Clock, Stopwatch, SystemClock};
+use order_relay::ports::listing::Sort;
 use order_relay::ports::store::{MailStatus, OrderDetail, OrderFilter, Store};
 use sqlx::postgres::PgPoolOptions;
 use tempfile::TempDir;
@@ -517,7 +518,7 @@ impl World {
     /// Every order on one line: where it stands, its tries, its mails, what the ERP has of it.
     pub async fn snapshot(&mut self) -> String {
         let store = self.store().await;
-        let all = store.list_orders(&OrderFilter::default(), None, 5_000).await;
+        let all = store.page_orders(&OrderFilter::default(), Sort::default(), None, 5_000).await;
         let mut all = all.expect("the ledger answers");
         all.sort_by(|a, b| a.key.cmp(&b.key));
         let in_erp = self.stub.orders();
@@ -624,7 +625,11 @@ impl World {
             assert!(taken.contains(id), "mail {id} counts as sent and was never taken");
         }
         let failed = OrderFilter { state: Some(OrderState::OrderedFailed), ..Default::default() };
-        for record in store.list_orders(&failed, None, 100_000).await.expect("the ledger answers") {
+        for record in store
+            .page_orders(&failed, Sort::default(), None, 100_000)
+            .await
+            .expect("the ledger answers")
+        {
             let named =
                 mails.iter().any(|mail| mail.mail.text.contains(record.key.order_id.as_str()));
             assert!(named, "no mail names the failed order {}", record.key);

@@ -5,9 +5,7 @@ use jiff::Timestamp;
 
 use crate::domain::order::OrderKey;
 use crate::domain::state::{InvalidTransition, OrderRecord, OrderState};
-use crate::ports::store::{
-    Act, ApiToken, BackOffice, Cursor, OrderDetail, OrderFilter, SchemaStatus, StoreError,
-};
+use crate::ports::store::{Act, ApiToken, BackOffice, OrderDetail, SchemaStatus, StoreError};
 use crate::sql_args;
 
 use super::db::{Db, Sql, Tx, Value};
@@ -72,39 +70,14 @@ impl<D: Db> BackOffice for SqlStore<D> {
     }
 
     async fn find_orders(&self, order_id: &str) -> Result<Vec<OrderKey>, StoreError> {
-        let sql = "SELECT shop, order_id
-            FROM orders
-            WHERE order_id = $1
-            ORDER BY shop
+        // By the primary key, shop by shop: there are few of those, and no index on the number alone.
+        let sql = "SELECT o.shop, o.order_id
+            FROM (SELECT DISTINCT shop FROM tallies) AS s
+            JOIN orders AS o ON o.shop = s.shop AND o.order_id = $1
+            ORDER BY o.shop
             LIMIT 20";
         let mut rows = self.db.fetch(&sql.into(), sql_args![order_id]).await?;
         rows.iter_mut().map(rows::order_key).collect()
-    }
-
-    async fn list_orders(
-        &self,
-        filter: &OrderFilter,
-        after: Option<Cursor>,
-        limit: u32,
-    ) -> Result<Vec<OrderRecord>, StoreError> {
-        let mut conditions = Conditions::default();
-        conditions.filter(filter);
-        if let Some(after) = after {
-            conditions.add(
-                "(received_at_ms, shop, order_id) < (?, ?, ?)",
-                sql_args![after.received_at, after.key.shop.as_str(), after.key.order_id.as_str()],
-            );
-        }
-        let sql = format!(
-            "SELECT {ORDER_COLUMNS}
-            FROM orders
-            WHERE {}
-            ORDER BY received_at_ms DESC, shop DESC, order_id DESC
-            LIMIT {limit}",
-            conditions.text
-        );
-        let mut rows = self.db.fetch(&Sql::Built(sql), conditions.args).await?;
-        rows.iter_mut().map(rows::order_record).collect()
     }
 
     async fn remove_order(
@@ -241,70 +214,4 @@ pub(super) async fn insert_audit<T: Tx>(
 
 fn of(key: &OrderKey) -> Vec<Value> {
     sql_args![key.shop.as_str(), key.order_id.as_str()]
-}
-
-/// A `WHERE` that grows; `?` in a part becomes the next argument's number.
-struct Conditions {
-    text: String,
-    args: Vec<Value>,
-}
-
-impl Default for Conditions {
-    fn default() -> Self {
-        Self { text: "TRUE".to_owned(), args: Vec::new() }
-    }
-}
-
-impl Conditions {
-    fn add(&mut self, part: &str, args: Vec<Value>) {
-        let mut number = self.args.len();
-        self.text.push_str(" AND ");
-        for c in part.chars() {
-            match c {
-                '?' => {
-                    number += 1;
-                    self.text.push_str(&format!("${number}"));
-                }
-                c => self.text.push(c),
-            }
-        }
-        self.args.extend(args);
-    }
-
-    fn filter(&mut self, filter: &OrderFilter) {
-        if let Some(state) = filter.state {
-            self.add("state = ?", sql_args![state.as_str()]);
-        }
-        if let Some(phase) = &filter.phase {
-            self.add("phase = ?", sql_args![phase]);
-        }
-        if let Some(shop) = &filter.shop {
-            self.add("shop = ?", sql_args![shop]);
-        }
-        if let Some(customer) = &filter.customer {
-            self.add("(customer_number = ? OR customer_email = ?)", sql_args![customer, customer]);
-        }
-        if let Some(class) = &filter.class {
-            self.add("error_class = ?", sql_args![class]);
-        }
-        if let Some(since) = filter.since {
-            self.add("received_at_ms >= ?", sql_args![since]);
-        }
-        if let Some(until) = filter.until {
-            self.add("received_at_ms < ?", sql_args![until]);
-        }
-        if let Some(search) = &filter.search {
-            // As it was typed, too: SQLite's LOWER knows only ASCII, PostgreSQL's what its locale does.
-            let [lower, typed] = [search.to_lowercase(), search.clone()]
-                .map(|text| Value::from(format!("%{}%", escape_like(&text))));
-            let like = ["order_id", "customer_name", "customer_email", "error_message"]
-                .map(|c| format!("LOWER({c}) LIKE ? ESCAPE '!' OR {c} LIKE ? ESCAPE '!'"))
-                .join(" OR ");
-            self.add(&format!("({like})"), vec![[lower, typed]; 4].concat());
-        }
-    }
-}
-
-fn escape_like(text: &str) -> String {
-    text.replace('!', "!!").replace('%', "!%").replace('_', "!_")
 }

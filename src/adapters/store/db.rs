@@ -21,6 +21,11 @@ use crate::ports::store::{
 pub trait Db: Send + Sync + 'static {
     /// Its transactions.
     type Tx: Tx;
+    /// Statements that add up the rows of `order_counts`.
+    const FOLD_COUNTS: &'static [&'static str];
+    /// Statements that turn buckets of `activity` that are $1 minutes wide into such of $2, where
+    /// they begin at or after $3 and before $4.
+    const FOLD_ACTIVITY: &'static [&'static str];
     /// Begins a transaction that will write.
     async fn begin(&self) -> Result<Self::Tx, StoreError>;
     /// Runs a query outside of any transaction.

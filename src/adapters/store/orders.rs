@@ -6,6 +6,8 @@ use jiff::Timestamp;
 
 use crate::domain::order::OrderKey;
 use crate::domain::state::OrderState;
+use crate::ports::figures::FigureStore;
+use crate::ports::listing::ShopFilter;
 use crate::ports::store::{
     Accepted, AdmitRequest, Admitted, ConfirmRequest, Confirmed, FailureRequest, HandBackRequest,
     KeepRequest, LedgerReport, OpenCount, OrderStore, Overdue, Placed, Recorded, StoreError, Sweep,
@@ -128,22 +130,16 @@ impl<D: Db> OrderStore for SqlStore<D> {
     }
 
     async fn count_open(&self) -> Result<Vec<OpenCount>, StoreError> {
-        let sql = "SELECT state, phase, COUNT(*), MIN(received_at_ms)
-            FROM orders
-            WHERE state <> 'confirmed'
-            GROUP BY state, phase
-            ORDER BY state DESC, phase";
-        let rows = self.db.fetch(&sql.into(), Vec::new()).await?;
-        rows.into_iter()
-            .map(|mut row| {
-                Ok(OpenCount {
-                    state: row.parsed("state", OrderState::from_name)?,
-                    phase: row.text("phase")?,
-                    orders: row.number("count")?,
-                    oldest: row.time_or_null("received_at_ms")?,
-                })
+        let tally = self.tally(&ShopFilter::default()).await?;
+        let open = tally.standing.into_iter().filter(|s| s.state != OrderState::Confirmed);
+        Ok(open
+            .map(|s| OpenCount {
+                state: s.state,
+                phase: s.phase,
+                orders: s.orders,
+                oldest: s.oldest,
             })
-            .collect()
+            .collect())
     }
 
     async fn count_received(&self) -> Result<u64, StoreError> {
@@ -186,6 +182,9 @@ impl<D: Db> OrderStore for SqlStore<D> {
         for (promise, condition) in PROMISES {
             violations.extend(self.violation(promise, condition, since_ms).await?);
         }
+        if since.is_none() {
+            violations.extend(self.miscounted().await?);
+        }
         Ok(LedgerReport { received, confirmed, lost, queued, held, difference, violations })
     }
 }
@@ -225,6 +224,31 @@ const PROMISES: [(&str, &str); 5] = [
 ];
 
 impl<D: Db> SqlStore<D> {
+    /// Places where the counters say something else than the rows. One statement, so that orders
+    /// which move meanwhile are on both sides or on none.
+    async fn miscounted(&self) -> Result<Option<Violation>, StoreError> {
+        let sql = "SELECT shop, state, phase, currency, fingerprint
+            FROM (
+              SELECT shop, state, phase, currency, fingerprint, orders, units, nanos, unsummed
+              FROM order_counts
+              UNION ALL
+              SELECT shop, state, phase, currency, fingerprint, -1, -units, -nanos, -unsummed
+              FROM order_figures) AS sides
+            GROUP BY shop, state, phase, currency, fingerprint
+            HAVING SUM(orders) <> 0 OR SUM(units) <> 0 OR SUM(nanos) <> 0 OR SUM(unsummed) <> 0
+            ORDER BY shop, state, phase, currency, fingerprint";
+        let wrong = self.db.fetch(&sql.into(), Vec::new()).await?;
+        let mut examples = Vec::new();
+        let rows = wrong.len() as u64;
+        for mut row in wrong.into_iter().take(5) {
+            let parts = ["shop", "state", "phase", "currency", "fingerprint"];
+            let parts: Result<Vec<String>, _> = parts.into_iter().map(|c| row.text(c)).collect();
+            examples.push(parts?.join(" "));
+        }
+        let promise = "the counters of orders and money equal the rows";
+        Ok((rows > 0).then_some(Violation { promise, rows, examples }))
+    }
+
     async fn violation(
         &self,
         promise: &'static str,
@@ -254,7 +278,7 @@ impl<D: Db> SqlStore<D> {
     }
 }
 
-fn wrong_answer() -> StoreError {
+pub(super) fn wrong_answer() -> StoreError {
     StoreError::Corrupt {
         table: "(query)",
         column: "(answer)",

@@ -23,11 +23,12 @@ use crate::ports::store::{
 
 use super::db::{Db, Row, Sql, Tx, Value, storable};
 use super::rows::{self, ORDER_COLUMNS};
-use super::schema::{self, read_failed};
+use super::schema::{self, read_failed, skus};
 
-const MIGRATIONS: [(&str, &str); 2] = [
+const MIGRATIONS: [(&str, &str); 3] = [
     ("0001_ledger", include_str!("../../../migrations/postgres/0001_ledger.sql")),
     ("0002_exchanges", include_str!("../../../migrations/postgres/0002_exchanges.sql")),
+    ("0003_figures", include_str!("../../../migrations/postgres/0003_figures.sql")),
 ];
 
 /// A PostgreSQL database.
@@ -52,6 +53,48 @@ impl PostgresDb {
 #[async_trait]
 impl Db for PostgresDb {
     type Tx = PostgresTx;
+    const FOLD_COUNTS: &'static [&'static str] = &["WITH many AS (
+              SELECT shop, state, phase, currency, fingerprint
+              FROM order_counts
+              GROUP BY shop, state, phase, currency, fingerprint
+              HAVING COUNT(*) > 1),
+            taken AS (
+              SELECT c.ctid
+              FROM order_counts AS c
+              JOIN many USING (shop, state, phase, currency, fingerprint)
+              FOR UPDATE OF c SKIP LOCKED),
+            gone AS (
+              DELETE FROM order_counts
+              WHERE ctid IN (SELECT ctid FROM taken)
+              RETURNING *)
+            INSERT INTO order_counts
+              (shop, state, phase, currency, fingerprint, orders, units, nanos, unsummed)
+            SELECT shop, state, phase, currency, fingerprint, SUM(orders), SUM(units), SUM(nanos),
+              SUM(unsummed)
+            FROM gone
+            GROUP BY shop, state, phase, currency, fingerprint
+            HAVING SUM(orders) <> 0 OR SUM(units) <> 0 OR SUM(nanos) <> 0 OR SUM(unsummed) <> 0"];
+    const FOLD_ACTIVITY: &'static [&'static str] = &["WITH many AS (
+              SELECT bucket_ms - bucket_ms % ($2 * 60000) AS begins, shop, what, fingerprint
+              FROM activity
+              WHERE minutes = $1 AND bucket_ms >= $3 AND bucket_ms < $4
+              GROUP BY begins, shop, what, fingerprint
+              HAVING COUNT(*) > 1 OR $1 <> $2),
+            taken AS (
+              SELECT a.ctid
+              FROM activity AS a
+              JOIN many AS m ON m.begins = a.bucket_ms - a.bucket_ms % ($2 * 60000)
+                AND m.shop = a.shop AND m.what = a.what AND m.fingerprint = a.fingerprint
+              WHERE a.minutes = $1 AND a.bucket_ms >= $3 AND a.bucket_ms < $4
+              FOR UPDATE OF a SKIP LOCKED),
+            gone AS (
+              DELETE FROM activity
+              WHERE ctid IN (SELECT ctid FROM taken)
+              RETURNING *, bucket_ms - bucket_ms % ($2 * 60000) AS begins)
+            INSERT INTO activity (bucket_ms, minutes, shop, what, fingerprint, orders, last_ms)
+            SELECT begins, $2, shop, what, fingerprint, SUM(orders), MAX(last_ms)
+            FROM gone
+            GROUP BY begins, shop, what, fingerprint"];
 
     async fn begin(&self) -> Result<PostgresTx, StoreError> {
         Ok(PostgresTx { tx: self.pool.begin().await.map_err(read_failed)? })
@@ -119,19 +162,19 @@ impl Tx for PostgresTx {
     ) -> Result<HashSet<OrderKey>, StoreError> {
         let sql = "INSERT INTO orders (shop, order_id, state, phase, claim_worker, claim_attempt,
               claimed_until_ms, placed_at_ms, currency, total, customer_number, customer_name,
-              customer_email, customer_locale, traceparent, tracestate, received_at_ms,
-              updated_at_ms, source, digest, document)
+              customer_email, customer_locale, payment, skus, traceparent, tracestate,
+              received_at_ms, updated_at_ms, source, digest, document)
             SELECT i.shop, i.order_id, i.state, i.phase, i.worker, i.attempt,
               i.until, i.placed_at, i.currency, i.total, i.number, i.name,
-              i.email, i.locale, i.traceparent, i.tracestate, i.received_at,
+              i.email, i.locale, i.payment, i.skus, i.traceparent, i.tracestate, i.received_at,
               i.received_at, i.source, i.digest, i.document
             FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::bigint[],
               $7::bigint[], $8::bigint[], $9::text[], $10::text[], $11::text[], $12::text[],
-              $13::text[], $14::text[], $15::text[], $16::text[], $17::bigint[],
-              $18::text[], $19::bytea[], $20::text[])
+              $13::text[], $14::text[], $15::text[], $16::text[], $17::text[], $18::text[],
+              $19::bigint[], $20::text[], $21::bytea[], $22::text[])
               AS i (shop, order_id, state, phase, worker, attempt, until, placed_at, currency,
-                total, number, name, email, locale, traceparent, tracestate, received_at, source,
-                digest, document)
+                total, number, name, email, locale, payment, skus, traceparent, tracestate,
+                received_at, source, digest, document)
             ON CONFLICT DO NOTHING
             RETURNING shop, order_id";
         let of = |get: fn(&OrderRecord) -> &str| texts(rows.iter().map(|(_, r)| Some(get(r))));
@@ -152,6 +195,8 @@ impl Tx for PostgresTx {
             .bind(maybe(|r| r.facts.customer.name.as_deref()))
             .bind(of(|r| r.facts.customer.email.as_str()))
             .bind(maybe(|r| r.facts.customer.locale.as_deref()))
+            .bind(maybe(|r| r.facts.payment.as_deref()))
+            .bind(rows.iter().map(|(placed, _)| storable(&skus(&placed.order))).collect::<Vec<_>>())
             .bind(maybe(|r| r.traceparent.as_deref()))
             .bind(maybe(|r| r.tracestate.as_deref()))
             .bind(int(|r| Some(r.received_at.as_millisecond())))

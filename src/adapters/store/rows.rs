@@ -20,7 +20,7 @@ pub const ORDER_COLUMNS: &str = "shop, order_id, phase, due_at_ms, erp_order_id,
     max_count, last_attempt, claim_worker, claim_attempt, claimed_until_ms, unclear_since_ms, \
     error_class, error_code, error_message, error_fingerprint, failed_at_ms, in_doubt, placed_at_ms, \
     currency, total, customer_number, customer_name, customer_email, customer_locale, \
-    traceparent, tracestate, received_at_ms, updated_at_ms, version";
+    payment, traceparent, tracestate, received_at_ms, updated_at_ms, version";
 
 /// Columns of a mail in the order that [`stored_mail`] reads them.
 pub const MAIL_COLUMNS: &str = "id, audience, kind, sender, receivers, subject, text_body, \
@@ -109,6 +109,7 @@ fn facts(row: &mut Row) -> Result<OrderFacts, StoreError> {
             email: row.parsed("customer_email", |text| Email::try_from(text.to_owned()).ok())?,
             locale: row.text_or_null("customer_locale")?,
         },
+        payment: row.text_or_null("payment")?,
     })
 }
 

@@ -7,6 +7,9 @@ use sqlx::migrate::{Migration, MigrationType, Migrator};
 
 use crate::ports::store::{Notice, SchemaStatus, SharedError, ShopFilter, StoreError};
 
+use crate::domain::order::{Order, Sku};
+
+use super::conditions::framed;
 use super::db::{Row, Value};
 
 /// Versions that were applied.
@@ -102,4 +105,9 @@ pub fn shop_condition(filter: &ShopFilter, first: usize) -> (String, Vec<Value>)
 /// A notice's detail as it is stored.
 pub fn notice_detail(notice: &Notice) -> Result<String, StoreError> {
     serde_json::to_string(&notice.detail).map_err(|e| StoreError::Refused(SharedError(Arc::new(e))))
+}
+
+/// An order's article numbers as they are stored.
+pub fn skus(order: &Order) -> String {
+    framed(order.skus.iter().map(Sku::as_str))
 }

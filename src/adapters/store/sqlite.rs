@@ -28,11 +28,12 @@ use crate::sql_args;
 
 use super::db::{Db, Row, Sql, Tx, Value};
 use super::rows::ORDER_COLUMNS;
-use super::schema::{self, read_failed};
+use super::schema::{self, read_failed, skus};
 
-const MIGRATIONS: [(&str, &str); 2] = [
+const MIGRATIONS: [(&str, &str); 3] = [
     ("0001_ledger", include_str!("../../../migrations/sqlite/0001_ledger.sql")),
     ("0002_exchanges", include_str!("../../../migrations/sqlite/0002_exchanges.sql")),
+    ("0003_figures", include_str!("../../../migrations/sqlite/0003_figures.sql")),
 ];
 
 const LOCKED_PAUSE: Duration = Duration::from_millis(20);
@@ -68,6 +69,20 @@ impl SqliteDb {
 #[async_trait]
 impl Db for SqliteDb {
     type Tx = SqliteTx;
+    const FOLD_COUNTS: &'static [&'static str] = &["DELETE FROM order_counts
+            WHERE orders = 0 AND units = 0 AND nanos = 0 AND unsummed = 0"];
+    const FOLD_ACTIVITY: &'static [&'static str] = &[
+        "INSERT INTO activity (bucket_ms, minutes, shop, what, fingerprint, orders, last_ms)
+            SELECT bucket_ms - bucket_ms % ($2 * 60000) AS begins, $2, shop, what, fingerprint,
+              SUM(orders), MAX(last_ms)
+            FROM activity
+            WHERE minutes = $1 AND bucket_ms >= $3 AND bucket_ms < $4 AND $1 <> $2
+            GROUP BY begins, shop, what, fingerprint
+            ON CONFLICT (minutes, bucket_ms, shop, what, fingerprint) DO UPDATE SET
+              orders = orders + excluded.orders, last_ms = MAX(last_ms, excluded.last_ms)",
+        "DELETE FROM activity
+            WHERE minutes = $1 AND bucket_ms >= $3 AND bucket_ms < $4 AND $1 <> $2",
+    ];
 
     async fn begin(&self) -> Result<SqliteTx, StoreError> {
         // IMMEDIATE: takes the write lock now, so that no read can be overtaken later.
@@ -153,10 +168,10 @@ impl Tx for SqliteTx {
     ) -> Result<HashSet<OrderKey>, StoreError> {
         let sql = "INSERT INTO orders (shop, order_id, state, phase, claim_worker, claim_attempt,
               claimed_until_ms, placed_at_ms, currency, total, customer_number, customer_name,
-              customer_email, customer_locale, traceparent, tracestate, received_at_ms,
-              updated_at_ms, source, digest, document)
-            VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $17,
-              $18, $19, $20)
+              customer_email, customer_locale, payment, skus, traceparent, tracestate,
+              received_at_ms, updated_at_ms, source, digest, document)
+            VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18,
+              $19, $19, $20, $21, $22)
             ON CONFLICT DO NOTHING";
         let mut inserted = HashSet::new();
         for (placed, record) in rows {
@@ -176,6 +191,8 @@ impl Tx for SqliteTx {
                 customer.name.as_deref(),
                 customer.email.as_str(),
                 customer.locale.as_deref(),
+                record.facts.payment.as_deref(),
+                skus(&placed.order),
                 record.traceparent.as_deref(),
                 record.tracestate.as_deref(),
                 record.received_at,

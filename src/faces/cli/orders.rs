@@ -78,6 +78,7 @@ async fn list(
         since: filter.since.map(|since| since.seen_from(now)),
         until: filter.until.map(|until| until.seen_from(now)),
         search: filter.search.clone(),
+        ..OrderFilter::default()
     };
     let orders = ops.list(&filter_, filter.limit).await?;
     let views: Vec<OrderView> = orders.iter().map(OrderView::of).collect();

@@ -102,6 +102,12 @@ impl From<Refusal> for Problem {
                 "invalid_state",
                 invalid.to_string(),
             ),
+            Refusal::Value(fault) => Self::new(
+                StatusCode::UNPROCESSABLE_ENTITY,
+                "invalid-value",
+                "A value cannot be used",
+                fault.to_string(),
+            ),
             forbidden @ Refusal::Forbidden { .. } => {
                 Self::new(StatusCode::FORBIDDEN, "forbidden", "Not allowed", forbidden.to_string())
             }

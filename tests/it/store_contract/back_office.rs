@@ -1,8 +1,5 @@
 //! What people look at and do by hand: lists, pages, search, removing, tokens, dead letters.
 
-use std::collections::BTreeSet;
-
-use futures_util::future::join_all;
 use jiff::Timestamp;
 use order_relay::domain::failure::{ErrorClass, Stage};
 use order_relay::domain::message::Headers;
@@ -10,19 +7,19 @@ use order_relay::domain::order::{Fault, Reason};
 use order_relay::domain::state::{Admission, InvalidTransition, OrderState, Trigger};
 use order_relay::ports::clock::{Clock, SystemClock};
 use order_relay::ports::erp::Exchange;
+use order_relay::ports::listing::Sort;
 use order_relay::ports::store::{
-    ApiToken, Cursor, KeepRequest, NewDeadLetter, OrderFilter, Resolution, StoreError,
+    ApiToken, KeepRequest, NewDeadLetter, OrderFilter, Resolution, StoreError,
 };
 use serde_json::json;
 
 use super::{Ledger, act, at, failure, key, placed};
-use crate::world::{order, order_with};
+use crate::world::order_with;
 
 on_both_databases!(
     every_filter_finds_what_it_names,
     a_search_takes_every_character_for_itself,
     a_search_finds_letters_of_any_alphabet_in_either_case,
-    pages_follow_each_other_without_gap_or_repeat,
     removing_deletes_nothing_and_can_be_undone,
     an_order_under_way_is_not_removed,
     a_person_can_say_that_an_unclear_order_is_not_there,
@@ -35,7 +32,11 @@ on_both_databases!(
 );
 
 async fn listed(ledger: &Ledger, filter: OrderFilter) -> Vec<String> {
-    let orders = ledger.store.list_orders(&filter, None, 1_000).await.expect("the ledger answers");
+    let orders = ledger
+        .store
+        .page_orders(&filter, Sort::default(), None, 1_000)
+        .await
+        .expect("the ledger answers");
     orders.into_iter().map(|order| order.key.order_id.to_string()).collect()
 }
 
@@ -107,30 +108,6 @@ async fn a_search_finds_letters_of_any_alphabet_in_either_case(ledger: &Ledger) 
     for text in ["ÜBEL", "Söhne", "söhne"] {
         assert_eq!(listed(ledger, search(text)).await, ["1"], "{text}");
     }
-}
-
-async fn pages_follow_each_other_without_gap_or_repeat(ledger: &Ledger) {
-    let ids: Vec<String> = (0..300).map(|n| format!("P-{n}")).collect();
-    // Many came in the same moment: the number decides among them.
-    let accepts = ids.iter().enumerate().map(|(n, id)| {
-        let now = at(i64::try_from(n / 70).expect("small"));
-        ledger.store.accept(placed(&order(id)), now)
-    });
-    for accepted in join_all(accepts).await {
-        accepted.expect("the ledger answers");
-    }
-    let (mut seen, mut after) = (Vec::new(), None);
-    loop {
-        let filter = OrderFilter::default();
-        let page = ledger.store.list_orders(&filter, after.take(), 37).await.expect("answers");
-        let Some(last) = page.last() else { break };
-        after = Some(Cursor { received_at: last.received_at, key: last.key.clone() });
-        seen.extend(page.into_iter().map(|order| (order.received_at, order.key)));
-    }
-    assert_eq!(seen.len(), 300);
-    assert!(seen.windows(2).all(|pair| pair[0] > pair[1]), "newest first, each once");
-    let found: BTreeSet<&str> = seen.iter().map(|(_, key)| key.order_id.as_str()).collect();
-    assert_eq!(found, ids.iter().map(String::as_str).collect());
 }
 
 async fn removing_deletes_nothing_and_can_be_undone(ledger: &Ledger) {

@@ -13,6 +13,7 @@ on_both_databases!(
     a_wrong_count_of_failures_is_found,
     a_failure_that_nobody_is_told_of_is_found,
     two_orders_under_one_number_of_the_erp_are_found,
+    a_counter_that_says_something_else_than_the_rows_is_found,
     a_part_of_the_ledger_can_be_proved,
     the_proof_holds_while_orders_come_in,
 );
@@ -103,6 +104,16 @@ async fn two_orders_under_one_number_of_the_erp_are_found(ledger: &Ledger) {
     ledger.tamper("UPDATE orders SET erp_order_id = 'ERP-0' WHERE order_id = 'done-2'").await;
     let promise = "no two orders of a shop have the same number in the ERP";
     assert_eq!(broken(ledger).await, [(promise, "default/done-1".to_owned())]);
+}
+
+async fn a_counter_that_says_something_else_than_the_rows_is_found(ledger: &Ledger) {
+    fill(ledger).await;
+    let promise = "the counters of orders and money equal the rows";
+    assert!(
+        ledger.tamper("UPDATE order_counts SET nanos = nanos + 1 WHERE phase = 'queued'").await > 0
+    );
+    assert_eq!(broken(ledger).await, [(promise, "default payed queued EUR ".to_owned())]);
+    assert!(ledger.store.check_ledger(Some(at(0))).await.expect("answers").violations.is_empty());
 }
 
 async fn a_part_of_the_ledger_can_be_proved(ledger: &Ledger) {

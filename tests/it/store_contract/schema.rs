@@ -7,7 +7,7 @@ use super::Ledger;
 use crate::world::{Place, World, texts};
 
 /// Every migration, as the program lists them.
-const ALL: &str = "0001_ledger, 0002_exchanges";
+const ALL: &str = "0001_ledger, 0002_exchanges, 0003_figures";
 
 on_both_databases!(migrating_twice_is_migrating_once, tables_of_a_newer_release_are_recognised);
 
@@ -88,6 +88,7 @@ fn files(database: &str) -> BTreeMap<String, String> {
 
 /// What a migration makes, without what the two databases write differently.
 fn shape(sql: &str) -> BTreeSet<String> {
+    let sql = sql.split("-- From here on each database in its own way.").next().unwrap_or(sql);
     let code: String =
         sql.lines().filter(|line| !line.starts_with("--")).collect::<Vec<_>>().join("\n");
     let plain = code

@@ -1,0 +1,140 @@
+//! From a filter to a `WHERE`. States and phases stand in the text as they are, never as arguments:
+//! only then a database sees that an index of lost orders alone will do.
+
+use crate::domain::state::{OrderState, PHASES};
+use crate::ports::listing::{OrderFilter, ShopFilter};
+use crate::sql_args;
+
+use super::db::Value;
+use super::schema::shop_condition;
+
+/// A `WHERE` that grows; `?` in a part becomes the next argument's number.
+pub(super) struct Conditions {
+    pub(super) text: String,
+    pub(super) args: Vec<Value>,
+}
+
+impl Default for Conditions {
+    fn default() -> Self {
+        Self { text: "TRUE".to_owned(), args: Vec::new() }
+    }
+}
+
+impl Conditions {
+    /// The orders that a filter means.
+    pub(super) fn of(filter: &OrderFilter) -> Self {
+        let mut conditions = Self::default();
+        conditions.place(filter);
+        conditions.rest(filter);
+        conditions
+    }
+
+    /// Only what `order_counts` knows too: state, phase, shops.
+    pub(super) fn place(&mut self, filter: &OrderFilter) {
+        let phase = filter.phase.as_deref();
+        let known = PHASES.into_iter().find(|(_, name)| phase == Some(*name));
+        for state in [filter.state, known.map(|(state, _)| state)].into_iter().flatten() {
+            self.add(&format!("state = '{}'", state.as_str()), Vec::new());
+        }
+        match (phase, known) {
+            (_, Some((_, name))) => self.add(&format!("phase = '{name}'"), Vec::new()),
+            (Some(unknown), None) => self.add("phase = ?", sql_args![unknown]),
+            (None, None) => {}
+        }
+        if let Some(shop) = &filter.shop {
+            self.add("shop = ?", sql_args![shop]);
+        }
+        self.shops(&filter.shops);
+    }
+
+    /// Only these shops.
+    pub(super) fn shops(&mut self, shops: &ShopFilter) {
+        if !shops.is_all() {
+            let (text, args) = shop_condition(shops, self.args.len() + 1);
+            self.add(&text, args);
+        }
+    }
+
+    pub(super) fn add(&mut self, part: &str, args: Vec<Value>) {
+        let mut number = self.args.len();
+        self.text.push_str(" AND ");
+        for c in part.chars() {
+            match c {
+                '?' => {
+                    number += 1;
+                    self.text.push_str(&format!("${number}"));
+                }
+                c => self.text.push(c),
+            }
+        }
+        self.args.extend(args);
+    }
+
+    fn rest(&mut self, filter: &OrderFilter) {
+        if let Some(customer) = &filter.customer {
+            self.add("(customer_number = ? OR customer_email = ?)", sql_args![customer, customer]);
+        }
+        for (column, text) in [
+            ("payment", &filter.payment),
+            ("error_class", &filter.class),
+            ("error_code", &filter.code),
+            ("error_fingerprint", &filter.fingerprint),
+        ] {
+            if let Some(text) = text {
+                self.add(&format!("{column} = ?"), sql_args![text]);
+            }
+        }
+        if let Some(sku) = &filter.sku {
+            let framed = format!("%{}%", escape_like(&framed([sku.as_str()])));
+            self.add("skus LIKE ? ESCAPE '!'", sql_args![framed]);
+        }
+        if let Some(since) = filter.since {
+            self.add("received_at_ms >= ?", sql_args![since]);
+        }
+        if let Some(until) = filter.until {
+            self.add("received_at_ms < ?", sql_args![until]);
+        }
+        if let Some(search) = &filter.search {
+            // As it was typed, too: SQLite's LOWER knows only ASCII, PostgreSQL's what its locale does.
+            let [lower, typed] = [search.to_lowercase(), search.clone()]
+                .map(|text| Value::from(format!("%{}%", escape_like(&text))));
+            let like = ["order_id", "customer_name", "customer_email", "error_message"]
+                .map(|c| format!("LOWER({c}) LIKE ? ESCAPE '!' OR {c} LIKE ? ESCAPE '!'"))
+                .join(" OR ");
+            self.add(&format!("({like})"), vec![[lower, typed]; 4].concat());
+        }
+    }
+}
+
+/// Whether `order_counts` alone can tell how many orders match.
+pub(super) fn is_counted(filter: &OrderFilter) -> bool {
+    let OrderFilter { state, phase, shop: _, shops: _, fingerprint, .. } = filter;
+    let plain = OrderFilter {
+        state: *state,
+        phase: phase.clone(),
+        shop: filter.shop.clone(),
+        shops: filter.shops.clone(),
+        fingerprint: fingerprint.clone(),
+        ..OrderFilter::default()
+    };
+    // It knows the fingerprints of lost orders alone.
+    let lost = PHASES.iter().any(|(state, name)| {
+        *state == OrderState::OrderedFailed && phase.as_deref() == Some(*name)
+    });
+    plain == *filter && (fingerprint.is_none() || *state == Some(OrderState::OrderedFailed) || lost)
+}
+
+/// Article numbers as `orders.skus` keeps them: each between line breaks, so that one of them is
+/// found and never a part of another.
+pub(super) fn framed<'a>(skus: impl IntoIterator<Item = &'a str>) -> String {
+    let mut text = String::from("\n");
+    for sku in skus {
+        text.push_str(&sku.replace('\n', " "));
+        text.push('\n');
+    }
+    text
+}
+
+fn escape_like(text: &str) -> String {
+    text.replace('!', "!!").replace('%', "!%").replace('_', "!_")
+}
