@@ -14,6 +14,7 @@ pub mod domain {
     pub mod pace;
     pub mod permission;
     pub mod money;
+    pub mod login;
     pub mod text;
 }
 
@@ -33,6 +34,8 @@ pub mod ports {
     pub mod listing;
     pub mod figures;
     pub mod store;
+    pub mod people;
+    pub mod identity;
     pub mod erp;
     pub mod mail;
 }
@@ -59,6 +62,9 @@ pub mod ops {
     pub mod reconcile;
     pub mod intake;
     pub mod tokens;
+    pub mod people;
+    pub mod logins;
+    pub mod passwords;
 }
 
 pub mod adapters {
@@ -83,6 +89,7 @@ pub mod adapters {
         pub mod back_office;
         pub mod conditions;
         pub mod figures;
+        pub mod people;
         pub mod rows;
         pub mod db;
         pub mod schema;
@@ -139,11 +146,19 @@ pub mod faces {
         pub mod dead_letters;
         pub mod circuits;
         pub mod records;
+        pub mod people;
     }
     pub mod web {
         //! API, health, metrics, status pages.
         pub mod router;
-        pub mod api;
+        pub mod access;
+        pub mod visitor;
+        pub mod login;
+        pub mod api {
+            //! `/api/v1`, by resource.
+            pub mod problem;
+            pub mod intake;
+        }
         pub mod status;
     }
     pub mod erp_stub;

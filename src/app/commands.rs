@@ -22,7 +22,7 @@ use crate::faces::cli::args::{
 };
 use crate::faces::cli::exit::Exit;
 use crate::faces::cli::output::{Column, print};
-use crate::faces::cli::{circuits, dead_letters, orders, publish, reconcile, records};
+use crate::faces::cli::{circuits, dead_letters, orders, people, publish, reconcile, records};
 use crate::faces::erp_stub::{ErpStub, StubSettings};
 use crate::faces::web::status::Detail;
 use crate::ops::orders::Ops;
@@ -159,7 +159,10 @@ async fn with_settings(
             records::ledger(&Desk::open(settings, Helpers::None).await?.ops, command, out).await
         }
         Command::Tokens(command) => {
-            records::tokens(&Desk::open_or_make(settings).await?.ops, command, out).await
+            people::tokens(&Desk::open_or_make(settings).await?.ops, command, out).await
+        }
+        Command::Users(command) => {
+            people::users(&Desk::open_or_make(settings).await?.ops, command, out).await
         }
         Command::Demo(_) | Command::Schema(_) | Command::Completions { .. } | Command::Man => {
             Ok(Exit::Usage)

@@ -11,11 +11,13 @@ use tokio::net::TcpListener;
 
 use crate::config::settings::{Settings, SettingsFile};
 use crate::domain::order::Order;
+use crate::domain::permission::{Grants, Permission};
 use crate::faces::cli::args::{Demo, Role, StubMode};
 use crate::faces::cli::exit::Exit;
 use crate::faces::erp_stub::{ErpStub, StubSettings};
 use crate::faces::web::status::Detail;
-use crate::ops::orders::Ops;
+use crate::ops::orders::{Ops, Person};
+use crate::ops::tokens::NewToken;
 use crate::ports::letters::Trace;
 use crate::ports::store::Source;
 
@@ -46,7 +48,14 @@ pub async fn run(demo: &Demo) -> anyhow::Result<Exit> {
     tasks.start("erp stub", stub.clone().serve(erp));
     let service = Service::start(&settings, &ROLES, Some(listener), Detail::Everything).await?;
     let ops = service.ops.clone();
-    let token = ops.create_token("demo", &["orders:publish".to_owned()], None).await?;
+    let maker = Person { name: "demo".to_owned(), from: None, grants: Grants::all() };
+    let new = NewToken {
+        name: "demo".to_owned(),
+        scopes: vec![Permission::Publish],
+        shops: None,
+        expires_at: None,
+    };
+    let token = ops.create_token(new, &ops.act(&maker, None)).await?;
     tell_beginning(web, &database, &erp_url, &token);
     let mut orders = Supervisor::default();
     let (count, rate, maker, of_stub) = (demo.orders, demo.rate, ops.clone(), stub.clone());

@@ -18,6 +18,7 @@ use crate::adapters::amqp;
 use crate::config::settings::Settings;
 use crate::faces::cli::args::Role;
 use crate::faces::cli::exit::Exit;
+use crate::faces::web::access::Access;
 use crate::faces::web::router::{Web, router};
 use crate::faces::web::status::{Detail, StatusPages};
 use crate::ops::orders::Ops;
@@ -98,7 +99,7 @@ impl Service {
             service.start_role(*role, settings).await?;
         }
         if let Some(listener) = listener {
-            service.start_web(listener, roles, detail)?;
+            service.start_web(listener, roles, detail, settings)?;
         }
         tell_start(settings, roles, &worker, service.web);
         Ok(service)
@@ -189,6 +190,7 @@ impl Service {
         listener: TcpListener,
         roles: &[Role],
         detail: Detail,
+        settings: &Settings,
     ) -> anyhow::Result<()> {
         self.web = Some(listener.local_addr()?);
         let pages = StatusPages::new(detail).map_err(|error| anyhow::anyhow!(error))?;
@@ -197,11 +199,15 @@ impl Service {
             metrics: self.relay.metrics.clone(),
             pages: Arc::new(pages),
             draining: self.draining.clone(),
+            access: Arc::new(Access::new(&settings.web.public_url, settings.web.proxies)),
             needs_broker: roles.iter().any(|role| *role != Role::Web && *role != Role::Sweeper),
         };
         let stop = self.stop.clone();
         self.roles.start("web", async move {
-            let server = axum::serve(listener, router(web));
+            let server = axum::serve(
+                listener,
+                router(web).into_make_service_with_connect_info::<SocketAddr>(),
+            );
             let ended = server.with_graceful_shutdown(async move { stop.cancelled().await }).await;
             if let Err(error) = ended {
                 tracing::error!(%error, "web.ended");

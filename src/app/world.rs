@@ -23,7 +23,9 @@ use crate::domain::failure::ErrorClass;
 use crate::domain::notice::NoticeKind;
 use crate::domain::order::Reason;
 use crate::domain::topology::{Names, Topology};
+use crate::ops::logins::Doors;
 use crate::ops::orders::{DEFAULT_ERP, Ops};
+use crate::ops::passwords::Passwords;
 use crate::ports::broker::Broker;
 use crate::ports::clock::{Clock, SystemClock};
 use crate::ports::store::Store;
@@ -235,7 +237,18 @@ pub fn ops(settings: &Settings, store: Arc<dyn Store>, broker: Arc<dyn Broker>) 
         max_bytes: settings.max_bytes,
         // A question, the transfer, and what stands in front of it.
         transfer_patience: slowest.unwrap_or_default() * 2 + TRANSFER_MARGIN,
+        doors: doors(settings),
     })
+}
+
+/// How people come in, as the settings say.
+fn doors(settings: &Settings) -> Doors {
+    Doors {
+        passwords: Passwords::default(),
+        idle: settings.auth.session_idle,
+        lifetime: settings.auth.session_lifetime,
+        oidc: None,
+    }
 }
 
 /// Composing and sending mails.

@@ -60,6 +60,8 @@ pub struct Settings {
     pub mail_templates: Option<PathBuf>,
     /// `web.*`
     pub web: WebSettings,
+    /// `auth.*`
+    pub auth: AuthSettings,
     /// `sweeper.*`
     pub sweeper: SweeperSettings,
     /// `shutdown.patience`
@@ -201,6 +203,17 @@ pub struct WebSettings {
     pub listen: SocketAddr,
     /// Where people reach it, without a slash at the end.
     pub public_url: String,
+    /// Proxies of one's own in front.
+    pub proxies: usize,
+}
+
+/// `auth.*`
+#[derive(Debug, Clone)]
+pub struct AuthSettings {
+    /// How long a session lasts that nobody uses.
+    pub session_idle: Duration,
+    /// How long a session lasts at most.
+    pub session_lifetime: Duration,
 }
 
 /// `sweeper.*`
@@ -416,6 +429,11 @@ fn read(mut r: Reader) -> Result<Settings, Vec<Fault>> {
     let max_bytes = r.number("intake.max_bytes", 1_024..=16 * 1024 * 1024);
     let templates = r.text("mail.templates");
     let web = read_web(&mut r);
+    let auth = AuthSettings {
+        session_idle: r.duration("auth.session_idle", Duration::from_mins(1)..=ONE_DAY * 30),
+        session_lifetime: r
+            .duration("auth.session_lifetime", Duration::from_mins(1)..=ONE_DAY * 90),
+    };
     let sweeper = SweeperSettings {
         every: r.duration("sweeper.every", Duration::from_millis(50)..=Duration::from_hours(1)),
         grace: r.duration("sweeper.grace", ONE_MS..=ONE_DAY),
@@ -432,6 +450,7 @@ fn read(mut r: Reader) -> Result<Settings, Vec<Fault>> {
         max_bytes,
         mail_templates: (!templates.is_empty()).then(|| PathBuf::from(templates)),
         web,
+        auth,
         sweeper,
         shutdown_patience,
         log_format,
@@ -515,7 +534,7 @@ fn read_web(r: &mut Reader) -> WebSettings {
         "" => format!("http://{listen}"),
         url => url.to_owned(),
     };
-    WebSettings { listen, public_url }
+    WebSettings { listen, public_url, proxies: r.number("web.proxies", 0..=10) }
 }
 
 fn prefix(text: &str) -> Result<(), String> {

@@ -2,6 +2,7 @@
 //! or token was granted, everywhere or in single shops.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
@@ -174,6 +175,49 @@ impl Grants {
     }
 }
 
+/// A role that somebody has: everywhere, or in one shop.
+#[derive(
+    Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, schemars::JsonSchema,
+)]
+pub struct RoleGrant {
+    /// The role.
+    pub role: Role,
+    /// Where; `None`: everywhere.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shop: Option<String>,
+}
+
+impl RoleGrant {
+    /// A role everywhere.
+    pub fn everywhere(role: Role) -> Self {
+        Self { role, shop: None }
+    }
+}
+
+impl fmt::Display for RoleGrant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.shop {
+            None => f.write_str(self.role.as_str()),
+            Some(shop) => write!(f, "{} in {shop}", self.role.as_str()),
+        }
+    }
+}
+
+/// Roles as one text for people: `viewer, operator in de`.
+pub fn roles_text(roles: &[RoleGrant]) -> String {
+    roles.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
+
+impl FromIterator<RoleGrant> for Grants {
+    fn from_iter<I: IntoIterator<Item = RoleGrant>>(roles: I) -> Self {
+        let mut grants = Self::default();
+        for grant in roles {
+            grants.add(grant.role.permissions(), grant.shop.as_deref());
+        }
+        grants
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -196,6 +240,17 @@ mod tests {
         assert!(!grants.allows(Permission::Process, None));
         assert_eq!(grants.shops_allowing(Permission::Process), Some(vec!["de".to_owned()]));
         assert_eq!(grants.shops_allowing(Permission::Edit), Some(vec![]));
+    }
+
+    #[test]
+    fn roles_become_what_they_allow_where_they_were_given() {
+        let everywhere = RoleGrant::everywhere(Role::Viewer);
+        let in_one = RoleGrant { role: Role::Operator, shop: Some("de".to_owned()) };
+        assert_eq!(roles_text(&[everywhere.clone(), in_one.clone()]), "viewer, operator in de");
+        let grants: Grants = [everywhere, in_one].into_iter().collect();
+        assert!(grants.allows(Permission::Read, Some("at")));
+        assert!(grants.allows(Permission::Process, Some("de")));
+        assert!(!grants.allows(Permission::Process, Some("at")));
     }
 
     #[test]

@@ -18,7 +18,9 @@ use crate::ports::broker::{Broker, Outgoing};
 use crate::ports::clock::{Clock, Stopwatch};
 use crate::ports::letters::{Letters, Trace};
 use crate::ports::listing::{MAX_PAGE, Mark, OrderFilter, Sort, ValueFault};
-use crate::ports::store::{Act, Attempt, OrderDetail, Store, StoreError};
+use crate::ports::store::{Act, Attempt, OrderDetail, ShopFilter, Store, StoreError};
+
+use super::logins::Doors;
 
 /// How long one publish may take.
 pub(super) const PUBLISH_PATIENCE: Duration = Duration::from_secs(20);
@@ -38,6 +40,8 @@ pub struct Ops {
     pub max_bytes: usize,
     /// How long a transfer is waited for.
     pub transfer_patience: Duration,
+    /// How people come in.
+    pub doors: Doors,
 }
 
 /// Name of the ERP of every shop without one of its own.
@@ -54,12 +58,36 @@ pub struct Person {
     pub grants: Grants,
 }
 
-/// Refuses what `act` is not allowed to do in that shop; without a shop, what belongs to none.
-pub(super) fn insist(act: &Act, permission: Permission, shop: Option<&str>) -> Result<(), Refusal> {
-    if act.grants.allows(permission, shop) {
+impl Person {
+    /// Whether they may do it in that shop; without a shop, to what belongs to none.
+    pub fn may(&self, permission: Permission, shop: Option<&str>) -> bool {
+        self.grants.allows(permission, shop)
+    }
+
+    /// The shops whose orders they may see.
+    pub fn readable(&self) -> ShopFilter {
+        match self.grants.shops_allowing(Permission::Read) {
+            None => ShopFilter::default(),
+            Some(shops) => ShopFilter::Only(shops),
+        }
+    }
+
+    /// Refuses who may not do it.
+    pub fn insist(&self, permission: Permission, shop: Option<&str>) -> Result<(), Refusal> {
+        insist_on(&self.grants, permission, shop)
+    }
+}
+
+fn insist_on(grants: &Grants, permission: Permission, shop: Option<&str>) -> Result<(), Refusal> {
+    if grants.allows(permission, shop) {
         return Ok(());
     }
     Err(Refusal::Forbidden { permission, shop: shop.map(str::to_owned) })
+}
+
+/// Refuses what `act` is not allowed to do in that shop; without a shop, what belongs to none.
+pub(super) fn insist(act: &Act, permission: Permission, shop: Option<&str>) -> Result<(), Refusal> {
+    insist_on(&act.grants, permission, shop)
 }
 
 /// Why something that was asked for by hand was not done.
@@ -80,6 +108,12 @@ pub enum Refusal {
     /// There is no such thing.
     #[error("{0}")]
     NotFound(String),
+    /// Somebody was faster, or there is one already; nothing was changed.
+    #[error("{0}")]
+    Conflict(String),
+    /// What was handed in cannot be taken.
+    #[error("{0}")]
+    Unacceptable(String),
     /// Its state does not allow it; nothing was changed.
     #[error("{key}: {invalid}")]
     Invalid {
@@ -178,6 +212,14 @@ impl Ops {
     pub async fn show(&self, key: &OrderKey) -> Result<OrderDetail, Refusal> {
         let order = self.store.order(key).await?;
         order.ok_or_else(|| Refusal::NotFound(format!("there is no order {key}")))
+    }
+
+    /// The same, for somebody who may not see every shop: what they may not see is not there.
+    pub async fn show_to(&self, person: &Person, key: &OrderKey) -> Result<OrderDetail, Refusal> {
+        if !person.readable().contains(key.shop.as_str()) {
+            return Err(Refusal::NotFound(format!("there is no order {key}")));
+        }
+        self.show(key).await
     }
 
     /// Orders that match, newest first; as many pages as it takes to get `limit` of them.

@@ -3,10 +3,12 @@
 use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 
+use crate::domain::order::Shop;
 use crate::domain::permission::Permission;
-use crate::ports::store::ApiToken;
+use crate::ports::people::ApiToken;
+use crate::ports::store::Act;
 
-use super::orders::{Ops, Refusal};
+use super::orders::{Ops, Person, Refusal, insist};
 
 /// What a token can be allowed to do (docs/operations.md).
 pub const SCOPES: [&str; 7] = {
@@ -20,58 +22,93 @@ pub const SCOPES: [&str; 7] = {
 };
 /// Begin of every token, so that secret scanners find one that leaks.
 const PREFIX: &str = "orl_";
+const MAX_NAME: usize = 100;
+
+/// A token to be made.
+#[derive(Debug, Clone)]
+pub struct NewToken {
+    /// What it is for.
+    pub name: String,
+    /// What it may do.
+    pub scopes: Vec<Permission>,
+    /// The shops that it is limited to; `None`: to none.
+    pub shops: Option<Vec<String>>,
+    /// When it ends by itself.
+    pub expires_at: Option<Timestamp>,
+}
 
 impl Ops {
     /// Makes a token and returns it; it cannot be shown again.
-    pub async fn create_token(
-        &self,
-        name: &str,
-        scopes: &[String],
-        expires_at: Option<Timestamp>,
-    ) -> Result<String, Refusal> {
-        if self.store.list_tokens().await?.iter().any(|token| token.name == name) {
-            return Err(Refusal::NotFound(format!(
-                "there is a token {name} already; choose another name"
-            )));
-        }
-        let secret: String =
-            self.clock.secret_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
-        let text = format!("{PREFIX}{secret}");
+    pub async fn create_token(&self, new: NewToken, act: &Act) -> Result<String, Refusal> {
+        insist(act, Permission::Admin, None)?;
+        check(&new, act.now).map_err(Refusal::Unacceptable)?;
+        let text = format!("{PREFIX}{}", hex(&self.clock.secret_bytes()));
         let token = ApiToken {
-            name: name.to_owned(),
-            scopes: scopes.to_vec(),
-            created_at: self.clock.now(),
-            expires_at,
+            name: new.name,
+            scopes: new.scopes.iter().map(|scope| scope.as_str().to_owned()).collect(),
+            shops: new.shops,
+            created_at: act.now,
+            expires_at: new.expires_at,
             revoked_at: None,
         };
-        self.store.add_token(&token, &hash(&text)).await?;
-        Ok(text)
+        if self.store.add_token(&token, &hash(&text), act).await? {
+            return Ok(text);
+        }
+        let name = token.name;
+        Err(Refusal::Conflict(format!("there is a token {name} already; choose another name")))
     }
 
-    /// The token that `text` is, if it is valid now and allows `scope`.
-    pub async fn authorize(
-        &self,
-        text: &str,
-        scope: &str,
-    ) -> Result<Result<ApiToken, Denied>, Refusal> {
-        let Some(token) = self.store.token(&hash(text), self.clock.now()).await? else {
-            return Ok(Err(Denied::Unknown));
-        };
-        let allowed = token.scopes.iter().any(|own| own == scope || own == "admin");
-        Ok(if allowed { Ok(token) } else { Err(Denied::Scope) })
+    /// Every token, without what makes it one.
+    pub async fn tokens(&self, person: &Person) -> Result<Vec<ApiToken>, Refusal> {
+        person.insist(Permission::Admin, None)?;
+        Ok(self.store.list_tokens().await?)
+    }
+
+    /// Ends a token.
+    pub async fn revoke_token(&self, name: &str, act: &Act) -> Result<(), Refusal> {
+        insist(act, Permission::Admin, None)?;
+        if self.store.revoke_token(name, act).await? {
+            return Ok(());
+        }
+        Err(Refusal::NotFound(format!("there is no token {name} that is still valid")))
+    }
+
+    /// Whoever holds this token, if it is valid now.
+    pub async fn holder(&self, text: &str, from: Option<&str>) -> Result<Option<Person>, Refusal> {
+        let token = self.store.token(&hash(text), self.clock.now()).await?;
+        Ok(token.map(|token| Person {
+            name: format!("token:{}", token.name),
+            from: from.map(str::to_owned),
+            grants: token.grants(),
+        }))
     }
 }
 
-/// Why a token does not open a door.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Denied {
-    /// No such token, or ended.
-    Unknown,
-    /// It is valid, and not for this.
-    Scope,
+fn check(new: &NewToken, now: Timestamp) -> Result<(), String> {
+    let good = |c: char| !c.is_control() && !c.is_whitespace();
+    if !(1..=MAX_NAME).contains(&new.name.chars().count()) || !new.name.chars().all(good) {
+        return Err(format!("a token's name is 1 to {MAX_NAME} characters without spaces"));
+    }
+    if new.scopes.is_empty() {
+        return Err(format!("say what the token may do: one or more of {}", SCOPES.join(", ")));
+    }
+    for shop in new.shops.iter().flatten() {
+        Shop::try_from(shop.clone()).map_err(|error| format!("shop `{shop}`: {error}"))?;
+    }
+    if new.shops.as_ref().is_some_and(Vec::is_empty) {
+        return Err("a token for no shop opens nothing".to_owned());
+    }
+    if new.expires_at.is_some_and(|at| at <= now) {
+        return Err("this token would end before it begins".to_owned());
+    }
+    Ok(())
 }
 
-/// Tokens are 256 random bits: one round of SHA-256 keeps them as safe as a slow hash would.
-fn hash(text: &str) -> [u8; 32] {
+/// 256 random bits: one round of SHA-256 keeps them as safe as a slow hash would.
+pub(super) fn hash(text: &str) -> [u8; 32] {
     Sha256::digest(text).into()
+}
+
+pub(super) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

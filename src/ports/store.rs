@@ -18,6 +18,7 @@ use super::erp::Exchange;
 use super::figures::FigureStore;
 pub use super::listing::{OrderFilter, ShopFilter};
 use super::mail::{Mail, NoticeDetail};
+use super::people::PeopleStore;
 use crate::domain::circuit::Circuit;
 use crate::domain::message::Headers;
 use crate::domain::notice::{DigestWindow, NoticeKind};
@@ -31,11 +32,17 @@ use crate::domain::state::{
 
 /// Everything the ledger can do.
 pub trait Store:
-    OrderStore + NoticeStore + CircuitStore + DeadLetterStore + BackOffice + FigureStore
+    OrderStore + NoticeStore + CircuitStore + DeadLetterStore + BackOffice + FigureStore + PeopleStore
 {
 }
 impl<T> Store for T where
-    T: OrderStore + NoticeStore + CircuitStore + DeadLetterStore + BackOffice + FigureStore
+    T: OrderStore
+        + NoticeStore
+        + CircuitStore
+        + DeadLetterStore
+        + BackOffice
+        + FigureStore
+        + PeopleStore
 {
 }
 
@@ -771,14 +778,6 @@ pub trait BackOffice: Send + Sync {
     ) -> Result<Result<OrderRecord, InvalidTransition>, StoreError>;
     /// Leaves an audit row about something that a person asks for and a role will do.
     async fn audit_order(&self, act: &Act, action: &str, key: &OrderKey) -> Result<(), StoreError>;
-    /// Keeps the hash of a new API token.
-    async fn add_token(&self, token: &ApiToken, hash: &[u8]) -> Result<(), StoreError>;
-    /// The token with that hash, if it may be used at `now`.
-    async fn token(&self, hash: &[u8], now: Timestamp) -> Result<Option<ApiToken>, StoreError>;
-    /// All tokens.
-    async fn list_tokens(&self) -> Result<Vec<ApiToken>, StoreError>;
-    /// Ends a token; `false` when there is none of that name.
-    async fn revoke_token(&self, name: &str, now: Timestamp) -> Result<bool, StoreError>;
     /// Whether the tables are those of this release.
     async fn schema_status(&self) -> Result<SchemaStatus, StoreError>;
     /// Brings them there.
@@ -869,29 +868,18 @@ pub struct AuditEntry {
     pub at: Timestamp,
     /// Who.
     pub actor: String,
+    /// From which address, where that was known.
+    pub from: Option<String>,
     /// What.
     pub action: String,
+    /// To what: an order's key, or the kind and name of something else.
+    pub target: String,
     /// Why.
     pub reason: Option<String>,
-    /// State and phase before.
+    /// What it was before: an order's state and phase.
     pub before: Option<String>,
-    /// State and phase after.
+    /// What it was after.
     pub after: Option<String>,
-}
-
-/// A token for the API; the token itself is shown once and only its hash is kept.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct ApiToken {
-    /// What it is for.
-    pub name: String,
-    /// What it may do.
-    pub scopes: Vec<String>,
-    /// When it was made.
-    pub created_at: Timestamp,
-    /// When it ends by itself.
-    pub expires_at: Option<Timestamp>,
-    /// When somebody ended it.
-    pub revoked_at: Option<Timestamp>,
 }
 
 /// Whether the tables are those of this release.

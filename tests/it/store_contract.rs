@@ -54,6 +54,7 @@ mod back_office;
 mod figures;
 mod mails;
 mod model;
+mod people;
 mod proof;
 mod schema;
 

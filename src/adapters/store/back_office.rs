@@ -1,11 +1,10 @@
 //! What people look at and do by hand; every change leaves an audit row in the same transaction.
 
 use async_trait::async_trait;
-use jiff::Timestamp;
 
 use crate::domain::order::OrderKey;
 use crate::domain::state::{InvalidTransition, OrderRecord, OrderState};
-use crate::ports::store::{Act, ApiToken, BackOffice, OrderDetail, SchemaStatus, StoreError};
+use crate::ports::store::{Act, BackOffice, OrderDetail, SchemaStatus, StoreError};
 use crate::sql_args;
 
 use super::db::{Db, Sql, Tx, Value};
@@ -42,7 +41,7 @@ impl<D: Db> BackOffice for SqlStore<D> {
             FROM conflicts
             WHERE shop = $1 AND order_id = $2
             ORDER BY received_at_ms";
-        let audit = "SELECT at_ms, actor, action, reason, was, became
+        let audit = "SELECT at_ms, actor, came_from, action, target, reason, was, became
             FROM audit
             WHERE shop = $1 AND order_id = $2
             ORDER BY at_ms, id";
@@ -110,38 +109,6 @@ impl<D: Db> BackOffice for SqlStore<D> {
         tx.commit().await
     }
 
-    async fn add_token(&self, token: &ApiToken, hash: &[u8]) -> Result<(), StoreError> {
-        let sql = "INSERT INTO tokens (name, hash, scopes, created_at_ms, expires_at_ms)
-            VALUES ($1, $2, $3, $4, $5)";
-        let scopes = token.scopes.join(" ");
-        let args = sql_args![&token.name, hash, scopes, token.created_at, token.expires_at];
-        self.db.execute(&sql.into(), args).await.map(|_| ())
-    }
-
-    async fn token(&self, hash: &[u8], now: Timestamp) -> Result<Option<ApiToken>, StoreError> {
-        let sql = "SELECT name, scopes, created_at_ms, expires_at_ms, revoked_at_ms
-            FROM tokens
-            WHERE hash = $1 AND revoked_at_ms IS NULL
-              AND (expires_at_ms IS NULL OR expires_at_ms > $2)";
-        let rows = self.db.fetch(&sql.into(), sql_args![hash, now]).await?;
-        rows.into_iter().map(rows::api_token).next().transpose()
-    }
-
-    async fn list_tokens(&self) -> Result<Vec<ApiToken>, StoreError> {
-        let sql = "SELECT name, scopes, created_at_ms, expires_at_ms, revoked_at_ms
-            FROM tokens
-            ORDER BY created_at_ms, name";
-        let rows = self.db.fetch(&sql.into(), Vec::new()).await?;
-        rows.into_iter().map(rows::api_token).collect()
-    }
-
-    async fn revoke_token(&self, name: &str, now: Timestamp) -> Result<bool, StoreError> {
-        let sql = "UPDATE tokens
-            SET revoked_at_ms = $2
-            WHERE name = $1 AND revoked_at_ms IS NULL";
-        Ok(self.db.execute(&sql.into(), sql_args![name, now]).await? > 0)
-    }
-
     async fn schema_status(&self) -> Result<SchemaStatus, StoreError> {
         self.db.schema_status().await
     }
@@ -194,8 +161,8 @@ pub(super) async fn insert_audit<T: Tx>(
     change: Option<(String, String)>,
 ) -> Result<(), StoreError> {
     let sql = "INSERT INTO audit (id, at_ms, actor, action, target, shop, order_id, reason, was,
-          became)
-        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)";
+          became, came_from)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)";
     let (was, became) = change.unzip();
     let args = sql_args![
         act.id,
@@ -207,7 +174,8 @@ pub(super) async fn insert_audit<T: Tx>(
         order.map(|key| key.order_id.as_str()),
         act.reason.as_deref(),
         was.as_deref(),
-        became.as_deref()
+        became.as_deref(),
+        act.from.as_deref()
     ];
     tx.execute(&sql.into(), args).await.map(|_| ())
 }

@@ -25,10 +25,11 @@ use super::db::{Db, Row, Sql, Tx, Value, storable};
 use super::rows::{self, ORDER_COLUMNS};
 use super::schema::{self, read_failed, skus};
 
-const MIGRATIONS: [(&str, &str); 3] = [
+const MIGRATIONS: [(&str, &str); 4] = [
     ("0001_ledger", include_str!("../../../migrations/postgres/0001_ledger.sql")),
     ("0002_exchanges", include_str!("../../../migrations/postgres/0002_exchanges.sql")),
     ("0003_figures", include_str!("../../../migrations/postgres/0003_figures.sql")),
+    ("0005_people", include_str!("../../../migrations/postgres/0005_people.sql")),
 ];
 
 /// A PostgreSQL database.

@@ -9,8 +9,8 @@ use crate::domain::state::{Claim, LastFailure, OrderRecord, Phase};
 use crate::ports::erp::Exchange;
 use crate::ports::mail::Mail;
 use crate::ports::store::{
-    ApiToken, Attempt, AuditEntry, Conflict, DeadLetter, MailStatus, Notice, StoreError,
-    StoredExchange, StoredMail,
+    Attempt, AuditEntry, Conflict, DeadLetter, MailStatus, Notice, StoreError, StoredExchange,
+    StoredMail,
 };
 
 use super::db::Row;
@@ -169,13 +169,15 @@ pub fn conflict(mut row: Row) -> Result<Conflict, StoreError> {
     })
 }
 
-/// An audit entry: at_ms, actor, action, reason, was, became.
+/// An audit entry: at_ms, actor, came_from, action, target, reason, was, became.
 pub fn audit_entry(mut row: Row) -> Result<AuditEntry, StoreError> {
     row.table = "audit";
     Ok(AuditEntry {
         at: row.time("at_ms")?,
         actor: row.text("actor")?,
+        from: row.text_or_null("came_from")?,
         action: row.text("action")?,
+        target: row.text("target")?,
         reason: row.text_or_null("reason")?,
         before: row.text_or_null("was")?,
         after: row.text_or_null("became")?,
@@ -240,18 +242,6 @@ pub fn dead_letter(mut row: Row) -> Result<DeadLetter, StoreError> {
         first_seen_at: row.time("first_seen_ms")?,
         last_seen_at: row.time("last_seen_ms")?,
         resolution: row.text_or_null("resolution")?,
-    })
-}
-
-/// A token: name, scopes, created_at_ms, expires_at_ms, revoked_at_ms.
-pub fn api_token(mut row: Row) -> Result<ApiToken, StoreError> {
-    row.table = "tokens";
-    Ok(ApiToken {
-        name: row.id("name")?,
-        scopes: row.text("scopes")?.split(' ').map(str::to_owned).collect(),
-        created_at: row.time("created_at_ms")?,
-        expires_at: row.time_or_null("expires_at_ms")?,
-        revoked_at: row.time_or_null("revoked_at_ms")?,
     })
 }
 

@@ -30,10 +30,11 @@ use super::db::{Db, Row, Sql, Tx, Value};
 use super::rows::ORDER_COLUMNS;
 use super::schema::{self, read_failed, skus};
 
-const MIGRATIONS: [(&str, &str); 3] = [
+const MIGRATIONS: [(&str, &str); 4] = [
     ("0001_ledger", include_str!("../../../migrations/sqlite/0001_ledger.sql")),
     ("0002_exchanges", include_str!("../../../migrations/sqlite/0002_exchanges.sql")),
     ("0003_figures", include_str!("../../../migrations/sqlite/0003_figures.sql")),
+    ("0005_people", include_str!("../../../migrations/sqlite/0005_people.sql")),
 ];
 
 const LOCKED_PAUSE: Duration = Duration::from_millis(20);

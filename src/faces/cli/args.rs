@@ -9,8 +9,10 @@ use clap_complete::Shell;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::domain::failure::ErrorClass;
+use crate::domain::permission::{Role as PersonRole, RoleGrant};
 use crate::domain::state::{OrderState, PHASES};
 use crate::ops::orders::DEFAULT_ERP;
+use crate::ops::people::LANGUAGES;
 use crate::ops::tokens::SCOPES;
 use crate::ports::store::MailStatus;
 
@@ -83,6 +85,9 @@ sent as its next try, or parked when none is left. No clear answer: nothing is s
     Topology(Topology),
     /// Bring the database's tables to this release
     Migrate(Migrate),
+    /// People with a password here, and what they may do
+    #[command(subcommand)]
+    Users(Users),
     /// API tokens
     #[command(subcommand)]
     Tokens(Tokens),
@@ -202,7 +207,7 @@ pub enum Format {
 }
 
 /// What every change takes.
-#[derive(Debug, Clone, Args)]
+#[derive(Debug, Clone, Default, Args)]
 pub struct Change {
     /// Say what would be done, and do nothing
     #[arg(long)]
@@ -546,21 +551,135 @@ pub struct Migrate {
     pub dry_run: bool,
 }
 
+/// `users`
+#[derive(Debug, Subcommand)]
+pub enum Users {
+    /// Add a user; asks for the password, or makes one and shows it once
+    #[command(after_help = "Examples:
+  order-relay users add erika --role admin
+  order-relay users add kim --role viewer --role operator:de
+  order-relay users add kim --role operator --shop de --shop at")]
+    Add {
+        /// What is typed at the login
+        name: String,
+        #[command(flatten)]
+        /// What they may do
+        roles: Roles,
+        /// The language of their pages: en or de [default: the browser's]
+        #[arg(long, value_parser = LANGUAGES)]
+        language: Option<String>,
+        #[command(flatten)]
+        /// Where the password comes from
+        password: PasswordFrom,
+        #[command(flatten)]
+        /// Usual
+        change: Change,
+    },
+    /// List users
+    List(Output),
+    /// Set a user's password and end their sessions
+    SetPassword {
+        /// Who
+        name: String,
+        #[command(flatten)]
+        /// Where the password comes from
+        password: PasswordFrom,
+        #[command(flatten)]
+        /// Usual
+        change: Change,
+    },
+    /// Give a user other roles; they count at once
+    SetRoles {
+        /// Who
+        name: String,
+        #[command(flatten)]
+        /// What they may do from now on
+        roles: Roles,
+        #[command(flatten)]
+        /// Usual
+        change: Change,
+    },
+    /// Let a user not come in any more, and end their sessions
+    Disable {
+        /// Who
+        name: String,
+        #[command(flatten)]
+        /// Usual
+        change: Change,
+    },
+    /// Let a user come in again
+    Enable {
+        /// Who
+        name: String,
+        #[command(flatten)]
+        /// Usual
+        change: Change,
+    },
+    /// Remove a user and end their sessions; what they did stays in the audit
+    Remove {
+        /// Who
+        name: String,
+        #[command(flatten)]
+        /// Usual
+        change: Change,
+    },
+}
+
+/// Roles, everywhere or in single shops.
+#[derive(Debug, Clone, Args)]
+pub struct Roles {
+    /// viewer, operator, editor or admin; ROLE:SHOP for one shop only
+    #[arg(long = "role", required = true, value_name = "ROLE", value_parser = role_grant)]
+    pub roles: Vec<RoleGrant>,
+    /// Shops that the roles are for [default: all]
+    #[arg(long = "shop", value_name = "SHOP")]
+    pub shops: Vec<String>,
+}
+
+/// Where a password comes from.
+#[derive(Debug, Clone, Args)]
+pub struct PasswordFrom {
+    /// Read the password from standard input, up to the end of the line
+    #[arg(long)]
+    pub password_stdin: bool,
+    /// Make a password and show it once
+    #[arg(long, conflicts_with = "password_stdin")]
+    pub generate: bool,
+}
+
+fn role_grant(text: &str) -> Result<RoleGrant, String> {
+    let (role, shop) = match text.split_once(':') {
+        Some((role, shop)) => (role, Some(shop.to_owned())),
+        None => (text, None),
+    };
+    let role = PersonRole::from_name(role).ok_or_else(|| {
+        format!("`{role}` is none of {}", PersonRole::ALL.map(PersonRole::as_str).join(", "))
+    })?;
+    Ok(RoleGrant { role, shop })
+}
+
 /// `tokens`
 #[derive(Debug, Subcommand)]
 pub enum Tokens {
     /// Make a token; it is shown once
-    #[command(after_help = "Example:
-  order-relay tokens create checkout --scope orders:publish")]
+    #[command(after_help = "Examples:
+  order-relay tokens create checkout --scope orders:publish
+  order-relay tokens create desk-de --scope orders:read --scope lostorder_process --shop de")]
     Create {
         /// What it is for
         name: String,
         /// What it may do
         #[arg(long = "scope", required = true, value_parser = SCOPES)]
         scopes: Vec<String>,
+        /// Shops that it is limited to [default: to none]
+        #[arg(long = "shop", value_name = "SHOP")]
+        shops: Vec<String>,
         /// When it ends by itself, e.g. 90d
         #[arg(long, value_parser = lifetime)]
         expires_in: Option<SignedDuration>,
+        #[command(flatten)]
+        /// Usual
+        change: Change,
     },
     /// List tokens
     List(Output),
@@ -568,6 +687,9 @@ pub enum Tokens {
     Revoke {
         /// Its name
         name: String,
+        #[command(flatten)]
+        /// Usual
+        change: Change,
     },
 }
 

@@ -509,12 +509,16 @@ pub(super) async fn find_all(ops: &Ops, ids: &[String]) -> anyhow::Result<Vec<Or
 
 /// Who does it and why.
 pub(super) fn act(ops: &Ops, change: &Change) -> Act {
+    ops.act(&operator(change), change.reason.as_deref())
+}
+
+/// Whoever runs this command.
+pub(super) fn operator(change: &Change) -> Person {
     let user = || std::env::var("USER").or_else(|_| std::env::var("LOGNAME"));
     let actor =
         change.actor.clone().or_else(|| user().ok()).unwrap_or_else(|| "unknown".to_owned());
     // Whoever runs commands holds the database's password: there is nothing to be kept from them.
-    let person = Person { name: format!("cli:{actor}"), from: None, grants: Grants::all() };
-    ops.act(&person, change.reason.as_deref())
+    Person { name: format!("cli:{actor}"), from: None, grants: Grants::all() }
 }
 
 /// Asks on a terminal; anywhere else `--yes` has to be given.

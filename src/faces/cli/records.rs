@@ -1,4 +1,4 @@
-//! `mails …`, `ledger check`, `tokens …`: looking at what the ledger keeps besides orders.
+//! `mails …`, `ledger check`: looking at what the ledger keeps besides orders.
 
 use std::io::Write;
 
@@ -6,9 +6,9 @@ use anyhow::{Context, bail};
 use serde::Serialize;
 
 use crate::ops::orders::Ops;
-use crate::ports::store::{ApiToken, LedgerReport, MailStatus, StoredMail};
+use crate::ports::store::{LedgerReport, MailStatus, StoredMail};
 
-use super::args::{Format, Ledger, Mails, Tokens};
+use super::args::{Ledger, Mails};
 use super::exit::Exit;
 use super::output::{Column, facts, local, print, print_one};
 
@@ -108,39 +108,4 @@ fn show_report(out: &mut dyn Write, r: &LedgerReport, is_sound: bool) -> std::io
         writeln!(out, "broken: {}: {} orders, e.g. {examples}", violation.promise, violation.rows)?;
     }
     writeln!(out, "{}", if is_sound { "The ledger is sound." } else { "The ledger is NOT sound." })
-}
-
-/// `tokens …`
-pub async fn tokens(ops: &Ops, command: Tokens, out: &mut dyn Write) -> anyhow::Result<Exit> {
-    match command {
-        Tokens::Create { name, scopes, expires_in } => {
-            let now = ops.clock.now();
-            let expires_at = match expires_in {
-                Some(time) => Some(now.checked_add(time).context("--expires-in is too far away")?),
-                None => None,
-            };
-            let token = ops.create_token(&name, &scopes, expires_at).await?;
-            writeln!(out, "{token}")?;
-            eprintln!("This is the only time that the token is shown.");
-        }
-        Tokens::List(output) => list_tokens(&ops.store.list_tokens().await?, output.output, out)?,
-        Tokens::Revoke { name } => {
-            if !ops.store.revoke_token(&name, ops.clock.now()).await? {
-                bail!("there is no token {name} that is still valid");
-            }
-            writeln!(out, "revoked")?;
-        }
-    }
-    Ok(Exit::Done)
-}
-
-fn list_tokens(tokens: &[ApiToken], format: Format, out: &mut dyn Write) -> std::io::Result<()> {
-    let columns: [Column<'_, ApiToken>; 5] = [
-        ("NAME", &|t| t.name.clone()),
-        ("SCOPES", &|t| t.scopes.join(" ")),
-        ("CREATED", &|t| local(t.created_at)),
-        ("EXPIRES", &|t| t.expires_at.map(local).unwrap_or_default()),
-        ("REVOKED", &|t| t.revoked_at.map(local).unwrap_or_default()),
-    ];
-    print(out, format, tokens, &columns, "No tokens.")
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, Path, State};
 use axum::http::{HeaderValue, StatusCode, header};
+use axum::middleware::from_fn_with_state;
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::{get, post};
 use tower_http::catch_panic::CatchPanicLayer;
@@ -16,7 +17,10 @@ use tower_http::timeout::TimeoutLayer;
 use crate::ops::orders::Ops;
 use crate::telemetry::Metrics;
 
-use super::api::{Problem, post_orders};
+use super::access::{Access, same_site};
+use super::api::intake::post_orders;
+use super::api::problem::Problem;
+use super::login::login_routes;
 use super::status::StatusPages;
 
 /// Largest request, in bytes: many orders as NDJSON.
@@ -34,6 +38,8 @@ pub struct Web {
     pub pages: Arc<StatusPages>,
     /// Set while the process drains.
     pub draining: Arc<AtomicBool>,
+    /// How it is reached.
+    pub access: Arc<Access>,
     /// Whether this process works with the broker, so that its absence matters.
     pub needs_broker: bool,
 }
@@ -49,6 +55,8 @@ pub fn router(web: Web) -> Router {
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
         .route("/api/v1/orders", post(post_orders))
+        .merge(login_routes())
+        .layer(from_fn_with_state(web.clone(), same_site))
         .with_state(web)
         .method_not_allowed_fallback(|| async {
             let detail = "This address knows other methods: see the header Allow.";
@@ -63,10 +71,14 @@ pub fn router(web: Web) -> Router {
         .layer(CatchPanicLayer::new())
         .layer(fixed(header::X_CONTENT_TYPE_OPTIONS, "nosniff"))
         .layer(fixed(header::REFERRER_POLICY, "no-referrer"))
+        .layer(SetResponseHeaderLayer::if_not_present(
+            header::CACHE_CONTROL,
+            HeaderValue::from_static("no-store"),
+        ))
         .layer(fixed(header::X_FRAME_OPTIONS, "DENY"))
         .layer(fixed(
             header::CONTENT_SECURITY_POLICY,
-            "default-src 'none'; style-src 'unsafe-inline'; img-src 'self'; form-action 'none'; \
+            "default-src 'none'; style-src 'unsafe-inline'; img-src 'self'; form-action 'self'; \
              base-uri 'none'; frame-ancestors 'none'",
         ))
 }

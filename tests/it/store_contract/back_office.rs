@@ -1,4 +1,4 @@
-//! What people look at and do by hand: lists, pages, search, removing, tokens, dead letters.
+//! What people look at and do by hand: lists, pages, search, removing, dead letters.
 
 use jiff::Timestamp;
 use order_relay::domain::failure::{ErrorClass, Stage};
@@ -8,9 +8,7 @@ use order_relay::domain::state::{Admission, InvalidTransition, OrderState, Trigg
 use order_relay::ports::clock::{Clock, SystemClock};
 use order_relay::ports::erp::Exchange;
 use order_relay::ports::listing::Sort;
-use order_relay::ports::store::{
-    ApiToken, KeepRequest, NewDeadLetter, OrderFilter, Resolution, StoreError,
-};
+use order_relay::ports::store::{KeepRequest, NewDeadLetter, OrderFilter, Resolution};
 use serde_json::json;
 
 use super::{Ledger, act, at, failure, key, placed};
@@ -25,7 +23,6 @@ on_both_databases!(
     a_person_can_say_that_an_unclear_order_is_not_there,
     exchanges_are_kept_once_and_a_later_question_replaces_an_earlier_one,
     a_number_is_found_in_every_shop,
-    a_token_is_known_by_its_hash_until_it_ends,
     a_dead_letter_that_comes_again_is_counted,
     a_dead_letter_is_settled_once,
     any_bytes_can_be_a_dead_letter,
@@ -171,35 +168,6 @@ async fn a_number_is_found_in_every_shop(ledger: &Ledger) {
     let shops: Vec<String> = found.into_iter().map(|key| key.shop.to_string()).collect();
     assert_eq!(shops, ["at", "ch", "de"]);
     assert!(ledger.store.find_orders("' OR 1=1 --").await.expect("answers").is_empty());
-}
-
-fn token(name: &str, expires_at: Option<Timestamp>) -> ApiToken {
-    ApiToken {
-        name: name.to_owned(),
-        scopes: vec!["orders:read".to_owned(), "orders:publish".to_owned()],
-        created_at: at(0),
-        expires_at,
-        revoked_at: None,
-    }
-}
-
-async fn a_token_is_known_by_its_hash_until_it_ends(ledger: &Ledger) {
-    let store = &ledger.store;
-    store.add_token(&token("lasting", None), &[1; 32]).await.expect("the ledger answers");
-    store.add_token(&token("brief", Some(at(10))), &[2; 32]).await.expect("the ledger answers");
-    let taken = store.add_token(&token("brief", None), &[3; 32]).await;
-    assert!(matches!(taken, Err(StoreError::Refused(_))), "a name stands for one token: {taken:?}");
-    let of = async |hash: u8, now| store.token(&[hash; 32], now).await.expect("the ledger answers");
-    assert_eq!(of(1, at(99)).await, Some(token("lasting", None)));
-    assert_eq!(of(2, at(9)).await, Some(token("brief", Some(at(10)))));
-    assert_eq!((of(2, at(10)).await, of(3, at(0)).await), (None, None));
-    assert!(store.revoke_token("lasting", at(20)).await.expect("the ledger answers"));
-    assert!(!store.revoke_token("lasting", at(21)).await.expect("the ledger answers"));
-    assert!(!store.revoke_token("nobody", at(21)).await.expect("the ledger answers"));
-    assert_eq!(of(1, at(21)).await, None);
-    let all = store.list_tokens().await.expect("the ledger answers");
-    let ended: Vec<_> = all.iter().map(|t| (t.name.as_str(), t.revoked_at)).collect();
-    assert_eq!(ended, [("brief", None), ("lasting", Some(at(20)))]);
 }
 
 fn letter(body: &[u8], now: Timestamp) -> NewDeadLetter {

@@ -1,0 +1,137 @@
+//! RFC 9457 problem documents: what every error of the API is.
+
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use crate::ops::orders::Refusal;
+
+/// RFC 9457.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+pub struct Problem {
+    /// A name for this kind of problem.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// The kind in words.
+    pub title: &'static str,
+    /// The status of the answer.
+    pub status: u16,
+    /// What is wrong this time.
+    pub detail: String,
+    /// What some kinds have besides.
+    #[serde(flatten)]
+    pub more: Option<Box<More>>,
+}
+
+/// What some kinds of problem have besides.
+#[derive(Debug, Clone, Default, Serialize, JsonSchema)]
+pub struct More {
+    /// The place in the document, as a JSON pointer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub place: Option<String>,
+    /// Lines of NDJSON that were refused.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub refused: Vec<RefusedLine>,
+    /// Seconds after which to try again; also in the header `Retry-After`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retry_after_s: Option<u64>,
+}
+
+/// A line of NDJSON that was refused.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+pub struct RefusedLine {
+    /// Its number, from 1.
+    pub line: usize,
+    /// The name of the reason.
+    pub reason: String,
+    /// The place in the line's document.
+    pub place: Option<String>,
+    /// What is wrong.
+    pub detail: String,
+}
+
+impl Problem {
+    /// A problem without further parts; `kind` is the end of its type.
+    pub fn new(
+        status: StatusCode,
+        kind: &str,
+        title: &'static str,
+        detail: impl Into<String>,
+    ) -> Self {
+        Self {
+            kind: format!("urn:order-relay:problem:{kind}"),
+            title,
+            status: status.as_u16(),
+            detail: detail.into(),
+            more: None,
+        }
+    }
+
+    /// With what its kind has besides.
+    pub fn with(mut self, more: More) -> Self {
+        self.more = Some(Box::new(more));
+        self
+    }
+
+    /// Nobody is known by what came with the request.
+    pub fn unauthorized(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::UNAUTHORIZED, "unauthorized", "A token is needed", detail)
+    }
+
+    /// Whoever asks may not.
+    pub fn forbidden(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::FORBIDDEN, "forbidden", "Not allowed", detail)
+    }
+
+    /// What was sent cannot be taken.
+    pub fn unprocessable(detail: impl Into<String>) -> Self {
+        let status = StatusCode::UNPROCESSABLE_ENTITY;
+        Self::new(status, "unprocessable", "Not acceptable as it is", detail)
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let body = serde_json::to_vec(&self).unwrap_or_default();
+        let mut response = (status, body).into_response();
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        if status == StatusCode::UNAUTHORIZED {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        if let Some(seconds) = self.more.and_then(|more| more.retry_after_s) {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        response
+    }
+}
+
+impl From<Refusal> for Problem {
+    fn from(refusal: Refusal) -> Self {
+        let told = refusal.to_string();
+        let (status, kind, title) = match &refusal {
+            Refusal::NotFound(_) => (StatusCode::NOT_FOUND, "not-found", "Not found"),
+            Refusal::Invalid { .. } => (StatusCode::CONFLICT, "invalid-state", "invalid_state"),
+            Refusal::Conflict(_) => (StatusCode::CONFLICT, "conflict", "Conflict"),
+            Refusal::Value(_) => {
+                (StatusCode::UNPROCESSABLE_ENTITY, "invalid-value", "A value cannot be used")
+            }
+            Refusal::Unacceptable(_) => return Self::unprocessable(told),
+            Refusal::Forbidden { .. } => return Self::forbidden(told),
+            Refusal::CircuitOpen { .. } => {
+                (StatusCode::CONFLICT, "circuit-open", "The ERP is not usable now")
+            }
+            Refusal::NobodyThere(_) | Refusal::Store(_) => return unavailable(&refusal),
+        };
+        Self::new(status, kind, title, told)
+    }
+}
+
+fn unavailable(refusal: &Refusal) -> Problem {
+    let cause = std::error::Error::source(refusal).map(ToString::to_string);
+    tracing::error!(error = %refusal, cause, "api.unavailable");
+    let detail = "Send all of it again later; what was taken in already is known and not doubled.";
+    Problem::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", "Not available now", detail)
+}

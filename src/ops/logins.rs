@@ -1,0 +1,364 @@
+//! Coming in and going out: passwords, sessions, and logins at an identity provider.
+//!
+//! A session is 256 random bits in a cookie; the table holds their SHA-256. Whoever fails too often has
+//! to wait, by name and by address, and every process and every restart knows.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use jiff::Timestamp;
+use ring::hmac;
+use serde_json::Value as Json;
+use sha2::{Digest, Sha256};
+
+use crate::domain::login::{FREE_BY_ADDRESS, FREE_BY_NAME, return_path, user_name};
+use crate::domain::permission::{Role, RoleGrant};
+use crate::domain::text::one_line;
+use crate::ports::identity::{BegunLogin, Claims, FinishedLogin, IdentityError, IdentityProvider};
+use crate::ports::people::{OidcLogin, Provider, Session, Tried, UserChange};
+use crate::ports::store::Act;
+
+use super::orders::{Ops, Person, Refusal};
+use super::passwords::Passwords;
+use super::tokens::{hash, hex};
+
+/// Being seen is written that often at most.
+const SEEN_EVERY: Duration = Duration::from_mins(1);
+/// What a password may be long at most to be looked at.
+const MAX_BYTES: usize = 4_000;
+
+/// How people come in.
+#[derive(Clone)]
+pub struct Doors {
+    /// Hashes passwords.
+    pub passwords: Passwords,
+    /// `auth.session_idle`
+    pub idle: Duration,
+    /// `auth.session_lifetime`
+    pub lifetime: Duration,
+    /// Where people log in besides here.
+    pub oidc: Option<OidcDoor>,
+}
+
+/// An identity provider, and what its claims mean here.
+#[derive(Clone)]
+pub struct OidcDoor {
+    /// The provider.
+    pub provider: Arc<dyn IdentityProvider>,
+    /// Where the browser comes back to.
+    pub callback: String,
+    /// Where the roles stand, with dots between.
+    pub role_claim: String,
+    /// Roles by value of that claim; a value that is a role's name means that role.
+    pub roles: BTreeMap<String, Vec<RoleGrant>>,
+    /// Where the name stands; else the usual ones.
+    pub name_claim: String,
+}
+
+/// A session that began.
+#[derive(Clone)]
+pub struct NewSession {
+    /// What the cookie holds.
+    pub token: String,
+    /// When it ends by itself.
+    pub expires_at: Timestamp,
+}
+
+/// Why nobody came in.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum LoginFailure {
+    /// Name or password is wrong, or the user is disabled: nobody is told which.
+    #[error("the name or the password is wrong")]
+    Wrong,
+    /// Too many failures.
+    #[error("too many failed logins; try again in {} s", .wait.as_secs().max(1))]
+    Wait {
+        /// For how long.
+        wait: Duration,
+    },
+    /// Too many at once.
+    #[error("too many logins at once; try again in a moment")]
+    Busy,
+    /// The identity provider knows them, and they have no role here.
+    #[error("{name} has no role here; the administrator of the identity provider gives roles")]
+    NoRole {
+        /// Who.
+        name: String,
+    },
+    /// The login took too long, was finished already or began in another browser.
+    #[error("this login is not known any more; begin again")]
+    Forgotten,
+    /// The identity provider did not confirm them.
+    #[error("{0}")]
+    Provider(String),
+}
+
+impl LoginFailure {
+    fn until(until: Timestamp, now: Timestamp) -> Self {
+        Self::Wait { wait: until.duration_since(now).try_into().unwrap_or_default() }
+    }
+}
+
+/// Somebody who is logged in.
+#[derive(Debug, Clone)]
+pub struct Visit {
+    /// Who, and what they may do.
+    pub person: Person,
+    /// Their name alone.
+    pub user: String,
+    /// Where their password is.
+    pub provider: Provider,
+    /// What each of their forms has to hold.
+    pub csrf: String,
+    /// The language of their pages.
+    pub language: Option<String>,
+    session: [u8; 32],
+}
+
+/// A login that goes on at the identity provider.
+#[derive(Clone)]
+pub struct GoingOn {
+    /// Where the browser goes.
+    pub address: String,
+    /// What the browser must bring back, in a cookie too.
+    pub state: String,
+}
+
+impl Ops {
+    /// Lets somebody in who knows the password.
+    pub async fn log_in(
+        &self,
+        name: &str,
+        password: &str,
+        from: Option<&str>,
+    ) -> Result<Result<NewSession, LoginFailure>, Refusal> {
+        let now = self.clock.now();
+        let (by_name, by_address) = (tried(name, FREE_BY_NAME), tried_from(from));
+        let whose = [by_name.clone(), by_address.clone()];
+        if let Some(until) = self.store.login_begins(&whose, now).await? {
+            return Ok(Err(LoginFailure::until(until, now)));
+        }
+        let name = user_name(name).unwrap_or_default();
+        let user = self.store.user(&name).await?.filter(|user| user.disabled_at.is_none());
+        let kept = match &user {
+            Some(user) => self.store.password_hash(&user.name).await?,
+            None => None,
+        };
+        let password = if password.len() <= MAX_BYTES { password } else { "" };
+        let fits = match self.doors.passwords.fits(password, kept).await {
+            Ok(fits) => fits,
+            Err(_) => return Ok(Err(LoginFailure::Busy)),
+        };
+        let Some(user) = user.filter(|_| fits) else {
+            tracing::info!(from, "login.refused");
+            return Ok(Err(LoginFailure::Wrong));
+        };
+        self.store.login_succeeded(&by_name.whose, &by_address.whose).await?;
+        self.begin(Provider::Local, user.name, user.roles, from).await.map(Ok)
+    }
+
+    /// Ends a session.
+    pub async fn log_out(&self, visit: &Visit) -> Result<(), Refusal> {
+        self.store.end_session(&visit.session, &self.act(&visit.person, None)).await?;
+        Ok(())
+    }
+
+    /// Changes one's own password, given the old one; ends all of one's sessions.
+    pub async fn change_own_password(
+        &self,
+        visit: &Visit,
+        old: &str,
+        new: &str,
+    ) -> Result<Result<(), LoginFailure>, Refusal> {
+        if visit.provider != Provider::Local {
+            let why = "your password is kept by your identity provider; change it there";
+            return Err(Refusal::Unacceptable(why.to_owned()));
+        }
+        let act = self.act(&visit.person, None);
+        let (user, whose) = (visit.user.as_str(), tried(&visit.user, FREE_BY_NAME));
+        if let Some(until) = self.store.login_begins(std::slice::from_ref(&whose), act.now).await? {
+            return Ok(Err(LoginFailure::until(until, act.now)));
+        }
+        let kept = self.store.password_hash(user).await?;
+        match self.doors.passwords.fits(old, kept).await {
+            Err(_) => return Ok(Err(LoginFailure::Busy)),
+            Ok(false) => return Ok(Err(LoginFailure::Wrong)),
+            Ok(true) => {}
+        }
+        self.store.login_succeeded(&whose.whose, &[]).await?;
+        if old == new {
+            return Err(Refusal::Unacceptable("this is the password that you have".to_owned()));
+        }
+        let hash = self.hashed(user, new).await?;
+        self.change(user, UserChange::Password { hash }, &act).await?;
+        Ok(Ok(()))
+    }
+
+    /// Whoever holds this session token.
+    pub async fn session(&self, token: &str, from: Option<&str>) -> Result<Option<Visit>, Refusal> {
+        let (now, idle) = (self.clock.now(), self.doors.idle);
+        let session = self.store.session(&hash(token), now, idle, SEEN_EVERY).await?;
+        Ok(session.map(|session| Visit {
+            person: person(session.provider, &session.user, session.roles, from),
+            user: session.user,
+            provider: session.provider,
+            csrf: csrf(token),
+            session: hash(token),
+            language: session.language,
+        }))
+    }
+
+    /// Begins a login at the identity provider; `None`: none is set.
+    pub async fn begin_oidc(&self, return_to: &str) -> Result<Option<GoingOn>, Refusal> {
+        let Some(door) = &self.doors.oidc else { return Ok(None) };
+        let [state, nonce, verifier] =
+            [(); 3].map(|()| URL_SAFE_NO_PAD.encode(self.clock.secret_bytes()));
+        let begun = BegunLogin {
+            state: state.clone(),
+            nonce: nonce.clone(),
+            challenge: URL_SAFE_NO_PAD.encode(Sha256::digest(&verifier)),
+            callback: door.callback.clone(),
+        };
+        let address = door.provider.login_address(&begun).await;
+        let address = address.map_err(|error| Refusal::NobodyThere(error.to_string()))?;
+        let return_to = return_path(return_to).to_owned();
+        let login = OidcLogin { nonce, verifier, return_to, created_at: self.clock.now() };
+        self.store.begin_oidc_login(&hash(&state), &login).await?;
+        Ok(Some(GoingOn { address, state }))
+    }
+
+    /// Lets somebody in whom the identity provider has confirmed; with the page that was wanted.
+    pub async fn finish_oidc(
+        &self,
+        state: &str,
+        code: &str,
+        from: Option<&str>,
+    ) -> Result<Result<(NewSession, String), LoginFailure>, Refusal> {
+        let (Some(door), now) = (&self.doors.oidc, self.clock.now()) else {
+            return Ok(Err(LoginFailure::Forgotten));
+        };
+        let Some(login) = self.store.take_oidc_login(&hash(state)).await? else {
+            return Ok(Err(LoginFailure::Forgotten));
+        };
+        let finished = FinishedLogin {
+            code: code.to_owned(),
+            nonce: login.nonce,
+            verifier: login.verifier,
+            callback: door.callback.clone(),
+            now,
+        };
+        let claims = match door.provider.finish(finished).await {
+            Ok(claims) => claims,
+            Err(error @ IdentityError::Refused(_)) => {
+                tracing::info!(%error, from, "login.refused");
+                return Ok(Err(LoginFailure::Provider(error.to_string())));
+            }
+            Err(error) => return Err(Refusal::NobodyThere(error.to_string())),
+        };
+        let (name, roles) = (door.name(&claims), door.roles(&claims));
+        if roles.is_empty() {
+            return Ok(Err(LoginFailure::NoRole { name }));
+        }
+        let session = self.begin(Provider::Oidc, name, roles, from).await?;
+        Ok(Ok((session, login.return_to)))
+    }
+
+    async fn begin(
+        &self,
+        provider: Provider,
+        user: String,
+        roles: Vec<RoleGrant>,
+        from: Option<&str>,
+    ) -> Result<NewSession, Refusal> {
+        let token = hex(&self.clock.secret_bytes());
+        let now = self.clock.now();
+        let expires_at = now.checked_add(self.doors.lifetime).unwrap_or(Timestamp::MAX);
+        let session = Session {
+            user,
+            provider,
+            roles: roles.clone(),
+            language: None,
+            created_at: now,
+            expires_at,
+            from: from.map(str::to_owned),
+        };
+        let person = person(provider, &session.user, roles, from);
+        let act = Act { now, ..self.act(&person, None) };
+        self.store.begin_session(&session, &hash(&token), &act).await?;
+        Ok(NewSession { token, expires_at })
+    }
+}
+
+fn person(provider: Provider, user: &str, roles: Vec<RoleGrant>, from: Option<&str>) -> Person {
+    // Whoever the identity provider calls `erika` is not the `erika` who has a password here.
+    let kind = match provider {
+        Provider::Local => "user",
+        Provider::Oidc => "oidc",
+    };
+    Person {
+        name: format!("{kind}:{user}"),
+        from: from.map(str::to_owned),
+        grants: roles.into_iter().collect(),
+    }
+}
+
+fn tried(name: &str, free: u32) -> Tried {
+    let name = name.trim().to_ascii_lowercase();
+    Tried { whose: hash(&format!("name {name}")), free }
+}
+
+fn tried_from(from: Option<&str>) -> Tried {
+    let whose = hash(&format!("address {}", from.unwrap_or_default()));
+    Tried { whose, free: FREE_BY_ADDRESS }
+}
+
+/// What every form of this session has to hold: no other site can know it, and it does not tell the
+/// session's token.
+fn csrf(token: &str) -> String {
+    let key = hmac::Key::new(hmac::HMAC_SHA256, token.as_bytes());
+    hex(hmac::sign(&key, b"form").as_ref())
+}
+
+/// Whether `text` is what a form of this session has to hold; takes as long wherever it differs.
+pub fn csrf_fits(visit: &Visit, text: &str) -> bool {
+    let key = hmac::Key::new(hmac::HMAC_SHA256, visit.csrf.as_bytes());
+    hmac::verify(&key, text.as_bytes(), hmac::sign(&key, visit.csrf.as_bytes()).as_ref()).is_ok()
+}
+
+impl OidcDoor {
+    fn name(&self, claims: &Claims) -> String {
+        let text = |name: &str| find(claims, name).and_then(Json::as_str).filter(|t| !t.is_empty());
+        let usual = || ["preferred_username", "email", "sub"].into_iter().find_map(text);
+        one_line(text(&self.name_claim).or_else(usual).unwrap_or("unknown"), 100)
+    }
+
+    fn roles(&self, claims: &Claims) -> Vec<RoleGrant> {
+        let values: Vec<&str> = match find(claims, &self.role_claim) {
+            Some(Json::Array(values)) => values.iter().filter_map(Json::as_str).collect(),
+            Some(Json::String(text)) => text.split([' ', ',']).collect(),
+            _ => Vec::new(),
+        };
+        let mut roles: Vec<RoleGrant> = Vec::new();
+        for value in values {
+            match self.roles.get(value) {
+                Some(mapped) => roles.extend(mapped.iter().cloned()),
+                None => roles.extend(Role::from_name(value).map(RoleGrant::everywhere)),
+            }
+        }
+        roles.sort();
+        roles.dedup();
+        roles
+    }
+}
+
+/// The claim at a path with dots; a name that holds dots itself, as namespaced claims do, goes first.
+fn find<'a>(claims: &'a Claims, path: &str) -> Option<&'a Json> {
+    if let Some(found) = claims.get(path) {
+        return Some(found);
+    }
+    let (first, rest) = path.split_once('.')?;
+    find(claims.get(first)?.as_object()?, rest)
+}

@@ -1,0 +1,179 @@
+//! Users: added, changed, ended; and the audit as a list. All but one's own password is for
+//! administrators.
+
+use jiff::Timestamp;
+use uuid::Uuid;
+
+use crate::domain::login::{check_password, user_name};
+use crate::domain::order::Shop;
+use crate::domain::permission::{Permission, RoleGrant};
+use crate::ports::people::{AuditFilter, AuditRow, User, UserChange};
+use crate::ports::store::{Act, ShopFilter};
+
+use super::orders::{Ops, Person, Refusal, insist};
+use super::passwords::Busy;
+
+/// Languages that pages exist in.
+pub const LANGUAGES: [&str; 2] = ["en", "de"];
+
+/// A user to be added.
+#[derive(Clone)]
+pub struct NewUser {
+    /// What is typed at the login.
+    pub name: String,
+    /// The first password.
+    pub password: String,
+    /// What they may do; at least one role.
+    pub roles: Vec<RoleGrant>,
+    /// The language of their pages; `None`: the browser's.
+    pub language: Option<String>,
+}
+
+impl Ops {
+    /// Adds a user.
+    pub async fn add_user(&self, new: NewUser, act: &Act) -> Result<User, Refusal> {
+        insist(act, Permission::Admin, None)?;
+        let name = user_name(&new.name).map_err(Refusal::Unacceptable)?;
+        check_roles(&new.roles)?;
+        check_language(new.language.as_deref())?;
+        let taken = || Refusal::Conflict(format!("there is a user {name} already"));
+        if self.store.user(&name).await?.is_some() {
+            return Err(taken());
+        }
+        let hash = self.hashed(&name, &new.password).await?;
+        let user = User {
+            name: name.clone(),
+            roles: new.roles,
+            language: new.language,
+            created_at: act.now,
+            password_changed_at: act.now,
+            disabled_at: None,
+        };
+        if self.store.add_user(&user, &hash, act).await? { Ok(user) } else { Err(taken()) }
+    }
+
+    /// Every user.
+    pub async fn users(&self, person: &Person) -> Result<Vec<User>, Refusal> {
+        person.insist(Permission::Admin, None)?;
+        Ok(self.store.list_users().await?)
+    }
+
+    /// Sets a user's password and ends their sessions.
+    pub async fn set_password(&self, name: &str, password: &str, act: &Act) -> Result<(), Refusal> {
+        insist(act, Permission::Admin, None)?;
+        let name = self.known(name).await?;
+        let hash = self.hashed(&name, password).await?;
+        self.change(&name, UserChange::Password { hash }, act).await
+    }
+
+    /// Gives a user other roles; they count at once, also for who is logged in.
+    pub async fn set_roles(
+        &self,
+        name: &str,
+        roles: Vec<RoleGrant>,
+        act: &Act,
+    ) -> Result<(), Refusal> {
+        insist(act, Permission::Admin, None)?;
+        check_roles(&roles)?;
+        let name = self.known(name).await?;
+        self.change(&name, UserChange::Roles(roles), act).await
+    }
+
+    /// Chooses the language of one's own pages.
+    pub async fn set_language(
+        &self,
+        user: &str,
+        language: Option<&str>,
+        act: &Act,
+    ) -> Result<(), Refusal> {
+        check_language(language)?;
+        self.change(user, UserChange::Language(language.map(str::to_owned)), act).await
+    }
+
+    /// Lets a user not come in any more and ends their sessions.
+    pub async fn disable_user(&self, name: &str, act: &Act) -> Result<(), Refusal> {
+        insist(act, Permission::Admin, None)?;
+        let name = self.known(name).await?;
+        self.change(&name, UserChange::Disable, act).await
+    }
+
+    /// Lets a user come in again.
+    pub async fn enable_user(&self, name: &str, act: &Act) -> Result<(), Refusal> {
+        insist(act, Permission::Admin, None)?;
+        let name = self.known(name).await?;
+        self.change(&name, UserChange::Enable, act).await
+    }
+
+    /// Removes a user and ends their sessions; what they did stays in the audit.
+    pub async fn remove_user(&self, name: &str, act: &Act) -> Result<(), Refusal> {
+        insist(act, Permission::Admin, None)?;
+        let name = self.known(name).await?;
+        self.change(&name, UserChange::Remove, act).await
+    }
+
+    /// What people did, newest first; what belongs to no shop only for who may see every shop.
+    pub async fn audit(
+        &self,
+        person: &Person,
+        filter: AuditFilter,
+        after: Option<(Timestamp, Uuid)>,
+        limit: u32,
+    ) -> Result<Vec<AuditRow>, Refusal> {
+        let shops = person.readable();
+        if shops == ShopFilter::Only(Vec::new()) {
+            person.insist(Permission::Read, None)?;
+        }
+        let filter = AuditFilter { shops, ..filter };
+        Ok(self.store.list_audit(&filter, after, limit).await?)
+    }
+
+    async fn known(&self, name: &str) -> Result<String, Refusal> {
+        let missing = || Refusal::NotFound(format!("there is no user {name}"));
+        let name = user_name(name).map_err(|_| missing())?;
+        if self.store.user(&name).await?.is_some() { Ok(name) } else { Err(missing()) }
+    }
+
+    pub(super) async fn change(
+        &self,
+        name: &str,
+        change: UserChange,
+        act: &Act,
+    ) -> Result<(), Refusal> {
+        if self.store.change_user(name, change, act).await? {
+            return Ok(());
+        }
+        Err(Refusal::NotFound(format!("there is no user {name}")))
+    }
+
+    pub(super) async fn hashed(&self, name: &str, password: &str) -> Result<String, Refusal> {
+        check_password(name, password).map_err(Refusal::Unacceptable)?;
+        let mut salt = [0; 16];
+        salt.copy_from_slice(&self.clock.secret_bytes()[..16]);
+        self.doors.passwords.hash(password, salt).await.map_err(busy)
+    }
+}
+
+fn busy(busy: Busy) -> Refusal {
+    Refusal::NobodyThere(busy.to_string())
+}
+
+fn check_roles(roles: &[RoleGrant]) -> Result<(), Refusal> {
+    if roles.is_empty() {
+        return Err(Refusal::Unacceptable("somebody without a role sees nothing".to_owned()));
+    }
+    for shop in roles.iter().filter_map(|grant| grant.shop.as_ref()) {
+        Shop::try_from(shop.clone())
+            .map_err(|error| Refusal::Unacceptable(format!("shop `{shop}`: {error}")))?;
+    }
+    Ok(())
+}
+
+fn check_language(language: Option<&str>) -> Result<(), Refusal> {
+    match language {
+        Some(other) if !LANGUAGES.contains(&other) => {
+            let known = LANGUAGES.join(", ");
+            Err(Refusal::Unacceptable(format!("language `{other}` is none of {known}")))
+        }
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,55 @@
+//! An identity provider that people log in at (OpenID Connect).
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+
+/// What we ask of an identity provider.
+#[async_trait]
+pub trait IdentityProvider: Send + Sync {
+    /// The address at the provider where the browser goes on.
+    async fn login_address(&self, begun: &BegunLogin) -> Result<String, IdentityError>;
+    /// Fetches the tokens for `code` and verifies the ID token. The answer are its claims.
+    async fn finish(&self, finished: FinishedLogin) -> Result<Claims, IdentityError>;
+}
+
+/// A login that begins.
+#[derive(Clone)]
+pub struct BegunLogin {
+    /// Comes back with the browser.
+    pub state: String,
+    /// Comes back in the ID token.
+    pub nonce: String,
+    /// SHA-256 of the verifier, base64url (RFC 7636, S256).
+    pub challenge: String,
+    /// Where the browser comes back to.
+    pub callback: String,
+}
+
+/// A login that came back.
+#[derive(Clone)]
+pub struct FinishedLogin {
+    /// What the browser brought.
+    pub code: String,
+    /// What the ID token must hold.
+    pub nonce: String,
+    /// Proves who began.
+    pub verifier: String,
+    /// As it was said when it began.
+    pub callback: String,
+    /// Now.
+    pub now: Timestamp,
+}
+
+/// What the provider says about somebody.
+pub type Claims = serde_json::Map<String, serde_json::Value>;
+
+/// Why nobody was identified.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum IdentityError {
+    /// The provider cannot be reached, or answers nonsense: try again later.
+    #[error("the identity provider cannot be used: {0}")]
+    Unavailable(String),
+    /// It said no, or what it said does not hold.
+    #[error("the identity provider did not confirm this login: {0}")]
+    Refused(String),
+}
