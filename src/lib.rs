@@ -61,6 +61,8 @@ pub mod ops {
     pub mod figures;
     pub mod reconcile;
     pub mod intake;
+    pub mod fill;
+    pub mod measure;
     pub mod tokens;
     pub mod people;
     pub mod logins;
@@ -140,6 +142,8 @@ pub mod faces {
         pub mod exit;
         pub mod output;
         pub mod exchanges;
+        pub mod listing;
+        pub mod groups;
         pub mod orders;
         pub mod reconcile;
         pub mod publish;
@@ -147,6 +151,7 @@ pub mod faces {
         pub mod circuits;
         pub mod records;
         pub mod people;
+        pub mod fill;
     }
     pub mod web {
         //! API, health, metrics, status pages.

@@ -20,7 +20,8 @@ CREATE TABLE order_counts (
   unsummed    BIGINT NOT NULL
 );
 
--- What happened when: `minutes` is the width of the bucket that begins at `bucket_ms`.
+-- What happened when: `minutes` is the width of the bucket that begins at `bucket_ms`; 0: a minute
+-- whose rows were not added up yet.
 CREATE TABLE activity (
   bucket_ms   BIGINT NOT NULL,
   minutes     BIGINT NOT NULL,
@@ -105,7 +106,7 @@ BEGIN
   FROM new_orders
   GROUP BY 1, 2, 3, 4, 5;
   INSERT INTO activity (bucket_ms, minutes, shop, what, fingerprint, orders, last_ms)
-  SELECT received_at_ms - received_at_ms % 60000, 1, shop, 'received', '', COUNT(*),
+  SELECT received_at_ms - received_at_ms % 60000, 0, shop, 'received', '', COUNT(*),
     MAX(received_at_ms)
   FROM new_orders
   GROUP BY 1, 3;
@@ -166,13 +167,13 @@ BEGIN
     HAVING SUM(side) <> 0 OR COUNT(DISTINCT total) > 1),
   happened AS (
     INSERT INTO activity (bucket_ms, minutes, shop, what, fingerprint, orders, last_ms)
-    SELECT updated_at_ms - updated_at_ms % 60000, 1, shop, 'confirmed', '', COUNT(*),
+    SELECT updated_at_ms - updated_at_ms % 60000, 0, shop, 'confirmed', '', COUNT(*),
       MAX(updated_at_ms)
     FROM changed
     WHERE phase = 'transferred' AND was_phase <> 'transferred'
     GROUP BY 1, shop
     UNION ALL
-    SELECT updated_at_ms - updated_at_ms % 60000, 1, shop, 'failed',
+    SELECT updated_at_ms - updated_at_ms % 60000, 0, shop, 'failed',
       COALESCE(error_fingerprint, ''), SUM(fail_count - was_fail_count), MAX(updated_at_ms)
     FROM changed
     WHERE fail_count > was_fail_count

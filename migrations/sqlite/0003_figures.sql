@@ -20,7 +20,8 @@ CREATE TABLE order_counts (
   unsummed    INTEGER NOT NULL
 ) STRICT;
 
--- What happened when: `minutes` is the width of the bucket that begins at `bucket_ms`.
+-- What happened when: `minutes` is the width of the bucket that begins at `bucket_ms`; 0: a minute
+-- whose rows were not added up yet.
 CREATE TABLE activity (
   bucket_ms   INTEGER NOT NULL,
   minutes     INTEGER NOT NULL,

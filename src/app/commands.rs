@@ -22,7 +22,9 @@ use crate::faces::cli::args::{
 };
 use crate::faces::cli::exit::Exit;
 use crate::faces::cli::output::{Column, print};
-use crate::faces::cli::{circuits, dead_letters, orders, people, publish, reconcile, records};
+use crate::faces::cli::{
+    circuits, dead_letters, fill, orders, people, publish, reconcile, records,
+};
 use crate::faces::erp_stub::{ErpStub, StubSettings};
 use crate::faces::web::status::Detail;
 use crate::ops::orders::Ops;
@@ -157,6 +159,13 @@ async fn with_settings(
         }
         Command::Ledger(command) => {
             records::ledger(&Desk::open(settings, Helpers::None).await?.ops, command, out).await
+        }
+        Command::Fill(command) => {
+            fill::fill(&Desk::open_or_make(settings).await?.ops, &command, out).await
+        }
+        Command::Measure(output) => {
+            let desk = Desk::open(settings, Helpers::None).await?;
+            fill::measure(&desk.ops, output.output, out).await
         }
         Command::Tokens(command) => {
             people::tokens(&Desk::open_or_make(settings).await?.ops, command, out).await

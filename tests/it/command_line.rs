@@ -775,3 +775,102 @@ async fn the_schema_of_an_order_says_what_the_parser_says() {
     assert_eq!(required, ["order_id", "attempt", "error"]);
     world.end().await;
 }
+
+#[tokio::test]
+async fn groups_are_listed_and_noted() {
+    let world = stocked().await;
+    let groups = json_of(&world, &["lost-orders", "groups"]).await;
+    let group = &groups.as_array().expect("a list")[0];
+    let name = group["fingerprint"].as_str().expect("a fingerprint").to_owned();
+    assert!(group["orders"].as_u64() > Some(0) && group["money"][0]["currency"] == "EUR");
+    let listed = json_of(&world, &["lost-orders", "list", "--fingerprint", &name]).await;
+    assert_eq!(listed.as_array().map(|all| all.len() as u64), group["orders"].as_u64());
+    let note = ["lost-orders", "groups", "note", &name];
+    let with = |more: &[&str]| [&note[..], more].concat().iter().map(|s| (*s).to_owned()).collect();
+    let run = async |more: &[&str]| {
+        let arguments: Vec<String> = with(more);
+        ran(&world, &arguments.iter().map(String::as_str).collect::<Vec<_>>()).await
+    };
+    assert_eq!(run(&[]).await.0, 2, "nothing is said");
+    let (code, _, told) = run(&["--runbook", "javascript:alert(1)"]).await;
+    assert!(code == 2 && told.contains("runbook: "), "{told}");
+    assert_eq!(run(&["--note", "ask Kim", "--dry-run"]).await.1.trim(), "would be noted");
+    assert_eq!(run(&["--note", "ask Kim"]).await.0, 0);
+    assert_eq!(run(&["--runbook", "https://wiki.example/1"]).await.0, 0);
+    let table = world.ok(&["lost-orders", "groups"]).await;
+    assert!(table.contains("ask Kim https://wiki.example/1"), "{table}");
+    assert_eq!(ran(&world, &["lost-orders", "groups", "note", "0000", "--note", "x"]).await.0, 1);
+    world.end().await;
+}
+
+#[tokio::test]
+async fn every_order_is_exported_in_each_format() {
+    let mut world = stocked().await;
+    let count = world.store().await.count_received().await.expect("answers");
+    let count = usize::try_from(count).expect("few");
+    let csv = world.ok(&["orders", "export"]).await;
+    assert_eq!(csv.lines().count(), count + 1);
+    assert!(csv.starts_with("shop,order_id,state,"), "{csv}");
+    let json: Value =
+        serde_json::from_str(&world.ok(&["orders", "export", "--output", "json"]).await)
+            .expect("JSON");
+    assert_eq!(json.as_array().map(Vec::len), Some(count));
+    let none = world.ok(&["orders", "export", "--shop", "nowhere", "--output", "json"]).await;
+    assert_eq!(none.trim(), "[]");
+    let none = world.ok(&["orders", "export", "--shop", "nowhere"]).await;
+    assert_eq!(none.lines().count(), 1, "the names of the columns");
+    let file = write(&world, "documents.ndjson", "what was there before");
+    world.ok(&["orders", "export", "--documents", "--file", &file, "--sort", "changed"]).await;
+    let documents = std::fs::read_to_string(&file).expect("it is there");
+    assert_eq!(documents.lines().count(), count);
+    assert!(!std::path::Path::new(&format!("{file}.part")).exists());
+    let (code, out, _) = ran(&world, &["publish", &file, "--dry-run"]).await;
+    assert_eq!((code, out.trim()), (0, format!("{count} would be published, 0 refused").as_str()));
+    assert_eq!(ran(&world, &["orders", "export", "--file", "/nowhere/x.csv"]).await.0, 1);
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_listing_is_sorted_and_filtered_as_it_is_told() {
+    let world = stocked().await;
+    let keys = async |arguments: &[&str]| {
+        let listed = json_of(&world, &[&["orders", "list"], arguments].concat()).await;
+        let all = listed.as_array().expect("a list").iter();
+        all.map(|order| order["order_id"].to_string()).collect::<Vec<_>>()
+    };
+    for by in ["received", "changed", "failed", "due", "tries"] {
+        assert_eq!(keys(&["--sort", by]).await.len(), keys(&[]).await.len(), "{by}");
+    }
+    let mut reversed = keys(&["--reverse"]).await;
+    reversed.reverse();
+    assert_eq!(reversed, keys(&[]).await);
+    assert_eq!(keys(&["--sku", "4711"]).await.len(), 3, "all but the hostile one");
+    for none in
+        [["--sku", "471"], ["--payment", "none"], ["--code", "none"], ["--fingerprint", "0"]]
+    {
+        assert!(keys(&none).await.is_empty(), "{none:?}");
+    }
+    assert_eq!(ran(&world, &["orders", "list", "--sort", "size"]).await.0, 2);
+    assert_eq!(ran(&world, &["orders", "list", "--watch", "--output", "json"]).await.0, 2);
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_filled_ledger_is_sound_and_can_be_measured() {
+    let world = desk().await;
+    let out = world.ok(&["fill", "--orders", "2100", "--lost", "150"]).await;
+    assert_eq!(out.trim(), "2100 orders were made, 150 of them lost");
+    let report = json_of(&world, &["ledger", "check"]).await;
+    assert_eq!((report["received"].as_u64(), report["lost"].as_u64()), (Some(2100), Some(150)));
+    assert_eq!(
+        ran(&world, &["fill", "--orders", "10", "--lost", "1"]).await.0,
+        2,
+        "it holds orders"
+    );
+    assert_eq!(ran(&world, &["fill", "--orders", "1", "--lost", "2", "--yes"]).await.0, 2);
+    world.ok(&["fill", "--orders", "10", "--lost", "1", "--yes"]).await;
+    assert!(world.ok(&["ledger", "check"]).await.contains("The ledger is sound."));
+    let measured = json_of(&world, &["measure"]).await;
+    assert!(measured.as_array().is_some_and(|all| all.len() > 50));
+    world.leave().await;
+}

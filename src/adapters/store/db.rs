@@ -23,8 +23,8 @@ pub trait Db: Send + Sync + 'static {
     type Tx: Tx;
     /// Statements that add up the rows of `order_counts`.
     const FOLD_COUNTS: &'static [&'static str];
-    /// Statements that turn buckets of `activity` that are $1 minutes wide into such of $2, where
-    /// they begin at or after $3 and before $4.
+    /// Statements that turn buckets of `activity` that are $1 minutes wide and begin before $3 into
+    /// such of $2 minutes.
     const FOLD_ACTIVITY: &'static [&'static str];
     /// Begins a transaction that will write.
     async fn begin(&self) -> Result<Self::Tx, StoreError>;

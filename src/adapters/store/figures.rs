@@ -23,15 +23,17 @@ use super::ledger::SqlStore;
 use super::orders::wrong_answer;
 use super::rows::{self, ORDER_COLUMNS};
 
-const HOUR_MS: i64 = 3_600_000;
+const MINUTE_MS: i64 = 60_000;
+const HOUR_MS: i64 = 60 * MINUTE_MS;
 /// How long a process that is not seen any more is remembered.
 const REMEMBERED: Duration = Duration::from_hours(24);
-/// Buckets of a minute become such of an hour after that, and those of a day after [`HOURS_KEPT`].
-const MINUTES_KEPT: SignedDuration = SignedDuration::from_hours(48);
-const HOURS_KEPT: SignedDuration = SignedDuration::from_hours(24 * 60);
-/// How far back buckets of a minute are looked at for more than one row; what comes later than that
-/// is added up when it becomes part of an hour.
-const STILL_FILLING: SignedDuration = SignedDuration::from_mins(30);
+/// Which buckets of `activity` become wider when: what was just appended, in PostgreSQL one row for
+/// each statement, becomes minutes, those hours, and those days.
+const FOLDS: [(i64, i64, SignedDuration); 3] = [
+    (0, 1, SignedDuration::ZERO),
+    (1, 60, SignedDuration::from_hours(48)),
+    (60, 1440, SignedDuration::from_hours(60 * 24)),
+];
 
 #[async_trait]
 impl<D: Db> FigureStore for SqlStore<D> {
@@ -84,7 +86,7 @@ impl<D: Db> FigureStore for SqlStore<D> {
     ) -> Result<Vec<Flow>, StoreError> {
         let width = i64::try_from(bucket.as_millis()).unwrap_or(HOUR_MS).max(1);
         let mut conditions = Conditions { text: "TRUE".to_owned(), args: sql_args![width] };
-        conditions.add("minutes IN (1, 60, 1440) AND bucket_ms >= ?", sql_args![since]);
+        conditions.add("minutes IN (0, 1, 60, 1440) AND bucket_ms >= ?", sql_args![since]);
         conditions.shops(shops);
         let sql = format!(
             "SELECT bucket_ms - bucket_ms % $1 AS begins, what, CAST(SUM(orders) AS BIGINT)
@@ -247,17 +249,12 @@ impl<D: Db> FigureStore for SqlStore<D> {
         for sql in D::FOLD_COUNTS {
             tx.execute(&(*sql).into(), Vec::new()).await?;
         }
-        let before = |time| now.checked_sub(time).unwrap_or(Timestamp::MIN).as_millisecond();
-        let [hours, days] = [(MINUTES_KEPT, HOUR_MS), (HOURS_KEPT, 24 * HOUR_MS)]
-            .map(|(kept, width)| before(kept).div_euclid(width) * width);
-        for (narrow, wide, from, to) in [
-            (1, 1, before(STILL_FILLING), i64::MAX),
-            (1, 60, i64::MIN, hours),
-            (60, 1440, i64::MIN, days),
-        ] {
+        for (narrow, wide, kept) in FOLDS {
+            let width = wide * MINUTE_MS;
+            let until = now.checked_sub(kept).unwrap_or(Timestamp::MIN).as_millisecond();
+            let until = until.div_euclid(width) * width;
             for sql in D::FOLD_ACTIVITY {
-                let args = sql_args![i64::from(narrow), i64::from(wide), from, to];
-                tx.execute(&(*sql).into(), args).await?;
+                tx.execute(&(*sql).into(), sql_args![narrow, wide, until]).await?;
             }
         }
         tx.commit().await

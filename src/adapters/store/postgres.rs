@@ -54,16 +54,13 @@ impl PostgresDb {
 #[async_trait]
 impl Db for PostgresDb {
     type Tx = PostgresTx;
-    const FOLD_COUNTS: &'static [&'static str] = &["WITH many AS (
-              SELECT shop, state, phase, currency, fingerprint
+    const FOLD_COUNTS: &'static [&'static str] = &["WITH taken AS (
+              SELECT ctid
               FROM order_counts
-              GROUP BY shop, state, phase, currency, fingerprint
-              HAVING COUNT(*) > 1),
-            taken AS (
-              SELECT c.ctid
-              FROM order_counts AS c
-              JOIN many USING (shop, state, phase, currency, fingerprint)
-              FOR UPDATE OF c SKIP LOCKED),
+              WHERE (
+                SELECT COUNT(*) > 200 + 2 * COUNT(DISTINCT (shop, state, phase, currency, fingerprint))
+                FROM order_counts)
+              FOR UPDATE SKIP LOCKED),
             gone AS (
               DELETE FROM order_counts
               WHERE ctid IN (SELECT ctid FROM taken)
@@ -75,19 +72,11 @@ impl Db for PostgresDb {
             FROM gone
             GROUP BY shop, state, phase, currency, fingerprint
             HAVING SUM(orders) <> 0 OR SUM(units) <> 0 OR SUM(nanos) <> 0 OR SUM(unsummed) <> 0"];
-    const FOLD_ACTIVITY: &'static [&'static str] = &["WITH many AS (
-              SELECT bucket_ms - bucket_ms % ($2 * 60000) AS begins, shop, what, fingerprint
+    const FOLD_ACTIVITY: &'static [&'static str] = &["WITH taken AS (
+              SELECT ctid
               FROM activity
-              WHERE minutes = $1 AND bucket_ms >= $3 AND bucket_ms < $4
-              GROUP BY begins, shop, what, fingerprint
-              HAVING COUNT(*) > 1 OR $1 <> $2),
-            taken AS (
-              SELECT a.ctid
-              FROM activity AS a
-              JOIN many AS m ON m.begins = a.bucket_ms - a.bucket_ms % ($2 * 60000)
-                AND m.shop = a.shop AND m.what = a.what AND m.fingerprint = a.fingerprint
-              WHERE a.minutes = $1 AND a.bucket_ms >= $3 AND a.bucket_ms < $4
-              FOR UPDATE OF a SKIP LOCKED),
+              WHERE minutes = $1 AND bucket_ms < $3
+              FOR UPDATE SKIP LOCKED),
             gone AS (
               DELETE FROM activity
               WHERE ctid IN (SELECT ctid FROM taken)

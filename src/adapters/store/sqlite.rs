@@ -77,12 +77,13 @@ impl Db for SqliteDb {
             SELECT bucket_ms - bucket_ms % ($2 * 60000) AS begins, $2, shop, what, fingerprint,
               SUM(orders), MAX(last_ms)
             FROM activity
-            WHERE minutes = $1 AND bucket_ms >= $3 AND bucket_ms < $4 AND $1 <> $2
+            WHERE minutes = $1 AND bucket_ms < $3
             GROUP BY begins, shop, what, fingerprint
             ON CONFLICT (minutes, bucket_ms, shop, what, fingerprint) DO UPDATE SET
               orders = orders + excluded.orders, last_ms = MAX(last_ms, excluded.last_ms)",
+        // $2 is of no use here, and a statement takes what the others take.
         "DELETE FROM activity
-            WHERE minutes = $1 AND bucket_ms >= $3 AND bucket_ms < $4 AND $1 <> $2",
+            WHERE $2 > $1 AND minutes = $1 AND bucket_ms < $3",
     ];
 
     async fn begin(&self) -> Result<SqliteTx, StoreError> {

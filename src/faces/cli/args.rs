@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::builder::PossibleValuesParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
-use jiff::{SignedDuration, Timestamp};
+use jiff::SignedDuration;
 
 use crate::domain::failure::ErrorClass;
 use crate::domain::permission::{Role as PersonRole, RoleGrant};
@@ -14,6 +14,7 @@ use crate::domain::state::{OrderState, PHASES};
 use crate::ops::orders::DEFAULT_ERP;
 use crate::ops::people::LANGUAGES;
 use crate::ops::tokens::SCOPES;
+use crate::ports::listing::{Moment, Sort, SortBy};
 use crate::ports::store::MailStatus;
 
 /// Takes paid orders from a shop's checkout to the ERP: never lost, never entered twice, calm when
@@ -88,6 +89,16 @@ sent as its next try, or parked when none is left. No clear answer: nothing is s
     /// People with a password here, and what they may do
     #[command(subcommand)]
     Users(Users),
+    /// Fill an empty ledger with made-up orders, to see and measure how it behaves with many
+    #[command(after_help = "Examples:
+  ORDER_RELAY__DATABASE__URL=sqlite://many.db order-relay fill
+  order-relay fill --orders 1000000 --lost 50000
+
+The orders are spread over the last 30 days, six shops and four currencies. Lost ones failed in some
+40 ways. Nobody is mailed. Do not let a service with a real ERP loose on such a ledger.")]
+    Fill(Fill),
+    /// Measure how long figures, groups and lists take on this ledger; changes nothing
+    Measure(Output),
     /// API tokens
     #[command(subcommand)]
     Tokens(Tokens),
@@ -241,6 +252,18 @@ pub struct Filter {
     /// Class of the last failure: unavailable, rejected, unauthorized, unknown_outcome, internal
     #[arg(long, value_parser = PossibleValuesParser::new(ErrorClass::ALL.map(ErrorClass::as_str)))]
     pub class: Option<String>,
+    /// Code of the last failure, e.g. http_422
+    #[arg(long)]
+    pub code: Option<String>,
+    /// Article number of one of its lines
+    #[arg(long)]
+    pub sku: Option<String>,
+    /// How it is paid: method, else type, else name of the payment
+    #[arg(long)]
+    pub payment: Option<String>,
+    /// Kind of the last failure, as `lost-orders groups` shows it
+    #[arg(long)]
+    pub fingerprint: Option<String>,
     /// Received at or after: a time, or how long ago ("2h")
     #[arg(long, value_parser = moment)]
     pub since: Option<Moment>,
@@ -250,28 +273,6 @@ pub struct Filter {
     /// Part of the order number, the customer's name or address, or the error
     #[arg(long)]
     pub search: Option<String>,
-    /// Most orders to show
-    #[arg(long, default_value_t = 100)]
-    pub limit: u32,
-}
-
-/// A time, or a distance from now.
-#[derive(Debug, Clone, Copy)]
-pub enum Moment {
-    /// At.
-    At(Timestamp),
-    /// That long ago.
-    Ago(SignedDuration),
-}
-
-impl Moment {
-    /// The time that is meant, seen from `now`.
-    pub fn seen_from(self, now: Timestamp) -> Timestamp {
-        match self {
-            Self::At(at) => at,
-            Self::Ago(ago) => now.checked_sub(ago).unwrap_or(Timestamp::MIN),
-        }
-    }
 }
 
 fn state(text: &str) -> Result<OrderState, String> {
@@ -280,13 +281,71 @@ fn state(text: &str) -> Result<OrderState, String> {
 }
 
 fn moment(text: &str) -> Result<Moment, String> {
-    if let Ok(at) = text.parse::<Timestamp>() {
-        return Ok(Moment::At(at));
+    text.parse().map_err(|expected| format!("expected {expected}"))
+}
+
+/// In which order, and how many.
+#[derive(Debug, Clone, Copy, Args)]
+pub struct Sorted {
+    /// What to sort by; the newest, the most tried, or what is due soonest comes first
+    #[arg(long, value_parser = sort, default_value = "received", value_name = "BY")]
+    pub sort: SortBy,
+    /// The other way round
+    #[arg(long)]
+    pub reverse: bool,
+}
+
+impl Sorted {
+    /// The sort that is meant.
+    pub fn sort(self) -> Sort {
+        let natural = self.sort.natural();
+        if self.reverse { natural.reversed() } else { natural }
     }
-    let ago = text.parse::<SignedDuration>().map(Moment::Ago);
-    ago.map_err(|_| {
-        "expected a time such as 2026-11-22T10:00:00Z, or how long ago, such as 2h".to_owned()
-    })
+}
+
+fn sort(text: &str) -> Result<SortBy, String> {
+    SortBy::from_name(text)
+        .ok_or_else(|| format!("expected one of {}", SortBy::ALL.map(SortBy::as_str).join(", ")))
+}
+
+/// Whether a listing stays on the screen.
+#[derive(Debug, Clone, Copy, Args)]
+pub struct Watch {
+    /// Show it anew every SECONDS [default: 2] until Ctrl-C; only as a table
+    #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "2",
+        value_parser = clap::value_parser!(u64).range(1..=3_600))]
+    pub watch: Option<u64>,
+}
+
+/// Formats of an export.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ExportFormat {
+    /// Comma-separated, safe to open in a spreadsheet
+    Csv,
+    /// One JSON document
+    Json,
+    /// One JSON document a line
+    Ndjson,
+}
+
+/// `orders export`
+#[derive(Debug, Args)]
+pub struct Export {
+    #[command(flatten)]
+    /// Which
+    pub filter: Filter,
+    #[command(flatten)]
+    /// In which order
+    pub sorted: Sorted,
+    /// Format
+    #[arg(long, value_enum, default_value_t = ExportFormat::Csv, conflicts_with = "documents")]
+    pub output: ExportFormat,
+    /// The documents as they came, one a line, as `publish` takes them
+    #[arg(long)]
+    pub documents: bool,
+    /// Where to write [default: standard output]; a file that is there is replaced at the end
+    #[arg(long, value_name = "FILE")]
+    pub file: Option<PathBuf>,
 }
 
 /// `orders`
@@ -295,15 +354,31 @@ pub enum Orders {
     /// List orders, newest first
     #[command(after_help = "Examples:
   order-relay orders list --state payed --since 1h
-  order-relay orders list --search erika --output json")]
+  order-relay orders list --search erika --output json
+  order-relay orders list --sku 4711 --sort changed --watch")]
     List {
         #[command(flatten)]
         /// Which
         filter: Filter,
         #[command(flatten)]
+        /// In which order
+        sorted: Sorted,
+        /// Most orders to show
+        #[arg(long, default_value_t = 100)]
+        limit: u32,
+        #[command(flatten)]
         /// How
         output: Output,
+        #[command(flatten)]
+        /// How long
+        watch: Watch,
     },
+    /// Every order that matches, in a file
+    #[command(after_help = "Examples:
+  order-relay orders export --state ordered_failed --file lost.csv
+  order-relay orders export --since 30d --output ndjson > orders.ndjson
+  order-relay orders export --shop de --documents --file documents.ndjson")]
+    Export(Export),
     /// Everything about one order: state, tries, mails, changes by people, the document
     #[command(after_help = "Examples:
   order-relay orders show 100042
@@ -323,15 +398,35 @@ pub enum LostOrders {
     /// List lost orders, newest first
     #[command(after_help = "Examples:
   order-relay lost-orders list
-  order-relay lost-orders list --phase parked --class rejected --output csv > lost.csv")]
+  order-relay lost-orders list --phase parked --class rejected --output csv > lost.csv
+  order-relay lost-orders list --sort due --watch 5")]
     List {
         #[command(flatten)]
         /// Which
         filter: Filter,
         #[command(flatten)]
+        /// In which order
+        sorted: Sorted,
+        /// Most orders to show
+        #[arg(long, default_value_t = 100)]
+        limit: u32,
+        #[command(flatten)]
         /// How
         output: Output,
+        #[command(flatten)]
+        /// How long
+        watch: Watch,
     },
+    /// Lost orders by what failed, most orders first
+    #[command(
+        args_conflicts_with_subcommands = true,
+        after_help = "Examples:
+  order-relay lost-orders groups
+  order-relay lost-orders groups --watch
+  order-relay lost-orders list --fingerprint 9f86d081884c7d65
+  order-relay lost-orders groups note 9f86d081884c7d65 --note \"Kim adds the articles\""
+    )]
+    Groups(Groups),
     /// Everything about one of them
     Show {
         /// ORDER_ID or SHOP/ORDER_ID
@@ -385,6 +480,43 @@ pub enum LostOrders {
         #[command(flatten)]
         /// How
         output: Output,
+    },
+}
+
+/// `lost-orders groups`
+#[derive(Debug, Args)]
+pub struct Groups {
+    #[command(flatten)]
+    /// How
+    pub output: Output,
+    #[command(flatten)]
+    /// How long
+    pub watch: Watch,
+    /// What else
+    #[command(subcommand)]
+    pub command: Option<GroupsCommand>,
+}
+
+/// `lost-orders groups …`
+#[derive(Debug, Subcommand)]
+pub enum GroupsCommand {
+    /// Write down what is known about a group; it stays when its orders are done
+    #[command(after_help = "Examples:
+  order-relay lost-orders groups note 9f86d081884c7d65 --note \"Kim adds the articles\"
+  order-relay lost-orders groups note 9f86d081884c7d65 --runbook https://wiki.example/articles
+  order-relay lost-orders groups note 9f86d081884c7d65 --note \"\"     takes the note away")]
+    Note {
+        /// The group, as `lost-orders groups` shows it
+        fingerprint: String,
+        /// What is known; empty takes it away
+        #[arg(long, required_unless_present = "runbook")]
+        note: Option<String>,
+        /// Address of a page that says what to do; empty takes it away
+        #[arg(long, value_name = "URL")]
+        runbook: Option<String>,
+        #[command(flatten)]
+        /// Usual
+        change: Change,
     },
 }
 
@@ -656,6 +788,20 @@ fn role_grant(text: &str) -> Result<RoleGrant, String> {
         format!("`{role}` is none of {}", PersonRole::ALL.map(PersonRole::as_str).join(", "))
     })?;
     Ok(RoleGrant { role, shop })
+}
+
+/// `fill`
+#[derive(Debug, Args)]
+pub struct Fill {
+    /// Orders to make
+    #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(1..=50_000_000))]
+    pub orders: u64,
+    /// How many of them are lost
+    #[arg(long, default_value_t = 5_000)]
+    pub lost: u64,
+    /// Also in a ledger that holds orders already
+    #[arg(long)]
+    pub yes: bool,
 }
 
 /// `tokens`

@@ -9,15 +9,16 @@ use serde_json::value::RawValue;
 
 use crate::domain::order::OrderKey;
 use crate::domain::permission::Grants;
-use crate::domain::state::{OrderRecord, OrderState};
 use crate::ops::orders::{Ops, Person, Refusal, Transferred};
 use crate::ports::store::{
     Act, Attempt, AuditEntry, Conflict, OrderDetail, OrderFilter, StoredExchange,
 };
 
-use super::args::{Change, Filter, Format, LostOrders, Orders};
+use super::args::{Change, Format, LostOrders, Orders};
 use super::exchanges::write_stored;
 use super::exit::{Exit, Misuse};
+use super::groups::groups;
+use super::listing::{Listing, OrderView, export, list, of};
 use super::output::{Column, facts, local, plain_table, print, print_one, progress, write_table};
 
 /// Most lost orders that `--all` takes.
@@ -26,9 +27,12 @@ pub(super) const MAX_ALL: u32 = 100_000;
 /// `orders …`
 pub async fn orders(ops: &Ops, command: Orders, out: &mut dyn Write) -> anyhow::Result<Exit> {
     match command {
-        Orders::List { filter, output } => {
-            list(ops, &filter, None, output.output, "No orders match.", out).await
+        Orders::List { filter, sorted, limit, output, watch } => {
+            let filter = of(&filter, ops.clock.now());
+            let listing = Listing { filter, sort: sorted.sort(), limit, empty: "No orders match." };
+            list(ops, &listing, output.output, watch, out).await
         }
+        Orders::Export(command) => export(ops, &command, out).await,
         Orders::Show { id, output } => show(ops, &id, output.output, out).await,
     }
 }
@@ -40,10 +44,13 @@ pub async fn lost_orders(
     out: &mut dyn Write,
 ) -> anyhow::Result<Exit> {
     match command {
-        LostOrders::List { filter, output } => {
-            let state = Some(OrderState::OrderedFailed);
-            list(ops, &filter, state, output.output, "No lost orders.", out).await
+        LostOrders::List { filter, sorted, limit, output, watch } => {
+            let filter =
+                OrderFilter { state: OrderFilter::lost().state, ..of(&filter, ops.clock.now()) };
+            let listing = Listing { filter, sort: sorted.sort(), limit, empty: "No lost orders." };
+            list(ops, &listing, output.output, watch, out).await
         }
+        LostOrders::Groups(command) => groups(ops, &command, out).await,
         LostOrders::Show { id, output } => show(ops, &id, output.output, out).await,
         LostOrders::Process { ids, all, change, output } => {
             if ids.is_empty() && !all {
@@ -56,118 +63,6 @@ pub async fn lost_orders(
         }
         LostOrders::Restore { ids, change, output } => {
             alter(ops, Alteration::Restore, &ids, &change, output.output, out).await
-        }
-    }
-}
-
-async fn list(
-    ops: &Ops,
-    filter: &Filter,
-    state: Option<OrderState>,
-    format: Format,
-    empty: &str,
-    out: &mut dyn Write,
-) -> anyhow::Result<Exit> {
-    let now = ops.clock.now();
-    let filter_ = OrderFilter {
-        state: state.or(filter.state),
-        phase: filter.phase.clone(),
-        shop: filter.shop.clone(),
-        customer: filter.customer.clone(),
-        class: filter.class.clone(),
-        since: filter.since.map(|since| since.seen_from(now)),
-        until: filter.until.map(|until| until.seen_from(now)),
-        search: filter.search.clone(),
-        ..OrderFilter::default()
-    };
-    let orders = ops.list(&filter_, filter.limit).await?;
-    let views: Vec<OrderView> = orders.iter().map(OrderView::of).collect();
-    let is_table = format == Format::Table;
-    let time = |text: &Option<String>| match text.as_deref().map(str::parse) {
-        Some(Ok(at)) if is_table => local(at),
-        _ => text.clone().unwrap_or_default(),
-    };
-    let columns: [Column<'_, OrderView>; 12] = [
-        ("SHOP", &|o| o.shop.clone()),
-        ("ORDER", &|o| o.order_id.clone()),
-        ("STATE", &|o| o.state.to_owned()),
-        ("PHASE", &|o| o.phase.to_owned()),
-        ("FAILED", &|o| match o.max_count {
-            Some(max) => format!("{}/{max}", o.fail_count),
-            None => o.fail_count.to_string(),
-        }),
-        ("NEXT", &|o| time(&o.next_attempt_at)),
-        ("CLASS", &|o| o.error_class.unwrap_or_default().to_owned()),
-        ("ERROR", &|o| o.error_message.clone().unwrap_or_default()),
-        ("CUSTOMER", &|o| o.customer_number.clone().unwrap_or_default()),
-        ("TOTAL", &|o| format!("{} {}", o.total, o.currency)),
-        ("ERP", &|o| o.erp_order_id.clone().unwrap_or_default()),
-        ("RECEIVED", &|o| time(&Some(o.received_at.clone()))),
-    ];
-    print(out, format, &views, &columns, empty)?;
-    Ok(Exit::Done)
-}
-
-/// An order in listings.
-#[derive(Debug, Serialize)]
-pub struct OrderView {
-    shop: String,
-    order_id: String,
-    state: &'static str,
-    phase: &'static str,
-    fail_count: u32,
-    max_count: Option<u32>,
-    attempts: u32,
-    next_attempt_at: Option<String>,
-    erp_order_id: Option<String>,
-    error_class: Option<&'static str>,
-    error_code: Option<String>,
-    error_message: Option<String>,
-    error_fingerprint: Option<String>,
-    failed_at: Option<String>,
-    currency: String,
-    total: String,
-    customer_number: Option<String>,
-    customer_name: Option<String>,
-    customer_email: String,
-    placed_at: Option<String>,
-    received_at: String,
-    updated_at: String,
-    transferring: bool,
-}
-
-impl OrderView {
-    /// What is shown of an order.
-    pub fn of(order: &OrderRecord) -> Self {
-        let failure = order.last_failure.as_ref();
-        let erp_order_id = match &order.phase {
-            crate::domain::state::Phase::Transferred { erp_order_id } => erp_order_id.clone(),
-            _ => None,
-        };
-        Self {
-            shop: order.key.shop.to_string(),
-            order_id: order.key.order_id.to_string(),
-            state: order.phase.state().as_str(),
-            phase: order.phase.name(),
-            fail_count: order.fail_count,
-            max_count: order.max_count,
-            attempts: order.last_attempt,
-            next_attempt_at: order.phase.due_at().map(|at| at.to_string()),
-            erp_order_id,
-            error_class: failure.map(|f| f.class.as_str()),
-            error_code: failure.map(|f| f.code.clone()),
-            error_message: failure.map(|f| f.message.clone()),
-            error_fingerprint: failure.map(|f| f.fingerprint.clone()),
-            failed_at: failure.map(|f| f.at.to_string()),
-            currency: order.facts.currency.to_string(),
-            total: order.facts.total.to_string(),
-            customer_number: order.facts.customer.number.clone(),
-            customer_name: order.facts.customer.name.clone(),
-            customer_email: order.facts.customer.email.to_string(),
-            placed_at: order.facts.placed_at.map(|at| at.to_string()),
-            received_at: order.received_at.to_string(),
-            updated_at: order.updated_at.to_string(),
-            transferring: order.claim.is_some(),
         }
     }
 }
@@ -361,7 +256,7 @@ pub async fn process(
 ) -> anyhow::Result<Exit> {
     let keys = match ids {
         [] => {
-            let lost = OrderFilter { state: Some(OrderState::OrderedFailed), ..Default::default() };
+            let lost = OrderFilter::lost();
             let mut orders = ops.list(&lost, MAX_ALL).await?;
             orders.reverse();
             orders.into_iter().map(|order| order.key).collect()

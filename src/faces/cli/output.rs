@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use crate::domain::text::{is_unprintable, one_line};
 
-use super::args::Format;
+use super::args::{ExportFormat, Format};
 
 /// Widest text in a table cell, in characters.
 const MAX_CELL: usize = 120;
@@ -51,6 +51,65 @@ pub fn print<T: Serialize>(
             }
             csv.flush()
         }
+    }
+}
+
+/// A listing that is written part by part.
+pub struct Stream<'w> {
+    out: &'w mut dyn Write,
+    format: ExportFormat,
+    is_empty: bool,
+}
+
+impl<'w> Stream<'w> {
+    /// Begins it.
+    pub fn begin(out: &'w mut dyn Write, format: ExportFormat) -> io::Result<Self> {
+        if format == ExportFormat::Json {
+            write!(out, "[")?;
+        }
+        Ok(Self { out, format, is_empty: true })
+    }
+
+    /// Writes some more items; a file of no items has its names of columns none the less.
+    pub fn items<T: Serialize>(
+        &mut self,
+        items: &[T],
+        columns: &[Column<'_, T>],
+    ) -> io::Result<()> {
+        if self.format == ExportFormat::Csv {
+            let mut csv = csv::Writer::from_writer(&mut *self.out);
+            if self.is_empty {
+                csv.write_record(columns.iter().map(|(name, _)| *name))?;
+            }
+            for item in items {
+                csv.write_record(columns.iter().map(|(_, show)| cell(&show(item))))?;
+            }
+            self.is_empty = false;
+            return csv.flush();
+        }
+        items.iter().try_for_each(|item| {
+            let json = printable_line(&serde_json::to_string(item)?);
+            self.line(&json)
+        })
+    }
+
+    /// Writes one item that is JSON already.
+    pub fn line(&mut self, json: &str) -> io::Result<()> {
+        match (self.format, self.is_empty) {
+            (ExportFormat::Json, true) => write!(self.out, "\n{json}")?,
+            (ExportFormat::Json, false) => write!(self.out, ",\n{json}")?,
+            _ => writeln!(self.out, "{json}")?,
+        }
+        self.is_empty = false;
+        Ok(())
+    }
+
+    /// Ends it.
+    pub fn end(self) -> io::Result<()> {
+        if self.format == ExportFormat::Json {
+            writeln!(self.out, "{}]", if self.is_empty { "" } else { "\n" })?;
+        }
+        self.out.flush()
     }
 }
 
@@ -102,7 +161,7 @@ fn printable(json: &str) -> String {
 }
 
 /// The same on one line.
-fn printable_line(json: &str) -> String {
+pub(super) fn printable_line(json: &str) -> String {
     printable(json).replace('\n', " ")
 }
 

@@ -200,6 +200,22 @@ async fn folding_changes_no_figure_however_often_and_by_whomever(ledger: &Ledger
         assert_eq!((standing(ledger, &all()).await, flow().await.expect("answers")), before);
         holds(ledger).await;
     }
+    for _ in 0..150 {
+        ledger
+            .store
+            .remove_order(&key("2"), &act("x", at(70)))
+            .await
+            .expect("answers")
+            .expect("may");
+        ledger
+            .store
+            .restore_order(&key("2"), &act("x", at(70)))
+            .await
+            .expect("answers")
+            .expect("may");
+    }
+    ledger.store.fold_figures(at(80)).await.expect("the ledger answers");
+    assert_eq!(standing(ledger, &all()).await, before.0);
     let rows = ledger.tamper("UPDATE order_counts SET orders = orders").await;
     assert_eq!(rows, 3, "one row for each place, none for what is empty");
 }
