@@ -29,11 +29,15 @@ pub enum CrashPoint {
     Swept,
     /// The dead letter is in the ledger, its message is not acknowledged.
     DeadLetterRecorded,
+    /// Row 13: orders of a redrive are marked as sent, no message was published.
+    RedriveMarked,
+    /// Row 14: what became of orders of a redrive is written, nothing follows from it yet.
+    RedriveSettled,
 }
 
 impl CrashPoint {
     /// Every point.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 13] = [
         Self::Received,
         Self::Admitted,
         Self::Answered,
@@ -45,6 +49,8 @@ impl CrashPoint {
         Self::MailSent,
         Self::Swept,
         Self::DeadLetterRecorded,
+        Self::RedriveMarked,
+        Self::RedriveSettled,
     ];
 
     /// The name used in the environment.
@@ -61,6 +67,8 @@ impl CrashPoint {
             Self::MailSent => "mail_sent",
             Self::Swept => "swept",
             Self::DeadLetterRecorded => "dead_letter_recorded",
+            Self::RedriveMarked => "redrive_marked",
+            Self::RedriveSettled => "redrive_settled",
         }
     }
 }

@@ -5,7 +5,10 @@ pub mod domain {
     //! The rules: pure, no async, no I/O, no clock, no randomness, no logging.
     pub mod order;
     pub mod failure;
+    pub mod faults;
+    pub mod edit;
     pub mod state;
+    pub mod redrive;
     pub mod retry;
     pub mod message;
     pub mod topology;
@@ -33,6 +36,8 @@ pub mod ports {
     pub mod letters;
     pub mod listing;
     pub mod figures;
+    pub mod revisions;
+    pub mod redrives;
     pub mod store;
     pub mod people;
     pub mod identity;
@@ -53,12 +58,15 @@ pub mod roles {
     pub mod error_handler;
     pub mod notifier;
     pub mod sweeper;
+    pub mod redriver;
 }
 
 pub mod ops {
     //! What people do, for every face alike.
     pub mod orders;
     pub mod figures;
+    pub mod edit;
+    pub mod redrive;
     pub mod reconcile;
     pub mod intake;
     pub mod fill;
@@ -92,6 +100,8 @@ pub mod adapters {
         pub mod conditions;
         pub mod figures;
         pub mod people;
+        pub mod revisions;
+        pub mod redrives;
         pub mod rows;
         pub mod db;
         pub mod schema;

@@ -95,7 +95,7 @@ fn for_erp(detail: &OrderDetail) -> OrderForErp {
     let record = &detail.record;
     OrderForErp {
         key: record.key.clone(),
-        document: detail.document.clone(),
+        document: detail.current().clone(),
         received_at: record.received_at,
         traceparent: record.traceparent.clone(),
         tracestate: record.tracestate.clone(),

@@ -28,6 +28,7 @@ use crate::roles::consume::{Appetite, Reading, consume, worked_off};
 use crate::roles::error_handler::{ErrorHandler, Undertaker};
 use crate::roles::gatekeeper::Gatekeeper;
 use crate::roles::notifier::Notifier;
+use crate::roles::redriver::Redriver;
 use crate::roles::relay::Relay;
 use crate::roles::submitter::Submitter;
 use crate::roles::sweeper::{SweepRule, Sweeper};
@@ -121,8 +122,11 @@ impl Service {
             Role::Sweeper => {
                 let s = settings.sweeper;
                 let rule = SweepRule { every: s.every, grace: s.grace, again_after: s.again_after };
+                let redriver = Redriver::new(relay.clone());
                 let (sweeper, stop) = (Sweeper::new(relay, rule), self.stop.clone());
+                let redriver_stop = stop.clone();
                 self.roles.start("sweeper", async move { sweeper.run(stop).await });
+                self.roles.start("redriver", async move { redriver.run(redriver_stop).await });
             }
             // Started with its listener, once everything else stands.
             Role::Web => {}

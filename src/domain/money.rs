@@ -41,6 +41,23 @@ pub struct Sum {
     pub unsummed: i64,
 }
 
+impl Sum {
+    /// One order with that total, by the same rule as the databases'.
+    pub fn of_total(total: &str) -> Self {
+        let (whole, fraction) = total.split_once('.').unwrap_or((total, ""));
+        let is_digits = |text: &str| text.bytes().all(|b| b.is_ascii_digit());
+        let fits = (1..=12).contains(&whole.len())
+            && fraction.len() <= 9
+            && is_digits(whole)
+            && is_digits(fraction);
+        let parsed = || Some((whole.parse().ok()?, format!("{fraction:0<9}").parse().ok()?));
+        match parsed().filter(|_| fits) {
+            Some((units, nanos)) => Self { orders: 1, units, nanos, unsummed: 0 },
+            None => Self { orders: 1, units: 0, nanos: 0, unsummed: 1 },
+        }
+    }
+}
+
 impl Purse {
     /// Adds a part.
     pub fn add(&mut self, currency: &str, part: Sum) {
@@ -118,6 +135,16 @@ mod tests {
         assert_eq!(amount("JPY", &[sum(1200, 0)]), "1200");
         assert_eq!(amount("JPY", &[sum(1200, 500_000_000)]), "1200.5");
         assert_eq!(amount("KWD", &[sum(7, 250_000_000)]), "7.250");
+    }
+
+    #[test]
+    fn a_total_is_one_part_when_it_is_plain() {
+        assert_eq!(Sum::of_total("129.90"), sum(129, 900_000_000));
+        assert_eq!(Sum::of_total("0"), sum(0, 0));
+        assert_eq!(Sum::of_total("999999999999.999999999"), sum(999_999_999_999, 999_999_999));
+        for odd in ["-1", "1e3", "1000000000000", "1.0000000001", "", ".5"] {
+            assert_eq!(Sum::of_total(odd).unsummed, 1, "{odd}");
+        }
     }
 
     #[test]

@@ -275,7 +275,7 @@ pub fn object<'de, D: Deserializer<'de>, T: Deserialize<'de>>(reader: D) -> Resu
     reader.deserialize_map(Object(std::marker::PhantomData))
 }
 
-fn pointer_of(path: &serde_path_to_error::Path) -> String {
+pub(super) fn pointer_of(path: &serde_path_to_error::Path) -> String {
     use serde_path_to_error::Segment;
     let mut pointer = String::new();
     for segment in path.iter() {
@@ -295,7 +295,7 @@ fn push_step(pointer: &mut String, key: &str) {
 }
 
 /// serde_json's sentence without its " at line 1 column 20": the pointer says it better.
-fn without_position(error: &serde_json::Error) -> String {
+pub(super) fn without_position(error: &serde_json::Error) -> String {
     let text = error.to_string();
     let position = format!(" at line {} column {}", error.line(), error.column());
     one_line(text.strip_suffix(&position).unwrap_or(&text), 300)
@@ -499,7 +499,7 @@ pub struct OrderDocument {
 
 /// An object whose fields only the ERP reads.
 #[derive(JsonSchema)]
-struct AnyObject {}
+pub(super) struct AnyObject {}
 
 impl<'de> Deserialize<'de> for AnyObject {
     fn deserialize<D: Deserializer<'de>>(reader: D) -> Result<Self, D::Error> {
@@ -525,7 +525,7 @@ struct Line {
 }
 
 /// A line that is an object and not a list of fields; its article number.
-struct LineObject(Sku);
+pub(super) struct LineObject(pub(super) Sku);
 
 impl<'de> Deserialize<'de> for LineObject {
     fn deserialize<D: Deserializer<'de>>(reader: D) -> Result<Self, D::Error> {
@@ -535,7 +535,7 @@ impl<'de> Deserialize<'de> for LineObject {
 
 /// The article numbers of 1 to [`MAX_LINES`] lines, each once; lines are counted while they are read
 /// so that a long list is never held.
-struct Lines(Vec<Sku>);
+pub(super) struct Lines(pub(super) Vec<Sku>);
 
 impl<'de> Deserialize<'de> for Lines {
     fn deserialize<D: Deserializer<'de>>(reader: D) -> Result<Self, D::Error> {

@@ -221,6 +221,8 @@ pub struct OrderRecord {
     pub updated_at: Timestamp,
     /// Rises with every change; guards every write.
     pub version: i64,
+    /// How often people edited it; 0: it is as it came.
+    pub revision: u32,
 }
 
 /// A wish to try an order now.
@@ -348,6 +350,9 @@ pub enum InvalidTransition {
     /// A try is under way.
     #[error("the order is being transferred right now")]
     Busy,
+    /// Its last transfer may have arrived.
+    #[error("the outcome of its last transfer is unknown: the ERP has to be asked first")]
+    Unclear,
 }
 
 /// How a claim is handed back without a try having been made.
@@ -379,6 +384,7 @@ impl OrderRecord {
             received_at: now,
             updated_at: now,
             version: 1,
+            revision: 0,
         }
     }
 
@@ -614,6 +620,23 @@ impl OrderRecord {
             (_, 0) => Phase::Queued,
             (None, _) => Phase::Parked,
         };
+        Ok(())
+    }
+
+    /// A person has changed what is sent; what came stays, and when it is tried again does, too. A
+    /// lost order only, and never one that may be on its way.
+    pub fn edit(&mut self, facts: OrderFacts, now: Timestamp) -> Result<(), InvalidTransition> {
+        if self.claim.as_ref().is_some_and(|claim| claim.until > now) {
+            return Err(InvalidTransition::Busy);
+        }
+        if self.phase.state() != OrderState::OrderedFailed {
+            return Err(self.invalid_state());
+        }
+        if self.claim.is_some() || self.unclear_since.is_some() {
+            return Err(InvalidTransition::Unclear);
+        }
+        self.facts = facts;
+        self.revision = self.revision.saturating_add(1);
         Ok(())
     }
 

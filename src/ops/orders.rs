@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use crate::domain::circuit::{Circuit, CircuitState};
 use crate::domain::message::{EventKind, OrderEvent};
-use crate::domain::order::OrderKey;
+use crate::domain::order::{Fault, OrderKey};
 use crate::domain::permission::{Grants, Permission};
 use crate::domain::state::{InvalidTransition, OrderRecord, OrderState, Phase, Trigger};
 use crate::ports::broker::{Broker, Outgoing};
@@ -138,6 +138,9 @@ pub enum Refusal {
     /// A value cannot be used; nothing was changed.
     #[error(transparent)]
     Value(#[from] ValueFault),
+    /// What was handed in cannot be taken; each fault at its place.
+    #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
+    Unprocessable(Vec<Fault>),
     /// The ledger did not do it.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -367,7 +370,11 @@ impl Ops {
 
     /// The name of the ERP that an order goes to.
     pub fn erp_of(&self, key: &OrderKey) -> &str {
-        self.erps.get(key.shop.as_str()).map_or(DEFAULT_ERP, String::as_str)
+        self.erp_of_shop(key.shop.as_str())
+    }
+
+    pub(super) fn erp_of_shop(&self, shop: &str) -> &str {
+        self.erps.get(shop).map_or(DEFAULT_ERP, String::as_str)
     }
 
     pub(super) async fn refuse_when_stopped(&self, record: &OrderRecord) -> Result<(), Refusal> {

@@ -6,10 +6,11 @@
 use std::time::Duration;
 
 use serde::Serialize;
+use uuid::Uuid;
 
 use crate::domain::message::{
-    ATTEMPT, Again, Headers, NoticeWaiting, ORIGIN, OrderEvent, OrderFailed, TRACEPARENT,
-    TRACESTATE, TRIGGER,
+    ATTEMPT, Again, Headers, NoticeWaiting, ORIGIN, OrderEvent, OrderFailed, REDRIVE_ID,
+    TRACEPARENT, TRACESTATE, TRIGGER,
 };
 use crate::domain::order::{Order, OrderKey};
 use crate::domain::state::Trigger;
@@ -99,6 +100,13 @@ impl Letters<'_> {
             message_id: format!("{}:{key}#{attempt}", trigger.as_str()),
             audience: Audience::Required,
         }
+    }
+
+    /// The same on behalf of a redrive.
+    pub fn nudge_for_redrive(&self, key: &OrderKey, attempt: u32, redrive: Uuid) -> Outgoing {
+        let mut nudge = self.nudge(key, attempt, Trigger::Redrive);
+        nudge.headers.insert(REDRIVE_ID.to_owned(), redrive.to_string());
+        nudge
     }
 
     /// What happened, for whoever listens.

@@ -19,6 +19,8 @@ use super::figures::FigureStore;
 pub use super::listing::{OrderFilter, ShopFilter};
 use super::mail::{Mail, NoticeDetail};
 use super::people::PeopleStore;
+use super::redrives::RedriveStore;
+use super::revisions::{Revision, RevisionStore};
 use crate::domain::circuit::Circuit;
 use crate::domain::message::Headers;
 use crate::domain::notice::{DigestWindow, NoticeKind};
@@ -32,7 +34,15 @@ use crate::domain::state::{
 
 /// Everything the ledger can do.
 pub trait Store:
-    OrderStore + NoticeStore + CircuitStore + DeadLetterStore + BackOffice + FigureStore + PeopleStore
+    OrderStore
+    + NoticeStore
+    + CircuitStore
+    + DeadLetterStore
+    + BackOffice
+    + FigureStore
+    + RevisionStore
+    + RedriveStore
+    + PeopleStore
 {
 }
 impl<T> Store for T where
@@ -42,6 +52,8 @@ impl<T> Store for T where
         + DeadLetterStore
         + BackOffice
         + FigureStore
+        + RevisionStore
+        + RedriveStore
         + PeopleStore
 {
 }
@@ -791,6 +803,8 @@ pub struct OrderDetail {
     pub record: OrderRecord,
     /// Its document as it came.
     pub document: Arc<str>,
+    /// What people made of it, oldest first.
+    pub revisions: Vec<Revision>,
     /// How it came.
     pub source: String,
     /// Its tries, oldest first.
@@ -803,6 +817,13 @@ pub struct OrderDetail {
     pub mails: Vec<StoredMail>,
     /// What people did to it.
     pub audit: Vec<AuditEntry>,
+}
+
+impl OrderDetail {
+    /// The document that would be sent now: the newest revision, else what came.
+    pub fn current(&self) -> &Arc<str> {
+        self.revisions.last().map_or(&self.document, |newest| &newest.document)
+    }
 }
 
 /// One try, as it is kept.

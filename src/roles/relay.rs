@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::sync::Notify;
+use uuid::Uuid;
 
 use crate::domain::message::{OrderEvent, OrderFailed};
 use crate::domain::notice::CustomerConfirmation;
@@ -220,6 +221,18 @@ impl Relay {
         trace: &Trace,
     ) -> Result<(), PublishError> {
         let message = self.letters(trace).nudge(key, attempt, trigger);
+        self.broker.publish(message, PUBLISH_PATIENCE).await
+    }
+
+    /// The same on behalf of a redrive, which asks again.
+    pub async fn nudge_for_redrive(
+        &self,
+        key: &OrderKey,
+        attempt: u32,
+        redrive: Uuid,
+        trace: &Trace,
+    ) -> Result<(), PublishError> {
+        let message = self.letters(trace).nudge_for_redrive(key, attempt, redrive);
         self.broker.publish(message, PUBLISH_PATIENCE).await
     }
 

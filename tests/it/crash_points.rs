@@ -5,6 +5,7 @@ use std::os::unix::process::ExitStatusExt;
 
 use order_relay::crash::CrashPoint;
 
+use crate::redrives::{redrive_of, until_over};
 use crate::world::{Place, World, order, order_that};
 
 const AT: &str = "ORDER_RELAY_CRASH_AT";
@@ -25,6 +26,11 @@ fn victim(place: Place, point: CrashPoint) -> (&'static str, &'static str) {
         C::FailurePublished | C::FailureRecorded | C::RetryPublished => (
             "busy, ok",
             "confirmed/transferred, failed 1, tries [1 unavailable http_503; 2 ok], \
+             mails [order_failed, customer_confirmation], in the ERP 1",
+        ),
+        C::RedriveMarked | C::RedriveSettled => (
+            "reject, ok",
+            "confirmed/transferred, failed 1, tries [1 rejected http_422; 2 ok], \
              mails [order_failed, customer_confirmation], in the ERP 1",
         ),
         C::MailsComposed | C::MailSent => (
@@ -59,6 +65,11 @@ async fn survive(place: Place, point: CrashPoint) -> World {
     } else {
         world.place(std::slice::from_ref(&order)).await;
     }
+    let is_redrive = matches!(point, CrashPoint::RedriveMarked | CrashPoint::RedriveSettled);
+    if is_redrive {
+        world.until_phase("victim", "parked").await;
+        redrive_of(&mut world, &["victim"]).await;
+    }
     let status = world.dies().await;
     assert_eq!(status.signal(), Some(6), "it died by its own hand at {point:?}: {status}");
     world.set_variable(AT, "");
@@ -68,6 +79,10 @@ async fn survive(place: Place, point: CrashPoint) -> World {
     world.start(&["serve"]).await;
     if point == CrashPoint::DeadLetterRecorded {
         world.place(&[order]).await;
+    }
+    if is_redrive {
+        world.until_phase("victim", "transferred").await;
+        until_over(&mut world).await;
     }
     world.until_settled(1).await;
     world
@@ -117,6 +132,8 @@ points!(
     dies_when_a_mail_is_sent = MailSent,
     dies_when_overdue_orders_are_marked = Swept,
     dies_when_a_dead_letter_is_kept = DeadLetterRecorded,
+    dies_when_orders_of_a_redrive_are_marked = RedriveMarked,
+    dies_when_orders_of_a_redrive_are_answered = RedriveSettled,
 );
 
 points!(
@@ -132,6 +149,8 @@ points!(
     dies_when_mails_are_written = MailsComposed,
     dies_when_a_mail_is_sent = MailSent,
     dies_when_overdue_orders_are_marked = Swept,
+    dies_when_orders_of_a_redrive_are_marked = RedriveMarked,
+    dies_when_orders_of_a_redrive_are_answered = RedriveSettled,
 );
 
 #[test]

@@ -22,6 +22,7 @@ mod flows;
 mod forty_orders;
 mod crash_points;
 mod kills;
+mod redrives;
 mod store_contract;
 mod command_line;
 mod docs;

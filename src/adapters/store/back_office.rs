@@ -4,6 +4,7 @@ use async_trait::async_trait;
 
 use crate::domain::order::OrderKey;
 use crate::domain::state::{InvalidTransition, OrderRecord, OrderState};
+use crate::ports::revisions::RevisionStore;
 use crate::ports::store::{Act, BackOffice, OrderDetail, SchemaStatus, StoreError};
 use crate::sql_args;
 
@@ -56,9 +57,11 @@ impl<D: Db> BackOffice for SqlStore<D> {
         let conflicts = self.db.fetch(&conflicts.into(), of(key)).await?;
         let audit = self.db.fetch(&audit.into(), of(key)).await?;
         let mails = self.db.fetch(&Sql::Built(mails), of(key)).await?;
+        let revisions = self.revisions(key).await?;
         Ok(Some(OrderDetail {
             record,
             document,
+            revisions,
             source,
             attempts: attempts.into_iter().map(rows::attempt).collect::<Result<_, _>>()?,
             exchanges: exchanges.into_iter().map(rows::exchange).collect::<Result<_, _>>()?,

@@ -55,7 +55,7 @@ pub trait Tx: Send {
     ) -> Result<HashSet<OrderKey>, StoreError>;
     /// Loads orders and locks them until the end of the transaction.
     async fn load(&mut self, keys: &[OrderKey]) -> Result<Vec<Row>, StoreError>;
-    /// The documents of orders: shop, order_id, document.
+    /// The documents of orders: shop, order_id, document, edited.
     async fn documents(&mut self, keys: &[OrderKey]) -> Result<Vec<Row>, StoreError>;
     /// Writes back what transitions changed, where `version` is still the loaded one; the number
     /// of rows written.

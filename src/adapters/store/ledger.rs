@@ -23,7 +23,7 @@ use crate::ports::store::{
 use crate::sql_args;
 
 use super::db::{Db, Tx};
-use super::rows;
+use super::rows::{self, Documents};
 
 /// Most pieces of work in one transaction; measured, more gains nothing (docs/facts/rabbitmq.md 6).
 const MAX_ROUND: usize = 400;
@@ -270,7 +270,7 @@ impl<T: Tx> Round<T> {
                 Some(placed)
                     if placed.order.digest != digest.as_slice()
                         && stored.is_none_or(|stored| {
-                            !Order::says_the_same(&placed.order.document, stored)
+                            !Order::says_the_same(&placed.order.document, &stored.original)
                         }) =>
                 {
                     conflicts.push((placed, entry.now()));
@@ -278,8 +278,9 @@ impl<T: Tx> Round<T> {
                 }
                 _ => Story::Known,
             };
-            let document = entry.placed().map(|placed| placed.order.document.clone());
-            let document = stored.cloned().or(document).unwrap_or_default();
+            let came = entry.placed().map(|placed| placed.order.document.clone());
+            let stored = stored.map(|stored| stored.edited.as_ref().unwrap_or(&stored.original));
+            let document = stored.cloned().or(came).unwrap_or_default();
             let before = record.clone();
             let done = entry.enter(record, document, story);
             if *record != before {
@@ -363,16 +364,18 @@ impl<T: Tx> Round<T> {
         Ok(loaded)
     }
 
-    /// The stored documents where they are needed: to be sent, or to be compared.
+    /// The stored documents where they are needed: to be sent, or to be compared. What is sent of an
+    /// order that was edited is never what came with the message.
     async fn documents_for(
         &mut self,
         entries: &[(usize, Entry<'_>)],
         loaded: &Loaded,
-    ) -> Result<HashMap<OrderKey, Arc<str>>, StoreError> {
+    ) -> Result<HashMap<OrderKey, Documents>, StoreError> {
         let mut keys: Vec<OrderKey> = Vec::new();
         for (_, entry) in entries {
-            let Some((_, digest)) = loaded.records.get(entry.key()) else { continue };
-            if entry.placed().is_none_or(|placed| placed.order.digest != digest.as_slice()) {
+            let Some((record, digest)) = loaded.records.get(entry.key()) else { continue };
+            let is_same = |placed: &Placed| placed.order.digest == digest.as_slice();
+            if record.revision > 0 || !entry.placed().is_some_and(is_same) {
                 keys.push(entry.key().clone());
             }
         }
@@ -381,7 +384,7 @@ impl<T: Tx> Round<T> {
         if keys.is_empty() {
             return Ok(HashMap::new());
         }
-        self.tx.documents(&keys).await?.into_iter().map(rows::document).collect()
+        self.tx.documents(&keys).await?.into_iter().map(rows::documents).collect()
     }
 
     async fn save(&mut self, loaded: &Loaded) -> Result<(), StoreError> {

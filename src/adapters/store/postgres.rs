@@ -25,10 +25,14 @@ use super::db::{Db, Row, Sql, Tx, Value, storable};
 use super::rows::{self, ORDER_COLUMNS};
 use super::schema::{self, read_failed, skus};
 
-const MIGRATIONS: [(&str, &str); 4] = [
+const MIGRATIONS: [(&str, &str); 5] = [
     ("0001_ledger", include_str!("../../../migrations/postgres/0001_ledger.sql")),
     ("0002_exchanges", include_str!("../../../migrations/postgres/0002_exchanges.sql")),
     ("0003_figures", include_str!("../../../migrations/postgres/0003_figures.sql")),
+    (
+        "0004_revisions_and_redrives",
+        include_str!("../../../migrations/postgres/0004_revisions_and_redrives.sql"),
+    ),
     ("0005_people", include_str!("../../../migrations/postgres/0005_people.sql")),
 ];
 
@@ -209,7 +213,7 @@ impl Tx for PostgresTx {
     }
 
     async fn documents(&mut self, keys: &[OrderKey]) -> Result<Vec<Row>, StoreError> {
-        let sql = "SELECT shop, order_id, document
+        let sql = "SELECT shop, order_id, document, edited
             FROM orders
             WHERE (shop, order_id) IN (SELECT * FROM unnest($1::text[], $2::text[]))";
         self.rows(sqlx::query(sql).bind(shops(keys)).bind(order_ids(keys))).await

@@ -8,6 +8,7 @@ use crate::domain::order::{Currency, Customer, Decimal, Email, OrderFacts, Order
 use crate::domain::state::{Claim, LastFailure, OrderRecord, Phase};
 use crate::ports::erp::Exchange;
 use crate::ports::mail::Mail;
+use crate::ports::revisions::Revision;
 use crate::ports::store::{
     Attempt, AuditEntry, Conflict, DeadLetter, MailStatus, Notice, StoreError, StoredExchange,
     StoredMail,
@@ -20,7 +21,7 @@ pub const ORDER_COLUMNS: &str = "shop, order_id, phase, due_at_ms, erp_order_id,
     max_count, last_attempt, claim_worker, claim_attempt, claimed_until_ms, unclear_since_ms, \
     error_class, error_code, error_message, error_fingerprint, failed_at_ms, in_doubt, placed_at_ms, \
     currency, total, customer_number, customer_name, customer_email, customer_locale, \
-    payment, traceparent, tracestate, received_at_ms, updated_at_ms, version";
+    payment, traceparent, tracestate, received_at_ms, updated_at_ms, version, revision";
 
 /// Columns of a mail in the order that [`stored_mail`] reads them.
 pub const MAIL_COLUMNS: &str = "id, audience, kind, sender, receivers, subject, text_body, \
@@ -55,6 +56,7 @@ pub fn order_record(row: &mut Row) -> Result<OrderRecord, StoreError> {
         received_at: row.time("received_at_ms")?,
         updated_at: row.time("updated_at_ms")?,
         version: row.int("version")?,
+        revision: row.number("revision")?,
         key,
     })
 }
@@ -250,4 +252,32 @@ pub fn document(mut row: Row) -> Result<(OrderKey, Arc<str>), StoreError> {
     row.table = "orders";
     let key = order_key(&mut row)?;
     Ok((key, row.text("document")?.into()))
+}
+
+/// The documents of one order.
+pub struct Documents {
+    /// As it came.
+    pub original: Arc<str>,
+    /// The newest revision, when it was edited.
+    pub edited: Option<Arc<str>>,
+}
+
+/// Documents that follow their key: document, edited.
+pub fn documents(mut row: Row) -> Result<(OrderKey, Documents), StoreError> {
+    row.table = "orders";
+    let key = order_key(&mut row)?;
+    let original = row.text("document")?.into();
+    Ok((key, Documents { original, edited: row.text_or_null("edited")?.map(Into::into) }))
+}
+
+/// A revision: revision, document, at_ms, actor, reason.
+pub fn revision(mut row: Row) -> Result<Revision, StoreError> {
+    row.table = "revisions";
+    Ok(Revision {
+        revision: row.number("revision")?,
+        document: row.text("document")?.into(),
+        at: row.time("at_ms")?,
+        actor: row.text("actor")?,
+        reason: row.text_or_null("reason")?,
+    })
 }

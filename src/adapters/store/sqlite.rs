@@ -30,10 +30,14 @@ use super::db::{Db, Row, Sql, Tx, Value};
 use super::rows::ORDER_COLUMNS;
 use super::schema::{self, read_failed, skus};
 
-const MIGRATIONS: [(&str, &str); 4] = [
+const MIGRATIONS: [(&str, &str); 5] = [
     ("0001_ledger", include_str!("../../../migrations/sqlite/0001_ledger.sql")),
     ("0002_exchanges", include_str!("../../../migrations/sqlite/0002_exchanges.sql")),
     ("0003_figures", include_str!("../../../migrations/sqlite/0003_figures.sql")),
+    (
+        "0004_revisions_and_redrives",
+        include_str!("../../../migrations/sqlite/0004_revisions_and_redrives.sql"),
+    ),
     ("0005_people", include_str!("../../../migrations/sqlite/0005_people.sql")),
 ];
 
@@ -225,7 +229,7 @@ impl Tx for SqliteTx {
     }
 
     async fn documents(&mut self, keys: &[OrderKey]) -> Result<Vec<Row>, StoreError> {
-        let sql = "SELECT shop, order_id, document
+        let sql = "SELECT shop, order_id, document, edited
             FROM orders
             WHERE shop = $1 AND order_id = $2";
         let mut rows = Vec::with_capacity(keys.len());

@@ -5,6 +5,7 @@ use axum::response::{IntoResponse, Response};
 use schemars::JsonSchema;
 use serde::Serialize;
 
+use crate::domain::order::Fault;
 use crate::ops::orders::Refusal;
 
 /// RFC 9457.
@@ -33,9 +34,23 @@ pub struct More {
     /// Lines of NDJSON that were refused.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub refused: Vec<RefusedLine>,
+    /// Faults of a document, each at its place.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub faults: Vec<PlacedFault>,
     /// Seconds after which to try again; also in the header `Retry-After`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub retry_after_s: Option<u64>,
+}
+
+/// A fault of a document.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+pub struct PlacedFault {
+    /// The name of the reason.
+    pub reason: String,
+    /// The place, as a JSON pointer.
+    pub place: Option<String>,
+    /// What is wrong.
+    pub detail: String,
 }
 
 /// A line of NDJSON that was refused.
@@ -49,6 +64,21 @@ pub struct RefusedLine {
     pub place: Option<String>,
     /// What is wrong.
     pub detail: String,
+}
+
+impl More {
+    fn of_faults(faults: &[Fault]) -> Self {
+        let placed = faults.iter().map(|fault| PlacedFault {
+            reason: fault.reason.as_str().to_owned(),
+            place: fault.place.clone(),
+            detail: fault.detail.clone(),
+        });
+        Self {
+            place: faults.first().and_then(|fault| fault.place.clone()),
+            faults: placed.collect(),
+            ..Self::default()
+        }
+    }
 }
 
 impl Problem {
@@ -119,6 +149,9 @@ impl From<Refusal> for Problem {
                 (StatusCode::UNPROCESSABLE_ENTITY, "invalid-value", "A value cannot be used")
             }
             Refusal::Unacceptable(_) => return Self::unprocessable(told),
+            Refusal::Unprocessable(faults) => {
+                return Self::unprocessable(told).with(More::of_faults(faults));
+            }
             Refusal::Forbidden { .. } => return Self::forbidden(told),
             Refusal::CircuitOpen { .. } => {
                 (StatusCode::CONFLICT, "circuit-open", "The ERP is not usable now")

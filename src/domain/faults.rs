@@ -1,0 +1,177 @@
+//! Every fault of an order document at once, for whoever mends one by hand. The hot path stops at the
+//! first ([`Order::parse`]); this reads the parts of a document that failed there one by one.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::order::{
+    AnyObject, Currency, Decimal, Email, Fault, LineObject, Lines, Order, OrderId, Reason, Shop,
+    pointer_of, read_text, without_position,
+};
+
+/// Most faults that are told.
+const MAX_FAULTS: usize = 50;
+
+type Fields<'a> = BTreeMap<String, &'a RawValue>;
+
+/// What keeps `bytes` from being an order; at most 50 faults, none when it is one.
+pub fn faults(bytes: &[u8], max_bytes: usize) -> Vec<Fault> {
+    let Err(first) = Order::parse(bytes, max_bytes) else { return Vec::new() };
+    if first.reason != Reason::Schema {
+        return vec![first];
+    }
+    let text = read_text(bytes, max_bytes).unwrap_or_default();
+    let Ok(fields) = serde_json::from_str::<Fields<'_>>(text) else { return vec![first] };
+    let mut found = Vec::new();
+    required::<OrderId>(&fields, "", "order_id", &mut found);
+    optional::<Shop>(&fields, "", "shop", &mut found);
+    optional::<Option<String>>(&fields, "", "state", &mut found);
+    optional::<Option<jiff::Timestamp>>(&fields, "", "placed_at", &mut found);
+    required::<Currency>(&fields, "", "currency", &mut found);
+    required::<Decimal>(&fields, "", "total", &mut found);
+    customer(&fields, &mut found);
+    lines(&fields, &mut found);
+    for name in ["invoice_address", "delivery_address", "payment", "shipping"] {
+        optional::<Option<AnyObject>>(&fields, "", name, &mut found);
+    }
+    optional::<Option<String>>(&fields, "", "remark", &mut found);
+    found.truncate(MAX_FAULTS);
+    if found.is_empty() { vec![first] } else { found }
+}
+
+fn customer(fields: &Fields<'_>, found: &mut Vec<Fault>) {
+    let Some(raw) = present::<AnyObject>(fields, "", "customer", found) else { return };
+    let Ok(customer) = serde_json::from_str::<Fields<'_>>(raw.get()) else { return };
+    required::<Email>(&customer, "/customer", "email", found);
+    for name in ["number", "name", "locale"] {
+        optional::<Option<String>>(&customer, "/customer", name, found);
+    }
+}
+
+fn lines(fields: &Fields<'_>, found: &mut Vec<Fault>) {
+    let Some(raw) = fields.get("lines") else { return missing("", "lines", found) };
+    let lines = serde_json::from_str::<Vec<&RawValue>>(raw.get()).unwrap_or_default();
+    let before = found.len();
+    for (index, line) in lines.into_iter().enumerate() {
+        if found.len() >= MAX_FAULTS {
+            return;
+        }
+        let place = format!("/lines/{index}");
+        let Ok(fields) = serde_json::from_str::<Fields<'_>>(line.get()) else {
+            check::<LineObject>(line, &place, found);
+            continue;
+        };
+        required::<super::order::Sku>(&fields, &place, "sku", found);
+        optional::<Option<String>>(&fields, &place, "name", found);
+        required::<Decimal>(&fields, &place, "quantity", found);
+        required::<Decimal>(&fields, &place, "unit_price", found);
+        optional::<Option<Decimal>>(&fields, &place, "tax_rate", found);
+    }
+    if found.len() == before {
+        // How many there are, and whether it is a list at all.
+        check::<Lines>(raw, "/lines", found);
+    }
+}
+
+fn required<'a, T: Deserialize<'a>>(
+    fields: &Fields<'a>,
+    place: &str,
+    name: &str,
+    found: &mut Vec<Fault>,
+) {
+    present::<T>(fields, place, name, found);
+}
+
+/// A field that must be there and be good.
+fn present<'a, T: Deserialize<'a>>(
+    fields: &Fields<'a>,
+    place: &str,
+    name: &str,
+    found: &mut Vec<Fault>,
+) -> Option<&'a RawValue> {
+    let Some(raw) = fields.get(name) else {
+        missing(place, name, found);
+        return None;
+    };
+    check::<T>(raw, &format!("{place}/{name}"), found).then_some(*raw)
+}
+
+fn optional<'a, T: Deserialize<'a>>(
+    fields: &Fields<'a>,
+    place: &str,
+    name: &str,
+    found: &mut Vec<Fault>,
+) {
+    if let Some(raw) = fields.get(name) {
+        check::<T>(raw, &format!("{place}/{name}"), found);
+    }
+}
+
+fn missing(place: &str, name: &str, found: &mut Vec<Fault>) {
+    found.push(Fault::at(Reason::Schema, format!("{place}/{name}"), "is missing"));
+}
+
+fn check<'a, T: Deserialize<'a>>(raw: &'a RawValue, place: &str, found: &mut Vec<Fault>) -> bool {
+    let mut reader = serde_json::Deserializer::from_str(raw.get());
+    let Err(error) = serde_path_to_error::deserialize::<_, T>(&mut reader) else { return true };
+    let below = pointer_of(error.path());
+    let below = if below == "/" { "" } else { &below };
+    let detail = without_position(error.inner());
+    found.push(Fault::at(Reason::Schema, format!("{place}{below}"), detail));
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOOD: &str = r#"{"order_id":"1","currency":"EUR","total":1.50,
+        "customer":{"email":"a@example.com"},
+        "lines":[{"sku":"A","quantity":1,"unit_price":1},{"sku":"B","quantity":1,"unit_price":"1"}]}"#;
+
+    fn told(text: &str) -> Vec<String> {
+        faults(text.as_bytes(), 1 << 20).iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn a_good_order_has_none() {
+        assert_eq!(told(GOOD), [""; 0]);
+    }
+
+    #[test]
+    fn every_fault_is_told_at_its_place() {
+        let bad = GOOD
+            .replace(
+                r#""order_id":"1","currency":"EUR","total":1.50"#,
+                r#""currency":"XXX1","total":"a","shipping":[]"#,
+            )
+            .replace("a@example.com", "nobody")
+            .replace(r#""quantity":1,"unit_price":"1""#, r#""quantity":"x""#);
+        let places: Vec<_> = faults(bad.as_bytes(), 1 << 20).into_iter().map(|f| f.place).collect();
+        let expected = [
+            "/order_id",
+            "/currency",
+            "/total",
+            "/customer/email",
+            "/lines/1/quantity",
+            "/lines/1/unit_price",
+            "/shipping",
+        ];
+        assert_eq!(places, expected.map(|place| Some(place.to_owned())));
+        let first = &told(&bad)[0];
+        assert_eq!(first, "at /order_id: is missing");
+    }
+
+    #[test]
+    fn what_cannot_be_read_in_parts_has_its_one_fault() {
+        for bad in ["", "[]", "{", r#"{"a":1,"a":2}"#, "nonsense"] {
+            assert_eq!(told(bad).len(), 1, "{bad}: {:?}", told(bad));
+        }
+        let none = GOOD.split(r#""lines""#).next().unwrap().to_owned();
+        assert_eq!(told(&format!("{none}\"lines\":[]}}")).len(), 1);
+        assert_eq!(told(&format!("{none}\"lines\":5}}")).len(), 1);
+        assert_eq!(told(&format!("{none}\"lines\":[5,6]}}")).len(), 2);
+    }
+}

@@ -1,0 +1,560 @@
+//! The rules of a redrive: many lost orders, transferred in steps that grow while the ERP takes them.
+//!
+//! A plan is a frozen list. The runner (`roles::redriver`) sends a step, waits until every order of
+//! it is answered, and begins the next; here stands what may follow what, how large a step is, when
+//! a redrive stops by itself, how fast orders go out, and what became of one.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::state::{OrderRecord, OrderState, Phase};
+
+/// The steps unless told otherwise; all that are left are the last one.
+pub const DEFAULT_RAMP: [u32; 4] = [1, 5, 20, 100];
+/// Percent of a step that may fail unless told otherwise.
+pub const DEFAULT_STOP_PERCENT: u32 = 10;
+/// Most orders in one plan.
+pub const MAX_ORDERS: u32 = 100_000;
+/// Most steps in a ramp.
+const MAX_STEPS: usize = 20;
+/// Fastest rate per minute.
+const MAX_RATE: u32 = 60_000;
+/// Answers after which the share of failures in a large step is believed.
+const ENOUGH_ANSWERS: u64 = 100;
+/// What is made up for at most when the runner was late.
+const MAX_CATCH_UP: Duration = Duration::from_secs(1);
+
+/// Where a redrive stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum RedriveStatus {
+    /// Frozen, nothing was sent.
+    Planned,
+    /// Orders are sent.
+    Running,
+    /// A person halted it.
+    Paused,
+    /// It halted by itself.
+    Stopped,
+    /// Nothing is left to be sent.
+    Done,
+    /// A person ended it.
+    Cancelled,
+}
+
+/// What a person can do to a redrive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RedriveVerb {
+    /// Begin.
+    Start,
+    /// Halt.
+    Pause,
+    /// Go on.
+    Resume,
+    /// End.
+    Cancel,
+}
+
+/// Why a redrive was not changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a redrive that is {} cannot be {}", .status.as_str(), .verb.done())]
+pub struct InvalidRedrive {
+    /// Where it stands.
+    pub status: RedriveStatus,
+    /// What was asked for.
+    pub verb: RedriveVerb,
+}
+
+impl RedriveVerb {
+    /// The name in the audit.
+    pub fn action(self) -> &'static str {
+        match self {
+            Self::Start => "redrive.start",
+            Self::Pause => "redrive.pause",
+            Self::Resume => "redrive.resume",
+            Self::Cancel => "redrive.cancel",
+        }
+    }
+
+    fn done(self) -> &'static str {
+        match self {
+            Self::Start => "started",
+            Self::Pause => "paused",
+            Self::Resume => "resumed",
+            Self::Cancel => "cancelled",
+        }
+    }
+}
+
+impl RedriveStatus {
+    /// Every status.
+    pub const ALL: [Self; 6] =
+        [Self::Planned, Self::Running, Self::Paused, Self::Stopped, Self::Done, Self::Cancelled];
+
+    /// The name used everywhere.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Planned => "planned",
+            Self::Running => "running",
+            Self::Paused => "paused",
+            Self::Stopped => "stopped",
+            Self::Done => "done",
+            Self::Cancelled => "cancelled",
+        }
+    }
+
+    /// The status with that name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|status| status.as_str() == name)
+    }
+
+    /// Whether nothing will follow any more.
+    pub fn is_over(self) -> bool {
+        matches!(self, Self::Done | Self::Cancelled)
+    }
+
+    /// Where `verb` leads from here.
+    pub fn after(self, verb: RedriveVerb) -> Result<Self, InvalidRedrive> {
+        match (verb, self) {
+            (RedriveVerb::Start, Self::Planned)
+            | (RedriveVerb::Resume, Self::Paused | Self::Stopped) => Ok(Self::Running),
+            (RedriveVerb::Pause, Self::Running) => Ok(Self::Paused),
+            (RedriveVerb::Cancel, status) if !status.is_over() => Ok(Self::Cancelled),
+            _ => Err(InvalidRedrive { status: self, verb }),
+        }
+    }
+}
+
+/// Where one order of a redrive stands.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, schemars::JsonSchema,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum ItemStatus {
+    /// Not sent yet.
+    Waiting,
+    /// Its try was asked for; the answer is awaited.
+    Sent,
+    /// In the ERP.
+    Transferred,
+    /// The try failed.
+    Failed,
+    /// Nobody knows: the ERP is asked first.
+    Unclear,
+    /// It was planned, and was not fit any more when its turn came.
+    Skipped,
+    /// It was never in the plan.
+    Excluded,
+}
+
+impl ItemStatus {
+    /// Every status.
+    pub const ALL: [Self; 7] = [
+        Self::Waiting,
+        Self::Sent,
+        Self::Transferred,
+        Self::Failed,
+        Self::Unclear,
+        Self::Skipped,
+        Self::Excluded,
+    ];
+
+    /// The name used everywhere.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Waiting => "waiting",
+            Self::Sent => "sent",
+            Self::Transferred => "transferred",
+            Self::Failed => "failed",
+            Self::Unclear => "unclear",
+            Self::Skipped => "skipped",
+            Self::Excluded => "excluded",
+        }
+    }
+
+    /// The status with that name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|status| status.as_str() == name)
+    }
+}
+
+/// Why an order is not sent by a redrive.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, schemars::JsonSchema,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum Exclusion {
+    /// It is in the ERP already.
+    Confirmed,
+    /// A person took it off the list.
+    Removed,
+    /// It was edited after the plan was made.
+    NewerRevision,
+    /// The ERP may have it: it is asked first.
+    OutcomeUnknown,
+    /// Its ERP is stopped.
+    CircuitOpen,
+    /// It never failed: it is queued or held, and goes by itself.
+    Held,
+    /// It is being transferred right now.
+    InProgress,
+    /// The ledger has no such order.
+    UnknownOrder,
+}
+
+impl Exclusion {
+    /// The name used everywhere.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Confirmed => "confirmed",
+            Self::Removed => "removed",
+            Self::NewerRevision => "newer_revision",
+            Self::OutcomeUnknown => "outcome_unknown",
+            Self::CircuitOpen => "circuit_open",
+            Self::Held => "held",
+            Self::InProgress => "in_progress",
+            Self::UnknownOrder => "unknown_order",
+        }
+    }
+
+    /// Why an order is not sent now; `None`: it is a lost order, fit to be sent.
+    pub fn of(record: &OrderRecord) -> Option<Self> {
+        match &record.phase {
+            Phase::Transferred { .. } => Some(Self::Confirmed),
+            Phase::Removed => Some(Self::Removed),
+            Phase::Queued | Phase::Held => Some(Self::Held),
+            Phase::OutcomeUnknown { .. } => Some(Self::OutcomeUnknown),
+            Phase::Retrying { .. } | Phase::Parked if record.claim.is_some() => {
+                Some(Self::InProgress)
+            }
+            Phase::Retrying { .. } | Phase::Parked => {
+                record.unclear_since.map(|_| Self::OutcomeUnknown)
+            }
+        }
+    }
+
+    /// The same for an order that was planned with that revision.
+    pub fn of_planned(record: &OrderRecord, revision: u32) -> Option<Self> {
+        let newer = (record.revision != revision).then_some(Self::NewerRevision);
+        match Self::of(record) {
+            None => newer,
+            settled => settled,
+        }
+    }
+}
+
+/// How fast and how boldly.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct Pace {
+    /// Orders a minute; none: as fast as the ERP answers.
+    #[serde(default)]
+    pub rate_per_minute: Option<u32>,
+    /// Sizes of the steps; all that are left are the last one.
+    #[serde(default = "default_ramp")]
+    pub ramp: Vec<u32>,
+    /// Percent of a step that may fail; a step of one stops at any failure.
+    #[serde(default = "default_stop_percent")]
+    pub stop_percent: u32,
+}
+
+fn default_ramp() -> Vec<u32> {
+    DEFAULT_RAMP.to_vec()
+}
+
+fn default_stop_percent() -> u32 {
+    DEFAULT_STOP_PERCENT
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self { rate_per_minute: None, ramp: default_ramp(), stop_percent: DEFAULT_STOP_PERCENT }
+    }
+}
+
+impl Pace {
+    /// What is wrong with it, as a sentence.
+    pub fn check(&self) -> Result<(), String> {
+        check_rate(self.rate_per_minute)?;
+        if self.ramp.len() > MAX_STEPS || self.ramp.iter().any(|n| !(1..=MAX_ORDERS).contains(n)) {
+            return Err(format!(
+                "a ramp has at most {MAX_STEPS} steps of 1 to {MAX_ORDERS} orders"
+            ));
+        }
+        if !(1..=100).contains(&self.stop_percent) {
+            return Err("the share that may fail is 1 to 100 percent".to_owned());
+        }
+        Ok(())
+    }
+
+    /// How many orders the step at `ramp_at` has when `left` are to be sent.
+    pub fn step_size(&self, ramp_at: usize, left: u64) -> u64 {
+        self.ramp.get(ramp_at).map_or(left, |size| u64::from(*size).min(left))
+    }
+
+    /// The sizes of all steps for that many orders.
+    pub fn steps(&self, orders: u64) -> Vec<u64> {
+        let (mut left, mut steps) = (orders, Vec::new());
+        while left > 0 {
+            let size = self.step_size(steps.len(), left);
+            steps.push(size);
+            left -= size;
+        }
+        steps
+    }
+
+    /// The least time that many orders take at this rate; `None` without one.
+    pub fn expected_duration(&self, orders: u64) -> Option<Duration> {
+        let gaps = u32::try_from(orders.saturating_sub(1)).unwrap_or(u32::MAX);
+        Some(interval(self.rate_per_minute?).saturating_mul(gaps))
+    }
+}
+
+/// Whether a redrive can go at that rate; else a sentence.
+pub fn check_rate(rate_per_minute: Option<u32>) -> Result<(), String> {
+    match rate_per_minute {
+        Some(rate) if !(1..=MAX_RATE).contains(&rate) => {
+            Err(format!("a rate is 1 to {MAX_RATE} orders a minute"))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn interval(rate_per_minute: u32) -> Duration {
+    Duration::from_mins(1) / rate_per_minute.max(1)
+}
+
+/// What is known of the step under way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct StepTally {
+    /// Orders that are in the ERP now.
+    pub transferred: u64,
+    /// Orders whose try failed, or whose outcome is unclear.
+    pub failed: u64,
+    /// Orders that were sent and not answered yet.
+    pub sent: u64,
+}
+
+impl StepTally {
+    /// Orders that the step has so far.
+    pub fn begun(&self) -> u64 {
+        self.transferred + self.failed + self.sent
+    }
+
+    /// Why the redrive has to stop, when too many of a step of `size` orders failed.
+    ///
+    /// It is looked at after every answer. In a step of up to 100 the share is that of the whole
+    /// step, so that it stops as soon as no answer that is still to come could bring it below; in a
+    /// larger one the first 100 answers are waited for in the same way.
+    pub fn too_many_failed(&self, size: u64, stop_percent: u32) -> Option<String> {
+        if self.failed == 0 {
+            return None;
+        }
+        if size <= 1 {
+            return Some("the first order of the ramp failed".to_owned());
+        }
+        let answered = self.transferred + self.failed;
+        let of = answered.max(size.min(ENOUGH_ANSWERS));
+        (self.failed * 100 > u64::from(stop_percent) * of).then(|| {
+            let failed = self.failed;
+            format!("{failed} of {answered} answered orders of a step of {size} failed, more than {stop_percent} %")
+        })
+    }
+}
+
+/// Lets orders out at a rate, and never many at once because time has passed in which none went.
+#[derive(Debug, Clone, Default)]
+pub struct Meter {
+    due: Option<Duration>,
+}
+
+impl Meter {
+    /// How many of `wanted` may go at `now`, on any clock that only goes forward.
+    pub fn allow(&mut self, now: Duration, rate_per_minute: Option<u32>, wanted: u64) -> u64 {
+        let Some(rate) = rate_per_minute else {
+            self.due = None;
+            return wanted;
+        };
+        let earliest = now.saturating_sub(MAX_CATCH_UP);
+        let mut due = self.due.map_or(now, |due| due.max(earliest));
+        let mut allowed = 0;
+        while due <= now && allowed < wanted {
+            due += interval(rate);
+            allowed += 1;
+        }
+        self.due = Some(due);
+        allowed
+    }
+
+    /// A slower or faster rate counts from now on.
+    pub fn restart(&mut self) {
+        self.due = None;
+    }
+}
+
+/// What became of an order that was sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ItemOutcome {
+    /// Not known yet; nobody has taken it up.
+    Untouched,
+    /// It is being transferred right now.
+    UnderWay,
+    /// It was taken up and given back without a try.
+    GivenBack,
+    /// In the ERP.
+    Transferred {
+        /// The ERP's number.
+        erp_order_id: Option<String>,
+    },
+    /// The try failed; the order's last failure says how.
+    Failed,
+    /// Nobody knows.
+    Unclear,
+    /// A person took it off the list.
+    Removed,
+}
+
+/// What became of try `attempt`, asked for when the order's version less its revision was
+/// `sent_version`: editing an order is not a sign that it was taken up.
+pub fn item_outcome(
+    record: &OrderRecord,
+    attempt: u32,
+    sent_version: i64,
+    now: Timestamp,
+) -> ItemOutcome {
+    if let Phase::Transferred { erp_order_id } = &record.phase {
+        return ItemOutcome::Transferred { erp_order_id: erp_order_id.clone() };
+    }
+    if record.phase == Phase::Removed {
+        return ItemOutcome::Removed;
+    }
+    if record.claim.as_ref().is_some_and(|claim| claim.until > now) {
+        return ItemOutcome::UnderWay;
+    }
+    if matches!(record.phase, Phase::OutcomeUnknown { .. }) {
+        return ItemOutcome::Unclear;
+    }
+    if record.last_attempt >= attempt && record.phase.state() == OrderState::OrderedFailed {
+        return ItemOutcome::Failed;
+    }
+    if record.claim.is_some() {
+        // Whoever had it died in the middle: it is asked about, by the sweeper.
+        return ItemOutcome::UnderWay;
+    }
+    match sent_version_of(record) > sent_version {
+        true if record.may_be_there() => ItemOutcome::Unclear,
+        true => ItemOutcome::GivenBack,
+        false => ItemOutcome::Untouched,
+    }
+}
+
+/// How often a role has changed the order.
+pub fn sent_version_of(record: &OrderRecord) -> i64 {
+    record.version - i64::from(record.revision)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn tally(transferred: u64, failed: u64) -> StepTally {
+        StepTally { transferred, failed, sent: 0 }
+    }
+
+    #[test]
+    fn the_canary_stops_at_any_failure() {
+        assert!(tally(0, 1).too_many_failed(1, 100).is_some());
+        assert!(tally(1, 0).too_many_failed(1, 1).is_none());
+    }
+
+    #[test]
+    fn a_step_stops_as_soon_as_its_share_of_failures_is_certain_to_be_passed() {
+        assert!(tally(0, 2).too_many_failed(20, 10).is_none(), "2 of 20 are 10 %");
+        assert!(tally(0, 3).too_many_failed(20, 10).is_some());
+        assert!(tally(0, 10).too_many_failed(4_000, 10).is_none());
+        assert!(tally(0, 11).too_many_failed(4_000, 10).is_some(), "not after 400 failures");
+        assert!(tally(900, 100).too_many_failed(4_000, 10).is_none());
+        assert!(tally(899, 101).too_many_failed(4_000, 10).is_some());
+    }
+
+    #[test]
+    fn each_verb_leads_only_where_it_may() {
+        use RedriveStatus as S;
+        use RedriveVerb as V;
+        let arrows = [
+            (V::Start, vec![S::Planned]),
+            (V::Pause, vec![S::Running]),
+            (V::Resume, vec![S::Paused, S::Stopped]),
+            (V::Cancel, vec![S::Planned, S::Running, S::Paused, S::Stopped]),
+        ];
+        for (verb, from) in arrows {
+            for status in S::ALL {
+                assert_eq!(
+                    status.after(verb).is_ok(),
+                    from.contains(&status),
+                    "{verb:?} {status:?}"
+                );
+            }
+        }
+        let refused = S::Done.after(V::Resume).unwrap_err();
+        assert_eq!(refused.to_string(), "a redrive that is done cannot be resumed");
+    }
+
+    #[test]
+    fn a_pace_is_checked_and_its_time_is_known() {
+        let slow = Pace { rate_per_minute: Some(60), ..Pace::default() };
+        assert_eq!(slow.expected_duration(301), Some(Duration::from_mins(5)));
+        assert_eq!(Pace::default().expected_duration(301), None);
+        assert!(Pace { rate_per_minute: Some(0), ..Pace::default() }.check().is_err());
+        assert!(Pace { ramp: vec![0], ..Pace::default() }.check().is_err());
+        assert!(Pace { stop_percent: 101, ..Pace::default() }.check().is_err());
+        assert_eq!(Pace::default().steps(300), [1, 5, 20, 100, 174]);
+        assert_eq!(Pace::default().steps(4), [1, 3]);
+    }
+
+    proptest! {
+        #[test]
+        fn the_steps_are_all_orders(
+            ramp in prop::collection::vec(1u32..500, 0..10), orders in 0u64..10_000,
+        ) {
+            let pace = Pace { ramp, ..Pace::default() };
+            let steps = pace.steps(orders);
+            prop_assert_eq!(steps.iter().sum::<u64>(), orders);
+            prop_assert!(steps.iter().all(|size| *size > 0));
+        }
+
+        #[test]
+        fn never_more_go_than_the_rate_allows_however_the_runner_is_delayed(
+            rate in 1u32..5_000, pauses in prop::collection::vec(1u64..30_000, 1..200),
+        ) {
+            let (mut meter, mut now) = (Meter::default(), Duration::ZERO);
+            let mut went: Vec<(Duration, u64)> = Vec::new();
+            for pause in pauses {
+                now += Duration::from_millis(pause);
+                went.push((now, meter.allow(now, Some(rate), 1_000_000)));
+            }
+            for (from, (begin, _)) in went.iter().enumerate() {
+                let mut sum = 0;
+                for (end, count) in &went[from..] {
+                    sum += count;
+                    let window = (*end - *begin + MAX_CATCH_UP).as_secs_f64();
+                    let most = window * f64::from(rate) / 60.0 + 2.0;
+                    #[allow(clippy::cast_precision_loss, reason = "a small count")]
+                    let sum = sum as f64;
+                    prop_assert!(sum <= most, "{sum} in {window} s at {rate} a minute");
+                }
+            }
+        }
+
+        #[test]
+        fn a_rate_is_reached_when_the_runner_is_in_time(rate in 1u32..3_000) {
+            let (mut meter, mut sum) = (Meter::default(), 0);
+            for tick in 0..=240u64 {
+                sum += meter.allow(Duration::from_millis(tick * 250), Some(rate), 1_000);
+            }
+            prop_assert!(sum >= u64::from(rate) && sum <= u64::from(rate) + 2, "{sum} of {rate}");
+        }
+    }
+}

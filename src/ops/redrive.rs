@@ -1,0 +1,348 @@
+//! Redrives as people plan and steer them; `roles::redriver` does the work.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+
+use uuid::Uuid;
+
+use crate::domain::circuit::CircuitState;
+use crate::domain::money::{Purse, Sum};
+use crate::domain::order::{Fault, OrderKey, Reason};
+use crate::domain::permission::Permission;
+use crate::domain::redrive::{Exclusion, ItemStatus, MAX_ORDERS, Pace, RedriveVerb, check_rate};
+use crate::domain::state::{OrderRecord, OrderState};
+use crate::ports::listing::{Mark, OrderFilter, ShopFilter, SortBy};
+use crate::ports::redrives::{NewRedrive, Redrive, RedriveItem, Selection};
+use crate::ports::store::Act;
+
+use super::orders::{Ops, Refusal, insist};
+
+/// Rows fetched at a time.
+const PAGE: u32 = 5_000;
+/// How many keys of a plan of named orders are told as its selection.
+const TOLD_KEYS: usize = 100;
+
+/// What a selection found.
+pub struct Selected {
+    /// Orders of the ledger, oldest first.
+    pub orders: Vec<OrderRecord>,
+    /// Orders that were named and that the ledger does not have.
+    pub unknown: Vec<OrderKey>,
+}
+
+impl Selected {
+    pub(super) fn keys(&self) -> Vec<OrderKey> {
+        self.orders.iter().map(|order| order.key.clone()).collect()
+    }
+}
+
+impl Ops {
+    /// Freezes a selection as a plan; nothing is sent.
+    pub async fn plan_redrive(
+        &self,
+        selection: Selection,
+        pace: Pace,
+        act: &Act,
+    ) -> Result<Redrive, Refusal> {
+        let plan = self.draft_redrive(selection, pace, act).await?;
+        let id = plan.id;
+        self.store.add_redrive(plan, act).await?;
+        self.redrive(id).await
+    }
+
+    /// What a plan would hold, without keeping it.
+    pub async fn draft_redrive(
+        &self,
+        selection: Selection,
+        pace: Pace,
+        act: &Act,
+    ) -> Result<NewRedrive, Refusal> {
+        pace.check().map_err(|told| unprocessable(Reason::Schema, &told))?;
+        let selected = self.select(&selection, act, MAX_ORDERS).await?;
+        let shops: BTreeSet<&str> = selected.orders.iter().map(|o| o.key.shop.as_str()).collect();
+        if shops.is_empty() {
+            insist_anywhere(act)?;
+        }
+        for shop in shops {
+            insist(act, Permission::Process, Some(shop))?;
+        }
+        let (mut items, mut left_out) = (Vec::new(), Vec::new());
+        let (mut known, mut purse) = (BTreeSet::new(), Purse::default());
+        for order in &selected.orders {
+            match Exclusion::of(order) {
+                None => {
+                    known.extend(order.last_failure.as_ref().map(|f| f.fingerprint.clone()));
+                    let facts = &order.facts;
+                    purse.add(facts.currency.as_str(), Sum::of_total(facts.total.as_str()));
+                    items.push(item(order, ItemStatus::Waiting, None));
+                }
+                Some(why) => left_out.push(item(order, ItemStatus::Excluded, Some(why))),
+            }
+        }
+        items.append(&mut left_out);
+        items.extend(selected.unknown.into_iter().map(unknown_item));
+        for (seq, item) in (1u64..).zip(&mut items) {
+            item.seq = seq;
+        }
+        let selection = match selection {
+            Selection::Orders(mut keys) => {
+                keys.truncate(TOLD_KEYS);
+                Selection::Orders(keys)
+            }
+            other => other,
+        };
+        let known_fingerprints = known.into_iter().collect();
+        let (id, money) = (self.unique_id(), purse.into_money());
+        Ok(NewRedrive { id, selection, pace, known_fingerprints, money, items })
+    }
+
+    /// The orders that a selection means, oldest first; refused when they are more than `most`.
+    pub(super) async fn select(
+        &self,
+        selection: &Selection,
+        act: &Act,
+        most: u32,
+    ) -> Result<Selected, Refusal> {
+        let (mut orders, unknown) = match selection {
+            Selection::Filter(pairs) => {
+                let pairs = pairs.iter().map(|(name, text)| (name.as_str(), text.as_str()));
+                (self.matching(&self.read_filter(pairs, act)?, most).await?, vec![])
+            }
+            Selection::Group(fingerprint) => {
+                let filter = self.read_filter([("fingerprint", fingerprint.as_str())], act)?;
+                (self.matching(&filter, most).await?, vec![])
+            }
+            Selection::Orders(keys) => self.named(keys).await?,
+            Selection::FailedOf(id) => {
+                let (mut orders, _) = self.named(&self.unfinished_of(*id).await?).await?;
+                orders.retain(|order| order.phase.state() == OrderState::OrderedFailed);
+                (orders, vec![])
+            }
+        };
+        // What somebody may not see is not there.
+        let may_see = |key: &OrderKey| act.grants.allows(Permission::Read, Some(key.shop.as_str()));
+        orders.retain(|order| may_see(&order.key));
+        if orders.len() + unknown.len() > usize::try_from(most).unwrap_or(usize::MAX) {
+            let told = format!("more than {most} orders: choose fewer, for example by a time span");
+            return Err(unprocessable(Reason::TooLarge, &told));
+        }
+        orders.sort_by(|a, b| (a.received_at, &a.key).cmp(&(b.received_at, &b.key)));
+        Ok(Selected { orders, unknown })
+    }
+
+    async fn matching(&self, filter: &OrderFilter, most: u32) -> Result<Vec<OrderRecord>, Refusal> {
+        let sort = SortBy::Received.natural();
+        let mut orders: Vec<OrderRecord> = Vec::new();
+        loop {
+            let after = orders.last().map(|last| Mark::of(last, sort));
+            let page = self.store.page_orders(filter, sort, after.as_ref(), PAGE).await?;
+            let is_last = page.len() < usize::try_from(PAGE).unwrap_or(usize::MAX);
+            orders.extend(page);
+            // One more than may be is enough to refuse.
+            if is_last || orders.len() > usize::try_from(most).unwrap_or(usize::MAX) {
+                return Ok(orders);
+            }
+        }
+    }
+
+    /// A filter of what `act` may see; of lost orders unless it names a state or a phase.
+    fn read_filter<'a>(
+        &self,
+        pairs: impl IntoIterator<Item = (&'a str, &'a str)>,
+        act: &Act,
+    ) -> Result<OrderFilter, Refusal> {
+        let mut filter = OrderFilter::from_pairs(pairs, act.now)?;
+        if filter.phase.is_none() {
+            filter.state = filter.state.or(Some(OrderState::OrderedFailed));
+        }
+        if let Some(shops) = act.grants.shops_allowing(Permission::Read) {
+            filter.shops = ShopFilter::Only(shops);
+        }
+        Ok(filter)
+    }
+
+    async fn named(&self, keys: &[OrderKey]) -> Result<(Vec<OrderRecord>, Vec<OrderKey>), Refusal> {
+        let mut seen = HashSet::new();
+        let keys: Vec<OrderKey> =
+            keys.iter().filter(|key| seen.insert((*key).clone())).cloned().collect();
+        let mut found = HashMap::new();
+        for record in self.store.records(&keys).await? {
+            found.insert(record.key.clone(), record);
+        }
+        let unknown = keys.into_iter().filter(|key| !found.contains_key(key)).collect();
+        Ok((found.into_values().collect(), unknown))
+    }
+
+    /// The orders of a redrive that it did not bring into the ERP.
+    async fn unfinished_of(&self, id: Uuid) -> Result<Vec<OrderKey>, Refusal> {
+        self.redrive(id).await?;
+        let (mut keys, mut after) = (Vec::new(), None);
+        loop {
+            let page = self.store.redrive_items(id, None, after, PAGE).await?;
+            let Some(last) = page.last() else { return Ok(keys) };
+            after = Some(last.seq);
+            let left = page.into_iter().filter(|item| item.status != ItemStatus::Transferred);
+            keys.extend(left.map(|item| item.key));
+        }
+    }
+
+    /// One redrive.
+    pub async fn redrive(&self, id: Uuid) -> Result<Redrive, Refusal> {
+        let redrive = self.store.redrive(id).await?;
+        redrive.ok_or_else(|| Refusal::NotFound(format!("there is no redrive {id}")))
+    }
+
+    /// Redrives, newest first.
+    pub async fn redrives(&self, limit: u32) -> Result<Vec<Redrive>, Refusal> {
+        Ok(self.store.redrives(limit).await?)
+    }
+
+    /// Orders of a redrive in the order of their turn, those after `after`.
+    pub async fn redrive_items(
+        &self,
+        id: Uuid,
+        status: Option<ItemStatus>,
+        after: Option<u64>,
+        limit: u32,
+    ) -> Result<Vec<RedriveItem>, Refusal> {
+        self.redrive(id).await?;
+        Ok(self.store.redrive_items(id, status, after, limit).await?)
+    }
+
+    /// Begins a plan.
+    pub async fn start_redrive(&self, id: Uuid, act: &Act) -> Result<Redrive, Refusal> {
+        self.change_redrive(id, RedriveVerb::Start, act).await
+    }
+
+    /// Halts a redrive; orders that were sent are answered still.
+    pub async fn pause_redrive(&self, id: Uuid, act: &Act) -> Result<Redrive, Refusal> {
+        self.change_redrive(id, RedriveVerb::Pause, act).await
+    }
+
+    /// Goes on with a redrive that is paused or stopped; after a stop the ramp begins again.
+    pub async fn resume_redrive(&self, id: Uuid, act: &Act) -> Result<Redrive, Refusal> {
+        self.change_redrive(id, RedriveVerb::Resume, act).await
+    }
+
+    /// Ends a redrive; what was not sent stays as it is.
+    pub async fn cancel_redrive(&self, id: Uuid, act: &Act) -> Result<Redrive, Refusal> {
+        self.change_redrive(id, RedriveVerb::Cancel, act).await
+    }
+
+    async fn change_redrive(
+        &self,
+        id: Uuid,
+        verb: RedriveVerb,
+        act: &Act,
+    ) -> Result<Redrive, Refusal> {
+        let redrive = self.redrive(id).await?;
+        self.insist_on_redrive(id, act).await?;
+        let mut stopped = Vec::new();
+        if matches!(verb, RedriveVerb::Start | RedriveVerb::Resume) {
+            redrive.status.after(verb).map_err(|e| Refusal::Conflict(e.to_string()))?;
+            stopped = self.stopped_shops(id).await?;
+            // A broker within a process cannot be asked from another.
+            if self.broker.is_durable() {
+                self.refuse_when_nobody_reads().await?;
+            }
+        }
+        match self.store.change_redrive(id, verb, &stopped, act).await? {
+            Some(Ok(redrive)) => Ok(redrive),
+            Some(Err(invalid)) => Err(Refusal::Conflict(invalid.to_string())),
+            None => Err(Refusal::NotFound(format!("there is no redrive {id}"))),
+        }
+    }
+
+    /// Changes how fast a redrive goes, also while it runs.
+    pub async fn set_redrive_rate(
+        &self,
+        id: Uuid,
+        rate_per_minute: Option<u32>,
+        act: &Act,
+    ) -> Result<Redrive, Refusal> {
+        check_rate(rate_per_minute).map_err(|told| unprocessable(Reason::Schema, &told))?;
+        let redrive = self.redrive(id).await?;
+        self.insist_on_redrive(id, act).await?;
+        if !self.store.set_redrive_rate(id, rate_per_minute, act).await? {
+            let status = redrive.status.as_str();
+            return Err(Refusal::Conflict(format!("a redrive that is {status} has no rate")));
+        }
+        self.redrive(id).await
+    }
+
+    async fn insist_on_redrive(&self, id: Uuid, act: &Act) -> Result<(), Refusal> {
+        let shops = self.store.redrive_shops(id, None).await?;
+        if shops.is_empty() {
+            return insist_anywhere(act);
+        }
+        shops.iter().try_for_each(|shop| insist(act, Permission::Process, Some(shop)))
+    }
+
+    /// Shops with orders that wait and whose ERP takes none now; refused when there are no others.
+    async fn stopped_shops(&self, id: Uuid) -> Result<Vec<String>, Refusal> {
+        let circuits = self.store.circuits().await?;
+        let stopped = |shop: &String| {
+            let erp = self.erp_of_shop(shop);
+            circuits.iter().find(|c| c.erp == erp && c.state != CircuitState::Closed)
+        };
+        let shops = self.store.redrive_shops(id, Some(ItemStatus::Waiting)).await?;
+        let (away, usable): (Vec<_>, Vec<_>) =
+            shops.into_iter().partition(|shop| stopped(shop).is_some());
+        match away.first().and_then(stopped) {
+            Some(circuit) if usable.is_empty() => Err(Refusal::CircuitOpen {
+                erp: circuit.erp.clone(),
+                reason: circuit.reason.clone().unwrap_or_default(),
+            }),
+            _ => Ok(away),
+        }
+    }
+}
+
+/// Something that belongs to no shop: it is enough to be allowed in one.
+fn insist_anywhere(act: &Act) -> Result<(), Refusal> {
+    match act.grants.shops_allowing(Permission::Process) {
+        Some(shops) if shops.is_empty() => insist(act, Permission::Process, None),
+        _ => Ok(()),
+    }
+}
+
+fn unprocessable(reason: Reason, told: &str) -> Refusal {
+    Refusal::Unprocessable(vec![Fault::whole(reason, told)])
+}
+
+fn item(order: &OrderRecord, status: ItemStatus, why: Option<Exclusion>) -> RedriveItem {
+    RedriveItem {
+        seq: 0,
+        key: order.key.clone(),
+        revision: order.revision,
+        status,
+        why: why.map(|why| why.as_str().to_owned()),
+        attempt: None,
+        class: None,
+        code: None,
+        message: None,
+        fingerprint: None,
+        erp_order_id: None,
+        currency: order.facts.currency.to_string(),
+        total: order.facts.total.to_string(),
+        at: None,
+    }
+}
+
+fn unknown_item(key: OrderKey) -> RedriveItem {
+    RedriveItem {
+        seq: 0,
+        key,
+        revision: 0,
+        status: ItemStatus::Excluded,
+        why: Some(Exclusion::UnknownOrder.as_str().to_owned()),
+        attempt: None,
+        class: None,
+        code: None,
+        message: None,
+        fingerprint: None,
+        erp_order_id: None,
+        currency: String::new(),
+        total: String::new(),
+        at: None,
+    }
+}

@@ -1,0 +1,296 @@
+//! Redrives in the ledger: a frozen list of orders, where each of them stands, and what the runner
+//! needs to go on from wherever the process before it died.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::store::{Act, StoreError};
+use crate::domain::money::Money;
+use crate::domain::order::OrderKey;
+use crate::domain::redrive::{
+    InvalidRedrive, ItemStatus, Pace, RedriveStatus, RedriveVerb, StepTally,
+};
+use crate::domain::state::OrderRecord;
+
+/// Redrives.
+#[async_trait]
+pub trait RedriveStore: Send + Sync {
+    /// Keeps a plan with its orders and its audit row.
+    async fn add_redrive(&self, plan: NewRedrive, act: &Act) -> Result<(), StoreError>;
+    /// One redrive.
+    async fn redrive(&self, id: Uuid) -> Result<Option<Redrive>, StoreError>;
+    /// Redrives, newest first.
+    async fn redrives(&self, limit: u32) -> Result<Vec<Redrive>, StoreError>;
+    /// Orders of a redrive in the order of their turn, those after `after`.
+    async fn redrive_items(
+        &self,
+        id: Uuid,
+        status: Option<ItemStatus>,
+        after: Option<u64>,
+        limit: u32,
+    ) -> Result<Vec<RedriveItem>, StoreError>;
+    /// The shops of a redrive's orders; only of those that wait, or of all.
+    async fn redrive_shops(
+        &self,
+        id: Uuid,
+        status: Option<ItemStatus>,
+    ) -> Result<Vec<String>, StoreError>;
+    /// Does what a person asks, with an audit row. Orders that wait and belong to `stopped` shops,
+    /// whose ERP takes none now, are left out when it starts or goes on. `None`: there is none.
+    async fn change_redrive(
+        &self,
+        id: Uuid,
+        verb: RedriveVerb,
+        stopped: &[String],
+        act: &Act,
+    ) -> Result<Option<Result<Redrive, InvalidRedrive>>, StoreError>;
+    /// Changes the rate of a redrive that is not over, with an audit row; `false` when there is none
+    /// or it is over.
+    async fn set_redrive_rate(
+        &self,
+        id: Uuid,
+        rate_per_minute: Option<u32>,
+        act: &Act,
+    ) -> Result<bool, StoreError>;
+
+    /// Redrives that the runner has to look after: running, or with orders that are not answered.
+    async fn open_redrives(&self) -> Result<Vec<Uuid>, StoreError>;
+    /// One redrive without the counts of its orders.
+    async fn redrive_head(&self, id: Uuid) -> Result<Option<Redrive>, StoreError>;
+    /// What is known of the step `wave`.
+    async fn redrive_step(&self, id: Uuid, wave: u32) -> Result<StepState, StoreError>;
+    /// Orders with that status in the order of their turn, each as it is in the ledger now.
+    async fn redrive_turns(
+        &self,
+        id: Uuid,
+        status: ItemStatus,
+        after: Option<u64>,
+        limit: u32,
+    ) -> Result<Vec<Turn>, StoreError>;
+    /// Those of these orders that the ledger has, in whatever order.
+    async fn records(&self, keys: &[OrderKey]) -> Result<Vec<OrderRecord>, StoreError>;
+    /// Marks orders that wait as sent in that step, if the redrive is still running as it was
+    /// loaded; those that are marked.
+    async fn mark_sent(
+        &self,
+        redrive: &Redrive,
+        items: &[SentItem],
+        now: Timestamp,
+    ) -> Result<Vec<u64>, StoreError>;
+    /// Writes what became of orders that have status `was`.
+    async fn settle_items(
+        &self,
+        id: Uuid,
+        was: ItemStatus,
+        items: &[SettledItem],
+        now: Timestamp,
+    ) -> Result<(), StoreError>;
+    /// Begins the next step, if the redrive is still running as it was loaded.
+    async fn begin_step(&self, redrive: &Redrive, ramp_at: usize) -> Result<bool, StoreError>;
+    /// Ends a running redrive, or halts it, if it is still as it was loaded.
+    async fn end_redrive(
+        &self,
+        redrive: &Redrive,
+        status: RedriveStatus,
+        why: Option<&str>,
+        now: Timestamp,
+    ) -> Result<bool, StoreError>;
+}
+
+/// Which orders a plan is made of.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Selection {
+    /// Those that match a filter, by the names that a list's address has; lost ones unless it names
+    /// another state.
+    Filter(BTreeMap<String, String>),
+    /// These. Of a plan that is kept only the first ones are told: its orders are the truth.
+    Orders(Vec<OrderKey>),
+    /// Those whose last failure has this fingerprint.
+    Group(String),
+    /// Those of another redrive that are still lost: failed, unclear, skipped, left out or waiting.
+    FailedOf(Uuid),
+}
+
+/// A redrive as it is kept.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Redrive {
+    /// Its id.
+    pub id: Uuid,
+    /// Where it stands.
+    pub status: RedriveStatus,
+    /// What it was planned from.
+    pub selection: Selection,
+    /// How fast and how boldly.
+    #[serde(flatten)]
+    pub pace: Pace,
+    /// Steps that were begun, also those before a stop.
+    pub wave: u32,
+    /// Place of the step under way in the ramp, from 0.
+    pub ramp_at: usize,
+    /// Why it halted by itself.
+    pub why: Option<String>,
+    /// Who planned it.
+    pub created_by: String,
+    /// When.
+    pub created_at: Timestamp,
+    /// When it was started.
+    pub started_at: Option<Timestamp>,
+    /// When it was over.
+    pub ended_at: Option<Timestamp>,
+    /// Why it was planned.
+    pub reason: Option<String>,
+    /// Orders by where they stand.
+    pub counts: BTreeMap<ItemStatus, u64>,
+    /// Orders that are not sent, by reason: left out of the plan, or skipped when their turn came.
+    pub excluded: BTreeMap<String, u64>,
+    /// The kinds of failure that its orders had when it was planned; another one stops it.
+    pub known_fingerprints: Vec<String>,
+    /// What the orders that were planned are worth together.
+    pub money: Vec<Money>,
+    /// Rises with every change.
+    #[serde(skip)]
+    pub version: i64,
+}
+
+impl Redrive {
+    /// Orders with that status.
+    pub fn count(&self, status: ItemStatus) -> u64 {
+        self.counts.get(&status).copied().unwrap_or(0)
+    }
+
+    /// Orders that were planned to be sent.
+    pub fn planned(&self) -> u64 {
+        let all: u64 = self.counts.values().sum();
+        all - self.count(ItemStatus::Excluded)
+    }
+
+    /// Orders of these about which nothing is left to do.
+    pub fn settled(&self) -> u64 {
+        self.planned() - self.count(ItemStatus::Waiting) - self.count(ItemStatus::Sent)
+    }
+
+    /// The least time that what is left takes, when there is a rate.
+    pub fn expected_duration(&self) -> Option<Duration> {
+        self.pace.expected_duration(self.count(ItemStatus::Waiting))
+    }
+}
+
+/// A plan to be kept.
+#[derive(Debug, Clone)]
+pub struct NewRedrive {
+    /// Its id.
+    pub id: Uuid,
+    /// What it was planned from.
+    pub selection: Selection,
+    /// How fast and how boldly.
+    pub pace: Pace,
+    /// The kinds of failure that its orders have.
+    pub known_fingerprints: Vec<String>,
+    /// What the orders that will be sent are worth together.
+    pub money: Vec<Money>,
+    /// Its orders in the order of their turn, then those that are left out.
+    pub items: Vec<RedriveItem>,
+}
+
+/// One order of a redrive.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct RedriveItem {
+    /// Its turn.
+    pub seq: u64,
+    /// The order.
+    #[serde(flatten)]
+    pub key: OrderKey,
+    /// The revision that was planned.
+    pub revision: u32,
+    /// Where it stands.
+    pub status: ItemStatus,
+    /// Why it is not sent, or what is unclear.
+    pub why: Option<String>,
+    /// The try that was asked for.
+    pub attempt: Option<u32>,
+    /// The class of its failure.
+    pub class: Option<String>,
+    /// The code of its failure.
+    pub code: Option<String>,
+    /// The ERP's text.
+    pub message: Option<String>,
+    /// The kind of its failure.
+    pub fingerprint: Option<String>,
+    /// The ERP's number.
+    pub erp_order_id: Option<String>,
+    /// Currency when it was planned.
+    pub currency: String,
+    /// Total when it was planned.
+    pub total: String,
+    /// When it was sent or answered last.
+    pub at: Option<Timestamp>,
+}
+
+/// An order of a redrive beside its row in the ledger.
+#[derive(Debug, Clone)]
+pub struct Turn {
+    /// As the redrive knows it.
+    pub item: RedriveItem,
+    /// What the order's version less its revision was when it was sent.
+    pub sent_version: i64,
+    /// As the ledger knows it; none: its row is gone.
+    pub record: Option<OrderRecord>,
+}
+
+/// What is known of the step under way.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct StepState {
+    /// Its orders.
+    pub tally: StepTally,
+    /// Orders of the redrive that wait, counted up to [`MANY_WAIT`].
+    pub waiting: u64,
+    /// The kinds of its failures, each with one of their texts.
+    pub failures: Vec<(String, String)>,
+}
+
+/// More orders that wait are not counted: enough to fill whatever may be under way.
+pub const MANY_WAIT: u32 = 1_000;
+
+/// An order that is about to be sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SentItem {
+    /// Its turn.
+    pub seq: u64,
+    /// The try that is asked for.
+    pub attempt: u32,
+    /// The order's version less its revision.
+    pub sent_version: i64,
+}
+
+/// What became of an order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SettledItem {
+    /// Its turn.
+    pub seq: u64,
+    /// Where it stands now; `Waiting` takes it out of its step, `Sent` only notes the time.
+    pub status: ItemStatus,
+    /// Why.
+    pub why: Option<String>,
+    /// Its failure: class, code, text, fingerprint.
+    pub failure: Option<[String; 4]>,
+    /// The ERP's number.
+    pub erp_order_id: Option<String>,
+}
+
+impl SettledItem {
+    /// Only a status.
+    pub fn new(seq: u64, status: ItemStatus) -> Self {
+        Self { seq, status, why: None, failure: None, erp_order_id: None }
+    }
+
+    /// A status with its reason.
+    pub fn because(seq: u64, status: ItemStatus, why: &str) -> Self {
+        Self { why: Some(why.to_owned()), ..Self::new(seq, status) }
+    }
+}
