@@ -18,6 +18,7 @@ pub mod domain {
     pub mod permission;
     pub mod money;
     pub mod login;
+    pub mod removal;
     pub mod text;
 }
 
@@ -172,7 +173,16 @@ pub mod faces {
         pub mod api {
             //! `/api/v1`, by resource.
             pub mod problem;
+            pub mod call;
+            pub mod routes;
+            pub mod idempotency;
+            pub mod views;
             pub mod intake;
+            pub mod orders;
+            pub mod groups;
+            pub mod letters;
+            pub mod circuits;
+            pub mod records;
         }
         pub mod status;
     }

@@ -217,7 +217,7 @@ impl Ops {
         order.ok_or_else(|| Refusal::NotFound(format!("there is no order {key}")))
     }
 
-    /// The same, for somebody who may not see every shop: what they may not see is not there.
+    /// One order for somebody who may not see every shop: what they may not see is not there.
     pub async fn show_to(&self, person: &Person, key: &OrderKey) -> Result<OrderDetail, Refusal> {
         if !person.readable().contains(key.shop.as_str()) {
             return Err(Refusal::NotFound(format!("there is no order {key}")));

@@ -61,7 +61,7 @@ pub enum Answer {
 }
 
 /// One request to an ERP and what came back, fit to be kept and shown: without secrets, cut.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, schemars::JsonSchema)]
 pub struct Exchange {
     /// Which step of the recipe.
     pub step: String,

@@ -283,9 +283,10 @@ pub struct AuditFilter {
 }
 
 /// An audit row with its id.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, schemars::JsonSchema)]
 pub struct AuditRow {
     /// Its id.
+    #[schemars(with = "String")]
     pub id: Uuid,
     /// What was done.
     #[serde(flatten)]

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::Serialize;
 use uuid::Uuid;
 
@@ -421,7 +422,7 @@ pub struct OpenCount {
 }
 
 /// The proof that nothing is lost, or what contradicts it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct LedgerReport {
     /// Orders taken in, counted when they came.
     pub received: u64,
@@ -440,7 +441,7 @@ pub struct LedgerReport {
 }
 
 /// A promise that rows contradict.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Violation {
     /// The promise.
     pub promise: &'static str,
@@ -827,7 +828,7 @@ impl OrderDetail {
 }
 
 /// One try, as it is kept.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
 pub struct Attempt {
     /// Its number.
     pub attempt: u32,
@@ -850,6 +851,7 @@ pub struct Attempt {
     /// HTTP status.
     pub status: Option<u16>,
     /// When it ended.
+    #[schemars(with = "String")]
     pub occurred_at: Timestamp,
     /// How long it took.
     pub duration_ms: u64,
@@ -860,11 +862,12 @@ pub struct Attempt {
 }
 
 /// An exchange, as it is kept.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
 pub struct StoredExchange {
     /// The try it belongs to.
     pub attempt: u32,
     /// When that ended.
+    #[schemars(with = "String")]
     pub at: Timestamp,
     /// The exchange.
     #[serde(flatten)]
@@ -872,20 +875,22 @@ pub struct StoredExchange {
 }
 
 /// Another payload that came under the number of a known order.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
 pub struct Conflict {
     /// The document.
     pub document: String,
     /// When it came.
+    #[schemars(with = "String")]
     pub received_at: Timestamp,
     /// How it came.
     pub source: String,
 }
 
 /// Something a person did.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
 pub struct AuditEntry {
     /// When.
+    #[schemars(with = "String")]
     pub at: Timestamp,
     /// Who.
     pub actor: String,

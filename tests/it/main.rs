@@ -29,4 +29,7 @@ mod docs;
 mod intake;
 mod mails;
 mod web;
+mod people;
+mod api;
+mod authorisation;
 mod recipes;

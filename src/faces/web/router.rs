@@ -9,7 +9,7 @@ use axum::extract::{DefaultBodyLimit, Path, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::from_fn_with_state;
 use axum::response::{Html, IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::get;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::set_header::SetResponseHeaderLayer;
 use tower_http::timeout::TimeoutLayer;
@@ -18,13 +18,13 @@ use crate::ops::orders::Ops;
 use crate::telemetry::Metrics;
 
 use super::access::{Access, same_site};
-use super::api::intake::post_orders;
 use super::api::problem::Problem;
+use super::api::routes::api_routes;
 use super::login::login_routes;
 use super::status::StatusPages;
 
 /// Largest request, in bytes: many orders as NDJSON.
-const MAX_REQUEST: usize = 16 * 1024 * 1024;
+pub const MAX_REQUEST: usize = 16 * 1024 * 1024;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What the web port needs.
@@ -54,8 +54,8 @@ pub fn router(web: Web) -> Router {
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
-        .route("/api/v1/orders", post(post_orders))
         .merge(login_routes())
+        .merge(api_routes(&web))
         .layer(from_fn_with_state(web.clone(), same_site))
         .with_state(web)
         .method_not_allowed_fallback(|| async {

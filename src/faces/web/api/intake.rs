@@ -9,6 +9,7 @@ use axum::extract::{FromRequest, FromRequestParts, Request, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use futures_util::{StreamExt, stream};
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::domain::message::{TRACEPARENT, TRACESTATE};
@@ -22,6 +23,7 @@ use crate::telemetry::ReasonLabel;
 
 use super::super::router::Web;
 use super::super::visitor::Caller;
+use super::call::insist_somewhere;
 use super::problem::{More, Problem, RefusedLine};
 
 /// Lines of one NDJSON request worked on at a time.
@@ -30,9 +32,11 @@ const IN_FLIGHT: usize = 200;
 const MAX_LISTED: usize = 1_000;
 
 /// Answer to orders that were taken in.
-#[derive(Serialize)]
-struct TakenIn {
+#[derive(Serialize, JsonSchema)]
+pub struct TakenIn {
+    /// Orders that are new, durable now.
     accepted: usize,
+    /// Orders that were known with the same content.
     duplicates: usize,
 }
 
@@ -41,9 +45,7 @@ pub async fn post_orders(State(web): State<Web>, request: Request) -> Result<Res
     let (mut parts, body) = request.into_parts();
     let caller = Caller::from_request_parts(&mut parts, &web).await?;
     let person = caller.person;
-    if person.grants.shops_allowing(Permission::Publish).is_some_and(|shops| shops.is_empty()) {
-        person.insist(Permission::Publish, None)?;
-    }
+    insist_somewhere(&person, Permission::Publish)?;
     let headers = parts.headers.clone();
     let request = Request::from_parts(parts, body);
     let body = Bytes::from_request(request, &()).await.map_err(|rejection| {

@@ -1,0 +1,253 @@
+//! What the API shows: stable names, times as RFC 3339, numbers as exact text.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use crate::domain::circuit::Circuit;
+use crate::domain::state::{OrderRecord, Phase};
+use crate::ports::store::{
+    Attempt, AuditEntry, Conflict, DeadLetter, OrderDetail, StoredExchange, StoredMail,
+};
+
+/// An order.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct OrderView {
+    shop: String,
+    order_id: String,
+    state: &'static str,
+    phase: &'static str,
+    /// Failed tries.
+    fail_count: u32,
+    /// Failed tries after which it is parked; `null`: never by the count.
+    max_count: Option<u32>,
+    /// Tries that were begun.
+    attempts: u32,
+    /// When something happens by itself.
+    next_attempt_at: Option<String>,
+    erp_order_id: Option<String>,
+    error_class: Option<&'static str>,
+    error_code: Option<String>,
+    error_message: Option<String>,
+    /// What failures that are alike share.
+    error_fingerprint: Option<String>,
+    failed_at: Option<String>,
+    currency: String,
+    total: String,
+    customer_number: Option<String>,
+    customer_name: Option<String>,
+    customer_email: String,
+    placed_at: Option<String>,
+    received_at: String,
+    updated_at: String,
+    /// Whether a try is under way.
+    transferring: bool,
+}
+
+impl OrderView {
+    /// What is shown of an order.
+    pub fn of(order: &OrderRecord) -> Self {
+        let failure = order.last_failure.as_ref();
+        let (facts, customer) = (&order.facts, &order.facts.customer);
+        Self {
+            shop: order.key.shop.to_string(),
+            order_id: order.key.order_id.to_string(),
+            state: order.phase.state().as_str(),
+            phase: order.phase.name(),
+            fail_count: order.fail_count,
+            max_count: order.max_count,
+            attempts: order.last_attempt,
+            next_attempt_at: order.phase.due_at().map(|at| at.to_string()),
+            erp_order_id: match &order.phase {
+                Phase::Transferred { erp_order_id } => erp_order_id.clone(),
+                _ => None,
+            },
+            error_class: failure.map(|f| f.class.as_str()),
+            error_code: failure.map(|f| f.code.clone()),
+            error_message: failure.map(|f| f.message.clone()),
+            error_fingerprint: failure.map(|f| f.fingerprint.clone()),
+            failed_at: failure.map(|f| f.at.to_string()),
+            currency: facts.currency.to_string(),
+            total: facts.total.to_string(),
+            customer_number: customer.number.clone(),
+            customer_name: customer.name.clone(),
+            customer_email: customer.email.to_string(),
+            placed_at: facts.placed_at.map(|at| at.to_string()),
+            received_at: order.received_at.to_string(),
+            updated_at: order.updated_at.to_string(),
+            transferring: order.claim.is_some(),
+        }
+    }
+}
+
+/// An order with everything that happened to it.
+#[derive(Serialize, JsonSchema)]
+pub struct DetailView {
+    order: OrderView,
+    /// How it came.
+    source: String,
+    /// W3C trace context.
+    traceparent: Option<String>,
+    /// Its document, byte for byte as it came.
+    #[schemars(with = "serde_json::Value")]
+    document: Option<Box<RawValue>>,
+    attempts: Vec<Attempt>,
+    /// Requests to the ERP and its replies.
+    exchanges: Vec<StoredExchange>,
+    /// Other contents that came under its number.
+    conflicts: Vec<Conflict>,
+    mails: Vec<MailView>,
+    /// What people did to it.
+    audit: Vec<AuditEntry>,
+}
+
+impl DetailView {
+    /// Everything about an order.
+    pub fn of(detail: OrderDetail) -> Self {
+        Self {
+            order: OrderView::of(&detail.record),
+            source: detail.source,
+            traceparent: detail.record.traceparent,
+            document: RawValue::from_string(detail.document.to_string()).ok(),
+            attempts: detail.attempts,
+            exchanges: detail.exchanges,
+            conflicts: detail.conflicts,
+            mails: detail.mails.iter().map(MailView::of).collect(),
+            audit: detail.audit,
+        }
+    }
+}
+
+/// A mail.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct MailView {
+    id: String,
+    kind: &'static str,
+    /// waiting, sent, kept or failed.
+    status: &'static str,
+    sender: String,
+    receivers: Vec<String>,
+    subject: String,
+    tries: u32,
+    error: Option<String>,
+    created_at: String,
+    sent_at: Option<String>,
+    message_id: String,
+    text: String,
+}
+
+impl MailView {
+    /// A mail as it was or will be sent.
+    pub fn of(stored: &StoredMail) -> Self {
+        let mail = &stored.mail;
+        Self {
+            id: stored.id.to_string(),
+            kind: mail.kind.as_str(),
+            status: stored.status.as_str(),
+            sender: mail.sender.clone(),
+            receivers: mail.receivers.clone(),
+            subject: mail.subject.clone(),
+            tries: stored.tries,
+            error: stored.error.clone(),
+            created_at: stored.created_at.to_string(),
+            sent_at: stored.sent_at.map(|at| at.to_string()),
+            message_id: mail.message_id.clone(),
+            text: mail.text.clone(),
+        }
+    }
+}
+
+/// A message that could not be accepted.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct LetterView {
+    id: String,
+    /// open, replayed or discarded.
+    status: String,
+    source: String,
+    reason: String,
+    place: Option<String>,
+    detail: String,
+    /// The message as text; bytes that are no UTF-8 are replaced.
+    text: String,
+    /// The message in base64, when its bytes are no UTF-8.
+    base64: Option<String>,
+    bytes: usize,
+    seen: u64,
+    first_seen_at: String,
+    last_seen_at: String,
+    exchange: String,
+    routing_key: String,
+    #[schemars(with = "serde_json::Value")]
+    headers: serde_json::Value,
+    resolution: Option<String>,
+}
+
+impl LetterView {
+    /// A dead letter.
+    pub fn of(letter: &DeadLetter) -> Self {
+        use base64::Engine;
+        use base64::engine::general_purpose::STANDARD;
+        let is_text = std::str::from_utf8(&letter.body).is_ok();
+        Self {
+            id: letter.id.to_string(),
+            status: letter.status.clone(),
+            source: letter.source.clone(),
+            reason: letter.reason.clone(),
+            place: letter.place.clone(),
+            detail: letter.detail.clone(),
+            text: String::from_utf8_lossy(&letter.body).into_owned(),
+            base64: (!is_text).then(|| STANDARD.encode(&letter.body)),
+            bytes: letter.body.len(),
+            seen: letter.seen,
+            first_seen_at: letter.first_seen_at.to_string(),
+            last_seen_at: letter.last_seen_at.to_string(),
+            exchange: letter.exchange.clone(),
+            routing_key: letter.routing_key.clone(),
+            headers: serde_json::to_value(&letter.headers).unwrap_or_default(),
+            resolution: letter.resolution.clone(),
+        }
+    }
+}
+
+/// Whether orders flow to an ERP.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct CircuitView {
+    erp: String,
+    /// closed, half_open or open.
+    state: &'static str,
+    reason: Option<String>,
+    opened_at: Option<String>,
+    /// `null` while a person holds it.
+    next_trial_at: Option<String>,
+    failed_trials: u32,
+}
+
+impl CircuitView {
+    /// A circuit.
+    pub fn of(circuit: &Circuit) -> Self {
+        Self {
+            erp: circuit.erp.clone(),
+            state: circuit.state.as_str(),
+            reason: circuit.reason.clone(),
+            opened_at: circuit.opened_at.map(|at| at.to_string()),
+            next_trial_at: circuit.trial_at.map(|at| at.to_string()),
+            failed_trials: circuit.trials,
+        }
+    }
+}
+
+/// An order's place in a path. A `/` within the number is written `%2F`.
+#[derive(Debug, Deserialize, JsonSchema)]
+pub struct OrderPath {
+    /// Its shop.
+    pub shop: String,
+    /// Its number.
+    pub order_id: String,
+}
+
+/// Something with an id in a path.
+#[derive(Debug, Deserialize, JsonSchema)]
+pub struct IdPath {
+    /// Its id.
+    pub id: String,
+}

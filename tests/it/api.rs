@@ -1,0 +1,208 @@
+//! The API as a script sees it: the document that describes it, pages, verbs, and asking twice.
+
+use reqwest::{Method, Response};
+use serde_json::{Value, json};
+
+use crate::people::client;
+use crate::world::{Place, World, order, order_that, order_with};
+
+struct Api<'a> {
+    world: &'a World,
+    token: String,
+}
+
+impl Api<'_> {
+    async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &str,
+    ) -> Response {
+        let url = self.world.web(&format!("/api/v1{path}"));
+        let mut request = client().request(method, url).bearer_auth(&self.token);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        request.body(body.to_owned()).send().await.expect("the web port answers")
+    }
+
+    async fn get(&self, path: &str) -> (u16, Value) {
+        read(self.send(Method::GET, path, &[], "").await).await
+    }
+
+    async fn post(&self, path: &str, body: &Value) -> (u16, Value) {
+        let json = [("content-type", "application/json")];
+        read(self.send(Method::POST, path, &json, &body.to_string()).await).await
+    }
+}
+
+async fn read(response: Response) -> (u16, Value) {
+    let status = response.status().as_u16();
+    let kind = response.headers()["content-type"].to_str().expect("text").to_owned();
+    let expected = if status < 400 { "application/json" } else { "application/problem+json" };
+    assert_eq!(kind, expected, "{status}");
+    (status, serde_json::from_str(&response.text().await.expect("text")).expect("JSON"))
+}
+
+#[tokio::test]
+async fn the_document_describes_every_operation_with_what_it_needs() {
+    let mut world = World::new(Place::Embedded).await;
+    world.serve().await;
+    let response = client().get(world.web("/api/openapi.json")).send().await.expect("an answer");
+    let text = response.text().await.expect("text");
+    let document: Value = serde_json::from_str(&text).expect("JSON");
+    assert_eq!(document["openapi"], "3.1.0");
+    let list = &document["paths"]["/api/v1/orders"]["get"];
+    assert_eq!(list["description"], "Needs `orders:read`.");
+    let names: Vec<_> =
+        list["parameters"].as_array().expect("some").iter().map(|p| &p["name"]).collect();
+    assert!(
+        names.contains(&&json!("fingerprint")) && names.contains(&&json!("after")),
+        "{names:?}"
+    );
+    let text = document.to_string();
+    // Whatever is referred to is there.
+    for (at, _) in text.match_indices("\"#/components/") {
+        let pointer = text[at + 2..].split('"').next().expect("an end");
+        assert!(document.pointer(pointer).is_some(), "{pointer}");
+    }
+    world.leave().await;
+}
+
+#[tokio::test]
+async fn orders_are_listed_page_by_page_and_shown_whole() {
+    let mut world = World::new(Place::Embedded).await;
+    world.serve().await;
+    let documents: Vec<String> = (0..5).map(|n| order(&format!("a/{n}"))).collect();
+    world.place(&documents).await;
+    world.until_settled(5).await;
+    let token = world.token("orders:read").await;
+    let api = Api { world: &world, token };
+    let (mut seen, mut path) = (Vec::new(), "/orders?limit=2&shop=default".to_owned());
+    loop {
+        let (status, page) = api.get(&path).await;
+        assert_eq!(status, 200, "{page}");
+        let items = page["items"].as_array().expect("a list");
+        seen.extend(items.iter().map(|o| o["order_id"].as_str().expect("a number").to_owned()));
+        let Some(next) = page["next"].as_str() else { break };
+        path = format!("/orders?limit=2&shop=default&after={next}");
+    }
+    seen.sort();
+    assert_eq!(seen, ["a/0", "a/1", "a/2", "a/3", "a/4"]);
+    let (status, detail) = api.get("/orders/default/a%2F3").await;
+    assert_eq!((status, &detail["order"]["phase"]), (200, &json!("transferred")));
+    assert_eq!(detail["document"]["order_id"], "a/3");
+    for (path, expected) in [
+        ("/orders?sate=payed", 422),
+        ("/orders?state=lost", 422),
+        ("/orders?limit=0", 422),
+        ("/orders?after=x", 422),
+        ("/orders/default/nothing", 404),
+        ("/orders/%FF/1", 404),
+        ("/nothing", 404),
+    ] {
+        let (status, problem) = api.get(path).await;
+        assert_eq!(status, expected, "{path}: {problem}");
+        assert!(problem["detail"].as_str().is_some_and(|d| !d.is_empty()), "{problem}");
+    }
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_lost_order_is_removed_with_a_reason_restored_and_transferred() {
+    let mut world = World::new(Place::Embedded).await;
+    world.serve().await;
+    world.place(&[order_that("a/1", "reject, reject, ok")]).await;
+    world.until_settled(1).await;
+    let token = world.token("admin").await;
+    let api = Api { world: &world, token };
+    let at = |verb: &str| format!("/orders/default/a%2F1/{verb}");
+    let (status, problem) = api.post(&at("remove"), &json!({"kind": "duplicate"})).await;
+    assert_eq!(status, 422, "{problem}");
+    let reason = json!({"kind": "entered_by_hand", "erp_order_id": "4711"});
+    let (status, removed) = api.post(&at("remove"), &reason).await;
+    assert_eq!((status, &removed["phase"]), (200, &json!("removed")));
+    let (status, problem) = api.post(&at("transfer"), &json!({})).await;
+    assert_eq!((status, &problem["title"]), (409, &json!("invalid_state")));
+    assert_eq!(api.post(&at("restore"), &json!({"reason": "a mistake"})).await.0, 200);
+    let (status, failed) = api.post(&at("transfer"), &json!({})).await;
+    assert_eq!((status, &failed["outcome"]), (200, &json!("failed")), "{failed}");
+    assert_eq!(failed["attempt"]["class"], "rejected");
+    let (status, done) = api.post(&at("transfer"), &json!({})).await;
+    assert_eq!((status, &done["outcome"]), (200, &json!("transferred")), "{done}");
+    let (_, audit) = api.get("/audit?target=default/a/1").await;
+    let told: Vec<String> = audit["items"]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .map(|row| format!("{} {}", row["action"], row["reason"]).replace('"', ""))
+        .collect();
+    let expected = [
+        "order.transfer null",
+        "order.transfer null",
+        "order.restore a mistake",
+        "order.remove entered by hand in the ERP, number 4711",
+    ];
+    assert_eq!(told, expected);
+    world.end().await;
+}
+
+#[tokio::test]
+async fn the_same_key_gives_the_same_answer_and_does_nothing_twice() {
+    let mut world = World::new(Place::Embedded).await;
+    world.serve().await;
+    world.place(&[order_that("1", "reject"), order_that("2", "reject")]).await;
+    world.until_settled(2).await;
+    let token = world.token("admin").await;
+    let other = world.token("admin").await;
+    let api = Api { world: &world, token };
+    let key = [("idempotency-key", "\"k-1\""), ("content-type", "application/json")];
+    let path = "/orders/default/1/remove";
+    let body = r#"{"reason": "a test"}"#;
+    let first = api.send(Method::POST, path, &key, body).await;
+    assert!(!first.headers().contains_key("idempotency-replayed"));
+    let first = read(first).await;
+    assert_eq!(first.0, 200, "{first:?}");
+    let second = api.send(Method::POST, path, &key, body).await;
+    assert_eq!(second.headers()["idempotency-replayed"], "true");
+    assert_eq!(read(second).await, first, "word for word");
+    let again = api.post(path, &json!({"reason": "a test"})).await;
+    assert_eq!(again.0, 409, "without the key it is another removal");
+    for (path, body) in [(path, r#"{"reason": "other"}"#), ("/orders/default/2/remove", body)] {
+        let other = read(api.send(Method::POST, path, &key, body).await).await;
+        assert_eq!(other.0, 422, "{other:?}");
+    }
+    let someone_else = Api { world: &world, token: other };
+    let theirs = read(someone_else.send(Method::POST, path, &key, body).await).await;
+    assert_eq!(theirs.0, 409, "keys of different people never meet: {theirs:?}");
+    let bad = [("idempotency-key", "a b")];
+    assert_eq!(read(api.send(Method::POST, path, &bad, body).await).await.0, 422);
+    world.leave().await;
+}
+
+#[tokio::test]
+async fn a_token_for_a_shop_hands_in_and_sees_orders_of_that_shop_only() {
+    let mut world = World::new(Place::Embedded).await;
+    world.serve().await;
+    let scopes = ["--scope", "orders:publish", "--scope", "orders:read"];
+    let create = [&["tokens", "create", "de-only", "--shop", "de"][..], &scopes].concat();
+    let token = world.ok(&create).await.trim().to_owned();
+    let at = |shop: &str| order_with(&format!("of-{shop}"), &json!({"shop": shop}));
+    world.place(&[at("at")]).await;
+    let api = Api { world: &world, token };
+    let json = [("content-type", "application/json")];
+    let of = async |shop| read(api.send(Method::POST, "/orders", &json, &at(shop)).await).await.0;
+    assert_eq!((of("de").await, of("ch").await), (202, 403));
+    let ndjson = [("content-type", "application/x-ndjson")];
+    let lines = format!("{}\n{}\n", at("de"), at("ch"));
+    let told = read(api.send(Method::POST, "/orders", &ndjson, &lines).await).await;
+    assert_eq!(told.0, 403, "{}", told.1);
+    let (_, page) = api.get("/orders").await;
+    let items = page["items"].as_array().expect("a list");
+    assert_eq!(items.len(), 1, "{page}");
+    assert_eq!(api.get("/orders/at/of-at").await.0, 404);
+    assert_eq!(api.get("/dead-letters").await.0, 403);
+    world.until_settled(2).await;
+    world.end().await;
+}
