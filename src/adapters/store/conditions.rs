@@ -37,7 +37,13 @@ impl Conditions {
             self.add(&format!("state = '{}'", state.as_str()), Vec::new());
         }
         match (phase, known) {
-            (_, Some((_, name))) => self.add(&format!("phase = '{name}'"), Vec::new()),
+            (_, Some((state, name))) => {
+                self.add(&format!("phase = '{name}'"), Vec::new());
+                if state != OrderState::Confirmed {
+                    // SQLite does not conclude it, and needs it to see that `orders_open` will do.
+                    self.add("state <> 'confirmed'", Vec::new());
+                }
+            }
             (Some(unknown), None) => self.add("phase = ?", sql_args![unknown]),
             (None, None) => {}
         }
@@ -98,30 +104,40 @@ impl Conditions {
             // As it was typed, too: SQLite's LOWER knows only ASCII, PostgreSQL's what its locale does.
             let [lower, typed] = [search.to_lowercase(), search.clone()]
                 .map(|text| Value::from(format!("%{}%", escape_like(&text))));
-            let like = ["order_id", "customer_name", "customer_email", "error_message"]
-                .map(|c| format!("LOWER({c}) LIKE ? ESCAPE '!' OR {c} LIKE ? ESCAPE '!'"))
-                .join(" OR ");
-            self.add(&format!("({like})"), vec![[lower, typed]; 4].concat());
+            let columns = ["order_id", "customer_name", "customer_email", "error_message"];
+            // What is typed in small letters is found in small letters too.
+            let (like, args) = match lower == typed {
+                true => (columns.map(|c| format!("LOWER({c}) LIKE ? ESCAPE '!'")), vec![lower; 4]),
+                false => (
+                    columns
+                        .map(|c| format!("LOWER({c}) LIKE ? ESCAPE '!' OR {c} LIKE ? ESCAPE '!'")),
+                    vec![[lower, typed]; 4].concat(),
+                ),
+            };
+            self.add(&format!("({})", like.join(" OR ")), args);
         }
     }
 }
 
 /// Whether `order_counts` alone can tell how many orders match.
 pub(super) fn is_counted(filter: &OrderFilter) -> bool {
-    let OrderFilter { state, phase, shop: _, shops: _, fingerprint, .. } = filter;
     let plain = OrderFilter {
-        state: *state,
-        phase: phase.clone(),
+        state: filter.state,
+        phase: filter.phase.clone(),
         shop: filter.shop.clone(),
         shops: filter.shops.clone(),
-        fingerprint: fingerprint.clone(),
+        fingerprint: filter.fingerprint.clone(),
+        class: filter.class.clone(),
+        code: filter.code.clone(),
         ..OrderFilter::default()
     };
-    // It knows the fingerprints of lost orders alone.
-    let lost = PHASES.iter().any(|(state, name)| {
-        *state == OrderState::OrderedFailed && phase.as_deref() == Some(*name)
-    });
-    plain == *filter && (fingerprint.is_none() || *state == Some(OrderState::OrderedFailed) || lost)
+    // It knows the failures of lost orders alone.
+    let is_lost = filter.state == Some(OrderState::OrderedFailed)
+        || PHASES.iter().any(|(state, name)| {
+            *state == OrderState::OrderedFailed && filter.phase.as_deref() == Some(*name)
+        });
+    let of_failure = [&filter.fingerprint, &filter.class, &filter.code];
+    plain == *filter && (is_lost || of_failure.iter().all(|part| part.is_none()))
 }
 
 /// Article numbers as `orders.skus` keeps them: each between line breaks, so that one of them is

@@ -191,7 +191,7 @@ impl<D: Db> FigureStore for SqlStore<D> {
                 break;
             }
             let mut conditions = Conditions::of(filter);
-            let sql = section.sql(&mut conditions, after.take(), left);
+            let sql = section.sql(filter, &mut conditions, after.take(), left);
             for mut row in self.db.fetch(&Sql::Built(sql), conditions.args).await? {
                 orders.push(rows::order_record(&mut row)?);
             }
@@ -206,6 +206,15 @@ impl<D: Db> FigureStore for SqlStore<D> {
             conditions.place(filter);
             if let Some(fingerprint) = &filter.fingerprint {
                 conditions.add("fingerprint = ?", sql_args![fingerprint]);
+            }
+            // A fingerprint is made of class, code and text: it has one of each.
+            for (column, text) in [("class", &filter.class), ("code", &filter.code)] {
+                if let Some(text) = text {
+                    let part = format!(
+                        "fingerprint IN (SELECT fingerprint FROM failure_groups WHERE {column} = ?)"
+                    );
+                    conditions.add(&part, sql_args![text]);
+                }
             }
             let sums = "SELECT CAST(COALESCE(SUM(orders), 0) AS BIGINT) FROM order_counts";
             format!("{sums} WHERE {}", conditions.text)
@@ -327,7 +336,13 @@ impl Section {
         }
     }
 
-    fn sql(&self, conditions: &mut Conditions, after: Option<&Mark>, limit: u32) -> String {
+    fn sql(
+        &self,
+        filter: &OrderFilter,
+        conditions: &mut Conditions,
+        after: Option<&Mark>,
+        limit: u32,
+    ) -> String {
         let Self { column, condition, order, .. } = self;
         conditions.add(condition, Vec::new());
         if let Some(mark) = after {
@@ -337,14 +352,16 @@ impl Section {
             let part = format!("({column}, shop, order_id) {than} (?, ?, ?)");
             conditions.add(&part, sql_args![value, shop, order_id]);
         }
-        format!(
-            "SELECT {ORDER_COLUMNS}
-            FROM orders
-            WHERE {}
-            ORDER BY {column} {order}, shop {order}, order_id {order}
-            LIMIT {limit}",
-            conditions.text
-        )
+        let found = format!("SELECT {ORDER_COLUMNS} FROM orders WHERE {}", conditions.text);
+        // A customer has few orders. They are found first and sorted then: with a limit in sight
+        // PostgreSQL would rather walk through all orders until it has met enough of theirs.
+        let found = match filter.customer {
+            Some(_) => {
+                format!("WITH few AS MATERIALIZED ({found}) SELECT {ORDER_COLUMNS} FROM few")
+            }
+            None => found,
+        };
+        format!("{found} ORDER BY {column} {order}, shop {order}, order_id {order} LIMIT {limit}")
     }
 }
 
@@ -414,35 +431,50 @@ impl<D: Db> SqlStore<D> {
         fingerprint: Option<&str>,
         now: Timestamp,
     ) -> Result<HashMap<String, (Timestamp, Vec<u64>)>, StoreError> {
-        let begin = (now.as_millisecond().div_euclid(HOUR_MS) - 23) * HOUR_MS;
-        let mut conditions = Conditions { text: "TRUE".to_owned(), args: sql_args![begin] };
+        let mut conditions = Conditions::default();
         conditions.shops(shops);
-        let top = top(&conditions);
-        conditions.add("what = 'failed'", Vec::new());
-        match fingerprint {
-            Some(fingerprint) => conditions.add("fingerprint = ?", sql_args![fingerprint]),
-            None => conditions.add(&format!("fingerprint IN ({top})"), Vec::new()),
-        }
-        let sql = format!(
-            "SELECT fingerprint, CASE WHEN bucket_ms < $1 THEN -1
-                ELSE (bucket_ms - $1) / {HOUR_MS} END AS hour, CAST(SUM(orders) AS BIGINT),
-              MAX(last_ms)
-            FROM activity
-            WHERE {}
-            GROUP BY fingerprint, hour",
-            conditions.text
+        let which = match fingerprint {
+            Some(fingerprint) => {
+                conditions.args.extend(sql_args![fingerprint]);
+                format!("SELECT ${} AS fingerprint", conditions.args.len())
+            }
+            None => top(&conditions),
+        };
+        let of_shops = conditions.text.clone();
+        let last = format!(
+            "SELECT g.fingerprint, (
+              SELECT a.last_ms
+              FROM activity AS a
+              WHERE a.what = 'failed' AND a.fingerprint = g.fingerprint AND {of_shops}
+              ORDER BY a.last_ms DESC
+              LIMIT 1)
+            FROM ({which}) AS g"
         );
         let mut groups = HashMap::new();
-        for mut row in self.db.fetch(&Sql::Built(sql), conditions.args).await? {
+        for mut row in self.db.fetch(&Sql::Built(last), conditions.args.clone()).await? {
             row.table = "activity";
             let name = row.text("fingerprint")?;
-            let hour = row.int("hour")?;
+            if let Some(last) = row.time_or_null("last_ms")? {
+                groups.insert(name, (last, vec![0; 24]));
+            }
+        }
+        let begin = (now.as_millisecond().div_euclid(HOUR_MS) - 23) * HOUR_MS;
+        conditions.args.extend(sql_args![begin]);
+        let first = conditions.args.len();
+        let hours = format!(
+            "SELECT fingerprint, (bucket_ms - ${first}) / {HOUR_MS} AS hour,
+              CAST(SUM(orders) AS BIGINT)
+            FROM activity
+            WHERE what = 'failed' AND minutes IN (0, 1, 60, 1440) AND bucket_ms >= ${first}
+              AND fingerprint IN ({which}) AND {of_shops}
+            GROUP BY fingerprint, hour"
+        );
+        for mut row in self.db.fetch(&Sql::Built(hours), conditions.args).await? {
+            row.table = "activity";
+            let name = row.text("fingerprint")?;
+            let hour: usize = row.number("hour")?;
             let orders: u64 = row.number("orders")?;
-            let last = row.time("last_ms")?;
-            let (seen, failures) = groups.entry(name).or_insert((last, vec![0; 24]));
-            *seen = last.max(*seen);
-            let hour = usize::try_from(hour).ok();
-            if let Some(bucket) = hour.and_then(|hour| failures.get_mut(hour)) {
+            if let Some(bucket) = groups.get_mut(&name).and_then(|(_, hours)| hours.get_mut(hour)) {
                 *bucket += orders;
             }
         }
