@@ -183,6 +183,14 @@ impl<D: Db> FigureStore for SqlStore<D> {
         let mut after = after;
         let mut orders: Vec<OrderRecord> = Vec::new();
         for section in Section::of(sort) {
+            // A lost order has failed (`failed_means_counted`): to look for others would mean to look
+            // at every one.
+            if section.is_of_missing
+                && sort.by == SortBy::Tries
+                && filter.state == Some(OrderState::OrderedFailed)
+            {
+                continue;
+            }
             if after.is_some_and(|mark| mark.value.is_none() != section.is_of_missing) {
                 continue;
             }
