@@ -179,6 +179,8 @@ pub mod faces {
             pub mod views;
             pub mod intake;
             pub mod orders;
+            pub mod payload;
+            pub mod redrives;
             pub mod groups;
             pub mod letters;
             pub mod circuits;

@@ -206,3 +206,82 @@ async fn a_token_for_a_shop_hands_in_and_sees_orders_of_that_shop_only() {
     world.until_settled(2).await;
     world.end().await;
 }
+
+#[tokio::test]
+async fn an_order_is_edited_by_whoever_has_seen_the_last_revision() {
+    let mut world = World::new(Place::Embedded).await;
+    world.serve().await;
+    world.place(&[order_that("1", "reject, ok")]).await;
+    world.until_settled(1).await;
+    let token = world.token("admin").await;
+    let api = Api { world: &world, token };
+    let shown = api.send(Method::GET, "/orders/default/1", &[], "").await;
+    assert_eq!(shown.headers()["etag"], "\"r0\"");
+    let edited = |sku: &str| {
+        let line = json!({"sku": sku, "quantity": 1.50, "unit_price": "10.00"});
+        order_with("1", &json!({"lines": [line], "remark": "stub: ok"}))
+    };
+    let put = async |seen: &[(&str, &str)], body: &str| {
+        let headers = [seen, &[("content-type", "application/json")]].concat();
+        api.send(Method::PUT, "/orders/default/1/payload", &headers, body).await
+    };
+    let seen = |etag| [("if-match", etag)];
+    assert_eq!(put(&[], &edited("A")).await.status().as_u16(), 428);
+    assert_eq!(put(&seen("\"r7\""), &edited("A")).await.status().as_u16(), 412);
+    assert_eq!(put(&seen("W/x"), &edited("A")).await.status().as_u16(), 412);
+    let (status, problem) = read(put(&seen("\"r0\""), r#"{"order_id": "1"}"#).await).await;
+    assert_eq!(status, 422, "{problem}");
+    let first = put(&seen("\"r0\""), &edited("A")).await;
+    assert_eq!(
+        (first.status().as_u16(), &first.headers()["etag"]),
+        (200, &"\"r1\"".parse().unwrap())
+    );
+    assert_eq!(put(&seen("\"r0\""), &edited("B")).await.status().as_u16(), 412, "too late");
+    let (_, detail) = api.get("/orders/default/1").await;
+    assert_eq!(detail["current"]["lines"][0]["sku"], "A");
+    assert_eq!(detail["document"]["lines"][0]["sku"], "4711", "the original stays");
+    let (status, done) = api.post("/orders/default/1/transfer", &json!({})).await;
+    assert_eq!((status, &done["outcome"]), (200, &json!("transferred")), "{done}");
+    world.end().await;
+}
+
+#[tokio::test]
+async fn many_lost_orders_are_planned_started_and_watched() {
+    let mut world = World::new(Place::Embedded).await;
+    world.serve().await;
+    let documents: Vec<String> = (0..3).map(|n| order_that(&n.to_string(), "reject, ok")).collect();
+    world.place(&documents).await;
+    world.until_settled(3).await;
+    let token = world.token("admin").await;
+    let elsewhere = ["tokens", "create", "x", "--scope", "admin", "--shop", "at"];
+    let elsewhere = Api { world: &world, token: world.ok(&elsewhere).await.trim().to_owned() };
+    let api = Api { world: &world, token };
+    assert_eq!(api.post("/redrives", &json!({"group": "x", "filter": {}})).await.0, 422);
+    let plan = json!({"filter": {"shop": "default"}, "reason": "mended"}).to_string();
+    let kind = [("content-type", "application/json")];
+    let planned = api.send(Method::POST, "/redrives", &kind, &plan).await;
+    assert_eq!(planned.status().as_u16(), 201);
+    let location = planned.headers()["location"].to_str().expect("text").to_owned();
+    let path = location.strip_prefix("/api/v1").expect("ours").to_owned();
+    let (_, plan) = read(planned).await;
+    assert_eq!((&plan["status"], &plan["counts"]["waiting"]), (&json!("planned"), &json!(3)));
+    assert_eq!(elsewhere.get(&path).await.0, 404, "orders of other shops");
+    let started = api.send(Method::POST, &format!("{path}/start"), &[], "").await;
+    assert_eq!(
+        (started.status().as_u16(), started.headers()["location"].to_str().unwrap()),
+        (202, &*location)
+    );
+    world
+        .until("it is done", async || {
+            let (_, redrive) = api.get(&path).await;
+            if redrive["status"] == "done" { Ok(()) } else { Err(redrive.to_string()) }
+        })
+        .await;
+    let (_, items) = api.get(&format!("{path}/items?status=transferred&limit=2")).await;
+    assert_eq!(
+        (items["items"].as_array().map(Vec::len), items["next"].is_string()),
+        (Some(2), true)
+    );
+    assert_eq!(api.post(&format!("{path}/start"), &json!({})).await.0, 409);
+    world.end().await;
+}

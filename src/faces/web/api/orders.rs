@@ -1,6 +1,6 @@
 //! `/api/v1/orders`: find, look at, transfer, remove, restore, reconcile.
 
-use axum::http::Method;
+use axum::http::{Method, header};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -14,6 +14,7 @@ use crate::ports::store::Attempt;
 
 use super::super::router::Web;
 use super::call::{Answer, Call, Items, Nothing, Why};
+use super::payload::etag;
 use super::problem::Problem;
 use super::routes::{About, Routes};
 use super::views::{DetailView, OrderPath, OrderView};
@@ -155,7 +156,8 @@ async fn show(
 ) -> Result<Answer<DetailView>, Problem> {
     let key = find(&call)?;
     let detail = web.ops.show_to(&call.person, &key).await?;
-    Ok(Answer::ok(DetailView::of(detail)))
+    let etag = etag(detail.record.revision);
+    Ok(Answer::ok(DetailView::of(detail)).header(header::ETAG, &etag))
 }
 
 /// What became of a transfer.

@@ -22,7 +22,7 @@ use super::super::router::Web;
 use super::call::{Answer, Call};
 use super::idempotency::idempotent;
 use super::problem::Problem;
-use super::{circuits, groups, intake, letters, orders, records};
+use super::{circuits, groups, intake, letters, orders, payload, records, redrives};
 
 const PREFIX: &str = "/api/v1";
 
@@ -167,7 +167,7 @@ impl Routes {
         request: Option<Json>,
         answer: &Json,
     ) {
-        if matches!(*method, Method::POST | Method::PUT) {
+        if matches!(*method, Method::POST | Method::PUT | Method::PATCH) {
             parameters.push(json!({"$ref": "#/components/parameters/IdempotencyKey"}));
         }
         let mut document = json!({
@@ -262,6 +262,8 @@ fn routes() -> Routes {
     let routes =
         routes.add_raw::<crate::domain::order::OrderDocument, intake::TakenIn>(what, &kinds, post);
     let routes = orders::add(routes);
+    let routes = payload::add(routes);
+    let routes = redrives::add(routes);
     let routes = groups::add(routes);
     let routes = letters::add(routes);
     let routes = circuits::add(routes);

@@ -6,6 +6,7 @@ use serde_json::value::RawValue;
 
 use crate::domain::circuit::Circuit;
 use crate::domain::state::{OrderRecord, Phase};
+use crate::ports::revisions::Revision;
 use crate::ports::store::{
     Attempt, AuditEntry, Conflict, DeadLetter, OrderDetail, StoredExchange, StoredMail,
 };
@@ -42,6 +43,8 @@ pub struct OrderView {
     updated_at: String,
     /// Whether a try is under way.
     transferring: bool,
+    /// Number of its newest revision; 0: as it came.
+    revision: u32,
 }
 
 impl OrderView {
@@ -76,6 +79,7 @@ impl OrderView {
             received_at: order.received_at.to_string(),
             updated_at: order.updated_at.to_string(),
             transferring: order.claim.is_some(),
+            revision: order.revision,
         }
     }
 }
@@ -91,6 +95,10 @@ pub struct DetailView {
     /// Its document, byte for byte as it came.
     #[schemars(with = "serde_json::Value")]
     document: Option<Box<RawValue>>,
+    /// What would be sent now: the newest revision.
+    #[schemars(with = "serde_json::Value")]
+    current: Option<Box<RawValue>>,
+    revisions: Vec<RevisionView>,
     attempts: Vec<Attempt>,
     /// Requests to the ERP and its replies.
     exchanges: Vec<StoredExchange>,
@@ -106,14 +114,43 @@ impl DetailView {
     pub fn of(detail: OrderDetail) -> Self {
         Self {
             order: OrderView::of(&detail.record),
+            document: raw(&detail.document),
+            current: raw(detail.current()),
+            revisions: detail.revisions.iter().map(RevisionView::of).collect(),
+            mails: detail.mails.iter().map(MailView::of).collect(),
             source: detail.source,
             traceparent: detail.record.traceparent,
-            document: RawValue::from_string(detail.document.to_string()).ok(),
             attempts: detail.attempts,
             exchanges: detail.exchanges,
             conflicts: detail.conflicts,
-            mails: detail.mails.iter().map(MailView::of).collect(),
             audit: detail.audit,
+        }
+    }
+}
+
+fn raw(document: &str) -> Option<Box<RawValue>> {
+    RawValue::from_string(document.to_owned()).ok()
+}
+
+/// What a person made of an order.
+#[derive(Serialize, JsonSchema)]
+pub struct RevisionView {
+    revision: u32,
+    #[schemars(with = "serde_json::Value")]
+    document: Option<Box<RawValue>>,
+    at: String,
+    actor: String,
+    reason: Option<String>,
+}
+
+impl RevisionView {
+    fn of(revision: &Revision) -> Self {
+        Self {
+            revision: revision.revision,
+            document: raw(&revision.document),
+            at: revision.at.to_string(),
+            actor: revision.actor.clone(),
+            reason: revision.reason.clone(),
         }
     }
 }
