@@ -138,6 +138,11 @@ pub mod adapters {
         }
         pub mod unset;
     }
+    pub mod oidc {
+        //! Identity providers.
+        pub mod provider;
+        pub mod id_token;
+    }
     pub mod mail {
         //! Composing mails, and sending them.
         pub mod templates;

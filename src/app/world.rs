@@ -15,15 +15,17 @@ use crate::adapters::erp::unset::UnsetErp;
 use crate::adapters::in_process::{InProcess, InProcessBroker};
 use crate::adapters::mail::smtp::{Smtp, check_mailbox};
 use crate::adapters::mail::templates::{AudienceSettings, DEFAULT_AUDIENCE, Templates};
+use crate::adapters::oidc;
+use crate::adapters::oidc::provider::OidcProvider;
 use crate::adapters::store::ledger::SqlStore;
 use crate::adapters::store::postgres::PostgresDb;
 use crate::adapters::store::sqlite::SqliteDb;
-use crate::config::settings::{ErpSettings, MailSettings, Settings, ShopSettings};
+use crate::config::settings::{ErpSettings, MailSettings, OidcSettings, Settings, ShopSettings};
 use crate::domain::failure::ErrorClass;
 use crate::domain::notice::NoticeKind;
 use crate::domain::order::Reason;
 use crate::domain::topology::{Names, Topology};
-use crate::ops::logins::Doors;
+use crate::ops::logins::{Doors, OidcDoor};
 use crate::ops::orders::{DEFAULT_ERP, Ops};
 use crate::ops::passwords::Passwords;
 use crate::ports::broker::Broker;
@@ -243,11 +245,28 @@ pub fn ops(settings: &Settings, store: Arc<dyn Store>, broker: Arc<dyn Broker>) 
 
 /// How people come in, as the settings say.
 fn doors(settings: &Settings) -> Doors {
+    let auth = &settings.auth;
+    let door = |oidc: &OidcSettings| {
+        let provider = OidcProvider::new(oidc::provider::OidcSettings {
+            issuer: oidc.issuer.clone(),
+            client_id: oidc.client_id.clone(),
+            client_secret: oidc.client_secret.clone(),
+            scopes: oidc.scopes.clone(),
+        });
+        let told = |error| tracing::error!(error, "oidc.not_usable");
+        Some(OidcDoor {
+            provider: Arc::new(provider.map_err(told).ok()?),
+            callback: format!("{}/login/oidc/callback", settings.web.public_url),
+            role_claim: oidc.role_claim.clone(),
+            roles: oidc.roles.clone(),
+            name_claim: oidc.name_claim.clone(),
+        })
+    };
     Doors {
         passwords: Passwords::default(),
-        idle: settings.auth.session_idle,
-        lifetime: settings.auth.session_lifetime,
-        oidc: None,
+        idle: auth.session_idle,
+        lifetime: auth.session_lifetime,
+        oidc: auth.oidc.as_ref().and_then(door),
     }
 }
 

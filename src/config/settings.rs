@@ -13,6 +13,7 @@ use secrecy::SecretString;
 use crate::domain::circuit::CircuitRule;
 use crate::domain::notice::{CustomerConfirmation, DigestRule};
 use crate::domain::order::Shop;
+use crate::domain::permission::{Role, RoleGrant};
 use crate::domain::retry::{FIRST_ASK, OnRejected, RetryPolicy};
 use crate::telemetry::LogFormat;
 
@@ -214,6 +215,27 @@ pub struct AuthSettings {
     pub session_idle: Duration,
     /// How long a session lasts at most.
     pub session_lifetime: Duration,
+    /// `auth.oidc.*`; `None`: no identity provider.
+    pub oidc: Option<OidcSettings>,
+}
+
+/// `auth.oidc.*`
+#[derive(Debug, Clone)]
+pub struct OidcSettings {
+    /// The provider's issuer.
+    pub issuer: String,
+    /// Who we are there.
+    pub client_id: String,
+    /// How we prove it.
+    pub client_secret: Option<SecretString>,
+    /// What is asked for.
+    pub scopes: String,
+    /// Where roles stand in the ID token.
+    pub role_claim: String,
+    /// Roles by value of that claim.
+    pub roles: BTreeMap<String, Vec<RoleGrant>>,
+    /// Where the name stands.
+    pub name_claim: String,
 }
 
 /// `sweeper.*`
@@ -429,11 +451,7 @@ fn read(mut r: Reader) -> Result<Settings, Vec<Fault>> {
     let max_bytes = r.number("intake.max_bytes", 1_024..=16 * 1024 * 1024);
     let templates = r.text("mail.templates");
     let web = read_web(&mut r);
-    let auth = AuthSettings {
-        session_idle: r.duration("auth.session_idle", Duration::from_mins(1)..=ONE_DAY * 30),
-        session_lifetime: r
-            .duration("auth.session_lifetime", Duration::from_mins(1)..=ONE_DAY * 90),
-    };
+    let auth = read_auth(&mut r);
     let sweeper = SweeperSettings {
         every: r.duration("sweeper.every", Duration::from_millis(50)..=Duration::from_hours(1)),
         grace: r.duration("sweeper.grace", ONE_MS..=ONE_DAY),
@@ -535,6 +553,56 @@ fn read_web(r: &mut Reader) -> WebSettings {
         url => url.to_owned(),
     };
     WebSettings { listen, public_url, proxies: r.number("web.proxies", 0..=10) }
+}
+
+fn read_auth(r: &mut Reader) -> AuthSettings {
+    let one_minute = Duration::from_mins(1);
+    let issuer = r.checked_text("auth.oidc.issuer", |text| {
+        if text.is_empty() || text.starts_with("https://") || text.starts_with("http://") {
+            return Ok(());
+        }
+        Err(format!("`{text}`: expected an address such as https://login.example.com/realms/shop"))
+    });
+    let check = |text: &str| role_mapping(text).map(|_| ());
+    let mut roles = BTreeMap::<String, Vec<RoleGrant>>::new();
+    for mapping in r.texts("auth.oidc.roles", check) {
+        if let Ok((value, grant)) = role_mapping(&mapping) {
+            roles.entry(value).or_default().push(grant);
+        }
+    }
+    let oidc = OidcSettings {
+        client_id: r.text("auth.oidc.client_id"),
+        client_secret: r.secret("auth.oidc.client_secret"),
+        scopes: r.text("auth.oidc.scopes"),
+        role_claim: r.text("auth.oidc.role_claim"),
+        roles,
+        name_claim: r.text("auth.oidc.name_claim"),
+        issuer,
+    };
+    let is_set = !oidc.issuer.is_empty();
+    if is_set && oidc.client_id.is_empty() {
+        r.fault("auth.oidc.client_id", "missing: with auth.oidc.issuer set, it says who we are");
+    }
+    AuthSettings {
+        session_idle: r.duration("auth.session_idle", one_minute..=ONE_DAY * 30),
+        session_lifetime: r.duration("auth.session_lifetime", one_minute..=ONE_DAY * 90),
+        oidc: is_set.then_some(oidc),
+    }
+}
+
+/// `VALUE=ROLE` or `VALUE=ROLE:SHOP`; the value may hold `=` itself.
+fn role_mapping(text: &str) -> Result<(String, RoleGrant), String> {
+    let expected = || {
+        let roles = Role::ALL.map(Role::as_str).join(", ");
+        format!("`{text}`: expected VALUE=ROLE or VALUE=ROLE:SHOP, with a role of {roles}")
+    };
+    let (value, grant) = text.rsplit_once('=').ok_or_else(expected)?;
+    let (role, shop) = match grant.split_once(':') {
+        Some((role, shop)) => (role, Some(shop.trim().to_owned())),
+        None => (grant, None),
+    };
+    let role = Role::from_name(role.trim()).ok_or_else(expected)?;
+    Ok((value.trim().to_owned(), RoleGrant { role, shop }))
 }
 
 fn prefix(text: &str) -> Result<(), String> {

@@ -30,6 +30,7 @@ mod intake;
 mod mails;
 mod web;
 mod people;
+mod oidc;
 mod api;
 mod authorisation;
 mod recipes;
