@@ -29,9 +29,9 @@ pub enum CrashPoint {
     Swept,
     /// The dead letter is in the ledger, its message is not acknowledged.
     DeadLetterRecorded,
-    /// Row 13: orders of a redrive are marked as sent, no message was published.
+    /// Row 14: orders of a redrive are marked as sent, no message was published.
     RedriveMarked,
-    /// Row 14: what became of orders of a redrive is written, nothing follows from it yet.
+    /// Row 15: what became of orders of a redrive is written, nothing follows from it yet.
     RedriveSettled,
 }
 

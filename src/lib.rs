@@ -155,12 +155,15 @@ pub mod faces {
     pub mod cli {
         //! The command line.
         pub mod args;
+        pub mod redrive_args;
         pub mod exit;
         pub mod output;
         pub mod exchanges;
         pub mod listing;
         pub mod groups;
         pub mod orders;
+        pub mod edit;
+        pub mod redrives;
         pub mod reconcile;
         pub mod publish;
         pub mod dead_letters;

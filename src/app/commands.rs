@@ -23,7 +23,7 @@ use crate::faces::cli::args::{
 use crate::faces::cli::exit::Exit;
 use crate::faces::cli::output::{Column, print};
 use crate::faces::cli::{
-    circuits, dead_letters, fill, orders, people, publish, reconcile, records,
+    circuits, dead_letters, fill, orders, people, publish, reconcile, records, redrives,
 };
 use crate::faces::erp_stub::{ErpStub, StubSettings};
 use crate::faces::web::status::Detail;
@@ -108,6 +108,7 @@ async fn with_settings(
         Command::LostOrders(command) => {
             let helpers = match &command {
                 LostOrders::Process { change, .. } if !change.dry_run => Helpers::Workers,
+                LostOrders::Edit(edit) if edit.process && !edit.change.dry_run => Helpers::Workers,
                 _ => Helpers::None,
             };
             let desk = Desk::open(settings, helpers).await?;
@@ -122,6 +123,9 @@ async fn with_settings(
             let exit = orders::process(&desk.ops, ids, change, format, out).await;
             desk.close().await;
             exit
+        }
+        Command::Redrive(command) => {
+            redrives::redrives(&Desk::open(settings, Helpers::None).await?.ops, command, out).await
         }
         Command::Reconcile(command) => {
             let helpers = if command.change.dry_run { Helpers::None } else { Helpers::Workers };

@@ -90,6 +90,14 @@ pub struct DigestRule {
     pub every: Duration,
 }
 
+impl DigestRule {
+    /// The rule for failures that one person's redrive leads to: the first is told at once, all that
+    /// follow in the window arrive as one.
+    pub fn for_redrives(self) -> Self {
+        Self { after: 0, ..self }
+    }
+}
+
 /// What was mailed lately to one group of receivers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DigestWindow {

@@ -282,7 +282,7 @@ impl Ops {
         let circuits = self.store.circuits().await?;
         let stopped = |shop: &String| {
             let erp = self.erp_of_shop(shop);
-            circuits.iter().find(|c| c.erp == erp && c.state != CircuitState::Closed)
+            circuits.iter().find(|c| c.erp == erp && c.state == CircuitState::Open)
         };
         let shops = self.store.redrive_shops(id, Some(ItemStatus::Waiting)).await?;
         let (away, usable): (Vec<_>, Vec<_>) =

@@ -72,6 +72,9 @@ pub struct NoticeDetail {
     pub erp: Option<String>,
     /// When it happened.
     pub occurred_at: Timestamp,
+    /// Whether a redrive had asked for the try: such failures are only told together.
+    #[serde(default)]
+    pub by_redrive: bool,
 }
 
 impl NoticeDetail {
@@ -99,6 +102,7 @@ impl NoticeDetail {
             erp_order_id: None,
             erp: None,
             occurred_at,
+            by_redrive: false,
         }
     }
 
@@ -124,6 +128,7 @@ impl NoticeDetail {
             erp_order_id: None,
             erp: Some(erp.to_owned()),
             occurred_at: now,
+            by_redrive: false,
         }
     }
 }

@@ -14,7 +14,7 @@ use jiff::Timestamp;
 
 use crate::crash::{CrashPoint, reach};
 use crate::domain::message::NoticeWaiting;
-use crate::domain::notice::{DigestWindow, Plan, plan};
+use crate::domain::notice::{DigestRule, DigestWindow, Plan, plan};
 use crate::domain::retry::later;
 use crate::ports::broker::{Delivery, Settle};
 use crate::ports::mail::{Composer, MailError, Mailer, NoticeDetail};
@@ -30,6 +30,8 @@ const MAX_NOTICES: u32 = 10_000;
 const MAX_MAILS: u32 = 20;
 /// How many times the time for one mail a worker may take for all that it took.
 const LEASE_IN_BUDGETS: u32 = 3;
+/// What redrives lead to has a window of its own beside each audience's; no shop has a blank in its name.
+const OF_REDRIVES: &str = " (redrives)";
 const FIRST_PAUSE: Duration = Duration::from_secs(15);
 const LONGEST_PAUSE: Duration = Duration::from_mins(15);
 /// A mail that no server took for so long is given up, visibly.
@@ -84,35 +86,45 @@ impl Notifier {
                 .push(notice);
         }
         for (audience, notices) in by_audience {
-            self.compose_for(&audience, &notices, now).await?;
+            let (of_redrives, others): (Vec<_>, Vec<_>) =
+                notices.into_iter().partition(|notice| notice.detail.by_redrive);
+            let rule = self.composer.digest_rule(&audience);
+            self.compose_for(&audience, &audience, &others, rule, now).await?;
+            let window = format!("{audience}{OF_REDRIVES}");
+            self.compose_for(&audience, &window, &of_redrives, rule.for_redrives(), now).await?;
         }
         reach(CrashPoint::MailsComposed);
         Ok(is_full)
     }
 
-    /// Mails about failed orders: one by one, as a digest, or not yet.
+    /// Mails about failed orders: one by one, as a digest, or not yet. `window_name` says of which
+    /// window.
     async fn compose_for(
         &self,
         audience: &str,
+        window_name: &str,
         notices: &[Notice],
+        rule: DigestRule,
         now: Timestamp,
     ) -> Result<(), StoreError> {
+        if notices.is_empty() {
+            return Ok(());
+        }
         let relay = &self.relay;
-        let window = relay.insist(|| relay.store.digest_window(audience)).await?;
+        let window = relay.insist(|| relay.store.digest_window(window_name)).await?;
         let waiting = u32::try_from(notices.len()).unwrap_or(u32::MAX);
-        let (mails, window): (Vec<NewMail>, DigestWindow) =
-            match plan(window, waiting, self.composer.digest_rule(audience), now) {
-                Plan::Each { window } => {
-                    let each = notices.chunks(1).map(|one| self.mail(audience, one, now));
-                    (each.collect(), window)
-                }
-                Plan::Digest { window } => (vec![self.mail(audience, notices, now)], window),
-                Plan::Wait { until } => {
-                    let ids: Vec<String> = notices.iter().map(|notice| notice.id.clone()).collect();
-                    return relay.insist(|| relay.store.postpone_notices(&ids, until)).await;
-                }
-            };
-        self.write(mails, Some((audience.to_owned(), window))).await
+        let (mails, window): (Vec<NewMail>, DigestWindow) = match plan(window, waiting, rule, now) {
+            Plan::Each { window } => {
+                let each = notices.chunks(1).map(|one| self.mail(audience, one, now));
+                (each.collect(), window)
+            }
+            Plan::Digest { window } => (vec![self.mail(audience, notices, now)], window),
+            Plan::Wait { until } => {
+                let ids: Vec<String> = notices.iter().map(|notice| notice.id.clone()).collect();
+                return relay.insist(|| relay.store.postpone_notices(&ids, until)).await;
+            }
+        };
+        self.write(mails, Some((window_name.to_owned(), window))).await
     }
 
     async fn write(

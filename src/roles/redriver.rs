@@ -170,7 +170,10 @@ impl Redriver {
             }
             return Ok(());
         }
-        let room = (size - begun).min(u64::from(MAX_IN_FLIGHT).saturating_sub(step.tally.sent));
+        // A circuit that is half-open waits for an order to try: one of ours will do, and no more.
+        let is_trial = circuits.iter().any(|circuit| circuit.state == CircuitState::HalfOpen);
+        let at_once = if is_trial { 1 } else { u64::from(MAX_IN_FLIGHT) };
+        let room = (size - begun).min(at_once.saturating_sub(step.tally.sent));
         if course.rate_per_minute != redrive.pace.rate_per_minute {
             course.rate_per_minute = redrive.pace.rate_per_minute;
             course.meter.restart();
@@ -299,10 +302,9 @@ impl Redriver {
     fn stopped(&self, record: &OrderRecord, circuits: &[Circuit]) -> Option<String> {
         let policy = self.relay.policies.of(&record.key.shop);
         let erp = policy.gate.erp_name();
-        let circuit = circuits.iter().find(|circuit| circuit.erp == erp)?;
-        if circuit.state == CircuitState::Closed {
-            return None;
-        }
+        let is_open =
+            |circuit: &&Circuit| circuit.erp == erp && circuit.state == CircuitState::Open;
+        let circuit = circuits.iter().find(is_open)?;
         let reason = circuit.reason.as_deref().unwrap_or("no reason known");
         Some(format!("ERP {erp} is stopped: {reason}"))
     }

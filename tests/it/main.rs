@@ -23,6 +23,7 @@ mod forty_orders;
 mod crash_points;
 mod kills;
 mod redrives;
+mod edits;
 mod store_contract;
 mod command_line;
 mod docs;

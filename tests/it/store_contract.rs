@@ -56,6 +56,8 @@ mod mails;
 mod model;
 mod people;
 mod proof;
+mod redrives;
+mod revisions;
 mod schema;
 
 on_both_databases!(

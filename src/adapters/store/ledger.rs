@@ -13,7 +13,7 @@ use tokio::sync::oneshot;
 
 use crate::domain::notice::{NoticeKind, order_notice_id};
 use crate::domain::order::{Order, OrderKey};
-use crate::domain::state::{Admission, InvalidTransition, OrderRecord, OrderState};
+use crate::domain::state::{Admission, InvalidTransition, OrderRecord, OrderState, Trigger};
 use crate::ports::mail::NoticeDetail;
 use crate::ports::store::{
     Accepted, AdmitRequest, Admitted, ConfirmRequest, Confirmed, FailureRequest, HandBackRequest,
@@ -617,6 +617,7 @@ fn count(
         detail.class = Some(request.failed.class.as_str().to_owned());
         detail.code = Some(request.failed.code.clone());
         detail.message = Some(request.failed.message.clone());
+        detail.by_redrive = request.trigger == Trigger::Redrive;
         notices.push(Notice {
             id: notice.clone(),
             kind: NoticeKind::OrderFailed,

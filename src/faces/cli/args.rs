@@ -17,6 +17,8 @@ use crate::ops::tokens::SCOPES;
 use crate::ports::listing::{Moment, Sort, SortBy};
 use crate::ports::store::MailStatus;
 
+use super::redrive_args::{Edit, Redrive};
+
 /// Takes paid orders from a shop's checkout to the ERP: never lost, never entered twice, calm when
 /// the ERP is down.
 #[derive(Debug, Parser)]
@@ -61,6 +63,9 @@ pub enum Command {
   order-relay process-lost-orders 100042
   order-relay process-lost-orders        all of them")]
     ProcessLostOrders(ProcessLostOrders),
+    /// Many lost orders at once: a plan, then growing steps that stop by themselves
+    #[command(subcommand)]
+    Redrive(Redrive),
     /// Ask the ERP about orders with an unknown outcome, now
     #[command(after_help = "Examples:
   order-relay reconcile 100042
@@ -453,6 +458,16 @@ pub enum LostOrders {
         /// How
         output: Output,
     },
+    /// Change what is sent; what came stays. In $EDITOR, or many at once with a JSON Patch
+    #[command(after_help = "Examples:
+  order-relay lost-orders edit 100042 --reason \"wrong article\"
+  order-relay lost-orders edit 100042 --process --patch \\
+    '[{\"op\":\"replace\",\"path\":\"/lines/0/sku\",\"value\":\"4712\"}]'
+  order-relay lost-orders edit --fingerprint 5d41402abc4b2a76 --patch change.json --dry-run
+
+The number and the shop of an order never change. Currency and total need a permission of their own.
+An edited order is not sent by itself: say --process, or transfer it afterwards.")]
+    Edit(Box<Edit>),
     /// Take orders off the list, for good reasons; nothing is deleted
     #[command(after_help = "Example:
   order-relay lost-orders remove 100042 --reason \"entered by hand, ERP number 4711\"")]

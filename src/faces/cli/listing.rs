@@ -270,6 +270,7 @@ pub struct OrderView {
     pub(super) received_at: String,
     pub(super) updated_at: String,
     pub(super) transferring: bool,
+    pub(super) revision: u32,
 }
 
 impl OrderView {
@@ -305,6 +306,7 @@ impl OrderView {
             received_at: order.received_at.to_string(),
             updated_at: order.updated_at.to_string(),
             transferring: order.claim.is_some(),
+            revision: order.revision,
         }
     }
 }

@@ -10,11 +10,13 @@ use serde_json::value::RawValue;
 use crate::domain::order::OrderKey;
 use crate::domain::permission::Grants;
 use crate::ops::orders::{Ops, Person, Refusal, Transferred};
+use crate::ports::revisions::Revision;
 use crate::ports::store::{
     Act, Attempt, AuditEntry, Conflict, OrderDetail, OrderFilter, StoredExchange,
 };
 
 use super::args::{Change, Format, LostOrders, Orders};
+use super::edit::edit;
 use super::exchanges::write_stored;
 use super::exit::{Exit, Misuse};
 use super::groups::groups;
@@ -58,6 +60,7 @@ pub async fn lost_orders(
             }
             process(ops, &ids, &change, output.output, out).await
         }
+        LostOrders::Edit(command) => edit(ops, &command, out).await,
         LostOrders::Remove { ids, change, output } => {
             alter(ops, Alteration::Remove, &ids, &change, output.output, out).await
         }
@@ -77,6 +80,7 @@ struct DetailView<'a> {
     conflicts: &'a [Conflict],
     mails: Vec<MailView<'a>>,
     audit: &'a [AuditEntry],
+    revisions: &'a [Revision],
     document: Option<&'a RawValue>,
 }
 
@@ -108,6 +112,7 @@ async fn show(ops: &Ops, id: &str, format: Format, out: &mut dyn Write) -> anyho
         conflicts: &detail.conflicts,
         mails: mails.collect(),
         audit: &detail.audit,
+        revisions: &detail.revisions,
         document,
     };
     print_one(out, format, &view, |out| show_human(out, &detail, &view))?;
@@ -201,6 +206,15 @@ fn show_human(
         )?;
         write_document(out, &conflict.document)?;
     }
+    for made in &detail.revisions {
+        let reason = made.reason.as_deref().unwrap_or("no reason given");
+        let line = format!("Revision {} by {}: {reason}", made.revision, made.actor);
+        writeln!(out, "\n{} {}", local(made.at), crate::domain::text::one_line(&line, 500))?;
+    }
+    if !detail.revisions.is_empty() {
+        writeln!(out, "\nDocument that is sent")?;
+        write_document(out, detail.current())?;
+    }
     writeln!(out, "\nDocument as it came")?;
     write_document(out, &detail.document)
 }
@@ -228,6 +242,10 @@ pub(super) struct Outcome {
 }
 
 impl Outcome {
+    pub(super) fn told(key: &OrderKey, result: &'static str, detail: String) -> Self {
+        Self { order: key.to_string(), result, detail }
+    }
+
     fn plain(key: &OrderKey, result: &'static str) -> Self {
         Self { order: key.to_string(), result, detail: String::new() }
     }
@@ -291,7 +309,11 @@ pub async fn process(
     Ok(Exit::of_all(&exit))
 }
 
-async fn transfer_one(ops: &Ops, key: &OrderKey, act: &Act) -> anyhow::Result<(Outcome, Exit)> {
+pub(super) async fn transfer_one(
+    ops: &Ops,
+    key: &OrderKey,
+    act: &Act,
+) -> anyhow::Result<(Outcome, Exit)> {
     let (result, detail, exit) = match ops.transfer(key, act).await {
         Ok(Transferred::Done { erp_order_id }) => {
             let number = erp_order_id.map(|id| format!("ERP number {id}"));
