@@ -283,7 +283,7 @@ async fn what_is_not_there_is_told_in_a_problem_document() {
         (Method::GET, "/orders/default/nobody", 404),
         (Method::GET, "/orders/a%20b/c", 404),
         (Method::GET, "/mails/nothing", 404),
-        (Method::GET, "/api/v1/orders", 405),
+        (Method::PUT, "/api/v1/orders", 405),
         (Method::DELETE, "/api/v1/orders", 405),
         (Method::POST, "/healthz", 405),
         (Method::POST, "/nowhere", 404),
