@@ -5,6 +5,10 @@
 //! such text (logs, mails, tables, error messages) takes it through here first. HTML is escaped by
 //! the template engine, not here.
 
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+
+/// What stands for itself in one part of an address's path (RFC 3986, 3.3).
+const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 /// Longest error text that is kept of an ERP's answer, in characters (docs/facts/erps.md 1.8).
 pub const MAX_ERROR_CHARS: usize = 500;
 
@@ -38,6 +42,11 @@ pub fn one_line(text: &str, max_chars: usize) -> String {
         chars += needed;
     }
     line
+}
+
+/// `text` as one part of an address's path or query.
+pub fn path_segment(text: &str) -> String {
+    utf8_percent_encode(text, SEGMENT).to_string()
 }
 
 /// Whether `c` must not reach a terminal, a log or a mail as it is.

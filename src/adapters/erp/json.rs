@@ -7,22 +7,19 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName};
 use reqwest::{Method, Url};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
 
 use crate::domain::failure::{ErrorClass, Failure, Stage};
-use crate::domain::text::{MAX_ERROR_CHARS, one_line};
+use crate::domain::text::{MAX_ERROR_CHARS, one_line, path_segment};
 use crate::ports::clock::Stopwatch;
 use crate::ports::erp::{Answer, Erp, Exchange, OrderForErp, Receipt};
 
 use super::http::{HttpClient, Limits, Reach, Reply, header_map, name_of, shown};
 use super::redact::{HIDDEN, Mask};
 
-/// Characters of an order number that stand for themselves in a path segment (RFC 3986, 3.3).
-const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 /// Longest number of an ERP that is kept, in characters.
 const MAX_NUMBER: usize = 200;
 
@@ -91,7 +88,7 @@ impl JsonErp {
 
     fn order_url(&self, order: &OrderForErp) -> Url {
         let mut url = self.url.clone();
-        let id = utf8_percent_encode(order.key.order_id.as_str(), SEGMENT);
+        let id = path_segment(order.key.order_id.as_str());
         url.set_path(&format!("{}/{id}", self.url.path().trim_end_matches('/')));
         url
     }

@@ -15,7 +15,7 @@ use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use crate::domain::notice::{DigestRule, NoticeKind};
-use crate::domain::text::one_line;
+use crate::domain::text::{one_line, path_segment};
 use crate::ports::mail::{Composer, Mail, NoticeDetail};
 
 /// Longest piece of order data in a mail, in characters.
@@ -157,7 +157,10 @@ impl Templates {
     fn view(&self, notice: &NoticeDetail) -> NoticeView {
         let text = |value: &Option<String>| value.as_deref().map(|text| one_line(text, MAX_FACT));
         let link = match &notice.order_id {
-            Some(order_id) => format!("{}/orders/{}/{order_id}", self.public_url, notice.shop),
+            Some(order_id) => {
+                let (shop, order_id) = (path_segment(&notice.shop), path_segment(order_id));
+                format!("{}/orders/{shop}/{order_id}", self.public_url)
+            }
             None => self.public_url.clone(),
         };
         NoticeView {

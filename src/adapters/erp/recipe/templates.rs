@@ -10,7 +10,8 @@ use std::io;
 
 use minijinja::value::Value;
 use minijinja::{AutoEscape, Environment, Error, ErrorKind, Output, State, UndefinedBehavior};
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+
+use crate::domain::text::path_segment;
 
 use super::filters;
 use super::values::{self, Placeholder};
@@ -27,8 +28,6 @@ const STATEMENTS: [&str; 6] = ["for", "endfor", "if", "elif", "else", "endif"];
 /// walks them recursively, and each `~` or `*` pastes a text to another one.
 const MAX_OPERATORS: usize = 100;
 const OPERATORS: &[u8] = b"|.[({+-*/~%<>=!,:";
-/// Characters that stand for themselves in a path segment (RFC 3986, 3.3).
-const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 /// What a template's text is; decides how values are escaped in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -260,11 +259,7 @@ fn segment(value: &Value) -> Result<String, Error> {
         let detail = format!("`{text}` cannot stand in a path");
         return Err(Error::new(ErrorKind::InvalidOperation, detail));
     }
-    Ok(if is_placeholder {
-        "1".to_owned()
-    } else {
-        utf8_percent_encode(&text, SEGMENT).to_string()
-    })
+    Ok(if is_placeholder { "1".to_owned() } else { path_segment(&text) })
 }
 
 /// Text escaped for XML, in content and attributes alike; what XML 1.0 cannot hold is replaced.
