@@ -173,7 +173,7 @@ pub mod faces {
         pub mod fill;
     }
     pub mod web {
-        //! API, health, metrics, status pages.
+        //! Pages, API, health, metrics.
         pub mod router;
         pub mod access;
         pub mod visitor;
@@ -194,7 +194,25 @@ pub mod faces {
             pub mod circuits;
             pub mod records;
         }
-        pub mod status;
+        pub mod page_routes;
+        pub mod front;
+        pub mod language;
+        pub mod pages;
+        pub mod assets;
+        pub mod chart;
+        pub mod views;
+        pub mod overview;
+        pub mod lists;
+        pub mod export;
+        pub mod order_page;
+        pub mod edit_page;
+        pub mod group_pages;
+        pub mod redrive_pages;
+        pub mod letter_pages;
+        pub mod mail_pages;
+        pub mod audit_page;
+        pub mod status_page;
+        pub mod people_pages;
     }
     pub mod erp_stub;
 }

@@ -3,8 +3,6 @@
 use std::io::Write;
 use std::time::Duration;
 
-use serde::Serialize;
-
 use crate::adapters::amqp;
 use crate::adapters::erp::recipe::check::{remarks, sample_order};
 use crate::config::settings::Settings;
@@ -12,20 +10,14 @@ use crate::domain::circuit::CircuitState;
 use crate::faces::cli::args::Format;
 use crate::faces::cli::exit::Exit;
 use crate::faces::cli::output::{Column, print};
+use crate::faces::web::status_page::CheckLine;
 use crate::ops::orders::DEFAULT_ERP;
 use crate::ports::clock::SystemClock;
 use crate::ports::erp::{Answer, Erp};
 
 use super::{erps, world};
 
-#[derive(Serialize)]
-struct Line {
-    what: String,
-    state: &'static str,
-    detail: String,
-}
-
-impl Line {
+impl CheckLine {
     fn good(what: &str, detail: impl Into<String>) -> Self {
         Self { what: what.to_owned(), state: "ok", detail: detail.into() }
     }
@@ -53,13 +45,8 @@ pub async fn check(
     format: Format,
     out: &mut dyn Write,
 ) -> anyhow::Result<Exit> {
-    let mut lines =
-        vec![Line::good("settings", format!("{} keys, no fault", settings.known.len()))];
-    lines.extend(database(settings).await);
-    lines.extend(broker(settings).await);
-    lines.extend(mail(settings).await);
-    lines.extend(erps(settings).await);
-    let columns: [Column<'_, Line>; 3] = [
+    let lines = look(settings).await;
+    let columns: [Column<'_, CheckLine>; 3] = [
         ("WHAT", &|line| line.what.clone()),
         ("STATE", &|line| line.state.to_owned()),
         ("DETAIL", &|line| line.detail.clone()),
@@ -69,70 +56,83 @@ pub async fn check(
     Ok(if bad { Exit::Failed } else { Exit::Done })
 }
 
-async fn database(settings: &Settings) -> Vec<Line> {
+/// One line for each thing that was looked at.
+pub async fn look(settings: &Settings) -> Vec<CheckLine> {
+    let mut lines =
+        vec![CheckLine::good("settings", format!("{} keys, no fault", settings.known.len()))];
+    lines.extend(database(settings).await);
+    lines.extend(broker(settings).await);
+    lines.extend(mail(settings).await);
+    lines.extend(erps(settings).await);
+    lines
+}
+
+async fn database(settings: &Settings) -> Vec<CheckLine> {
     let url = &settings.known["database.url"].shown;
     let store = match world::open_store(settings, "check") {
         Ok(store) => store,
-        Err(error) => return vec![Line::bad("database", format!("{error:#}"))],
+        Err(error) => return vec![CheckLine::bad("database", format!("{error:#}"))],
     };
     match store.schema_status().await {
         Err(error) => {
             let cause = std::error::Error::source(&error).map(ToString::to_string);
             let cause = cause.unwrap_or_default();
-            vec![Line::bad(
+            vec![CheckLine::bad(
                 "database",
                 format!("{url}: {error} ({cause}): is it running, is database.url right?"),
             )]
         }
         Ok(status) => {
             let migrations = if status.is_newer {
-                Line::bad("migrations", "the tables belong to a newer release: use that one")
+                CheckLine::bad("migrations", "the tables belong to a newer release: use that one")
             } else if status.pending.is_empty() {
-                Line::good("migrations", "all applied")
+                CheckLine::good("migrations", "all applied")
             } else if status.migrates_itself {
-                Line::good("migrations", "applied by themselves at the next start")
+                CheckLine::good("migrations", "applied by themselves at the next start")
             } else {
-                Line::bad(
+                CheckLine::bad(
                     "migrations",
                     format!("{} missing: run `order-relay migrate`", status.pending.join(", ")),
                 )
             };
-            vec![Line::good("database", url), migrations]
+            vec![CheckLine::good("database", url), migrations]
         }
     }
 }
 
-async fn broker(settings: &Settings) -> Vec<Line> {
+async fn broker(settings: &Settings) -> Vec<CheckLine> {
     let worker = world::worker_name(&SystemClock);
     let address = match world::amqp_address(settings, &worker) {
         Ok(Some(address)) => address,
-        Ok(None) => return vec![Line::good("broker", "within the process (amqp.url is not set)")],
-        Err(error) => return vec![Line::bad("broker", error.to_string())],
+        Ok(None) => {
+            return vec![CheckLine::good("broker", "within the process (amqp.url is not set)")];
+        }
+        Err(error) => return vec![CheckLine::bad("broker", error.to_string())],
     };
     match amqp::topology::check(&address, &world::topology(settings)).await {
-        Err(error) => vec![Line::bad("broker", error.to_string())],
+        Err(error) => vec![CheckLine::bad("broker", error.to_string())],
         Ok(findings) => {
             let faults: Vec<String> =
                 findings.into_iter().filter_map(|finding| finding.fault).collect();
             let topology = match faults.first() {
-                None => Line::good("topology", "everything is there"),
+                None => CheckLine::good("topology", "everything is there"),
                 Some(first) => {
-                    Line::bad("topology", format!("{first} ({} faults in all)", faults.len()))
+                    CheckLine::bad("topology", format!("{first} ({} faults in all)", faults.len()))
                 }
             };
-            vec![Line::good("broker", address.place()), topology]
+            vec![CheckLine::good("broker", address.place()), topology]
         }
     }
 }
 
-async fn mail(settings: &Settings) -> Vec<Line> {
+async fn mail(settings: &Settings) -> Vec<CheckLine> {
     let post = match world::post(settings) {
         Ok(post) => post,
-        Err(error) => return vec![Line::bad("mail", error.to_string())],
+        Err(error) => return vec![CheckLine::bad("mail", error.to_string())],
     };
-    let mut lines = vec![Line::good("mail templates", "can be read")];
+    let mut lines = vec![CheckLine::good("mail templates", "can be read")];
     if post.audiences.is_empty() {
-        lines.push(Line::good(
+        lines.push(CheckLine::good(
             "mail server",
             "none (mail.smtp_url is not set): mails are only kept",
         ));
@@ -141,12 +141,12 @@ async fn mail(settings: &Settings) -> Vec<Line> {
         let result = post.smtp.test(audience).await;
         let what = format!("mail server ({audience})");
         let result = result.map_err(|error| format!("{error}: check mail.smtp_url"));
-        lines.push(Line::of(&what, "answers", result));
+        lines.push(CheckLine::of(&what, "answers", result));
     }
     lines
 }
 
-async fn erps(settings: &Settings) -> Vec<Line> {
+async fn erps(settings: &Settings) -> Vec<CheckLine> {
     let own = settings.shops.iter().filter(|(_, shop)| shop.has_own_erp);
     let own = own.map(|(name, shop)| (name.as_str(), &shop.erp));
     let circuits = match world::open_store(settings, "check") {
@@ -159,39 +159,43 @@ async fn erps(settings: &Settings) -> Vec<Line> {
         let loaded = match erps::recipe(erp) {
             Ok(loaded) => loaded,
             Err(error) => {
-                lines.push(Line::bad(&what, format!("{error:#}")));
+                lines.push(CheckLine::bad(&what, format!("{error:#}")));
                 continue;
             }
         };
         let remarks = loaded.as_ref().map(|loaded| remarks(&loaded.recipe)).unwrap_or_default();
         lines.push(match erps::open_recipe(name, erp, loaded) {
-            Err(error) => Line::bad(&what, format!("{error:#}")),
+            Err(error) => CheckLine::bad(&what, format!("{error:#}")),
             Ok(erp) => ask(&what, &*erp).await,
         });
-        lines.extend(remarks.into_iter().map(|text| Line::note(&format!("recipe ({name})"), text)));
+        lines.extend(
+            remarks.into_iter().map(|text| CheckLine::note(&format!("recipe ({name})"), text)),
+        );
         let open = circuits.iter().find(|c| c.erp == name && c.state != CircuitState::Closed);
         lines.extend(open.map(|circuit| {
             let reason = circuit.reason.as_deref().unwrap_or("no reason given");
-            Line::bad(&format!("circuit ({name})"), format!("open, nothing is sent: {reason}"))
+            CheckLine::bad(&format!("circuit ({name})"), format!("open, nothing is sent: {reason}"))
         }));
     }
     lines
 }
 
 /// Asks about an order that no ERP has.
-async fn ask(what: &str, erp: &dyn Erp) -> Line {
+async fn ask(what: &str, erp: &dyn Erp) -> CheckLine {
     if !erp.can_ask() {
-        return Line::note(what, "cannot be asked about orders, so nothing was sent to it");
+        return CheckLine::note(what, "cannot be asked about orders, so nothing was sent to it");
     }
     let nobody = sample_order("order-relay-check");
     let patience = erp.call_budget() + Duration::from_secs(1);
     match tokio::time::timeout(patience, erp.ask(&nobody)).await {
-        Ok(Answer::Found(_) | Answer::Absent) => Line::good(what, "answers questions about orders"),
+        Ok(Answer::Found(_) | Answer::Absent) => {
+            CheckLine::good(what, "answers questions about orders")
+        }
         Ok(Answer::Unclear(failure)) => {
             let request = failure.request.as_deref().unwrap_or("the question");
             let (message, code) = (&failure.message, &failure.code);
-            Line::bad(what, format!("no usable answer to {request}: {message} ({code})"))
+            CheckLine::bad(what, format!("no usable answer to {request}: {message} ({code})"))
         }
-        Err(_) => Line::bad(what, "no answer in time"),
+        Err(_) => CheckLine::bad(what, "no answer in time"),
     }
 }

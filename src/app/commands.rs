@@ -26,7 +26,6 @@ use crate::faces::cli::{
     circuits, dead_letters, fill, orders, people, publish, reconcile, records, redrives,
 };
 use crate::faces::erp_stub::{ErpStub, StubSettings};
-use crate::faces::web::status::Detail;
 use crate::ops::orders::Ops;
 use crate::ports::clock::SystemClock;
 use crate::ports::store::{OrderDetail, Store};
@@ -282,7 +281,7 @@ async fn run_service(settings: &Settings, roles: &[Role]) -> anyhow::Result<Exit
         }
         false => None,
     };
-    let service = Service::start(settings, roles, listener, Detail::Numbers).await?;
+    let service = Service::start(settings, roles, listener).await?;
     service.run(settings).await
 }
 

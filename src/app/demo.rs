@@ -11,12 +11,12 @@ use tokio::net::TcpListener;
 
 use crate::config::settings::{Settings, SettingsFile};
 use crate::domain::order::Order;
-use crate::domain::permission::{Grants, Permission};
+use crate::domain::permission::{self, Grants, Permission, RoleGrant};
 use crate::faces::cli::args::{Demo, Role, StubMode};
 use crate::faces::cli::exit::Exit;
 use crate::faces::erp_stub::{ErpStub, StubSettings};
-use crate::faces::web::status::Detail;
 use crate::ops::orders::{Ops, Person};
+use crate::ops::people::NewUser;
 use crate::ops::tokens::NewToken;
 use crate::ports::letters::Trace;
 use crate::ports::store::Source;
@@ -27,6 +27,8 @@ use super::supervisor::Supervisor;
 
 const ROLES: [Role; 5] =
     [Role::Submitter, Role::ErrorHandler, Role::Notifier, Role::Sweeper, Role::Web];
+/// The user that can log in.
+const ADMIN: &str = "admin";
 /// How long `--exit` waits for the last order to settle.
 const LONGEST: Duration = Duration::from_mins(3);
 
@@ -46,7 +48,7 @@ pub async fn run(demo: &Demo) -> anyhow::Result<Exit> {
     let stub = ErpStub::new(StubSettings { latency_ms: 30, ..Default::default() });
     let mut tasks = Supervisor::default();
     tasks.start("erp stub", stub.clone().serve(erp));
-    let service = Service::start(&settings, &ROLES, Some(listener), Detail::Everything).await?;
+    let service = Service::start(&settings, &ROLES, Some(listener)).await?;
     let ops = service.ops.clone();
     let maker = Person { name: "demo".to_owned(), from: None, grants: Grants::all() };
     let new = NewToken {
@@ -56,7 +58,15 @@ pub async fn run(demo: &Demo) -> anyhow::Result<Exit> {
         expires_at: None,
     };
     let token = ops.create_token(new, &ops.act(&maker, None)).await?;
-    tell_beginning(web, &database, &erp_url, &token);
+    let password = ops.new_password();
+    let admin = NewUser {
+        name: ADMIN.to_owned(),
+        password: password.clone(),
+        roles: vec![RoleGrant::everywhere(permission::Role::Admin)],
+        language: None,
+    };
+    ops.add_user(admin, &ops.act(&maker, None)).await?;
+    tell_beginning(web, &database, &erp_url, &token, &password);
     let mut orders = Supervisor::default();
     let (count, rate, maker, of_stub) = (demo.orders, demo.rate, ops.clone(), stub.clone());
     orders.start("checkout", async move { place_orders(&maker, &of_stub, count, rate).await });
@@ -103,11 +113,12 @@ fn settings(database: &str, erp_url: &str, web: SocketAddr) -> anyhow::Result<Se
     })
 }
 
-fn tell_beginning(web: SocketAddr, database: &str, erp_url: &str, token: &str) {
+fn tell_beginning(web: SocketAddr, database: &str, erp_url: &str, token: &str, password: &str) {
     println!(
         "order-relay demo: a shop's checkout places orders, a stub ERP takes most of them.
 
   Look at it      http://{web}/
+                  log in as {ADMIN} with {password}
   From another terminal
     export ORDER_RELAY__DATABASE__URL={database}
     export ORDER_RELAY__ERP__URL={erp_url}

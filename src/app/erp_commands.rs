@@ -27,11 +27,8 @@ pub async fn with_order(
     match command {
         ErpCommand::Render { order, output } => {
             let detail = ops.show(&ops.find(order).await?).await?;
-            let (erp, order) = (erp_of(settings, &detail)?, for_erp(&detail));
-            let exchanges = erp.rehearse(&order);
-            let exchanges = exchanges.map_err(|failure| {
-                anyhow::anyhow!("cannot be rendered: {} ({})", failure.message, failure.code)
-            })?;
+            let exchanges = rehearse(settings, &detail)
+                .map_err(|why| anyhow::anyhow!("cannot be rendered: {why}"))?;
             write_all(out, output.output, &exchanges)?;
             Ok(Exit::Done)
         }
@@ -50,6 +47,13 @@ pub async fn with_order(
         }
         _ => Ok(Exit::Usage),
     }
+}
+
+/// The requests that would be sent for an order, or why there are none; sends nothing.
+pub fn rehearse(settings: &Settings, detail: &OrderDetail) -> Result<Vec<Exchange>, String> {
+    let erp = erp_of(settings, detail).map_err(|error| format!("{error:#}"))?;
+    let rehearsed = erp.rehearse(&for_erp(detail));
+    rehearsed.map_err(|failure| format!("{} ({})", failure.message, failure.code))
 }
 
 fn tell(out: &mut dyn Write, answer: &Answer) -> anyhow::Result<Exit> {

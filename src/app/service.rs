@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use futures_util::FutureExt;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
@@ -19,8 +20,8 @@ use crate::config::settings::Settings;
 use crate::faces::cli::args::Role;
 use crate::faces::cli::exit::Exit;
 use crate::faces::web::access::Access;
-use crate::faces::web::router::{Web, router};
-use crate::faces::web::status::{Detail, StatusPages};
+use crate::faces::web::pages::Pages;
+use crate::faces::web::router::{Backstage, Web, router};
 use crate::ops::orders::Ops;
 use crate::ports::clock::SystemClock;
 use crate::ports::figures::Worker;
@@ -35,6 +36,7 @@ use crate::roles::sweeper::{SweepRule, Sweeper};
 
 use super::supervisor::Supervisor;
 use super::world::{self, Sending};
+use super::{check, erp_commands};
 
 /// How often a process says that it lives; a third of the time after which it counts as dead.
 const HEARTBEAT: Duration = Duration::from_secs(10);
@@ -62,7 +64,6 @@ impl Service {
         settings: &Settings,
         roles: &[Role],
         listener: Option<TcpListener>,
-        detail: Detail,
     ) -> anyhow::Result<Self> {
         let worker = world::worker_name(&SystemClock);
         let store = world::open_ready_store(settings, &worker).await?;
@@ -100,7 +101,7 @@ impl Service {
             service.start_role(*role, settings).await?;
         }
         if let Some(listener) = listener {
-            service.start_web(listener, roles, detail, settings)?;
+            service.start_web(listener, roles, settings)?;
         }
         tell_start(settings, roles, &worker, service.web);
         Ok(service)
@@ -193,15 +194,15 @@ impl Service {
         &mut self,
         listener: TcpListener,
         roles: &[Role],
-        detail: Detail,
         settings: &Settings,
     ) -> anyhow::Result<()> {
         self.web = Some(listener.local_addr()?);
-        let pages = StatusPages::new(detail).map_err(|error| anyhow::anyhow!(error))?;
+        let pages = Pages::new().map_err(|error| anyhow::anyhow!(error))?;
         let web = Web {
             ops: self.ops.clone(),
             metrics: self.relay.metrics.clone(),
             pages: Arc::new(pages),
+            backstage: Arc::new(backstage(settings)),
             draining: self.draining.clone(),
             access: Arc::new(Access::new(&settings.web.public_url, settings.web.proxies)),
             needs_broker: roles.iter().any(|role| *role != Role::Web && *role != Role::Sweeper),
@@ -243,9 +244,9 @@ impl Service {
             }
             () = again => bail!("cut by a second signal; what was in hand is taken up again at the next start"),
             () = tokio::time::sleep(settings.shutdown_patience) => bail!(
-                "{} roles did not finish within shutdown.patience; what was in hand is taken up again \
+                "{} did not finish within shutdown.patience; what was in hand is taken up again \
                  at the next start",
-                self.roles.running()
+                self.roles.running().join(", ")
             ),
         }
     }
@@ -277,6 +278,18 @@ fn heartbeat(relay: Arc<Relay>, roles: &[Role]) -> impl Future<Output = ()> + Se
             }
             tokio::time::sleep(HEARTBEAT).await;
         }
+    }
+}
+
+/// What pages show and only the whole program knows.
+fn backstage(settings: &Settings) -> Backstage {
+    let (for_orders, for_checks) = (settings.clone(), settings.clone());
+    Backstage {
+        rehearse: Box::new(move |detail| erp_commands::rehearse(&for_orders, detail)),
+        check: Box::new(move || {
+            let settings = for_checks.clone();
+            async move { check::look(&settings).await }.boxed()
+        }),
     }
 }
 

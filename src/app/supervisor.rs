@@ -39,12 +39,15 @@ impl Supervisor {
 
     /// Waits until every task has ended.
     pub async fn all_ended(&mut self) {
-        while self.tasks.join_next().await.is_some() {}
+        while let Some(ended) = self.tasks.join_next_with_id().await {
+            let id = ended.map_or_else(|error| error.id(), |(id, ())| id);
+            self.names.remove(&id);
+        }
     }
 
-    /// The tasks that still run.
-    pub fn running(&self) -> usize {
-        self.tasks.len()
+    /// The names of the tasks that still run once the others have ended.
+    pub fn running(&self) -> Vec<&'static str> {
+        self.names.values().copied().collect()
     }
 
     fn name(&self, id: Id) -> &'static str {

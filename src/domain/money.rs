@@ -68,6 +68,19 @@ impl Purse {
         sum.unsummed = sum.unsummed.saturating_add(part.unsummed);
     }
 
+    /// Adds a sum that was made already.
+    pub fn add_money(&mut self, money: &Money) {
+        let (units, fraction) = money.amount.split_once('.').unwrap_or((&money.amount, ""));
+        // What `decimal` wrote: at most nine digits after the point.
+        let part = Sum {
+            orders: i64::try_from(money.orders).unwrap_or(i64::MAX),
+            units: units.parse().unwrap_or(i64::MAX),
+            nanos: format!("{fraction:0<9}").parse().unwrap_or(0),
+            unsummed: i64::try_from(money.unsummed).unwrap_or(i64::MAX),
+        };
+        self.add(&money.currency, part);
+    }
+
     /// Orders in all currencies.
     pub fn orders(&self) -> u64 {
         self.0.values().map(|sum| count(sum.orders)).sum()

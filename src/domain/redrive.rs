@@ -205,6 +205,18 @@ pub enum Exclusion {
 }
 
 impl Exclusion {
+    /// Every reason.
+    pub const ALL: [Self; 8] = [
+        Self::Confirmed,
+        Self::Removed,
+        Self::NewerRevision,
+        Self::OutcomeUnknown,
+        Self::CircuitOpen,
+        Self::Held,
+        Self::InProgress,
+        Self::UnknownOrder,
+    ];
+
     /// The name used everywhere.
     pub fn as_str(self) -> &'static str {
         match self {

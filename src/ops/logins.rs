@@ -211,6 +211,12 @@ impl Ops {
         }))
     }
 
+    /// Whether a session goes on; a page that only stands open does not keep it alive.
+    pub async fn is_still_in(&self, visit: &Visit) -> Result<bool, Refusal> {
+        let (now, idle) = (self.clock.now(), self.doors.idle);
+        Ok(self.store.session(&visit.session, now, idle, Duration::MAX).await?.is_some())
+    }
+
     /// Begins a login at the identity provider; `None`: none is set.
     pub async fn begin_oidc(&self, return_to: &str) -> Result<Option<GoingOn>, Refusal> {
         let Some(door) = &self.doors.oidc else { return Ok(None) };

@@ -364,7 +364,7 @@ impl Ops {
     }
 
     /// The shop that an ERP belongs to alone; none for the one that all others share.
-    fn shop_of_erp<'a>(&'a self, erp: &str) -> Option<&'a str> {
+    pub fn shop_of_erp<'a>(&'a self, erp: &str) -> Option<&'a str> {
         self.erps.iter().find(|(_, own)| *own == erp).map(|(shop, _)| shop.as_str())
     }
 

@@ -16,6 +16,11 @@ use super::passwords::Busy;
 /// Languages that pages exist in.
 pub const LANGUAGES: [&str; 2] = ["en", "de"];
 
+/// Letters that are not taken for one another.
+const ALPHABET: &[u8; 32] = b"abcdefghijkmnpqrstuvwxyz23456789";
+/// Letters of a password that is made here; each is worth 5 bits.
+const GENERATED: usize = 20;
+
 /// A user to be added.
 #[derive(Clone)]
 pub struct NewUser {
@@ -30,6 +35,20 @@ pub struct NewUser {
 }
 
 impl Ops {
+    /// A password of 100 random bits, in groups that can be read out.
+    pub fn new_password(&self) -> String {
+        let bytes = self.clock.secret_bytes();
+        let letters = bytes.iter().map(|b| char::from(ALPHABET[usize::from(b % 32)]));
+        let mut password = String::new();
+        for (at, letter) in letters.take(GENERATED).enumerate() {
+            if at > 0 && at % 5 == 0 {
+                password.push('-');
+            }
+            password.push(letter);
+        }
+        password
+    }
+
     /// Adds a user.
     pub async fn add_user(&self, new: NewUser, act: &Act) -> Result<User, Refusal> {
         insist(act, Permission::Admin, None)?;

@@ -196,6 +196,38 @@ impl Ops {
         Ok(self.store.redrives(limit).await?)
     }
 
+    /// One redrive, if whoever looks may see every shop whose orders are in it.
+    pub async fn redrive_for(&self, id: Uuid, shops: &ShopFilter) -> Result<Redrive, Refusal> {
+        let redrive = self.redrive(id).await?;
+        match self.is_seen(id, shops).await? {
+            true => Ok(redrive),
+            false => Err(Refusal::NotFound(format!("there is no redrive {id}"))),
+        }
+    }
+
+    /// Those of the newest redrives whose every shop may be seen, newest first.
+    pub async fn redrives_for(
+        &self,
+        limit: u32,
+        shops: &ShopFilter,
+    ) -> Result<Vec<Redrive>, Refusal> {
+        let mut seen = Vec::new();
+        for redrive in self.redrives(limit).await? {
+            if self.is_seen(redrive.id, shops).await? {
+                seen.push(redrive);
+            }
+        }
+        Ok(seen)
+    }
+
+    async fn is_seen(&self, id: Uuid, shops: &ShopFilter) -> Result<bool, Refusal> {
+        if shops.is_all() {
+            return Ok(true);
+        }
+        let own = self.store.redrive_shops(id, None).await?;
+        Ok(own.iter().all(|shop| shops.contains(shop)))
+    }
+
     /// Orders of a redrive in the order of their turn, those after `after`.
     pub async fn redrive_items(
         &self,

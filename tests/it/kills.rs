@@ -1,14 +1,13 @@
 //! `kill -9` in the middle of many orders, a database that dies, a polite end under load.
 
-use std::process::Stdio;
 use std::time::Duration;
 
 use order_relay::faces::erp_stub::StubSettings;
 use order_relay::ports::clock::Stopwatch;
 use order_relay::ports::listing::Sort;
 use order_relay::ports::store::OrderFilter;
-use tokio::process::Command;
 
+use crate::private_postgres::PrivatePostgres;
 use crate::world::{Place, World, amqp_url, order, order_that};
 
 const ORDERS: usize = 2_000;
@@ -140,30 +139,9 @@ async fn a_second_signal_cuts_and_the_order_is_asked_about_later() {
     world.end().await;
 }
 
-/// A database of this test's own, gone with it.
-struct PrivatePostgres(tempfile::TempDir);
-
-impl PrivatePostgres {
-    async fn run(&self, verb: &str) -> String {
-        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/private-postgres");
-        let mut command = Command::new(script);
-        command.arg(verb).arg(self.0.path()).stdin(Stdio::null()).stderr(Stdio::inherit());
-        let output = command.output().await.expect("the script can be run");
-        assert!(output.status.success(), "private-postgres {verb} failed");
-        String::from_utf8(output.stdout).expect("text").trim().to_owned()
-    }
-}
-
-impl Drop for PrivatePostgres {
-    fn drop(&mut self) {
-        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/private-postgres");
-        drop(std::process::Command::new(script).arg("kill").arg(self.0.path()).status());
-    }
-}
-
 #[tokio::test]
 async fn a_database_that_dies_in_the_middle_loses_and_doubles_nothing() {
-    let database = PrivatePostgres(tempfile::tempdir().expect("a folder"));
+    let database = PrivatePostgres::new();
     let url = database.run("start").await;
     let mut world = World::with(Place::Services, amqp_url(), url).await;
     world.set("database.patience", "500ms");

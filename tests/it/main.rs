@@ -10,6 +10,7 @@
 mod world;
 mod smtp;
 mod node;
+mod private_postgres;
 mod proxy;
 mod transport;
 mod stand_in;
@@ -34,4 +35,7 @@ mod people;
 mod oidc;
 mod api;
 mod authorisation;
+mod pages;
+mod chromium;
+mod browser;
 mod recipes;

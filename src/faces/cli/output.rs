@@ -198,7 +198,7 @@ pub fn local(at: Timestamp) -> String {
 
 /// What `=`, `+`, `-`, `@` begin is a formula to a spreadsheet, unless it is a number (OWASP, CSV
 /// injection).
-fn cell(text: &str) -> String {
+pub fn cell(text: &str) -> String {
     let text = one_line(text, 32_000);
     let is_formula = text.starts_with(['=', '+', '-', '@']) && text.parse::<f64>().is_err();
     if is_formula { format!("'{text}") } else { text }

@@ -17,11 +17,6 @@ use super::exit::Exit;
 use super::orders::{act, confirm, operator};
 use super::output::{Column, local, print};
 
-/// Letters and digits that nobody takes for another; 32 of them, so that each is as likely.
-const ALPHABET: &[u8; 32] = b"abcdefghijkmnpqrstuvwxyz23456789";
-/// 5 bits each.
-const GENERATED: usize = 20;
-
 /// `users …`
 pub async fn users(ops: &Ops, command: Users, out: &mut dyn Write) -> anyhow::Result<Exit> {
     match command {
@@ -136,7 +131,7 @@ fn obtain(ops: &Ops, name: &str, from: &PasswordFrom) -> anyhow::Result<(String,
         return Ok((from_stdin()?, false));
     }
     if from.generate || !std::io::stdin().is_terminal() {
-        return Ok((generated(ops), true));
+        return Ok((ops.new_password(), true));
     }
     let password = rpassword::prompt_password(format!("Password for {name}: "))?;
     check_password(name, &password).map_err(anyhow::Error::msg)?;
@@ -153,20 +148,6 @@ fn from_stdin() -> anyhow::Result<String> {
     let stdin = std::io::stdin().lock();
     stdin.take(most).read_line(&mut line).context("no password on standard input")?;
     Ok(line.trim_end_matches(['\r', '\n']).to_owned())
-}
-
-/// 100 random bits, in groups that can be read out.
-pub fn generated(ops: &Ops) -> String {
-    let bytes = ops.clock.secret_bytes();
-    let letters = bytes.iter().take(GENERATED).map(|b| char::from(ALPHABET[usize::from(b % 32)]));
-    let mut password = String::new();
-    for (at, letter) in letters.enumerate() {
-        if at > 0 && at % 5 == 0 {
-            password.push('-');
-        }
-        password.push(letter);
-    }
-    password
 }
 
 fn show_once(password: Option<&str>, out: &mut dyn Write) -> std::io::Result<()> {

@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{FromRequest, Query, Request, State};
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{Html, IntoResponse, Redirect, Response};
 use axum::routing::{get, post};
-use minijinja::{Environment, context};
+use minijinja::context;
 use serde::Deserialize;
 
 use crate::domain::login::return_path;
@@ -17,7 +17,9 @@ use crate::ops::logins::{LoginFailure, NewSession};
 use crate::ops::orders::Refusal;
 
 use super::access::{LOGIN, SESSION};
-use super::api::problem::{More, Problem};
+use super::api::problem::Problem;
+use super::front::{Failure, Front};
+use super::language::Language;
 use super::router::Web;
 use super::visitor::Posted;
 
@@ -63,25 +65,35 @@ struct CameBack {
 }
 
 /// The form, with what went wrong before.
-fn page(web: &Web, error: Option<&str>, return_to: &str) -> Result<Html<String>, Problem> {
-    let oidc = web.ops.doors.oidc.is_some();
-    let mut templates = Environment::new();
-    let source = include_str!("../../../templates/web/login.html");
-    let page = templates
-        .add_template("login.html", source)
-        .and_then(|()| templates.get_template("login.html"))
-        .and_then(|page| page.render(context! { error, return_to, oidc }));
-    let page = page.map_err(|error| Refusal::NobodyThere(format!("page login.html: {error}")))?;
+fn page(
+    web: &Web,
+    headers: &HeaderMap,
+    error: Option<&str>,
+    return_to: &str,
+) -> Result<Html<String>, Problem> {
+    let language = Language::of(headers, &web.access);
+    let values = context! {
+        title => language.t("Log in"),
+        error => error.map(|error| language.t(error)),
+        return_to,
+        oidc => web.ops.doors.oidc.is_some(),
+        here => "/login",
+    };
+    let page = web.pages.render(language, "login.html", values).map_err(Refusal::NobodyThere)?;
     Ok(Html(page))
 }
 
-async fn form(State(web): State<Web>, Query(wanted): Query<Wanted>) -> Result<Response, Problem> {
-    Ok(page(&web, None, return_path(&wanted.return_to))?.into_response())
+async fn form(
+    State(web): State<Web>,
+    headers: HeaderMap,
+    Query(wanted): Query<Wanted>,
+) -> Result<Response, Problem> {
+    Ok(page(&web, &headers, None, return_path(&wanted.return_to))?.into_response())
 }
 
 async fn log_in(State(web): State<Web>, request: Request) -> Result<Response, Problem> {
     let (parts, body) = request.into_parts();
-    let from = web.access.address(&parts);
+    let (from, headers) = (web.access.address(&parts), parts.headers.clone());
     let request = Request::from_parts(parts, body);
     let body = axum::body::Bytes::from_request(request, &()).await;
     let body = body.map_err(|rejection| Problem::unprocessable(rejection.body_text()))?;
@@ -94,7 +106,7 @@ async fn log_in(State(web): State<Web>, request: Request) -> Result<Response, Pr
     let return_to = return_path(&credentials.return_to);
     match web.ops.log_in(name, password, from.as_deref()).await? {
         Ok(session) => Ok(let_in(&web, &session, return_to)),
-        Err(failure) => refuse(&web, &failure, return_to),
+        Err(failure) => refuse(&web, &headers, &failure, return_to),
     }
 }
 
@@ -104,7 +116,12 @@ fn let_in(web: &Web, session: &NewSession, return_to: &str) -> Response {
 }
 
 /// The form again, with the reason.
-fn refuse(web: &Web, failure: &LoginFailure, return_to: &str) -> Result<Response, Problem> {
+fn refuse(
+    web: &Web,
+    headers: &HeaderMap,
+    failure: &LoginFailure,
+    return_to: &str,
+) -> Result<Response, Problem> {
     let status = match failure {
         LoginFailure::Wrong => StatusCode::UNAUTHORIZED,
         LoginFailure::Wait { .. } => StatusCode::TOO_MANY_REQUESTS,
@@ -114,7 +131,7 @@ fn refuse(web: &Web, failure: &LoginFailure, return_to: &str) -> Result<Response
         }
     };
     let told = failure.to_string();
-    let mut response = (status, page(web, Some(&told), return_to)?).into_response();
+    let mut response = (status, page(web, headers, Some(&told), return_to)?).into_response();
     if let LoginFailure::Wait { wait } = failure {
         let seconds = HeaderValue::from(wait_seconds(*wait));
         response.headers_mut().insert(header::RETRY_AFTER, seconds);
@@ -141,20 +158,18 @@ fn leave(web: &Web) -> Response {
 
 /// Ends every session of that user, this one too: whoever knew the old password is out.
 async fn change_password(
-    State(web): State<Web>,
+    front: Front,
     Posted { visitor, form }: Posted<OwnPassword>,
-) -> Result<Response, Problem> {
-    match web.ops.change_own_password(visitor.visit(), &form.old, &form.new).await? {
-        Ok(()) => Ok(leave(&web)),
-        Err(LoginFailure::Wrong) => Err(Problem::unprocessable("the old password is wrong")),
-        Err(LoginFailure::Wait { wait }) => {
-            let told = LoginFailure::Wait { wait }.to_string();
-            let status = StatusCode::TOO_MANY_REQUESTS;
-            let problem = Problem::new(status, "too-many-failures", "Wait", told);
-            let retry_after_s = Some(wait_seconds(wait));
-            Err(problem.with(More { retry_after_s, ..Default::default() }))
+) -> Result<Response, Failure> {
+    let changed = front.web.ops.change_own_password(visitor.visit(), &form.old, &form.new).await;
+    match changed {
+        Ok(Ok(())) => Ok(leave(&front.web)),
+        Ok(Err(LoginFailure::Wrong)) => {
+            Ok(front.to("/me", "bad", front.t("The current password is wrong.")))
         }
-        Err(other) => Err(Refusal::NobodyThere(other.to_string()).into()),
+        Ok(Err(other)) => Ok(front.to("/me", "bad", front.t(&other.to_string()))),
+        Err(Refusal::Unacceptable(why)) => Ok(front.to("/me", "bad", &why)),
+        Err(error) => Err(error.into()),
     }
 }
 
@@ -193,7 +208,7 @@ async fn finish_oidc(
     };
     let mut response = match ended {
         Ok((session, return_to)) => let_in(&web, &session, &return_to),
-        Err(failure) => refuse(&web, &failure, "/")?,
+        Err(failure) => refuse(&web, &parts.headers, &failure, "/")?,
     };
     let over = web.access.set_cookie(LOGIN, "", 0);
     response.headers_mut().append(header::SET_COOKIE, over);

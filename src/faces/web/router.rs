@@ -1,31 +1,37 @@
-//! The web port: API, health, metrics, and a plain status page until the back office exists.
+//! The web port: pages, API, health, metrics.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::{DefaultBodyLimit, Path, State};
+use axum::extract::{DefaultBodyLimit, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::from_fn_with_state;
-use axum::response::{Html, IntoResponse, Response};
+use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use futures_util::future::BoxFuture;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::set_header::SetResponseHeaderLayer;
 use tower_http::timeout::TimeoutLayer;
 
 use crate::ops::orders::Ops;
+use crate::ports::erp::Exchange;
+use crate::ports::store::OrderDetail;
 use crate::telemetry::Metrics;
 
 use super::access::{Access, same_site};
 use super::api::problem::Problem;
 use super::api::routes::api_routes;
 use super::login::login_routes;
-use super::status::StatusPages;
+use super::page_routes::page_router;
+use super::pages::Pages;
+use super::status_page::CheckLine;
 
 /// Largest request, in bytes: many orders as NDJSON.
 pub const MAX_REQUEST: usize = 16 * 1024 * 1024;
 const PATIENCE: Duration = Duration::from_secs(60);
+const MARGIN: Duration = Duration::from_secs(15);
 
 /// What the web port needs.
 #[derive(Clone)]
@@ -35,7 +41,9 @@ pub struct Web {
     /// What is counted.
     pub metrics: Arc<Metrics>,
     /// Pages for people.
-    pub pages: Arc<StatusPages>,
+    pub pages: Arc<Pages>,
+    /// What pages show and only the whole program knows.
+    pub backstage: Arc<Backstage>,
     /// Set while the process drains.
     pub draining: Arc<AtomicBool>,
     /// How it is reached.
@@ -44,18 +52,25 @@ pub struct Web {
     pub needs_broker: bool,
 }
 
+/// What pages show and only the whole program knows.
+pub struct Backstage {
+    /// The requests that would be sent for an order now, or why there are none. Sends nothing.
+    pub rehearse: Box<dyn Fn(&OrderDetail) -> Result<Vec<Exchange>, String> + Send + Sync>,
+    /// What `order-relay check` says.
+    pub check: Box<dyn Fn() -> BoxFuture<'static, Vec<CheckLine>> + Send + Sync>,
+}
+
 /// Every route.
 pub fn router(web: Web) -> Router {
+    // A transfer is waited for.
+    let patience = PATIENCE.max(web.ops.transfer_patience + MARGIN);
     Router::new()
-        .route("/", get(overview))
-        .route("/orders/{shop}/{*order_id}", get(order))
-        .route("/lost-orders", get(lost_orders))
-        .route("/mails/{id}", get(mail))
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
         .merge(login_routes())
         .merge(api_routes(&web))
+        .merge(page_router(&web))
         .layer(from_fn_with_state(web.clone(), same_site))
         .with_state(web)
         .method_not_allowed_fallback(|| async {
@@ -67,7 +82,7 @@ pub fn router(web: Web) -> Router {
             Problem::new(StatusCode::NOT_FOUND, "not-found", "Not found", "There is nothing here.")
         })
         .layer(DefaultBodyLimit::max(MAX_REQUEST))
-        .layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, PATIENCE))
+        .layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, patience))
         .layer(CatchPanicLayer::new())
         .layer(fixed(header::X_CONTENT_TYPE_OPTIONS, "nosniff"))
         .layer(fixed(header::REFERRER_POLICY, "no-referrer"))
@@ -78,13 +93,14 @@ pub fn router(web: Web) -> Router {
         .layer(fixed(header::X_FRAME_OPTIONS, "DENY"))
         .layer(fixed(
             header::CONTENT_SECURITY_POLICY,
-            "default-src 'none'; style-src 'unsafe-inline'; img-src 'self'; form-action 'self'; \
-             base-uri 'none'; frame-ancestors 'none'",
+            "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; \
+             connect-src 'self'; frame-src 'self'; form-action 'self'; base-uri 'none'; \
+             frame-ancestors 'none'",
         ))
 }
 
 fn fixed(name: header::HeaderName, value: &'static str) -> SetResponseHeaderLayer<HeaderValue> {
-    SetResponseHeaderLayer::overriding(name, HeaderValue::from_static(value))
+    SetResponseHeaderLayer::if_not_present(name, HeaderValue::from_static(value))
 }
 
 /// Whether this process can do its work: the database answers, the broker is there, and it is not
@@ -108,23 +124,4 @@ async fn readyz(State(web): State<Web>) -> Response {
 async fn metrics(State(web): State<Web>) -> Response {
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     ([(header::CONTENT_TYPE, kind)], web.metrics.encode()).into_response()
-}
-
-async fn overview(State(web): State<Web>) -> Result<Html<String>, Problem> {
-    Ok(Html(web.pages.overview(&web.ops).await?))
-}
-
-async fn lost_orders(State(web): State<Web>) -> Result<Html<String>, Problem> {
-    Ok(Html(web.pages.lost_orders(&web.ops).await?))
-}
-
-async fn order(
-    State(web): State<Web>,
-    Path((shop, order_id)): Path<(String, String)>,
-) -> Result<Html<String>, Problem> {
-    Ok(Html(web.pages.order(&web.ops, &shop, &order_id).await?))
-}
-
-async fn mail(State(web): State<Web>, Path(id): Path<String>) -> Result<Html<String>, Problem> {
-    Ok(Html(web.pages.mail(&web.ops, &id).await?))
 }

@@ -44,6 +44,11 @@ impl Visitor {
     pub fn visit(&self) -> &Visit {
         &self.visit
     }
+
+    /// Whether the session goes on. While that cannot be found out it does.
+    pub async fn is_still_in(&self, web: &Web) -> bool {
+        web.ops.is_still_in(&self.visit).await.unwrap_or(true)
+    }
 }
 
 impl FromRequestParts<Web> for Visitor {

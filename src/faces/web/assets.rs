@@ -1,0 +1,42 @@
+//! Style sheet, script and icon, embedded: the program is one file.
+//!
+//! Their address holds a digest of them all, so that browsers may keep them for ever and a new
+//! release is seen at once.
+
+use std::sync::LazyLock;
+
+use axum::extract::Path;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use sha2::{Digest, Sha256};
+
+const ASSETS: [(&str, &str, &str); 3] = [
+    ("app.css", "text/css; charset=utf-8", include_str!("../../../templates/web/assets/app.css")),
+    (
+        "app.js",
+        "text/javascript; charset=utf-8",
+        include_str!("../../../templates/web/assets/app.js"),
+    ),
+    ("icon.svg", "image/svg+xml", include_str!("../../../templates/web/assets/icon.svg")),
+];
+
+/// Stands in the address of every asset.
+pub static BUILD: LazyLock<String> = LazyLock::new(|| {
+    let mut digest = Sha256::new();
+    for (_, _, text) in ASSETS {
+        digest.update(text);
+    }
+    digest.finalize()[..6].iter().map(|byte| format!("{byte:02x}")).collect()
+});
+
+/// `GET /assets/{build}/{name}`
+pub async fn asset(Path((build, name)): Path<(String, String)>) -> Response {
+    let Some((_, kind, text)) = ASSETS.into_iter().find(|(own, _, _)| *own == name) else {
+        return StatusCode::NOT_FOUND.into_response();
+    };
+    let keep = match build == *BUILD {
+        true => "public, max-age=31536000, immutable",
+        false => "no-cache",
+    };
+    ([(header::CONTENT_TYPE, kind), (header::CACHE_CONTROL, keep)], text).into_response()
+}

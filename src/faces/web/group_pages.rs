@@ -1,0 +1,181 @@
+//! A group of equal failures with its note; what is done to many lost orders at once: the same change,
+//! taking them off the list.
+
+use axum::extract::Path;
+use minijinja::{Value, context};
+
+use crate::domain::order::OrderKey;
+use crate::domain::state::OrderState;
+use crate::domain::text::one_line;
+use crate::ports::redrives::Selection;
+
+use super::front::{Answer, Failure, Fields, Front, field, order_address};
+use super::lists::filter_of;
+use super::order_page::{needed_reason, removal_of, unprocessable};
+use super::views;
+use super::visitor::Posted;
+
+/// Before the name of a filter's part in a form.
+const FILTER: &str = "f.";
+/// Orders that are removed at once.
+const MAX_REMOVED: u32 = 1_000;
+/// Previews that are shown.
+const MAX_SHOWN: usize = 50;
+const EXAMPLE: &str = r#"[{"op": "replace", "path": "/lines/0/sku", "value": "4711"}]"#;
+
+/// `GET /groups/{fingerprint}`
+pub async fn group(front: Front, Path(fingerprint): Path<String>) -> Answer {
+    let group = front.web.ops.group(&fingerprint, &front.shops()).await?;
+    let title = format!("{} {}", group.class, group.code);
+    front.page("group.html", &title, None, context! { g => views::group(&front.tell(), &group) })
+}
+
+/// `POST /groups/{fingerprint}/note`
+pub async fn note(
+    front: Front,
+    Path(fingerprint): Path<String>,
+    Posted { form, .. }: Posted<Fields>,
+) -> Answer {
+    let (note, runbook) = (field(&form, "note"), field(&form, "runbook"));
+    front.web.ops.note_group(&fingerprint, note, runbook, &front.act(None)).await?;
+    Ok(front.to(&format!("/groups/{fingerprint}"), "good", front.t("Kept.")))
+}
+
+/// Which orders a form of a list means: those that were picked, or all that match its filter.
+pub fn selection_of(form: &Fields) -> Result<Selection, Failure> {
+    if let Some(id) = field(form, "failed_of") {
+        let id = id.parse().map_err(|_| Failure::missing("There is no such redrive."))?;
+        return Ok(Selection::FailedOf(id));
+    }
+    if field(form, "all").is_some() {
+        let parts = filter_parts(form);
+        let only = |name: &str| parts.len() == 1 && parts[0].0 == name;
+        return Ok(match only("fingerprint") {
+            true => Selection::Group(parts[0].1.clone()),
+            false => Selection::Filter(parts.into_iter().collect()),
+        });
+    }
+    let keys = picked(form);
+    match keys.is_empty() {
+        true => Err(unprocessable("Pick at least one order.".to_owned())),
+        false => Ok(Selection::Orders(keys)),
+    }
+}
+
+fn filter_parts(form: &Fields) -> Fields {
+    let parts = form.iter().filter_map(|(name, value)| Some((name.strip_prefix(FILTER)?, value)));
+    parts.map(|(name, value)| (name.to_owned(), value.clone())).collect()
+}
+
+fn picked(form: &Fields) -> Vec<OrderKey> {
+    let names = form.iter().filter(|(name, _)| name == "order");
+    names
+        .filter_map(|(_, order)| {
+            let (shop, order_id) = order.split_once('/')?;
+            OrderKey::new(shop, order_id).ok()
+        })
+        .collect()
+}
+
+/// `POST /lost-orders/remove`: takes the picked orders off the list, one after the other.
+pub async fn remove(front: Front, Posted { form, .. }: Posted<Fields>) -> Answer {
+    let reason = removal_of(&form)?;
+    let keys = match selection_of(&form)? {
+        Selection::Orders(keys) => keys,
+        _ => {
+            let filter = filter_of(&front, &filter_parts(&form), Some(OrderState::OrderedFailed));
+            let filter = filter.map_err(unprocessable)?;
+            if front.web.ops.count(&filter).await? > u64::from(MAX_REMOVED) {
+                let told = "More than 1,000 orders match: remove them in smaller parts.";
+                return Err(unprocessable(told.to_owned()));
+            }
+            let orders = front.web.ops.list(&filter, MAX_REMOVED).await?;
+            orders.into_iter().map(|order| order.key).collect()
+        }
+    };
+    let mut results = Vec::new();
+    for key in keys.iter().filter(|key| front.shops().contains(key.shop.as_str())) {
+        let (tone, short, text) = match front.web.ops.remove(key, &front.act(Some(&reason))).await {
+            Ok(_) => ("good", front.t("removed"), reason.clone()),
+            Err(refusal) => ("bad", front.t("not removed"), refusal.to_string()),
+        };
+        results.push(
+            context! { name => key.to_string(), href => order_address(key), tone, short, text },
+        );
+    }
+    let title = front.t("Remove from the list of lost orders");
+    front.page("results.html", title, None, context! { results })
+}
+
+async fn count(front: &Front, form: &Fields, selection: &Selection) -> Result<u64, Failure> {
+    if let Selection::Orders(keys) = selection {
+        return Ok(keys.len() as u64);
+    }
+    let filter = filter_of(front, &filter_parts(form), Some(OrderState::OrderedFailed));
+    Ok(front.web.ops.count(&filter.map_err(unprocessable)?).await?)
+}
+
+/// `POST /lost-orders/change`: the same JSON Patch for many, shown per order before it is kept.
+pub async fn change(front: Front, Posted { form, .. }: Posted<Fields>) -> Answer {
+    let selection = selection_of(&form)?;
+    let patch = field(&form, "patch");
+    let common = context! {
+        pairs => filter_parts(&form),
+        picked => picked(&form).iter().map(ToString::to_string).collect::<Vec<_>>(),
+        all => field(&form, "all").is_some(),
+        patch => patch.unwrap_or(EXAMPLE),
+    };
+    let count = front.tell().count(count(&front, &form, &selection).await?);
+    let title = front.language.fill("The same change to {n} orders", &[("n", &count)]);
+    let page = |more: Value| front.page("change.html", &title, None, context! { count, ..more });
+    let Some(patch) = patch else { return page(common) };
+    let act = front.act(field(&form, "reason"));
+    let previews = match front.web.ops.preview_patch(&selection, patch, &act).await {
+        Ok(previews) => previews,
+        Err(error @ crate::ops::orders::Refusal::Unprocessable(_)) => {
+            return page(context! { fault => error.to_string(), ..common });
+        }
+        Err(error) => return Err(error.into()),
+    };
+    if field(&form, "do") == Some("apply") {
+        needed_reason(&form)?;
+        let changing = previews.iter().filter(|preview| preview.outcome.is_ok());
+        let orders: Vec<(OrderKey, u32)> =
+            changing.map(|preview| (preview.key.clone(), preview.revision)).collect();
+        let applied = front.web.ops.apply_patch(&orders, patch, &act).await?;
+        let results: Vec<Value> = applied
+            .iter()
+            .map(|(key, result)| {
+                let (tone, text) = match result {
+                    Ok(revision) => {
+                        let n = revision.to_string();
+                        ("good", front.language.fill("kept as revision {n}", &[("n", &n)]))
+                    }
+                    Err(why) => ("bad", why.clone()),
+                };
+                context! { name => key.to_string(), href => order_address(key), tone, text }
+            })
+            .collect();
+        return page(context! { results, ..common });
+    }
+    let good = previews.iter().filter(|preview| preview.outcome.is_ok()).count();
+    let shown: Vec<Value> = previews
+        .iter()
+        .take(MAX_SHOWN)
+        .map(|preview| {
+            let name = preview.key.to_string();
+            match &preview.outcome {
+                Ok(list) => context! { name, differences => views::differences(list) },
+                Err(why) => context! { name, fault => one_line(why, 300) },
+            }
+        })
+        .collect();
+    page(context! {
+        previews => shown,
+        good => front.tell().count(good as u64),
+        good_any => good > 0,
+        bad => front.tell().count((previews.len() - good) as u64),
+        more => previews.len().checked_sub(MAX_SHOWN).filter(|more| *more > 0),
+        ..common
+    })
+}

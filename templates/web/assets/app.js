@@ -1,0 +1,177 @@
+// What the pages do beyond what a browser does by itself. Everything works without it for reading;
+// forms work without it, too. No library, no inline code: the content security policy allows neither.
+"use strict";
+(() => {
+  const all = (selector, root = document) => [...root.querySelectorAll(selector)];
+  const lang = document.documentElement.lang || "en";
+
+  // Times: relative, with the exact one in the reader's zone at hand.
+  const exact = new Intl.DateTimeFormat(lang, { dateStyle: "medium", timeStyle: "medium" });
+  const zone = Intl.DateTimeFormat().resolvedOptions().timeZone;
+  const relative = new Intl.RelativeTimeFormat(lang, { numeric: "auto", style: "short" });
+  const units = [["day", 86400], ["hour", 3600], ["minute", 60], ["second", 1]];
+  const distance = (at) => {
+    const seconds = Math.round((at - Date.now()) / 1000);
+    const [unit, size] = units.find(([, size]) => Math.abs(seconds) >= size) || units[3];
+    return relative.format(Math.trunc(seconds / size), unit);
+  };
+  const showTimes = (root = document) => {
+    for (const time of all("time[datetime]", root)) {
+      const at = new Date(time.dateTime);
+      if (Number.isNaN(at.getTime())) continue;
+      time.title = `${exact.format(at)} (${zone})`;
+      if (time.classList.contains("exact")) time.textContent = exact.format(at);
+      else time.textContent = distance(at);
+    }
+  };
+  showTimes();
+  setInterval(showTimes, 20000);
+
+  // Commands to copy.
+  document.addEventListener("click", async (event) => {
+    const button = event.target.closest("button[data-copy]");
+    if (!button) return;
+    event.preventDefault();
+    const text = button.closest(".command").querySelector("code").textContent;
+    try {
+      await navigator.clipboard.writeText(text);
+      say(button.dataset.done);
+    } catch {
+      const range = document.createRange();
+      range.selectNodeContents(button.closest(".command").querySelector("code"));
+      getSelection().removeAllRanges();
+      getSelection().addRange(range);
+    }
+  });
+  const say = (text) => {
+    const place = document.getElementById("said");
+    if (place) place.textContent = text;
+  };
+
+  // Parts that the server sends anew: overview, a running redrive.
+  for (const part of all("[data-live]")) {
+    let source = null;
+    const pause = document.querySelector(`[data-pause="${part.id}"]`);
+    const start = () => {
+      source = new EventSource(part.dataset.live);
+      source.addEventListener("part", (event) => {
+        const focused = part.contains(document.activeElement) && document.activeElement !== document.body;
+        if (focused && document.activeElement.matches("input, textarea, select")) return;
+        const id = focused ? document.activeElement.id : "";
+        part.innerHTML = event.data;
+        showTimes(part);
+        if (id) document.getElementById(id)?.focus();
+      });
+      source.addEventListener("end", () => { stop(); location.reload(); });
+      source.onopen = () => pause?.classList.add("live");
+      source.onerror = () => pause?.classList.remove("live");
+    };
+    const stop = () => { source?.close(); source = null; pause?.classList.remove("live"); };
+    pause?.removeAttribute("hidden");
+    pause?.addEventListener("click", () => {
+      const paused = source !== null;
+      if (paused) stop(); else start();
+      pause.setAttribute("aria-pressed", String(paused));
+      pause.querySelector("span:last-child").textContent = paused ? pause.dataset.go : pause.dataset.stop;
+    });
+    document.addEventListener("visibilitychange", () => {
+      if (document.hidden) { if (source) { stop(); part.dataset.waits = "1"; } }
+      else if (part.dataset.waits) { delete part.dataset.waits; start(); }
+    });
+    start();
+  }
+
+  // Lists: picking, counting, acting on one row where it stands, keyboard.
+  const list = document.querySelector("form[data-list]");
+  if (list) {
+    const boxes = () => all("input[name=order]", list);
+    const page = list.querySelector("[data-pick-page]");
+    const every = list.querySelector("[name=all]");
+    const count = () => {
+      const picked = boxes().filter((box) => box.checked).length;
+      const number = every?.checked ? Number(every.dataset.count) : picked;
+      for (const place of all("[data-picked]", list)) place.textContent = number.toLocaleString(lang);
+      for (const button of all("[data-needs-pick]", list)) {
+        if (!button.dataset.forbidden) button.disabled = number === 0;
+      }
+      if (page) {
+        page.checked = picked > 0 && picked === boxes().length;
+        page.indeterminate = picked > 0 && picked < boxes().length;
+      }
+    };
+    page?.closest("label")?.removeAttribute("hidden");
+    page?.addEventListener("change", () => { for (const box of boxes()) box.checked = page.checked; count(); });
+    list.addEventListener("change", count);
+    count();
+
+    const rows = () => all("tbody tr[data-order]", list);
+    let at = -1;
+    const go = (to) => {
+      const lines = rows();
+      if (!lines.length) return;
+      at = Math.max(0, Math.min(lines.length - 1, to));
+      lines.forEach((line, index) => line.classList.toggle("at", index === at));
+      lines[at].querySelector("a")?.focus({ preventScroll: true });
+      lines[at].scrollIntoView({ block: "nearest" });
+    };
+    document.addEventListener("keydown", (event) => {
+      if (event.ctrlKey || event.metaKey || event.altKey || event.target.closest("input:not([type=checkbox]), textarea, select, dialog")) return;
+      const line = rows()[at];
+      if (event.key === "j") go(at + 1);
+      else if (event.key === "k") go(at - 1);
+      else if (event.key === "x" && line) { const box = line.querySelector("input[name=order]"); if (box) { box.checked = !box.checked; count(); } }
+      else if (event.key === "t" && line) line.querySelector("button[data-transfer]:not(:disabled)")?.click();
+      else if (event.key === "/") { event.preventDefault(); document.querySelector("input[name=search]")?.focus(); }
+      else if (event.key === "?") document.getElementById("keys")?.showModal?.();
+    });
+
+    list.addEventListener("click", async (event) => {
+      const button = event.target.closest("button[data-transfer]");
+      if (!button) return;
+      event.preventDefault();
+      const place = button.closest("tr").querySelector("[data-result]");
+      button.disabled = true;
+      place.textContent = button.dataset.waiting;
+      place.className = "soft";
+      try {
+        const answer = await fetch(button.getAttribute("formaction"), {
+          method: "POST",
+          headers: { Accept: "application/json", "Content-Type": "application/x-www-form-urlencoded" },
+          body: new URLSearchParams({ csrf: list.querySelector("[name=csrf]").value }),
+        });
+        const result = await answer.json();
+        place.textContent = result.text || result.detail || answer.statusText;
+        place.className = result.good ? "good" : "bad";
+        button.disabled = Boolean(result.good);
+        say(place.textContent);
+      } catch {
+        place.textContent = button.dataset.lost;
+        place.className = "bad";
+        button.disabled = false;
+      }
+    });
+  }
+
+  // A form is sent once, however often the button is pressed.
+  document.addEventListener("submit", (event) => {
+    const form = event.target;
+    if (form.dataset.sent) { event.preventDefault(); return; }
+    if (form.method === "post" && !form.dataset.list) {
+      form.dataset.sent = "1";
+      for (const button of all("button", form)) button.setAttribute("aria-busy", "true");
+    }
+  });
+  addEventListener("pageshow", () => { for (const form of all("form[data-sent]")) delete form.dataset.sent; });
+
+  // Fields that matter only for one choice.
+  for (const choice of all("select[data-shows]")) {
+    const show = () => {
+      for (const field of all("[data-for]", choice.form)) {
+        field.hidden = !field.dataset.for.split(" ").includes(choice.value);
+      }
+    };
+    choice.addEventListener("change", show);
+    show();
+  }
+  document.querySelector("[data-keys]")?.addEventListener("click", () => document.getElementById("keys")?.showModal?.());
+})();
