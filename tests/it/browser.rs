@@ -402,6 +402,9 @@ if (document.documentElement.scrollWidth > innerWidth + 1) {
   const wide = [...document.querySelectorAll("body *")].filter((e) => e.getBoundingClientRect().right > innerWidth + 1 && !e.closest(".unseen, .skip, pre"));
   faults.push("scrolls sideways: " + wide.slice(0, 3).map((e) => e.outerHTML.slice(0, 120)).join(" | "));
 }
+for (const box of document.querySelectorAll(".card, .tile, .note, td")) {
+  if (box.checkVisibility() && box.scrollWidth > box.clientWidth + 2) faults.push(`sticks out: ${box.outerHTML.slice(0, 160)}`);
+}
 if (window.hacked) faults.push("foreign code ran");
 for (const field of document.querySelectorAll("input:not([type=hidden]), select, textarea")) {
   if (!field.labels?.length && !field.getAttribute("aria-label")) faults.push("no label: " + field.outerHTML.slice(0, 120));

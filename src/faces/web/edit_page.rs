@@ -20,6 +20,8 @@ use super::visitor::Posted;
 
 /// Fields that are shown; what is beyond is edited in the document.
 const MAX_FIELDS: usize = 300;
+/// What nobody can change (docs/decisions/0009).
+const FIXED: [&str; 2] = ["/order_id", "/shop"];
 /// Before the pointer in the name of a field.
 const FIELD: &str = "f:";
 
@@ -187,6 +189,7 @@ fn sections(
             label => one_line(&label, 100),
             value => text_of(value),
             locked => LOCKED.contains(&pointer.as_str()),
+            fixed => FIXED.contains(&pointer.as_str()),
             fault => fault.map(|fault| fault.detail.clone()),
             original => (before != Some(*value)).then(|| before.map(text_of)).flatten(),
         };

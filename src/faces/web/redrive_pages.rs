@@ -32,10 +32,35 @@ pub async fn redrives(front: Front) -> Answer {
 /// `POST /redrives`: plans one; nothing is sent.
 pub async fn plan(front: Front, Posted { form, .. }: Posted<Fields>) -> Answer {
     let selection = selection_of(&form)?;
-    let pace = Pace { rate_per_minute: Some(GENTLE_RATE), ..Pace::default() };
+    let pace = pace_of(&form)?;
     let act = front.act(field(&form, "reason"));
     let redrive = front.web.ops.plan_redrive(selection, pace, &act).await?;
     Ok(Redirect::to(&address(redrive.id)).into_response())
+}
+
+/// How fast and how boldly; a form that does not say gets a rate that an ERP can bear which is just
+/// back.
+fn pace_of(form: &Fields) -> Result<Pace, Failure> {
+    let usual = Pace { rate_per_minute: Some(GENTLE_RATE), ..Pace::default() };
+    if !form.iter().any(|(name, _)| name == "rate") {
+        return Ok(usual);
+    }
+    let ramp: Result<Vec<u32>, _> = field(form, "ramp")
+        .unwrap_or_default()
+        .split([',', ' '])
+        .filter(|step| !step.is_empty())
+        .map(str::parse)
+        .collect();
+    let percent = field(form, "stop_percent").map_or(Ok(usual.stop_percent), str::parse);
+    let (Ok(ramp), Ok(stop_percent)) = (ramp, percent) else {
+        return Err(unprocessable("The steps and the percentage are numbers.".to_owned()));
+    };
+    Ok(Pace { rate_per_minute: rate_of(form)?, ramp, stop_percent })
+}
+
+fn rate_of(form: &Fields) -> Result<Option<u32>, Failure> {
+    let told = || unprocessable("The rate is a number of orders a minute.".to_owned());
+    field(form, "rate").map(|rate| rate.parse().map_err(|_| told())).transpose()
 }
 
 /// `GET /redrives/{id}`
@@ -154,16 +179,7 @@ pub async fn steer(
             .await
             .map(|_| "Cancelled. What is under way is still answered."),
         "rate" => {
-            let rate = match field(&form, "rate").map(str::parse) {
-                None => None,
-                Some(Ok(rate)) => Some(rate),
-                Some(Err(_)) => {
-                    return Err(unprocessable(
-                        "The rate is a number of orders a minute.".to_owned(),
-                    ));
-                }
-            };
-            ops.set_redrive_rate(id, rate, &act).await.map(|_| "The rate is changed.")
+            ops.set_redrive_rate(id, rate_of(&form)?, &act).await.map(|_| "The rate is changed.")
         }
         _ => return Err(Failure::missing("There is no such verb.")),
     };
