@@ -4,15 +4,18 @@
 //! can hold of them (no horizontal scroll, contrast, labels, nothing of another origin) is held here.
 
 use std::path::PathBuf;
+use std::process::Stdio;
 use std::time::Duration;
 
 use order_relay::faces::cli::args::StubMode;
 use order_relay::faces::erp_stub::StubSettings;
 use serde_json::json;
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::process::Command;
 
 use crate::chromium::Browser;
 use crate::private_postgres::PrivatePostgres;
-use crate::world::{Place, World, amqp_url, order_that, order_with};
+use crate::world::{Place, RELAY, World, amqp_url, order_that, order_with};
 
 const PASSWORD: &str = "correct horse battery staple";
 
@@ -22,9 +25,8 @@ fn without_tls(world: &mut World) {
 }
 
 async fn add_user(world: &World, name: &str, role: &str) {
-    use tokio::io::AsyncWriteExt;
     let mut command = world.command(&["users", "add", name, "--role", role, "--password-stdin"]);
-    let mut child = command.stdin(std::process::Stdio::piped()).spawn().expect("it starts");
+    let mut child = command.stdin(Stdio::piped()).spawn().expect("it starts");
     let mut stdin = child.stdin.take().expect("it is piped");
     stdin.write_all(PASSWORD.as_bytes()).await.expect("it reads");
     drop(stdin);
@@ -193,6 +195,124 @@ async fn a_redrive_of_300_is_planned_watched_and_stopped_by_its_canary() {
         .await;
     browser.end().await;
     world.end().await;
+}
+
+#[tokio::test]
+async fn an_editor_mends_a_group_and_a_dead_letter_and_is_told_when_somebody_was_faster() {
+    let mut world = World::new(Place::Embedded).await;
+    without_tls(&mut world);
+    world.serve().await;
+    add_user(&world, "erika", "admin").await;
+    world.place(&[with_sku("G-1", "OLD"), with_sku("G-2", "OLD"), with_sku("G-3", "OTHER")]).await;
+    for id in ["G-1", "G-2", "G-3"] {
+        world.until_phase(id, "parked").await;
+    }
+    let token = world.token("orders:publish").await;
+    let bad = order_with("L-1", &json!({})).replace("\"129.90\"", "\"much\"");
+    let refused =
+        reqwest::Client::new().post(world.web("/api/v1/orders")).bearer_auth(&token).body(bad);
+    assert_eq!(refused.send().await.expect("it answers").status().as_u16(), 422);
+    let browser = Browser::start().await;
+    log_in(&browser, &world, "erika").await;
+
+    // The same change to all that match, shown for each order before it is kept.
+    browser.go(&world.web("/lost-orders?sku=OLD")).await;
+    browser.click("input[name=all]").await;
+    browser.click("button[formaction='/lost-orders/change']").await;
+    browser.sees("The same change to 2 orders").await;
+    let patch = r#"[{"op":"replace","path":"/lines/0/sku","value":"NEW"},{"op":"remove","path":"/remark"}]"#;
+    browser.fill("textarea[name=patch]", patch).await;
+    browser.click("button[value=preview]").await;
+    browser.sees("2 orders would change, 0 would not.").await;
+    assert_eq!(world.order("G-1").await.record.revision, 0, "a preview changes nothing");
+    browser.fill("input[name=reason]", "the article has a new number").await;
+    browser.click("button[value=apply]").await;
+    browser.sees("kept as revision 1").await;
+    for (id, revision) in [("G-1", 1), ("G-2", 1), ("G-3", 0)] {
+        assert_eq!(world.order(id).await.record.revision, revision, "{id}");
+    }
+
+    // Somebody else is faster: the second one is told, and nothing is overwritten.
+    browser.go(&world.web("/orders/default/G-3/edit")).await;
+    browser.fill("input[name='f:/lines/0/sku']", "MINE").await;
+    let theirs = r#"[{"op":"replace","path":"/lines/0/sku","value":"THEIRS"}]"#;
+    let edit = ["lost-orders", "edit", "G-3", "--patch", theirs, "--yes", "--reason", "faster"];
+    world.ok(&edit).await;
+    browser.click("form.stack .sticky button.main").await;
+    browser.fill("form.stack input[name=reason]", "slower").await;
+    browser.click("button[value=save]").await;
+    browser.sees("Begin again with the newest revision").await;
+    assert!(world.order("G-3").await.current().contains("THEIRS"));
+
+    // A message that was no order is mended and taken in.
+    browser.go(&world.web("/dead-letters")).await;
+    browser.click("td a.mono").await;
+    browser.sees("/total").await;
+    browser.fill("textarea[name=body]", &order_with("L-1", &json!({}))).await;
+    browser.fill("form[action$='/replay'] input[name=reason]", "the total was a word").await;
+    browser.click("form[action$='/replay'] button.main").await;
+    browser.sees("taken in as an order").await;
+    world.until_phase("L-1", "transferred").await;
+
+    // A new user comes in with the password that is shown once, and may only look.
+    browser.go(&world.web("/people")).await;
+    browser.fill("form[action='/people/users'] input[name=name]", "otto").await;
+    browser.click("form[action='/people/users'] button.main").await;
+    browser.sees("Shown once, keep it now:").await;
+    let shown =
+        browser.script("return document.querySelector('.note .command code').innerText").await;
+    let (name, password) = shown.as_str().and_then(|shown| shown.split_once(' ')).expect("both");
+    browser.click("form[action='/logout'] button").await;
+    browser.fill("input[name=name]", name).await;
+    browser.fill("input[name=password]", password).await;
+    browser.click("form[action='/login'] button").await;
+    browser.sees("Nothing is lost").await;
+    browser.go(&world.web("/orders/default/G-3")).await;
+    let page = browser.sees("needs lostorder_process").await;
+    assert!(page.contains("needs lostorder_edit") && !page.contains("Users and tokens"), "{page}");
+    browser.end().await;
+    world.end().await;
+}
+
+#[tokio::test]
+async fn the_demo_shows_all_of_it_with_one_command_and_no_service() {
+    let arguments = ["demo", "--orders", "20", "--rate", "20", "--listen", "127.0.0.1:0"];
+    let mut command = Command::new(RELAY);
+    command.args(arguments).stdout(Stdio::piped()).stderr(Stdio::null()).kill_on_drop(true);
+    let mut demo = command.spawn().expect("it starts");
+    let mut lines = BufReader::new(demo.stdout.take().expect("it is piped")).lines();
+    let mut printed = async |after: &str| loop {
+        let line = lines.next_line().await.expect("it prints").expect("it goes on");
+        if let Some((_, rest)) = line.split_once(after) {
+            return rest.trim().to_owned();
+        }
+    };
+    let address = printed("Look at it").await;
+    let password = printed("log in as admin with ").await;
+    let reading = async { while lines.next_line().await.is_ok_and(|line| line.is_some()) {} };
+    let looking = async {
+        let browser = Browser::start().await;
+        browser.go(&address).await;
+        browser.fill("input[name=name]", "admin").await;
+        browser.fill("input[name=password]", &password).await;
+        browser.click("form[action='/login'] button").await;
+        browser
+            .until("its orders come in while one looks", async || {
+                let shown = "return document.querySelector('#overview .equation b')?.innerText";
+                let shown = browser.script(shown).await;
+                if shown == json!("20") { Ok(()) } else { Err(shown.to_string()) }
+            })
+            .await;
+        browser.go(&format!("{address}lost-orders?phase=parked")).await;
+        browser.sees("is unknown to the ERP").await;
+        browser.go(&format!("{address}mails")).await;
+        browser.sees("kept, no mail server is set").await;
+        browser.end().await;
+        let id = demo.id().expect("it runs").to_string();
+        assert!(Command::new("kill").args(["-TERM", &id]).status().await.expect("kill").success());
+        assert!(demo.wait().await.expect("it ends").success(), "nothing is in the ERP twice");
+    };
+    tokio::join!(reading, looking);
 }
 
 fn in_erp(world: &World) -> usize {

@@ -38,6 +38,7 @@ impl Browser {
                 break port.trim_end_matches('.').to_owned();
             }
         };
+        order_relay::app::commands::install_tls();
         let client = reqwest::Client::new();
         let options = json!({
             "args": [
