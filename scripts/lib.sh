@@ -117,6 +117,14 @@ install_packages() { # PACKAGE...
   } >&2 </dev/null || say "apt-get could not install $*"
 }
 
+# The browser that tests/it/browser.rs drives. Chrome's own chromedriver does as well.
+need_browser() {
+  command -v chromedriver >/dev/null || {
+    install_packages chromium chromium-driver
+    command -v chromedriver >/dev/null
+  } || die "there is no chromedriver; on Debian: apt-get install chromium chromium-driver"
+}
+
 need_compilers() {
   command -v cargo >/dev/null || die "Rust is not installed; get it from https://rustup.rs"
   # The crates ring and libsqlite3-sys are partly in C.
