@@ -204,7 +204,9 @@ impl Drop for Browser {
     /// With every process that it has started, also when a test fails.
     fn drop(&mut self) {
         if let Some(id) = self.driver.id() {
-            drop(std::process::Command::new("kill").args(["-KILL", &format!("-{id}")]).status());
+            // The shell's own kill: that of procps 4.0.2 takes `-1234` for `-1`, which is everybody.
+            let kill = ["-c", "kill -KILL -- \"-$1\"", "kill", &id.to_string()];
+            drop(std::process::Command::new("bash").args(kill).status());
         }
     }
 }
