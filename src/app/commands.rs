@@ -160,6 +160,9 @@ async fn with_settings(
                 other => erp_commands::with_order(settings, &desk.ops, &other, out).await,
             }
         }
+        Command::Audit(command) => {
+            records::audit(&Desk::open(settings, Helpers::None).await?.ops, command, out).await
+        }
         Command::Ledger(command) => {
             records::ledger(&Desk::open(settings, Helpers::None).await?.ops, command, out).await
         }

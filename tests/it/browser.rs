@@ -254,6 +254,12 @@ async fn an_editor_mends_a_group_and_a_dead_letter_and_is_told_when_somebody_was
     browser.sees("taken in as an order").await;
     world.until_phase("L-1", "transferred").await;
 
+    // All of it is told, by a person and on the command line alike.
+    let told = world.ok(&["audit", "--target", "default/G-3", "--output", "csv"]).await;
+    assert!(told.contains("order.edit") && told.contains("faster"), "{told}");
+    browser.go(&world.web("/audit?action=order.edit")).await;
+    browser.sees("the article has a new number").await;
+
     // A new user comes in with the password that is shown once, and may only look.
     browser.go(&world.web("/people")).await;
     browser.fill("form[action='/people/users'] input[name=name]", "otto").await;

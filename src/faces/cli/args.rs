@@ -84,6 +84,12 @@ sent as its next try, or parked when none is left. No clear answer: nothing is s
     /// The proof that nothing is lost
     #[command(subcommand)]
     Ledger(Ledger),
+    /// What people did: who, when, from where, why, before and after; newest first
+    #[command(after_help = "Examples:
+  order-relay audit --since 24h
+  order-relay audit --target de/100042
+  order-relay audit --actor user:erika --action order. --output csv > audit.csv")]
+    Audit(Audit),
     /// Look at settings, database, migrations, broker, mail server and ERP: one line each
     Check(Output),
     /// The broker's exchanges, queues and bindings
@@ -673,6 +679,32 @@ Exit code 0: the ledger is sound; 1: it is not, and what is wrong is listed.")]
         /// How
         output: Output,
     },
+}
+
+/// `audit`
+#[derive(Debug, Args)]
+pub struct Audit {
+    /// Who: user:NAME, token:NAME or cli:NAME
+    #[arg(long)]
+    pub actor: Option<String>,
+    /// What; one that ends with a dot is the begin of several, e.g. order.
+    #[arg(long)]
+    pub action: Option<String>,
+    /// To what, e.g. an order as SHOP/ORDER_ID
+    #[arg(long)]
+    pub target: Option<String>,
+    /// At or after: a time, or how long ago ("24h")
+    #[arg(long, value_parser = moment)]
+    pub since: Option<Moment>,
+    /// Before: a time, or how long ago ("24h")
+    #[arg(long, value_parser = moment)]
+    pub until: Option<Moment>,
+    /// Most to show
+    #[arg(long, default_value_t = 100)]
+    pub limit: u32,
+    #[command(flatten)]
+    /// How
+    pub output: Output,
 }
 
 /// `topology`

@@ -1,4 +1,4 @@
-//! `mails …`, `ledger check`: looking at what the ledger keeps besides orders.
+//! `mails …`, `audit`, `ledger check`: looking at what the ledger keeps besides orders.
 
 use std::io::Write;
 
@@ -6,9 +6,10 @@ use anyhow::{Context, bail};
 use serde::Serialize;
 
 use crate::ops::orders::Ops;
-use crate::ports::store::{LedgerReport, MailStatus, StoredMail};
+use crate::ports::people::AuditFilter;
+use crate::ports::store::{AuditEntry, LedgerReport, MailStatus, StoredMail};
 
-use super::args::{Ledger, Mails};
+use super::args::{Audit, Format, Ledger, Mails};
 use super::exit::Exit;
 use super::output::{Column, facts, local, print, print_one};
 
@@ -84,6 +85,41 @@ pub async fn mails(ops: &Ops, command: Mails, out: &mut dyn Write) -> anyhow::Re
             })?;
         }
     }
+    Ok(Exit::Done)
+}
+
+/// `audit`
+pub async fn audit(ops: &Ops, command: Audit, out: &mut dyn Write) -> anyhow::Result<Exit> {
+    let now = ops.clock.now();
+    let filter = AuditFilter {
+        actor: command.actor,
+        action: command.action,
+        target: command.target,
+        since: command.since.map(|since| since.seen_from(now)),
+        until: command.until.map(|until| until.seen_from(now)),
+        ..AuditFilter::default()
+    };
+    let rows = ops.store.list_audit(&filter, None, command.limit).await?;
+    let entries: Vec<AuditEntry> = rows.into_iter().map(|row| row.entry).collect();
+    let is_table = command.output.output == Format::Table;
+    let text = |part: &Option<String>| part.clone().unwrap_or_default();
+    let columns: [Column<'_, AuditEntry>; 8] = [
+        ("WHEN", &|e| if is_table { local(e.at) } else { e.at.to_string() }),
+        ("WHO", &|e| e.actor.clone()),
+        ("FROM", &|e| text(&e.from)),
+        ("WHAT", &|e| e.action.clone()),
+        ("ON WHAT", &|e| e.target.clone()),
+        ("WHY", &|e| text(&e.reason)),
+        ("BEFORE", &|e| text(&e.before)),
+        ("AFTER", &|e| text(&e.after)),
+    ];
+    print(
+        out,
+        command.output.output,
+        &entries,
+        &columns,
+        "Nothing was done by hand that matches.",
+    )?;
     Ok(Exit::Done)
 }
 

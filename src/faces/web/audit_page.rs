@@ -13,6 +13,7 @@ use crate::ports::people::{AuditFilter, AuditRow};
 
 use super::export;
 use super::front::{Answer, Failure, Fields, Front, field, order_address};
+use super::lists::quoted;
 
 const PAGE: u32 = 100;
 
@@ -43,6 +44,7 @@ pub async fn audit(front: Front, Query(fields): Query<Fields>) -> Answer {
         next,
         first => after.map(|_| address("/audit", None)),
         csv => address("/audit.csv", None),
+        command_list => command(&kept),
         fault,
     };
     front.page("audit.html", front.t("Audit"), None, values)
@@ -64,6 +66,12 @@ pub async fn audit_csv(front: Front, Query(fields): Query<Fields>) -> Answer {
     };
     let columns = ["at", "actor", "from", "action", "target", "reason", "before", "after"];
     Ok(export::csv("audit.csv", &columns, pages))
+}
+
+/// The command that lists the same.
+fn command(kept: &[(&str, &str)]) -> String {
+    let options = kept.iter().map(|(name, value)| format!(" --{name} {}", quoted(value)));
+    format!("order-relay audit{}", options.collect::<String>())
 }
 
 fn filter(front: &Front, fields: &Fields) -> Result<AuditFilter, String> {
