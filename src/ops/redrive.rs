@@ -25,7 +25,7 @@ const TOLD_KEYS: usize = 100;
 pub struct Selected {
     /// Orders of the ledger, oldest first.
     pub orders: Vec<OrderRecord>,
-    /// Orders that were named and that the ledger does not have.
+    /// Orders that were named and that are not there, or not for whoever asks.
     pub unknown: Vec<OrderKey>,
 }
 
@@ -79,7 +79,9 @@ impl Ops {
             }
         }
         items.append(&mut left_out);
-        items.extend(selected.unknown.into_iter().map(unknown_item));
+        // Of shops that the planner may not see nothing is kept, so that they see their own plan.
+        let reads = |key: &OrderKey| act.grants.allows(Permission::Read, Some(key.shop.as_str()));
+        items.extend(selected.unknown.into_iter().filter(reads).map(unknown_item));
         for (seq, item) in (1u64..).zip(&mut items) {
             item.seq = seq;
         }
@@ -102,7 +104,7 @@ impl Ops {
         act: &Act,
         most: u32,
     ) -> Result<Selected, Refusal> {
-        let (mut orders, unknown) = match selection {
+        let (mut orders, mut unknown) = match selection {
             Selection::Filter(pairs) => {
                 let pairs = pairs.iter().map(|(name, text)| (name.as_str(), text.as_str()));
                 (self.matching(&self.read_filter(pairs, act)?, most).await?, vec![])
@@ -120,7 +122,12 @@ impl Ops {
         };
         // What somebody may not see is not there.
         let may_see = |key: &OrderKey| act.grants.allows(Permission::Read, Some(key.shop.as_str()));
-        orders.retain(|order| may_see(&order.key));
+        let (seen, hidden): (Vec<_>, Vec<_>) =
+            orders.into_iter().partition(|order| may_see(&order.key));
+        orders = seen;
+        if matches!(selection, Selection::Orders(_)) {
+            unknown.extend(hidden.into_iter().map(|order| order.key));
+        }
         if orders.len() + unknown.len() > usize::try_from(most).unwrap_or(usize::MAX) {
             let told = format!("more than {most} orders: choose fewer, for example by a time span");
             return Err(unprocessable(Reason::TooLarge, &told));
@@ -301,7 +308,8 @@ impl Ops {
         self.redrive(id).await
     }
 
-    async fn insist_on_redrive(&self, id: Uuid, act: &Act) -> Result<(), Refusal> {
+    /// Refuses who may not steer it: that needs the permission in every shop whose orders are in it.
+    pub async fn insist_on_redrive(&self, id: Uuid, act: &Act) -> Result<(), Refusal> {
         let shops = self.store.redrive_shops(id, None).await?;
         if shops.is_empty() {
             return insist_anywhere(act);

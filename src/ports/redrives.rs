@@ -34,7 +34,7 @@ pub trait RedriveStore: Send + Sync {
         after: Option<u64>,
         limit: u32,
     ) -> Result<Vec<RedriveItem>, StoreError>;
-    /// The shops of a redrive's orders; only of those that wait, or of all.
+    /// The shops of a redrive's orders, also of those that it leaves out; only of one status, or of all.
     async fn redrive_shops(
         &self,
         id: Uuid,

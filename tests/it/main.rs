@@ -35,6 +35,7 @@ mod people;
 mod oidc;
 mod api;
 mod authorisation;
+mod page_authorisation;
 mod pages;
 mod chromium;
 mod browser;

@@ -107,7 +107,7 @@ impl<D: Db> RedriveStore for SqlStore<D> {
         let sql = format!(
             "SELECT DISTINCT shop
             FROM redrive_items
-            WHERE {condition} AND status <> 'excluded'
+            WHERE {condition}
             ORDER BY shop"
         );
         let rows = self.db.fetch(&Sql::Built(sql), args).await?;

@@ -7,13 +7,14 @@ use serde_json::Value as Json;
 
 use crate::domain::edit::{LOCKED, differences};
 use crate::domain::order::Fault;
+use crate::domain::permission::Permission;
 use crate::domain::text::one_line;
 use crate::ops::edit::Review;
 use crate::ops::orders::Refusal;
 use crate::ports::store::OrderDetail;
 
 use super::front::{Answer, Failure, Fields, Front, field, order_address};
-use super::order_page::{find, told_transfer, unprocessable};
+use super::order_page::{find_for, told_transfer, unprocessable};
 use super::pages::printable;
 use super::views;
 use super::visitor::Posted;
@@ -27,7 +28,7 @@ const FIELD: &str = "f:";
 
 /// `GET /orders/{shop}/{order_id}/edit`
 pub async fn edit(front: Front, Path(at): Path<(String, String)>) -> Answer {
-    let detail = find(&front, at).await?;
+    let detail = find_for(&front, Permission::Edit, at).await?;
     let document = pretty(detail.current());
     show(&front, &detail, &Desk { base: detail.record.revision, document, ..Desk::default() })
 }
@@ -38,7 +39,7 @@ pub async fn save(
     Path(at): Path<(String, String)>,
     Posted { form, .. }: Posted<Fields>,
 ) -> Answer {
-    let detail = find(&front, at).await?;
+    let detail = find_for(&front, Permission::Edit, at).await?;
     let base = field(&form, "base").and_then(|base| base.parse().ok());
     let base: u32 =
         base.ok_or_else(|| unprocessable("The base revision is missing.".to_owned()))?;

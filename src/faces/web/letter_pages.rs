@@ -4,6 +4,7 @@ use axum::extract::{Path, Query};
 use minijinja::{Value, context};
 use uuid::Uuid;
 
+use crate::domain::permission::Permission;
 use crate::domain::text::one_line;
 use crate::ports::store::DeadLetter;
 
@@ -84,6 +85,7 @@ pub async fn replay(
     Path(id): Path<String>,
     Posted { form, .. }: Posted<Fields>,
 ) -> Answer {
+    front.visitor.person.insist(Permission::Process, None)?;
     let letter = find(&front, &id).await?;
     // A browser sends line ends as CR LF; a text that was not touched is replayed as it came.
     let typed =
@@ -102,6 +104,7 @@ pub async fn discard(
     Path(id): Path<String>,
     Posted { form, .. }: Posted<Fields>,
 ) -> Answer {
+    front.visitor.person.insist(Permission::Remove, None)?;
     let letter = find(&front, &id).await?;
     front.web.ops.discard(&letter, &front.act(Some(needed_reason(&form)?))).await?;
     Ok(front.to("/dead-letters", "good", front.t("Discarded. It stays readable.")))

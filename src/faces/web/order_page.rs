@@ -9,6 +9,7 @@ use minijinja::{Value, context};
 
 use crate::domain::edit::differences;
 use crate::domain::order::OrderKey;
+use crate::domain::permission::Permission;
 use crate::domain::removal::Removal;
 use crate::domain::state::{OrderRecord, OrderState, Phase};
 use crate::domain::text::one_line;
@@ -39,6 +40,17 @@ pub async fn find(
         return Err(missing());
     }
     Ok(front.web.ops.show(&key).await?)
+}
+
+/// The same, if the visitor may do something to it; what was typed is looked at after that.
+pub async fn find_for(
+    front: &Front,
+    needs: Permission,
+    at: (String, String),
+) -> Result<OrderDetail, Failure> {
+    let detail = find(front, at).await?;
+    front.visitor.person.insist(needs, Some(detail.record.key.shop.as_str()))?;
+    Ok(detail)
 }
 
 /// `GET /orders/{shop}/{order_id}`
@@ -284,7 +296,7 @@ pub async fn transfer(
     ByScript(by_script): ByScript,
     Posted { form, .. }: Posted<Fields>,
 ) -> Answer {
-    let key = find(&front, at).await?.record.key;
+    let key = find_for(&front, Permission::Process, at).await?.record.key;
     let became = front.web.ops.transfer(&key, &front.act(field(&form, "reason"))).await?;
     Ok(answer(&front, &key, by_script, &told_transfer(front.language, &became)))
 }
@@ -295,7 +307,7 @@ pub async fn ask(
     Path(at): Path<(String, String)>,
     Posted { form, .. }: Posted<Fields>,
 ) -> Answer {
-    let key = find(&front, at).await?.record.key;
+    let key = find_for(&front, Permission::Process, at).await?.record.key;
     let became = front.web.ops.reconcile(&key, &front.act(field(&form, "reason"))).await?;
     let t = |text: &str| front.t(text).to_owned();
     let told = match became {
@@ -323,7 +335,7 @@ pub async fn absent(
     Path(at): Path<(String, String)>,
     Posted { form, .. }: Posted<Fields>,
 ) -> Answer {
-    let key = find(&front, at).await?.record.key;
+    let key = find_for(&front, Permission::Process, at).await?.record.key;
     let reason = needed_reason(&form)?;
     let became = front.web.ops.declare_absent(&key, &front.act(Some(reason))).await?;
     Ok(answer(&front, &key, false, &told_transfer(front.language, &became)))
@@ -335,7 +347,7 @@ pub async fn remove(
     Path(at): Path<(String, String)>,
     Posted { form, .. }: Posted<Fields>,
 ) -> Answer {
-    let key = find(&front, at).await?.record.key;
+    let key = find_for(&front, Permission::Remove, at).await?.record.key;
     let reason = removal_of(&form)?;
     front.web.ops.remove(&key, &front.act(Some(&reason))).await?;
     let told = (
@@ -351,7 +363,7 @@ pub async fn restore(
     Path(at): Path<(String, String)>,
     Posted { form, .. }: Posted<Fields>,
 ) -> Answer {
-    let key = find(&front, at).await?.record.key;
+    let key = find_for(&front, Permission::Remove, at).await?.record.key;
     front.web.ops.restore(&key, &front.act(Some(needed_reason(&form)?))).await?;
     let told = ("good", front.t("Back on the list of lost orders.").to_owned());
     Ok(answer(&front, &key, false, &told))

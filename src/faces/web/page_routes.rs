@@ -2,15 +2,19 @@
 //! walks every route with every role reads it.
 
 use axum::Router;
+use axum::extract::{FromRequestParts, Request, State};
 use axum::handler::Handler;
 use axum::http::Method;
-use axum::middleware::from_fn_with_state;
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get, post};
 
 use crate::domain::permission::Permission;
 
-use super::front::{choose_language, show_failures};
+use super::api::call::insist_somewhere;
+use super::front::{Failure, choose_language, show_failures};
 use super::router::Web;
+use super::visitor::Visitor;
 use super::{
     assets, audit_page, edit_page, group_pages, letter_pages, lists, mail_pages, order_page,
     overview, people_pages, redrive_pages, status_page,
@@ -99,8 +103,38 @@ pub fn page_routes() -> Vec<PageRoute> {
 
 /// The same as a router.
 pub fn page_router(web: &Web) -> Router<Web> {
-    let routes = page_routes().into_iter();
-    let router =
-        routes.fold(Router::new(), |router, route| router.route(route.path, route.handler));
+    let router = page_routes().into_iter().fold(Router::new(), |router, route| {
+        let handler = match route.needs {
+            Some(needs) => {
+                route.handler.route_layer(from_fn_with_state((web.clone(), needs), let_in))
+            }
+            None => route.handler,
+        };
+        router.route(route.path, handler)
+    });
     router.layer(from_fn_with_state(web.clone(), show_failures))
+}
+
+/// Refuses who may not before anything that was typed is looked at. Where exactly the permission is
+/// needed only the verb knows; users and tokens belong to no shop.
+async fn let_in(
+    State((web, needs)): State<(Web, Permission)>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let (mut parts, body) = request.into_parts();
+    let visitor = match Visitor::from_request_parts(&mut parts, &web).await {
+        Ok(visitor) => visitor,
+        Err(response) => return response,
+    };
+    let allowed = match needs {
+        Permission::Admin => visitor.person.insist(needs, None),
+        _ => insist_somewhere(&visitor.person, needs),
+    };
+    if let Err(refusal) = allowed {
+        return Failure::from(refusal).into_response();
+    }
+    // The handler need not ask the database again.
+    parts.extensions.insert(visitor);
+    next.run(Request::from_parts(parts, body)).await
 }

@@ -165,6 +165,7 @@ pub async fn steer(
 ) -> Answer {
     let id = find(&front, &id).await?.id;
     let (ops, act) = (&front.web.ops, front.act(field(&form, "reason")));
+    ops.insist_on_redrive(id, &act).await?;
     let told = match verb.as_str() {
         "start" => ops.start_redrive(id, &act).await.map(|_| "Started."),
         "pause" => ops

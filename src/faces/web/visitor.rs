@@ -55,6 +55,9 @@ impl FromRequestParts<Web> for Visitor {
     type Rejection = Response;
 
     async fn from_request_parts(parts: &mut Parts, web: &Web) -> Result<Self, Response> {
+        if let Some(known) = parts.extensions.get::<Self>() {
+            return Ok(known.clone());
+        }
         let visit = visit(parts, web).await.map_err(IntoResponse::into_response)?;
         let Some(visit) = visit else {
             return Err(to_login(parts));
