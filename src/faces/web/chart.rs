@@ -9,7 +9,9 @@ use super::pages::Teller;
 
 const WIDTH: f64 = 1000.0;
 const HEIGHT: f64 = 100.0;
-const LINES: [(&str, fn(&Flow) -> u64); 3] = [
+/// One of the numbers of a bucket.
+type Part = fn(&Flow) -> u64;
+const LINES: [(&str, Part); 3] = [
     ("received", |flow| flow.received),
     ("confirmed", |flow| flow.confirmed),
     ("failed", |flow| flow.failed),

@@ -36,12 +36,12 @@ pub async fn lost_orders(front: Front, Query(fields): Query<Fields>) -> Answer {
 
 /// `GET /orders.csv`
 pub async fn orders_csv(front: Front, Query(fields): Query<Fields>) -> Answer {
-    csv(front, &fields, None)
+    csv(&front, &fields, None)
 }
 
 /// `GET /lost-orders.csv`
 pub async fn lost_orders_csv(front: Front, Query(fields): Query<Fields>) -> Answer {
-    csv(front, &fields, Some(OrderState::OrderedFailed))
+    csv(&front, &fields, Some(OrderState::OrderedFailed))
 }
 
 /// The filter that the fields of an address or a form name.
@@ -56,8 +56,8 @@ pub fn filter_of(
     Ok(OrderFilter { state: state.or(filter.state), shops: front.shops(), ..filter })
 }
 
-fn csv(front: Front, fields: &Fields, state: Option<OrderState>) -> Answer {
-    let filter = filter_of(&front, fields, state)
+fn csv(front: &Front, fields: &Fields, state: Option<OrderState>) -> Answer {
+    let filter = filter_of(front, fields, state)
         .map_err(|fault| Failure::new(StatusCode::BAD_REQUEST, fault))?;
     Ok(export::orders_csv(front.web.ops.clone(), filter))
 }

@@ -52,12 +52,17 @@ pub struct Web {
     pub needs_broker: bool,
 }
 
+/// The requests that would be sent for an order now, or why there are none. Sends nothing.
+pub type Rehearse = dyn Fn(&OrderDetail) -> Result<Vec<Exchange>, String> + Send + Sync;
+/// What `order-relay check` says.
+pub type Check = dyn Fn() -> BoxFuture<'static, Vec<CheckLine>> + Send + Sync;
+
 /// What pages show and only the whole program knows.
 pub struct Backstage {
-    /// The requests that would be sent for an order now, or why there are none. Sends nothing.
-    pub rehearse: Box<dyn Fn(&OrderDetail) -> Result<Vec<Exchange>, String> + Send + Sync>,
-    /// What `order-relay check` says.
-    pub check: Box<dyn Fn() -> BoxFuture<'static, Vec<CheckLine>> + Send + Sync>,
+    /// What would be sent.
+    pub rehearse: Box<Rehearse>,
+    /// Whether everything is there and usable.
+    pub check: Box<Check>,
 }
 
 /// Every route.
