@@ -188,10 +188,12 @@ pub mod faces {
             pub mod intake;
             pub mod orders;
             pub mod payload;
+            pub mod patches;
             pub mod redrives;
             pub mod groups;
             pub mod letters;
             pub mod circuits;
+            pub mod people;
             pub mod records;
         }
         pub mod page_routes;

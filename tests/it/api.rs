@@ -1,9 +1,10 @@
 //! The API as a script sees it: the document that describes it, pages, verbs, and asking twice.
 
+use order_relay::faces::cli::args::StubMode;
 use reqwest::{Method, Response};
 use serde_json::{Value, json};
 
-use crate::people::client;
+use crate::people::{client, try_login};
 use crate::world::{Place, World, order, order_that, order_with};
 
 struct Api<'a> {
@@ -284,4 +285,151 @@ async fn many_lost_orders_are_planned_started_and_watched() {
     );
     assert_eq!(api.post(&format!("{path}/start"), &json!({})).await.0, 409);
     world.end().await;
+}
+
+#[tokio::test]
+async fn many_lost_orders_are_changed_by_one_patch_after_a_look() {
+    let mut world = World::new(Place::Embedded).await;
+    world.serve().await;
+    let lost =
+        |id: &str, shop: &str| order_with(id, &json!({"shop": shop, "remark": "stub: reject, ok"}));
+    world.place(&[lost("1", "de"), lost("2", "de"), lost("3", "at")]).await;
+    world.until_settled(3).await;
+    let token = world.token("admin").await;
+    let of_de = ["tokens", "create", "de", "--scope", "lostorder_edit", "--scope", "orders:read"];
+    let of_de = world.ok(&[&of_de[..], &["--shop", "de"]].concat()).await.trim().to_owned();
+    let (api, of_de) = (Api { world: &world, token }, Api { world: &world, token: of_de });
+    let path = "/lost-orders/patch";
+    let swap = json!([{"op": "replace", "path": "/lines/0/sku", "value": "A-1"}]);
+    let orders = json!([
+        {"shop": "de", "order_id": "1"},
+        {"shop": "at", "order_id": "3"},
+        {"shop": "de", "order_id": "none"},
+    ]);
+    let named = |dry_run: bool, patch: &Value| json!({"selection": {"orders": orders}, "patch": patch, "dry_run": dry_run, "reason": "sku"});
+    let (status, seen) = of_de.post(path, &named(true, &swap)).await;
+    assert_eq!((status, &seen["changed"], &seen["refused"]), (200, &json!(1), &json!(2)), "{seen}");
+    let first = &seen["items"][0];
+    assert_eq!((&first["order_id"], &first["revision"]), (&json!("1"), &json!(0)));
+    assert_eq!(first["differences"][0]["place"], "/lines/0/sku");
+    let why: Vec<&str> = seen["items"].as_array().expect("a list")[1..]
+        .iter()
+        .map(|item| item["refused"].as_str().expect("why"))
+        .collect();
+    // An order of another shop is told like one that is not there.
+    assert!(why.contains(&"there is no order at/3"), "{why:?}");
+    assert!(why.contains(&"there is no order de/none"), "{why:?}");
+    assert_eq!(api.get("/orders/de/1").await.1["order"]["revision"], 0, "it was only looked at");
+
+    let locked = json!([{"op": "replace", "path": "/total", "value": "1"}]);
+    let (_, refused) = of_de.post(path, &named(false, &locked)).await;
+    assert_eq!(refused["changed"], 0, "{refused}");
+    assert!(refused["items"][0]["refused"].as_str().is_some_and(|w| w.contains("edit_locked")));
+    let without_why = json!({"selection": {"filter": {}}, "patch": swap});
+    assert_eq!(api.post(path, &without_why).await.0, 422);
+    assert_eq!(api.post(path, &named(false, &json!([]))).await.0, 422);
+    let all = json!({"selection": {"filter": {"shop": "de"}}, "patch": swap, "reason": "sku"});
+    let (status, done) = of_de.post(path, &all).await;
+    assert_eq!((status, &done["changed"], &done["refused"]), (200, &json!(2), &json!(0)), "{done}");
+    assert_eq!(done["items"][1]["revision"], 1);
+    let (_, detail) = api.get("/orders/de/2").await;
+    assert_eq!(detail["current"]["lines"][0]["sku"], "A-1");
+    assert_eq!(detail["revisions"][0]["reason"], "sku");
+    let (_, again) = of_de.post(path, &all).await;
+    assert_eq!((&again["changed"], &again["refused"]), (&json!(0), &json!(2)), "nothing changes");
+    world.end().await;
+}
+
+#[tokio::test]
+async fn an_unknown_outcome_is_declared_absent_with_a_reason() {
+    let mut world = World::new(Place::Embedded).await;
+    world.serve().await;
+    world.place(&[order_with("1", &json!({"shop": "de"}))]).await;
+    world.until_settled(1).await;
+    // The stub is asked by number alone, and has one: the other shop's. So it stays unknown.
+    world.stub.script("1", &[StubMode::Cut]);
+    world.place(&[order_with("1", &json!({"shop": "at"}))]).await;
+    world.until_phase("at/1", "outcome_unknown").await;
+    let path = "/orders/at/1/declare-absent";
+    let why = json!({"reason": "looked it up"});
+    for (scope, expected) in [("orders:read", 403), ("lostorder_process", 404)] {
+        let token = world.token(scope).await;
+        assert_eq!(Api { world: &world, token }.post(path, &why).await.0, expected, "{scope}");
+    }
+    let token = world.token("admin").await;
+    let api = Api { world: &world, token };
+    for unsaid in [json!({}), json!({"reason": "  "})] {
+        assert_eq!(api.post(path, &unsaid).await.0, 422);
+    }
+    let (status, sent) = api.post(path, &why).await;
+    assert_eq!(status, 200, "{sent}");
+    let (_, audit) = api.get("/audit?target=at/1&action=order.declare_absent").await;
+    assert_eq!(audit["items"][0]["reason"], "looked it up", "{audit}");
+    assert_eq!(audit["items"].as_array().map(Vec::len), Some(1), "{audit}");
+    assert_eq!(api.post("/orders/de/1/declare-absent", &why).await.0, 409, "it is confirmed");
+    world.leave().await;
+}
+
+#[tokio::test]
+async fn users_and_tokens_are_made_changed_and_ended_and_no_secret_is_kept() {
+    let mut world = World::new(Place::Embedded).await;
+    world.serve().await;
+    let token = world.token("admin").await;
+    let api = Api { world: &world, token };
+    let viewer = json!({"name": "Kim", "roles": [{"role": "viewer"}]});
+    let key = [("idempotency-key", "k-1"), ("content-type", "application/json")];
+    let body = viewer.to_string();
+    let (status, added) = read(api.send(Method::POST, "/users", &key, &body).await).await;
+    assert_eq!((status, &added["name"]), (201, &json!("kim")), "{added}");
+    let first = added["password"].as_str().expect("a password").to_owned();
+    let again = read(api.send(Method::POST, "/users", &key, &body).await).await;
+    assert_eq!(again.0, 409, "the password is not kept, nor shown again: {}", again.1);
+    let enters =
+        async |password: &str| try_login(&world, "kim", password).await.status().as_u16() == 303;
+    assert!(enters(&first).await);
+    let (_, list) = api.get("/users").await;
+    assert_eq!(list["items"][0]["roles"], json!([{"role": "viewer"}]));
+    assert!(!list.to_string().contains(&first), "{list}");
+    let roles = json!({"roles": [{"role": "operator", "shop": "de"}]}).to_string();
+    let kind = [("content-type", "application/json")];
+    let set = read(api.send(Method::PUT, "/users/kim/roles", &kind, &roles).await).await;
+    assert_eq!(set.0, 200, "{}", set.1);
+    assert_eq!(api.get("/users").await.1["items"][0]["roles"][0]["shop"], "de");
+    let (_, changed) = api.post("/users/kim/password", &json!({})).await;
+    let second = changed["password"].as_str().expect("a password").to_owned();
+    assert!(!enters(&first).await && enters(&second).await);
+    assert_eq!(api.post("/users/kim/disable", &json!({})).await.0, 200);
+    assert!(api.get("/users").await.1["items"][0]["disabled_at"].is_string());
+    assert!(!enters(&second).await);
+    assert_eq!(api.post("/users/kim/enable", &json!({})).await.0, 200);
+    assert!(api.get("/users").await.1["items"][0]["disabled_at"].is_null());
+    assert_eq!(read(api.send(Method::DELETE, "/users/kim", &[], "").await).await.0, 200);
+    assert_eq!(read(api.send(Method::DELETE, "/users/kim", &[], "").await).await.0, 404);
+
+    let desk = json!({"name": "desk", "scopes": ["orders:read"], "shops": ["de"]});
+    let (status, made) = api.post("/tokens", &desk).await;
+    assert_eq!(status, 201, "{made}");
+    let secret = made["token"].as_str().expect("a token").to_owned();
+    let holder = Api { world: &world, token: secret.clone() };
+    assert_eq!((holder.get("/orders").await.0, holder.get("/tokens").await.0), (200, 403));
+    assert_eq!(api.post("/tokens", &desk).await.0, 409);
+    for wrong in [
+        json!({"name": "x", "scopes": ["everything"]}),
+        json!({"name": "x", "scopes": ["admin"], "expires_at": "soon"}),
+        json!({"name": "x", "scopes": ["admin"], "expires_at": "2001-01-01T00:00:00Z"}),
+    ] {
+        assert_eq!(api.post("/tokens", &wrong).await.0, 422, "{wrong}");
+    }
+    let (_, list) = api.get("/tokens").await;
+    assert!(list.to_string().contains("desk") && !list.to_string().contains(&secret), "{list}");
+    assert_eq!(read(api.send(Method::DELETE, "/tokens/desk", &[], "").await).await.0, 200);
+    assert_eq!(holder.get("/orders").await.0, 401);
+    let bytes = std::fs::read(world.folder.path().join("ledger.db")).expect("the ledger");
+    let wal = std::fs::read(world.folder.path().join("ledger.db-wal")).unwrap_or_default();
+    for secret in [&first, &second, &secret] {
+        let holds =
+            |bytes: &[u8]| bytes.windows(secret.len()).any(|part| part == secret.as_bytes());
+        assert!(!holds(&bytes) && !holds(&wal), "the ledger holds a secret");
+    }
+    world.leave().await;
 }

@@ -35,6 +35,9 @@ const ORDER: &str = r#"{"order_id": "1", "shop": "de", "currency": "EUR", "total
     "customer": {"email": "a@example.com"},
     "lines": [{"sku": "1", "quantity": 1, "unit_price": "1"}]}"#;
 
+const PATCH: &str = r#"{"selection": {"orders": [{"shop": "de", "order_id": "1"}]},
+    "patch": [{"op": "remove", "path": "/remark"}], "reason": "a test"}"#;
+
 fn cases() -> Vec<Case> {
     let (get, post, put) = (Method::GET, Method::POST, Method::PUT);
     macro_rules! at {
@@ -80,6 +83,13 @@ fn cases() -> Vec<Case> {
             ORDER,
             (428, 404),
         ),
+        case(
+            post.clone(),
+            at!("/orders/{shop}/{order_id}/declare-absent", "/orders/de/1/declare-absent"),
+            why,
+            (409, 404),
+        ),
+        case(post.clone(), at!("/lost-orders/patch"), PATCH, (200, 200)),
         case(get.clone(), at!("/redrives"), "", (200, 200)),
         case(post.clone(), at!("/redrives"), "{}", (422, 422)),
         case(get.clone(), at!("/redrives/{id}", "/redrives/x"), "", (404, 404)),
@@ -96,7 +106,7 @@ fn cases() -> Vec<Case> {
         ),
         case(get.clone(), at!("/groups"), "", (200, 200)),
         case(get.clone(), at!("/groups/{fingerprint}", "/groups/00"), "", (404, 404)),
-        case(put, at!("/groups/{fingerprint}/note", "/groups/00/note"), "{}", (404, 403)),
+        case(put.clone(), at!("/groups/{fingerprint}/note", "/groups/00/note"), "{}", (404, 403)),
         case(get.clone(), at!("/dead-letters"), "", (200, 403)),
         case(
             get.clone(),
@@ -118,7 +128,27 @@ fn cases() -> Vec<Case> {
         ),
         case(get.clone(), at!("/circuits"), "", (200, 200)),
         case(post.clone(), at!("/circuits/{erp}/hold", "/circuits/none/hold"), why, (404, 403)),
-        case(post, at!("/circuits/{erp}/release", "/circuits/none/release"), "", (404, 403)),
+        case(
+            post.clone(),
+            at!("/circuits/{erp}/release", "/circuits/none/release"),
+            "",
+            (404, 403),
+        ),
+        case(get.clone(), at!("/users"), "", (200, 403)),
+        case(post.clone(), at!("/users"), r#"{"name": "x", "roles": []}"#, (422, 403)),
+        case(
+            put.clone(),
+            at!("/users/{name}/roles", "/users/none/roles"),
+            r#"{"roles": [{"role": "viewer"}]}"#,
+            (404, 403),
+        ),
+        case(post.clone(), at!("/users/{name}/password", "/users/none/password"), "", (404, 403)),
+        case(post.clone(), at!("/users/{name}/disable", "/users/none/disable"), "", (404, 403)),
+        case(post.clone(), at!("/users/{name}/enable", "/users/none/enable"), "", (404, 403)),
+        case(Method::DELETE, at!("/users/{name}", "/users/none"), "", (404, 403)),
+        case(get.clone(), at!("/tokens"), "", (200, 403)),
+        case(post.clone(), at!("/tokens"), r#"{"name": "x", "scopes": []}"#, (422, 403)),
+        case(Method::DELETE, at!("/tokens/{name}", "/tokens/none"), "", (404, 403)),
         case(get.clone(), at!("/audit"), "", (200, 200)),
         case(get.clone(), at!("/ledger"), "", (200, 403)),
         case(get.clone(), at!("/mails"), "", (200, 403)),

@@ -93,9 +93,14 @@ fn document<B: DeserializeOwned>(headers: &HeaderMap, bytes: &[u8]) -> Result<B,
     Ok(document)
 }
 
+/// Marks an answer with a secret, which is kept nowhere.
+#[derive(Clone)]
+pub struct ShownOnce;
+
 /// An answer.
 pub struct Answer<R> {
     status: StatusCode,
+    shown_once: bool,
     headers: Vec<(HeaderName, HeaderValue)>,
     body: R,
 }
@@ -103,12 +108,18 @@ pub struct Answer<R> {
 impl<R> Answer<R> {
     /// 200.
     pub fn ok(body: R) -> Self {
-        Self { status: StatusCode::OK, headers: Vec::new(), body }
+        Self { status: StatusCode::OK, shown_once: false, headers: Vec::new(), body }
     }
 
     /// With another status.
     pub fn status(mut self, status: StatusCode) -> Self {
         self.status = status;
+        self
+    }
+
+    /// With a secret: the answer is not kept for who asks again.
+    pub fn shown_once(mut self) -> Self {
+        self.shown_once = true;
         self
     }
 
@@ -125,6 +136,9 @@ impl<R: Serialize> IntoResponse for Answer<R> {
     fn into_response(self) -> Response {
         let mut response = (self.status, axum::Json(self.body)).into_response();
         response.headers_mut().extend(self.headers);
+        if self.shown_once {
+            response.extensions_mut().insert(ShownOnce);
+        }
         response
     }
 }
@@ -153,6 +167,28 @@ pub struct Why {
     #[serde(default)]
     #[schemars(length(max = 500))]
     pub reason: Option<String>,
+}
+
+/// Why somebody does something that needs a reason.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NeededWhy {
+    /// Kept with the change.
+    #[schemars(length(min = 1, max = 500), regex(pattern = r"\S"))]
+    reason: String,
+}
+
+impl NeededWhy {
+    /// The reason, which says something.
+    pub fn reason(&self) -> Result<&str, Problem> {
+        needed(Some(&self.reason))
+    }
+}
+
+/// A reason that has to be there and to say something.
+pub fn needed(reason: Option<&str>) -> Result<&str, Problem> {
+    let given = reason.map(str::trim).filter(|reason| !reason.is_empty());
+    given.ok_or_else(|| Problem::unprocessable("reason: say why"))
 }
 
 /// Done, with nothing to tell.

@@ -14,6 +14,7 @@ use crate::ports::people::{KeptAnswer, KeyClaim, RequestKey};
 
 use super::super::router::{MAX_REQUEST, Web};
 use super::super::visitor::Caller;
+use super::call::ShownOnce;
 use super::problem::{More, Problem};
 
 const HEADER: &str = "idempotency-key";
@@ -90,12 +91,13 @@ fn digest(parts: &Parts, body: &[u8]) -> [u8; 32] {
     digest.finalize().into()
 }
 
-/// Keeps an answer that is final. What failed on our side or was refused for now may be tried again
-/// under the same key.
+/// Keeps an answer that is final and holds no secret. What failed on our side or was refused for now
+/// may be tried again under the same key.
 async fn keep(web: &Web, key: &RequestKey, response: Response) -> Result<Response, Problem> {
     let (parts, body) = response.into_parts();
     let is_final = !parts.status.is_server_error()
-        && !matches!(parts.status, StatusCode::TOO_MANY_REQUESTS | StatusCode::UNAUTHORIZED);
+        && !matches!(parts.status, StatusCode::TOO_MANY_REQUESTS | StatusCode::UNAUTHORIZED)
+        && parts.extensions.get::<ShownOnce>().is_none();
     let body: Bytes = to_bytes(body, MAX_REQUEST).await.map_err(|error| {
         Problem::new(
             StatusCode::INTERNAL_SERVER_ERROR,

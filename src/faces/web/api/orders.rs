@@ -1,4 +1,4 @@
-//! `/api/v1/orders`: find, look at, transfer, remove, restore, reconcile.
+//! `/api/v1/orders`: find, look at, transfer, remove, restore, reconcile, declare absent.
 
 use axum::http::{Method, header};
 use schemars::JsonSchema;
@@ -13,7 +13,7 @@ use crate::ports::listing::OrderFilter;
 use crate::ports::store::Attempt;
 
 use super::super::router::Web;
-use super::call::{Answer, Call, Items, Nothing, Why};
+use super::call::{Answer, Call, Items, NeededWhy, Nothing, Why};
 use super::payload::etag;
 use super::problem::Problem;
 use super::routes::{About, Routes};
@@ -40,6 +40,12 @@ pub fn add(routes: Routes) -> Routes {
             &verb("reconcile"),
             About::new(Process, "Ask the ERP about an order with an unknown outcome"),
             reconcile,
+        )
+        .add(
+            &Method::POST,
+            &verb("declare-absent"),
+            About::new(Process, "Send an order with an unknown outcome: it is not in the ERP"),
+            declare_absent,
         )
         .add(
             &Method::POST,
@@ -227,6 +233,16 @@ async fn reconcile(
         Reconciled::Held => OutcomeView::of(Transferred::Held),
         Reconciled::StillWaiting => OutcomeView::of(Transferred::StillWaiting),
     }))
+}
+
+async fn declare_absent(
+    web: Web,
+    call: Call<OrderPath, Nothing, NeededWhy>,
+) -> Result<Answer<OutcomeView>, Problem> {
+    let key = find(&call)?;
+    let act = web.ops.act(&call.person, Some(call.body.reason()?));
+    let transferred = web.ops.declare_absent(&key, &act).await?;
+    Ok(Answer::ok(OutcomeView::of(transferred)))
 }
 
 /// Why an order is removed: one of the usual reasons, or a sentence.

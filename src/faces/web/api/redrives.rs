@@ -10,7 +10,6 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::domain::money::Money;
-use crate::domain::order::OrderKey;
 use crate::domain::permission::Permission;
 use crate::domain::redrive::{ItemStatus, Pace, RedriveStatus, RedriveVerb};
 use crate::ops::orders::{Person, Refusal};
@@ -19,6 +18,7 @@ use crate::ports::redrives::{Redrive, RedriveItem, Selection};
 use super::super::router::Web;
 use super::call::{Answer, Call, Items, Nothing, Why};
 use super::orders::limit;
+use super::patches::Chosen;
 use super::problem::Problem;
 use super::routes::{About, Routes};
 use super::views::{IdPath, OrderPath};
@@ -96,26 +96,13 @@ pub struct Plan {
 
 impl Plan {
     fn selection(&mut self) -> Result<Selection, Problem> {
-        let orders = self.orders.take().map(|orders| {
-            let key = |o: OrderPath| OrderKey::new(&o.shop, &o.order_id);
-            orders.into_iter().map(key).collect::<Result<Vec<_>, _>>()
-        });
-        let orders = orders.transpose().map_err(Problem::unprocessable)?;
-        let mut given: Vec<Selection> = [
-            self.filter.take().map(Selection::Filter),
-            orders.map(Selection::Orders),
-            self.group.take().map(Selection::Group),
-            self.failed_of.take().map(Selection::FailedOf),
-        ]
-        .into_iter()
-        .flatten()
-        .collect();
-        match (given.len(), given.pop()) {
-            (1, Some(selection)) => Ok(selection),
-            _ => Err(Problem::unprocessable(
-                "say of which orders: exactly one of filter, orders, group and failed_of",
-            )),
-        }
+        let chosen = Chosen {
+            filter: self.filter.take(),
+            orders: self.orders.take(),
+            group: self.group.take(),
+            failed_of: self.failed_of.take(),
+        };
+        chosen.selection()
     }
 
     fn pace(&mut self) -> Pace {

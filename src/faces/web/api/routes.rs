@@ -22,7 +22,9 @@ use super::super::router::Web;
 use super::call::{Answer, Call};
 use super::idempotency::idempotent;
 use super::problem::Problem;
-use super::{circuits, groups, intake, letters, orders, payload, records, redrives};
+use super::{
+    circuits, groups, intake, letters, orders, patches, payload, people, records, redrives,
+};
 
 const PREFIX: &str = "/api/v1";
 
@@ -263,10 +265,12 @@ fn routes() -> Routes {
         routes.add_raw::<crate::domain::order::OrderDocument, intake::TakenIn>(what, &kinds, post);
     let routes = orders::add(routes);
     let routes = payload::add(routes);
+    let routes = patches::add(routes);
     let routes = redrives::add(routes);
     let routes = groups::add(routes);
     let routes = letters::add(routes);
     let routes = circuits::add(routes);
+    let routes = people::add(routes);
     records::add(routes)
 }
 
