@@ -40,6 +40,8 @@ use super::{check, erp_commands};
 
 /// How often a process says that it lives; a third of the time after which it counts as dead.
 const HEARTBEAT: Duration = Duration::from_secs(10);
+/// How long the end waits for the list of workers to be told.
+const PARTING: Duration = Duration::from_secs(2);
 
 /// A running service.
 pub struct Service {
@@ -50,6 +52,9 @@ pub struct Service {
     relay: Arc<Relay>,
     roles: Supervisor,
     infrastructure: Supervisor,
+    /// Beats until every role has ended.
+    heart: Supervisor,
+    stop_beating: CancellationToken,
     stop: CancellationToken,
     /// Stops the error handler: after the submitter, whose last failures it has to count.
     stop_counting: CancellationToken,
@@ -81,6 +86,8 @@ impl Service {
             relay,
             roles: Supervisor::default(),
             infrastructure: Supervisor::default(),
+            heart: Supervisor::default(),
+            stop_beating: CancellationToken::new(),
             stop: CancellationToken::new(),
             stop_counting: CancellationToken::new(),
             draining: Arc::new(AtomicBool::new(false)),
@@ -93,7 +100,8 @@ impl Service {
         }
         let relay = service.relay.clone();
         service.infrastructure.start("nudges", async move { relay.run_nudges().await });
-        service.infrastructure.start("heartbeat", heartbeat(service.relay.clone(), roles));
+        let beating = heartbeat(service.relay.clone(), roles, service.stop_beating.clone());
+        service.heart.start("heartbeat", beating);
         if !roles.contains(&Role::Submitter) {
             service.stop_counting = service.stop.clone();
         }
@@ -230,6 +238,7 @@ impl Service {
             ended = self.infrastructure.next_end() => {
                 bail!(ended_by_itself(ended.name, ended.panicked))
             }
+            ended = self.heart.next_end() => bail!(ended_by_itself(ended.name, ended.panicked)),
         }
         tracing::info!(patience_s = settings.shutdown_patience.as_secs(), "service.draining");
         self.begin_drain();
@@ -239,6 +248,7 @@ impl Service {
         };
         tokio::select! {
             () = self.roles.all_ended() => {
+                part(&self.stop_beating, &mut self.heart).await;
                 tracing::info!("service.ended");
                 Ok(Exit::Done)
             }
@@ -261,12 +271,26 @@ impl Service {
     pub async fn drain(mut self) {
         self.begin_drain();
         self.roles.all_ended().await;
+        part(&self.stop_beating, &mut self.heart).await;
     }
 }
 
-/// Says every now and then that this process lives. A database that is away keeps nobody from
-/// working: then it only looks dead.
-fn heartbeat(relay: Arc<Relay>, roles: &[Role]) -> impl Future<Output = ()> + Send + 'static {
+/// Takes this process off the list of workers. Nobody waits long for that: a database that is away
+/// sees for itself that it is gone.
+async fn part(stop_beating: &CancellationToken, heart: &mut Supervisor) {
+    stop_beating.cancel();
+    if tokio::time::timeout(PARTING, heart.all_ended()).await.is_err() {
+        tracing::debug!("heartbeat.not_taken_back");
+    }
+}
+
+/// Says every now and then that this process lives, and at the end that it does no more. A database
+/// that is away keeps nobody from working: then it only looks dead.
+fn heartbeat(
+    relay: Arc<Relay>,
+    roles: &[Role],
+    stop: CancellationToken,
+) -> impl Future<Output = ()> + Send + 'static {
     let roles = roles.iter().map(|role| role.name().to_owned()).collect();
     let now = relay.now();
     let mut worker = Worker { name: relay.worker.clone(), roles, started_at: now, seen_at: now };
@@ -276,7 +300,13 @@ fn heartbeat(relay: Arc<Relay>, roles: &[Role]) -> impl Future<Output = ()> + Se
             if let Err(error) = relay.store.beat(&worker).await {
                 tracing::debug!(%error, "heartbeat.skipped");
             }
-            tokio::time::sleep(HEARTBEAT).await;
+            tokio::select! {
+                () = tokio::time::sleep(HEARTBEAT) => {}
+                () = stop.cancelled() => break,
+            }
+        }
+        if let Err(error) = relay.store.part(&worker.name).await {
+            tracing::debug!(%error, "heartbeat.not_taken_back");
         }
     }
 }

@@ -67,6 +67,8 @@ pub trait FigureStore: Send + Sync {
     async fn fold_figures(&self, now: Timestamp) -> Result<(), StoreError>;
     /// A worker lives; those that were not seen for a day are forgotten.
     async fn beat(&self, worker: &Worker) -> Result<(), StoreError>;
+    /// A worker has ended and says so.
+    async fn part(&self, name: &str) -> Result<(), StoreError>;
     /// Workers that were seen within [`ALIVE`].
     async fn workers(&self, now: Timestamp) -> Result<Vec<Worker>, StoreError>;
 }

@@ -37,6 +37,7 @@ async fn an_edited_order_is_sent_once_with_its_new_text(place: Place) {
     let patch = json!([
         {"op": "replace", "path": "/lines/0/sku", "value": "4712"},
         {"op": "add", "path": "/note", "value": "12.50"},
+        {"op": "add", "path": "/payment", "value": {"method": "invoice"}},
     ]);
     let edit = ["lost-orders", "edit", "E-1", "--reason", "wrong article", "--patch"];
     world.ok(&[&edit[..], &[&patch.to_string()]].concat()).await;
@@ -52,6 +53,13 @@ async fn an_edited_order_is_sent_once_with_its_new_text(place: Place) {
     assert!(stored.conflicts.is_empty());
     let sent = stored.exchanges.last().expect("exchanges are kept").exchange.request_body.clone();
     assert!(sent.contains("4712") && sent.contains("12.50"), "{sent}");
+    // Filters mean the text that was sent.
+    for (filter, value, expected) in
+        [("--sku", "4712", true), ("--sku", "4711", false), ("--payment", "invoice", true)]
+    {
+        let listed = world.ok(&["orders", "list", filter, value, "--output", "csv"]).await;
+        assert_eq!(listed.contains("E-1"), expected, "{filter} {value}: {listed}");
+    }
     let shown = world.ok(&["orders", "show", "E-1"]).await;
     assert!(shown.contains("Document that is sent") && shown.contains("wrong article"), "{shown}");
     world.end().await;

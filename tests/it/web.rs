@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use order_relay::ports::clock::{Clock, SystemClock};
 use reqwest::{Method, Response};
 use serde_json::{Value, json};
 
@@ -52,6 +53,9 @@ async fn a_process_that_drains_is_not_ready_any_more() {
     let client = reqwest::Client::new();
     let before = client.get(world.web("/readyz")).send().await.expect("it answers");
     assert_eq!(before.status().as_u16(), 200);
+    let store = world.store().await;
+    let alive = async || store.workers(SystemClock.now()).await.expect("the ledger answers");
+    assert_eq!(alive().await.len(), 1);
     world.processes[0].signal("TERM").await;
     let url = world.web("/readyz");
     world
@@ -66,6 +70,7 @@ async fn a_process_that_drains_is_not_ready_any_more() {
         .await;
     let status = world.dies().await;
     assert!(status.success(), "{status}");
+    assert!(alive().await.is_empty(), "it is off the list of workers at once");
     assert_eq!(
         world.order("1").await.record.phase.name(),
         "transferred",

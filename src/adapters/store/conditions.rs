@@ -12,18 +12,20 @@ use super::schema::shop_condition;
 pub(super) struct Conditions {
     pub(super) text: String,
     pub(super) args: Vec<Value>,
+    /// How the shop is named.
+    pub(super) shop: &'static str,
 }
 
 impl Default for Conditions {
     fn default() -> Self {
-        Self { text: "TRUE".to_owned(), args: Vec::new() }
+        Self { text: "TRUE".to_owned(), args: Vec::new(), shop: "shop" }
     }
 }
 
 impl Conditions {
-    /// The orders that a filter means.
-    pub(super) fn of(filter: &OrderFilter) -> Self {
-        let mut conditions = Self::default();
+    /// The rows of `orders` that a filter means; `shop` is [`Db::SHOP_IN_LISTS`].
+    pub(super) fn of(filter: &OrderFilter, shop: &'static str) -> Self {
+        let mut conditions = Self { shop, ..Self::default() };
         conditions.place(filter);
         conditions.rest(filter);
         conditions
@@ -48,7 +50,7 @@ impl Conditions {
             (None, None) => {}
         }
         if let Some(shop) = &filter.shop {
-            self.add("shop = ?", sql_args![shop]);
+            self.add(&format!("{} = ?", self.shop), sql_args![shop]);
         }
         self.shops(&filter.shops);
     }
@@ -56,7 +58,7 @@ impl Conditions {
     /// Only these shops.
     pub(super) fn shops(&mut self, shops: &ShopFilter) {
         if !shops.is_all() {
-            let (text, args) = shop_condition(shops, self.args.len() + 1);
+            let (text, args) = shop_condition(self.shop, shops, self.args.len() + 1);
             self.add(&text, args);
         }
     }

@@ -26,6 +26,8 @@ pub trait Db: Send + Sync + 'static {
     /// Statements that turn buckets of `activity` that are $1 minutes wide and begin before $3 into
     /// such of $2 minutes.
     const FOLD_ACTIVITY: &'static [&'static str];
+    /// The column `shop` of `orders` as lists and counts name it.
+    const SHOP_IN_LISTS: &'static str;
     /// Begins a transaction that will write.
     async fn begin(&self) -> Result<Self::Tx, StoreError>;
     /// Runs a query outside of any transaction.

@@ -85,7 +85,7 @@ impl<D: Db> FigureStore for SqlStore<D> {
         bucket: Duration,
     ) -> Result<Vec<Flow>, StoreError> {
         let width = i64::try_from(bucket.as_millis()).unwrap_or(HOUR_MS).max(1);
-        let mut conditions = Conditions { text: "TRUE".to_owned(), args: sql_args![width] };
+        let mut conditions = Conditions { args: sql_args![width], ..Conditions::default() };
         conditions.add("minutes IN (0, 1, 60, 1440) AND bucket_ms >= ?", sql_args![since]);
         conditions.shops(shops);
         let sql = format!(
@@ -198,7 +198,7 @@ impl<D: Db> FigureStore for SqlStore<D> {
             if left == 0 {
                 break;
             }
-            let mut conditions = Conditions::of(filter);
+            let mut conditions = Conditions::of(filter, D::SHOP_IN_LISTS);
             let sql = section.sql(filter, &mut conditions, after.take(), left);
             for mut row in self.db.fetch(&Sql::Built(sql), conditions.args).await? {
                 orders.push(rows::order_record(&mut row)?);
@@ -227,7 +227,7 @@ impl<D: Db> FigureStore for SqlStore<D> {
             let sums = "SELECT CAST(COALESCE(SUM(orders), 0) AS BIGINT) FROM order_counts";
             format!("{sums} WHERE {}", conditions.text)
         } else {
-            conditions = Conditions::of(filter);
+            conditions = Conditions::of(filter, D::SHOP_IN_LISTS);
             format!("SELECT COUNT(*) FROM orders WHERE {}", conditions.text)
         };
         let mut rows = self.db.fetch(&Sql::Built(sql), conditions.args).await?;
@@ -290,6 +290,12 @@ impl<D: Db> FigureStore for SqlStore<D> {
             WHERE seen_at_ms < $1";
         let forgotten = worker.seen_at.checked_sub(REMEMBERED).unwrap_or(Timestamp::MIN);
         self.db.execute(&stale.into(), sql_args![forgotten]).await.map(|_| ())
+    }
+
+    async fn part(&self, name: &str) -> Result<(), StoreError> {
+        let sql = "DELETE FROM workers
+            WHERE name = $1";
+        self.db.execute(&sql.into(), sql_args![name]).await.map(|_| ())
     }
 
     async fn workers(&self, now: Timestamp) -> Result<Vec<Worker>, StoreError> {
@@ -576,4 +582,52 @@ fn sum(row: &mut Row) -> Result<Sum, StoreError> {
 /// A note for the audit.
 fn told(note: Option<String>, runbook: Option<String>) -> String {
     [note, runbook].into_iter().flatten().collect::<Vec<_>>().join(" · ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::adapters::store::sqlite::SqliteDb;
+
+    /// What SQLite says it would do for a page of orders.
+    async fn plan(filter: &OrderFilter, sort: &str) -> String {
+        let folder = tempfile::tempdir().unwrap();
+        let url = format!("sqlite://{}", folder.path().join("ledger.db").display());
+        let db = SqliteDb::open(&url, 1, Duration::from_secs(5)).unwrap();
+        db.migrate().await.unwrap();
+        let mut told = String::new();
+        for section in Section::of(sort.parse().unwrap()) {
+            let mut conditions = Conditions::of(filter, SqliteDb::SHOP_IN_LISTS);
+            let sql = section.sql(filter, &mut conditions, None, 50);
+            let explained = Sql::Built(format!("EXPLAIN QUERY PLAN {sql}"));
+            for mut row in db.fetch(&explained, conditions.args).await.unwrap() {
+                for column in ["id", "parent", "notused"] {
+                    row.int(column).unwrap();
+                }
+                told.push_str(&row.text("detail").unwrap());
+                told.push('\n');
+            }
+        }
+        told
+    }
+
+    #[tokio::test]
+    async fn a_list_of_one_shop_walks_an_index_and_sorts_nothing() {
+        let shop = OrderFilter { shop: Some("de".to_owned()), ..OrderFilter::default() };
+        let readable = ShopFilter::Only(vec!["de".to_owned(), "at".to_owned()]);
+        let readable = OrderFilter { shops: readable, ..OrderFilter::default() };
+        let lost = OrderFilter { state: Some(OrderState::OrderedFailed), ..shop.clone() };
+        let parked = OrderFilter { phase: Some("parked".to_owned()), ..shop.clone() };
+        for (filter, sort, index) in [
+            (&shop, "-received", "orders_received"),
+            (&shop, "changed", "orders_changed"),
+            (&readable, "-received", "orders_received"),
+            (&lost, "-received", "lost_received"),
+            (&parked, "received", "orders_open"),
+        ] {
+            let told = plan(filter, sort).await;
+            assert!(told.contains(&format!("USING INDEX {index}")), "{sort}: {told}");
+            assert!(!told.contains("TEMP B-TREE"), "{sort}: {told}");
+        }
+    }
 }

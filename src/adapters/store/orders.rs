@@ -70,7 +70,7 @@ impl<D: Db> OrderStore for SqlStore<D> {
     }
 
     async fn take_overdue(&self, sweep: Sweep) -> Result<Vec<Overdue>, StoreError> {
-        let (shops, mut shop_args) = shop_condition(&sweep.shops, 5);
+        let (shops, mut shop_args) = shop_condition("shop", &sweep.shops, 5);
         let sql = format!(
             "UPDATE orders
             SET swept_at_ms = $1

@@ -88,8 +88,8 @@ fn is_missing_table(error: &StoreError) -> bool {
     }
 }
 
-/// A condition on `shop` with arguments numbered from `first`.
-pub fn shop_condition(filter: &ShopFilter, first: usize) -> (String, Vec<Value>) {
+/// A condition on the column `shop` with arguments numbered from `first`.
+pub fn shop_condition(shop: &str, filter: &ShopFilter, first: usize) -> (String, Vec<Value>) {
     let (not, shops, otherwise) = match filter {
         ShopFilter::Except(shops) => ("NOT ", shops, "TRUE"),
         ShopFilter::Only(shops) => ("", shops, "FALSE"),
@@ -99,7 +99,7 @@ pub fn shop_condition(filter: &ShopFilter, first: usize) -> (String, Vec<Value>)
     }
     let places: Vec<String> =
         (first..first + shops.len()).map(|number| format!("${number}")).collect();
-    (format!("shop {not}IN ({})", places.join(", ")), shops.iter().map(Value::from).collect())
+    (format!("{shop} {not}IN ({})", places.join(", ")), shops.iter().map(Value::from).collect())
 }
 
 /// A notice's detail as it is stored.

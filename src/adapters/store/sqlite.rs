@@ -74,6 +74,9 @@ impl SqliteDb {
 #[async_trait]
 impl Db for SqliteDb {
     type Tx = SqliteTx;
+    // Bare, it would make SQLite walk the primary key by shop and sort all that it finds; so an index
+    // by time is walked, and each of those holds the shop too.
+    const SHOP_IN_LISTS: &'static str = "shop || ''";
     const FOLD_COUNTS: &'static [&'static str] = &["DELETE FROM order_counts
             WHERE orders = 0 AND units = 0 AND nanos = 0 AND unsummed = 0"];
     const FOLD_ACTIVITY: &'static [&'static str] = &[

@@ -541,6 +541,9 @@ async fn workers_are_alive_while_they_are_seen(ledger: &Ledger) {
     let alive = async |now| ledger.store.workers(at(now)).await.expect("the ledger answers");
     assert_eq!(alive(25).await, [worker("a", 20), worker("b", 0)]);
     assert_eq!(alive(31).await, [worker("a", 20)]);
+    ledger.store.part("b").await.expect("the ledger answers");
+    ledger.store.part("nobody").await.expect("the ledger answers");
+    assert_eq!(alive(25).await, [worker("a", 20)], "who says goodbye is gone at once");
     assert!(alive(51).await.is_empty());
     ledger.store.beat(&worker("c", 90_000)).await.expect("the ledger answers");
     assert_eq!(ledger.tamper("UPDATE workers SET name = name").await, 1, "the dead are forgotten");
