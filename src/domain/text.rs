@@ -44,6 +44,26 @@ pub fn one_line(text: &str, max_chars: usize) -> String {
     line
 }
 
+/// JSON that says the same without a character that is not seen or that a terminal obeys. Outside of
+/// strings only white space is one, which a document that is shown as it came may hold; inside, an
+/// escape is as good.
+pub fn shown_json(json: &str) -> String {
+    let mut text = String::with_capacity(json.len() + 64);
+    for c in json.chars() {
+        match c {
+            '\n' => text.push('\n'),
+            '\t' | '\r' => text.push(' '),
+            c if is_unprintable(c) => {
+                let mut units = [0; 2];
+                let units = c.encode_utf16(&mut units).iter();
+                text.extend(units.map(|unit| format!("\\u{unit:04x}")));
+            }
+            c => text.push(c),
+        }
+    }
+    text
+}
+
 /// `text` as one part of an address's path or query.
 pub fn path_segment(text: &str) -> String {
     utf8_percent_encode(text, SEGMENT).to_string()

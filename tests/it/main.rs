@@ -37,6 +37,7 @@ mod api;
 mod authorisation;
 mod page_authorisation;
 mod pages;
+mod hostile;
 mod chromium;
 mod browser;
 mod recipes;

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use serde::Serialize;
 
-use crate::domain::text::{is_unprintable, one_line};
+use crate::domain::text::{one_line, shown_json};
 
 use super::args::{ExportFormat, Format};
 
@@ -38,7 +38,7 @@ pub fn print<T: Serialize>(
             write_table(out, &table)
         }
         Format::Json => {
-            writeln!(out, "{}", printable(&serde_json::to_string_pretty(items)?))
+            writeln!(out, "{}", shown_json(&serde_json::to_string_pretty(items)?))
         }
         Format::Ndjson => items.iter().try_for_each(|item| {
             writeln!(out, "{}", printable_line(&serde_json::to_string(item)?))
@@ -123,7 +123,7 @@ pub fn print_one<T: Serialize>(
     match format {
         Format::Table | Format::Csv => human(out),
         Format::Json => {
-            writeln!(out, "{}", printable(&serde_json::to_string_pretty(item)?))
+            writeln!(out, "{}", shown_json(&serde_json::to_string_pretty(item)?))
         }
         Format::Ndjson => writeln!(out, "{}", printable_line(&serde_json::to_string(item)?)),
     }
@@ -140,29 +140,9 @@ pub fn facts(out: &mut dyn Write, facts: &[(&str, Option<String>)]) -> io::Resul
     Ok(())
 }
 
-/// JSON that says the same without a character that a terminal would obey. Outside of strings only
-/// white space is one, which a document that is shown as it came may hold; inside, an escape is as
-/// good.
-fn printable(json: &str) -> String {
-    let mut text = String::with_capacity(json.len() + 64);
-    for c in json.chars() {
-        match c {
-            '\n' => text.push('\n'),
-            '\t' | '\r' => text.push(' '),
-            c if is_unprintable(c) => {
-                let mut units = [0; 2];
-                let units = c.encode_utf16(&mut units).iter();
-                text.extend(units.map(|unit| format!("\\u{unit:04x}")));
-            }
-            c => text.push(c),
-        }
-    }
-    text
-}
-
-/// The same on one line.
+/// JSON on one line that a terminal does not obey.
 pub(super) fn printable_line(json: &str) -> String {
-    printable(json).replace('\n', " ")
+    shown_json(json).replace('\n', " ")
 }
 
 /// Columns without frames, as wide as the terminal.
@@ -200,7 +180,9 @@ pub fn local(at: Timestamp) -> String {
 /// injection).
 pub fn cell(text: &str) -> String {
     let text = one_line(text, 32_000);
-    let is_formula = text.starts_with(['=', '+', '-', '@']) && text.parse::<f64>().is_err();
+    // `-inf` is a number to Rust and a name to a spreadsheet.
+    let is_number = text.parse::<f64>().is_ok_and(f64::is_finite);
+    let is_formula = text.starts_with(['=', '+', '-', '@']) && !is_number;
     if is_formula { format!("'{text}") } else { text }
 }
 

@@ -8,7 +8,7 @@ use serde_json::Value as Json;
 use crate::domain::edit::{LOCKED, differences};
 use crate::domain::order::Fault;
 use crate::domain::permission::Permission;
-use crate::domain::text::one_line;
+use crate::domain::text::{is_unprintable, one_line, shown_json};
 use crate::ops::edit::Review;
 use crate::ops::orders::Refusal;
 use crate::ports::store::OrderDetail;
@@ -23,6 +23,8 @@ use super::visitor::Posted;
 const MAX_FIELDS: usize = 300;
 /// What nobody can change (docs/decisions/0009).
 const FIXED: [&str; 2] = ["/order_id", "/shop"];
+/// Longest text of a value that is shown and cannot be edited as a field, in characters.
+const MAX_UNSEEN: usize = 300;
 /// Before the pointer in the name of a field.
 const FIELD: &str = "f:";
 
@@ -113,7 +115,7 @@ fn show(front: &Front, detail: &OrderDetail, desk: &Desk) -> Answer {
     let values = context! {
         o => views::order(&front.tell(), &detail.record),
         base => &desk.base,
-        document => &desk.document,
+        document => shown_json(&desk.document),
         sections,
         more_fields => (more > 0).then_some(more),
         faults => desk.faults.iter().map(|f| context! { place => &f.place, detail => &f.detail }).collect::<Vec<_>>(),
@@ -180,19 +182,24 @@ fn sections(
                 front.language.fill("Line {n}", &[("n", &number)])
             }
             None if section.is_empty() => front.t("Order").to_owned(),
-            None => section,
+            None => one_line(&section, 100),
         };
         let before = original.pointer(pointer);
         let fault = faults.iter().find(|fault| fault.place.as_deref() == Some(pointer.as_str()));
+        let text = text_of(value);
+        // A field would lose its line breaks, and nobody sees what is changed of the rest.
+        let unseen = pointer.chars().chain(text.chars()).any(is_unprintable);
         let field = context! {
-            pointer,
+            pointer => (!unseen).then_some(pointer),
             id => index,
             label => one_line(&label, 100),
-            value => text_of(value),
+            value => if unseen { one_line(&text, MAX_UNSEEN) } else { text },
             locked => LOCKED.contains(&pointer.as_str()),
             fixed => FIXED.contains(&pointer.as_str()),
             fault => fault.map(|fault| fault.detail.clone()),
-            original => (before != Some(*value)).then(|| before.map(text_of)).flatten(),
+            original => (before != Some(*value))
+                .then(|| before.map(|before| one_line(&text_of(before), MAX_UNSEEN)))
+                .flatten(),
         };
         match sections.iter_mut().find(|(own, _)| *own == title) {
             Some((_, fields)) => fields.push(field),

@@ -5,7 +5,7 @@ use minijinja::{Value, context};
 use uuid::Uuid;
 
 use crate::domain::permission::Permission;
-use crate::domain::text::one_line;
+use crate::domain::text::{one_line, shown_json};
 use crate::ports::store::DeadLetter;
 
 use super::front::{Answer, Failure, Fields, Front, download, field};
@@ -47,7 +47,7 @@ pub async fn letter(front: Front, Path(id): Path<String>, Query(fields): Query<F
         headers,
         size => front.tell().count(letter.body.len() as u64),
         hex,
-        editable => text.filter(|text| text.len() <= 1_048_576),
+        editable => text.filter(|text| text.len() <= 1_048_576).map(shown_json),
     };
     let shown = &letter.body[..letter.body.len().min(MAX_SHOWN)];
     if hex {
@@ -90,7 +90,7 @@ pub async fn replay(
     // A browser sends line ends as CR LF; a text that was not touched is replayed as it came.
     let typed =
         form.iter().find(|(name, _)| name == "body").map(|(_, body)| body.replace("\r\n", "\n"));
-    let came = String::from_utf8_lossy(&letter.body).replace("\r\n", "\n");
+    let came = shown_json(&String::from_utf8_lossy(&letter.body).replace("\r\n", "\n"));
     let mended = typed.filter(|typed| *typed != came).map(String::into_bytes);
     let replayed =
         front.web.ops.replay(&letter, mended, &front.act(field(&form, "reason"))).await?;
@@ -143,7 +143,7 @@ fn view(front: &Front, letter: &DeadLetter) -> Value {
         id => letter.id.to_string(),
         short => short(letter.id),
         reason => &letter.reason,
-        place => &letter.place,
+        place => letter.place.as_deref().map(|place| one_line(place, 500)),
         detail => one_line(&letter.detail, 500),
         source => &letter.source,
         exchange => &letter.exchange,
@@ -153,7 +153,7 @@ fn view(front: &Front, letter: &DeadLetter) -> Value {
         seen => tell.count(letter.seen),
         first => tell.time(letter.first_seen_at),
         last => tell.time(letter.last_seen_at),
-        resolution => &letter.resolution,
+        resolution => letter.resolution.as_deref().map(|text| one_line(text, 500)),
     }
 }
 

@@ -78,7 +78,7 @@ pub async fn order(front: Front, Path(at): Path<(String, String)>) -> Answer {
         .revisions
         .iter()
         .map(|r| {
-            context! { revision => &r.revision, actor => &r.actor, at => tell.time(r.at), reason => &r.reason }
+            context! { revision => &r.revision, actor => &r.actor, at => tell.time(r.at), reason => r.reason.as_deref().map(|reason| one_line(reason, 500)) }
         })
         .collect();
     let conflicts: Vec<Value> = detail
@@ -101,7 +101,7 @@ pub async fn order(front: Front, Path(at): Path<(String, String)>) -> Answer {
         edited_differences => views::differences(&differences(&detail.document, &shown)),
         document => printable(&detail.document),
         conflicts,
-        removed_why => removed.and_then(|entry| entry.reason.clone()),
+        removed_why => removed.and_then(|entry| entry.reason.as_deref().map(|reason| one_line(reason, 500))),
         trace => &record.traceparent,
         commands => commands(record),
     };
