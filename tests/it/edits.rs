@@ -60,6 +60,10 @@ async fn an_edited_order_is_sent_once_with_its_new_text(place: Place) {
         let listed = world.ok(&["orders", "list", filter, value, "--output", "csv"]).await;
         assert_eq!(listed.contains("E-1"), expected, "{filter} {value}: {listed}");
     }
+    let came = world.ok(&["orders", "export", "--documents"]).await;
+    assert!(came.contains("\"4711\"") && !came.contains("4712"), "{came}");
+    let current = world.ok(&["orders", "export", "--documents", "--current"]).await;
+    assert_eq!(current.trim(), &**stored.current());
     let shown = world.ok(&["orders", "show", "E-1"]).await;
     assert!(shown.contains("Document that is sent") && shown.contains("wrong article"), "{shown}");
     world.end().await;

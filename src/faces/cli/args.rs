@@ -354,6 +354,9 @@ pub struct Export {
     /// The documents as they came, one a line, as `publish` takes them
     #[arg(long)]
     pub documents: bool,
+    /// Of an order that was edited its newest revision, which is what is sent
+    #[arg(long, requires = "documents")]
+    pub current: bool,
     /// Where to write [default: standard output]; a file that is there is replaced at the end
     #[arg(long, value_name = "FILE")]
     pub file: Option<PathBuf>,

@@ -179,8 +179,13 @@ async fn write_all(
         let page = ops.page(&filter, sort, after.as_deref(), MAX_PAGE).await?;
         if command.documents {
             let keys: Vec<OrderKey> = page.orders.iter().map(|order| order.key.clone()).collect();
-            let mut documents: HashMap<OrderKey, Arc<str>> =
-                ops.store.documents(&keys).await?.into_iter().collect();
+            let mut documents: HashMap<OrderKey, Arc<str>> = match command.current {
+                true => {
+                    let current = ops.store.current(&keys).await?.into_iter();
+                    current.map(|(record, document)| (record.key, document)).collect()
+                }
+                false => ops.store.documents(&keys).await?.into_iter().collect(),
+            };
             for document in keys.iter().filter_map(|key| documents.remove(key)) {
                 stream.line(&one_json_line(&document, to_terminal))?;
             }
