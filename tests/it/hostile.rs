@@ -56,7 +56,7 @@ fn hostile_order(id: &str, formula: usize) -> String {
 }
 
 /// An ERP whose every word is hostile. It takes what is named OK at the second try.
-async fn hostile_erp() -> String {
+async fn hostile_erp(world: &mut World) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let address = listener.local_addr().expect("a bound port");
     let seen = std::sync::Arc::new(std::sync::Mutex::new(std::collections::BTreeSet::new()));
@@ -73,13 +73,13 @@ async fn hostile_erp() -> String {
     let lost = async |_: Request| StatusCode::NOT_FOUND.into_response();
     let router =
         Router::new().route("/orders", post(take)).route("/orders/{*id}", get(ask)).fallback(lost);
-    tokio::spawn(async move { axum::serve(listener, router).await });
+    world.run_beside(async move { drop(axum::serve(listener, router).await) });
     format!("http://{address}/orders")
 }
 
 async fn hostile_world() -> World {
     let mut world = World::new(Place::Embedded).await;
-    let erp = hostile_erp().await;
+    let erp = hostile_erp(&mut world).await;
     for (key, value) in [
         ("erp.url", erp.as_str()),
         ("erp.exchanges", "all"),

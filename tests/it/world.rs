@@ -226,6 +226,11 @@ impl World {
         }
     }
 
+    /// Runs something of the test's own until the world is gone.
+    pub fn run_beside(&mut self, task: impl Future<Output = ()> + Send + 'static) {
+        self.tasks.spawn(task);
+    }
+
     /// Changes a setting for what is started from now on.
     pub fn set(&mut self, key: &str, value: &str) {
         self.env.insert(variable(key), value.to_owned());
