@@ -161,11 +161,13 @@ impl Ops {
     pub fn patch_document(document: &str, patch: &Patch) -> Result<String, Fault> {
         let unreadable = |e: serde_json::Error| Fault::whole(Reason::NotJson, e.to_string());
         let mut value: Value = serde_json::from_str(document).map_err(unreadable)?;
+        let before = value.clone();
         json_patch::patch(&mut value, patch).map_err(|error| {
             let step = error.operation;
             let detail = format!("operation {} of the patch: {}", step + 1, error.kind);
             Fault::at(Reason::Schema, error.path.to_string(), one_line(&detail, 300))
         })?;
+        keep_order(&before, &mut value);
         serde_json::to_string(&value).map_err(unreadable)
     }
 
@@ -281,6 +283,27 @@ impl Ops {
         let edited = Self::patch_document(&current, patch);
         let edited = edited.map_err(|fault| Refusal::Unprocessable(vec![fault]))?;
         self.store_edit(&record, &current, base_revision, &edited, act).await
+    }
+}
+
+/// Puts the fields of objects back where they stood: a patch that takes one out moves the last one
+/// into its place.
+fn keep_order(before: &Value, after: &mut Value) {
+    match (before, after) {
+        (Value::Object(before), Value::Object(after)) => {
+            let mut moved = std::mem::take(after);
+            for (name, was) in before {
+                if let Some(mut value) = moved.shift_remove(name) {
+                    keep_order(was, &mut value);
+                    after.insert(name.clone(), value);
+                }
+            }
+            after.extend(moved);
+        }
+        (Value::Array(before), Value::Array(after)) => {
+            before.iter().zip(after).for_each(|(was, value)| keep_order(was, value));
+        }
+        _ => {}
     }
 }
 
