@@ -154,12 +154,13 @@ async fn a_session_ends_at_logout_with_the_password_and_with_the_user() {
 
     let url = world.web("/password");
     let wrong = other.post(&url, &[("old", "not this one"), ("new", PASSWORD)]).await;
-    assert_eq!(wrong.status().as_u16(), 422);
+    let to = |response: &reqwest::Response| response.headers()[LOCATION].clone();
+    assert_eq!((wrong.status().as_u16(), to(&wrong)), (303, "/me".parse().unwrap()));
     let short = other.post(&url, &[("old", &password), ("new", "short")]).await;
-    assert_eq!(short.status().as_u16(), 422);
+    assert_eq!((short.status().as_u16(), to(&short)), (303, "/me".parse().unwrap()));
     assert!(is_in(&world, &other).await);
     let changed = other.post(&url, &[("old", &password), ("new", PASSWORD)]).await;
-    assert_eq!(changed.status().as_u16(), 303);
+    assert_eq!((changed.status().as_u16(), to(&changed)), (303, "/login".parse().unwrap()));
     assert!(!is_in(&world, &other).await, "every session of the user is over");
     assert_eq!(try_login(&world, "erika", &password).await.status().as_u16(), 401);
 
