@@ -152,6 +152,7 @@ pub mod adapters {
 
 pub mod faces {
     //! What people and their tools touch.
+    pub mod views;
     pub mod cli {
         //! The command line.
         pub mod args;

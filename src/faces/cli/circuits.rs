@@ -2,10 +2,7 @@
 
 use std::io::Write;
 
-use jiff::Timestamp;
-use serde::Serialize;
-
-use crate::domain::circuit::Circuit;
+use crate::faces::views::CircuitView;
 use crate::ops::orders::Ops;
 
 use super::args::{Change, Format};
@@ -13,32 +10,9 @@ use super::exit::{Exit, Misuse};
 use super::orders::act;
 use super::output::{Column, local, print};
 
-#[derive(Serialize)]
-struct CircuitView {
-    erp: String,
-    state: &'static str,
-    reason: Option<String>,
-    opened_at: Option<Timestamp>,
-    next_trial_at: Option<Timestamp>,
-    failed_trials: u32,
-}
-
-impl CircuitView {
-    fn of(circuit: Circuit) -> Self {
-        Self {
-            state: circuit.state.as_str(),
-            erp: circuit.erp,
-            reason: circuit.reason,
-            opened_at: circuit.opened_at,
-            next_trial_at: circuit.trial_at,
-            failed_trials: circuit.trials,
-        }
-    }
-}
-
 /// `erp circuits`
 pub async fn list(ops: &Ops, format: Format, out: &mut dyn Write) -> anyhow::Result<Exit> {
-    let views: Vec<CircuitView> = ops.circuits().await?.into_iter().map(CircuitView::of).collect();
+    let views: Vec<CircuitView> = ops.circuits().await?.iter().map(CircuitView::of).collect();
     let columns: [Column<'_, CircuitView>; 6] = [
         ("ERP", &|c| c.erp.clone()),
         ("STATE", &|c| c.state.to_owned()),

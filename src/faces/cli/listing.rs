@@ -8,10 +8,9 @@ use std::time::Duration;
 
 use anyhow::Context;
 use jiff::Timestamp;
-use serde::Serialize;
 
 use crate::domain::order::OrderKey;
-use crate::domain::state::{OrderRecord, Phase};
+use crate::faces::views::OrderView;
 use crate::ops::orders::Ops;
 use crate::ports::listing::{MAX_PAGE, OrderFilter, Sort};
 
@@ -246,72 +245,4 @@ pub fn export_columns() -> [Column<'static, OrderView>; 25] {
         ("transferring", &|o| o.transferring.to_string()),
         ("key", &|o| format!("{}/{}", o.shop, o.order_id)),
     ]
-}
-
-/// An order in listings.
-#[derive(Debug, Serialize)]
-pub struct OrderView {
-    pub(super) shop: String,
-    pub(super) order_id: String,
-    pub(super) state: &'static str,
-    pub(super) phase: &'static str,
-    pub(super) fail_count: u32,
-    pub(super) max_count: Option<u32>,
-    pub(super) attempts: u32,
-    pub(super) next_attempt_at: Option<String>,
-    pub(super) erp_order_id: Option<String>,
-    pub(super) error_class: Option<&'static str>,
-    pub(super) error_code: Option<String>,
-    pub(super) error_message: Option<String>,
-    pub(super) error_fingerprint: Option<String>,
-    pub(super) failed_at: Option<String>,
-    pub(super) currency: String,
-    pub(super) total: String,
-    pub(super) customer_number: Option<String>,
-    pub(super) customer_name: Option<String>,
-    pub(super) customer_email: String,
-    pub(super) payment: Option<String>,
-    pub(super) placed_at: Option<String>,
-    pub(super) received_at: String,
-    pub(super) updated_at: String,
-    pub(super) transferring: bool,
-    pub(super) revision: u32,
-}
-
-impl OrderView {
-    /// What is shown of an order.
-    pub fn of(order: &OrderRecord) -> Self {
-        let failure = order.last_failure.as_ref();
-        let erp_order_id = match &order.phase {
-            Phase::Transferred { erp_order_id } => erp_order_id.clone(),
-            _ => None,
-        };
-        Self {
-            shop: order.key.shop.to_string(),
-            order_id: order.key.order_id.to_string(),
-            state: order.phase.state().as_str(),
-            phase: order.phase.name(),
-            fail_count: order.fail_count,
-            max_count: order.max_count,
-            attempts: order.last_attempt,
-            next_attempt_at: order.phase.due_at().map(|at| at.to_string()),
-            erp_order_id,
-            error_class: failure.map(|f| f.class.as_str()),
-            error_code: failure.map(|f| f.code.clone()),
-            error_message: failure.map(|f| f.message.clone()),
-            error_fingerprint: failure.map(|f| f.fingerprint.clone()),
-            failed_at: failure.map(|f| f.at.to_string()),
-            currency: order.facts.currency.to_string(),
-            total: order.facts.total.to_string(),
-            customer_number: order.facts.customer.number.clone(),
-            customer_name: order.facts.customer.name.clone(),
-            customer_email: order.facts.customer.email.to_string(),
-            payment: order.facts.payment.clone(),
-            placed_at: order.facts.placed_at.map(|at| at.to_string()),
-            received_at: order.received_at.to_string(),
-            updated_at: order.updated_at.to_string(),
-            transferring: order.claim.is_some(),
-            revision: order.revision,
-        }
-    }
 }

@@ -9,6 +9,7 @@ use serde_json::value::RawValue;
 
 use crate::domain::order::OrderKey;
 use crate::domain::permission::Grants;
+use crate::faces::views::OrderView;
 use crate::ops::orders::{Ops, Person, Refusal, Transferred};
 use crate::ports::revisions::Revision;
 use crate::ports::store::{
@@ -20,7 +21,7 @@ use super::edit::edit;
 use super::exchanges::write_stored;
 use super::exit::{Exit, Misuse};
 use super::groups::groups;
-use super::listing::{Listing, OrderView, export, list, of};
+use super::listing::{Listing, export, list, of};
 use super::output::{Column, facts, local, plain_table, print, print_one, progress, write_table};
 
 /// Most lost orders that `--all` takes.

@@ -7,8 +7,9 @@ use axum::response::Response;
 use futures_util::stream;
 
 use crate::domain::state::OrderRecord;
-use crate::faces::cli::listing::{OrderView, export_columns};
+use crate::faces::cli::listing::export_columns;
 use crate::faces::cli::output::cell;
+use crate::faces::views::OrderView;
 use crate::ops::orders::{Ops, Refusal};
 use crate::ports::listing::{OrderFilter, Sort};
 

@@ -5,13 +5,13 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::domain::permission::Permission;
+use crate::faces::views::CircuitView;
 use crate::ops::orders::Refusal;
 
 use super::super::router::Web;
 use super::call::{Answer, Call, Items, Nothing, Why};
 use super::problem::Problem;
 use super::routes::{About, Routes};
-use super::views::CircuitView;
 
 /// The routes of this file.
 pub fn add(routes: Routes) -> Routes {

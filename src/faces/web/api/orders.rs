@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::domain::order::OrderKey;
 use crate::domain::permission::Permission;
 use crate::domain::removal::Removal;
+use crate::faces::views::OrderView;
 use crate::ops::orders::{Refusal, Transferred};
 use crate::ops::reconcile::Reconciled;
 use crate::ports::listing::OrderFilter;
@@ -17,7 +18,7 @@ use super::call::{Answer, Call, Items, NeededWhy, Nothing, Why};
 use super::payload::etag;
 use super::problem::Problem;
 use super::routes::{About, Routes};
-use super::views::{DetailView, OrderPath, OrderView};
+use super::views::{DetailView, OrderPath};
 
 const USUAL_PAGE: u32 = 100;
 

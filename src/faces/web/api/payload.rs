@@ -10,6 +10,7 @@ use serde_json::value::RawValue;
 use crate::domain::edit::Difference;
 use crate::domain::order::OrderDocument;
 use crate::domain::permission::Permission;
+use crate::faces::views::OrderView;
 use crate::ops::orders::Refusal;
 
 use super::super::router::Web;
@@ -17,7 +18,7 @@ use super::call::{Answer, Call, Nothing};
 use super::orders::find;
 use super::problem::Problem;
 use super::routes::{About, Routes};
-use super::views::{OrderPath, OrderView};
+use super::views::OrderPath;
 
 /// The route of this file.
 pub fn add(routes: Routes) -> Routes {

@@ -4,85 +4,11 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use crate::domain::circuit::Circuit;
-use crate::domain::state::{OrderRecord, Phase};
+use crate::faces::views::OrderView;
 use crate::ports::revisions::Revision;
 use crate::ports::store::{
     Attempt, AuditEntry, Conflict, DeadLetter, OrderDetail, StoredExchange, StoredMail,
 };
-
-/// An order.
-#[derive(Debug, Serialize, JsonSchema)]
-pub struct OrderView {
-    shop: String,
-    order_id: String,
-    state: &'static str,
-    phase: &'static str,
-    /// Failed tries.
-    fail_count: u32,
-    /// Failed tries after which it is parked; `null`: never by the count.
-    max_count: Option<u32>,
-    /// Tries that were begun.
-    attempts: u32,
-    /// When something happens by itself.
-    next_attempt_at: Option<String>,
-    erp_order_id: Option<String>,
-    error_class: Option<&'static str>,
-    error_code: Option<String>,
-    error_message: Option<String>,
-    /// What failures that are alike share.
-    error_fingerprint: Option<String>,
-    failed_at: Option<String>,
-    currency: String,
-    total: String,
-    customer_number: Option<String>,
-    customer_name: Option<String>,
-    customer_email: String,
-    placed_at: Option<String>,
-    received_at: String,
-    updated_at: String,
-    /// Whether a try is under way.
-    transferring: bool,
-    /// Number of its newest revision; 0: as it came.
-    revision: u32,
-}
-
-impl OrderView {
-    /// What is shown of an order.
-    pub fn of(order: &OrderRecord) -> Self {
-        let failure = order.last_failure.as_ref();
-        let (facts, customer) = (&order.facts, &order.facts.customer);
-        Self {
-            shop: order.key.shop.to_string(),
-            order_id: order.key.order_id.to_string(),
-            state: order.phase.state().as_str(),
-            phase: order.phase.name(),
-            fail_count: order.fail_count,
-            max_count: order.max_count,
-            attempts: order.last_attempt,
-            next_attempt_at: order.phase.due_at().map(|at| at.to_string()),
-            erp_order_id: match &order.phase {
-                Phase::Transferred { erp_order_id } => erp_order_id.clone(),
-                _ => None,
-            },
-            error_class: failure.map(|f| f.class.as_str()),
-            error_code: failure.map(|f| f.code.clone()),
-            error_message: failure.map(|f| f.message.clone()),
-            error_fingerprint: failure.map(|f| f.fingerprint.clone()),
-            failed_at: failure.map(|f| f.at.to_string()),
-            currency: facts.currency.to_string(),
-            total: facts.total.to_string(),
-            customer_number: customer.number.clone(),
-            customer_name: customer.name.clone(),
-            customer_email: customer.email.to_string(),
-            placed_at: facts.placed_at.map(|at| at.to_string()),
-            received_at: order.received_at.to_string(),
-            updated_at: order.updated_at.to_string(),
-            transferring: order.claim.is_some(),
-            revision: order.revision,
-        }
-    }
-}
 
 /// An order with everything that happened to it.
 #[derive(Serialize, JsonSchema)]
@@ -242,33 +168,6 @@ impl LetterView {
             routing_key: letter.routing_key.clone(),
             headers: serde_json::to_value(&letter.headers).unwrap_or_default(),
             resolution: letter.resolution.clone(),
-        }
-    }
-}
-
-/// Whether orders flow to an ERP.
-#[derive(Debug, Serialize, JsonSchema)]
-pub struct CircuitView {
-    erp: String,
-    /// closed, half_open or open.
-    state: &'static str,
-    reason: Option<String>,
-    opened_at: Option<String>,
-    /// `null` while a person holds it.
-    next_trial_at: Option<String>,
-    failed_trials: u32,
-}
-
-impl CircuitView {
-    /// A circuit.
-    pub fn of(circuit: &Circuit) -> Self {
-        Self {
-            erp: circuit.erp.clone(),
-            state: circuit.state.as_str(),
-            reason: circuit.reason.clone(),
-            opened_at: circuit.opened_at.map(|at| at.to_string()),
-            next_trial_at: circuit.trial_at.map(|at| at.to_string()),
-            failed_trials: circuit.trials,
         }
     }
 }
