@@ -225,17 +225,25 @@ async fn an_editor_mends_a_group_and_a_dead_letter_and_is_told_when_somebody_was
     browser.click("button[value=preview]").await;
     browser.sees("2 orders would change, 0 would not.").await;
     assert_eq!(world.order("G-1").await.record.revision, 0, "a preview changes nothing");
+    // Somebody edits one of them meanwhile: it stays as they made it.
+    let theirs = r#"[{"op":"replace","path":"/lines/0/sku","value":"THEIRS"}]"#;
+    world.ok(&["lost-orders", "edit", "G-2", "--patch", theirs, "--yes", "--reason", "x"]).await;
     browser.fill("input[name=reason]", "the article has a new number").await;
     browser.click("button[value=apply]").await;
     browser.sees("kept as revision 1").await;
-    for (id, revision) in [("G-1", 1), ("G-2", 1), ("G-3", 0)] {
-        assert_eq!(world.order(id).await.record.revision, revision, "{id}");
+    for (id, revision, sku) in [("G-1", 1, "NEW"), ("G-2", 1, "THEIRS"), ("G-3", 0, "OTHER")] {
+        let order = world.order(id).await;
+        assert_eq!(order.record.revision, revision, "{id}");
+        assert!(order.current().contains(sku), "{id}: {}", order.current());
     }
+    // They do not match the filter any more; the plan holds what was kept.
+    browser.click("form[action='/redrives'] button.main").await;
+    browser.sees("Nothing has been sent.").await;
+    browser.sees("Start: 1 orders").await;
 
     // Somebody else is faster: the second one is told, and nothing is overwritten.
     browser.go(&world.web("/orders/default/G-3/edit")).await;
     browser.fill("input[name='f:/lines/0/sku']", "MINE").await;
-    let theirs = r#"[{"op":"replace","path":"/lines/0/sku","value":"THEIRS"}]"#;
     let edit = ["lost-orders", "edit", "G-3", "--patch", theirs, "--yes", "--reason", "faster"];
     world.ok(&edit).await;
     browser.click("form.stack .sticky button.main").await;

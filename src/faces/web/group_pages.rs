@@ -17,6 +17,8 @@ use super::visitor::Posted;
 
 /// Before the name of a filter's part in a form.
 const FILTER: &str = "f.";
+/// Between the revision that was looked at and the order, in a form.
+const SEEN: char = ' ';
 /// Orders that are removed at once.
 const MAX_REMOVED: u32 = 1_000;
 /// Previews that are shown.
@@ -77,6 +79,18 @@ fn picked(form: &Fields) -> Vec<OrderKey> {
         .collect()
 }
 
+/// The orders of a preview with the revisions that were looked at.
+fn seen(form: &Fields) -> Vec<(OrderKey, u32)> {
+    let looked_at = form.iter().filter(|(name, _)| name == "seen");
+    looked_at
+        .filter_map(|(_, text)| {
+            let (revision, key) = text.split_once(SEEN)?;
+            let (shop, order_id) = key.split_once('/')?;
+            Some((OrderKey::new(shop, order_id).ok()?, revision.parse().ok()?))
+        })
+        .collect()
+}
+
 /// `POST /lost-orders/remove`: takes the picked orders off the list, one after the other.
 pub async fn remove(front: Front, Posted { form, .. }: Posted<Fields>) -> Answer {
     let reason = removal_of(&form)?;
@@ -130,19 +144,10 @@ pub async fn change(front: Front, Posted { form, .. }: Posted<Fields>) -> Answer
     let page = |more: Value| front.page("change.html", &title, None, context! { count, ..more });
     let Some(patch) = patch else { return page(common) };
     let act = front.act(field(&form, "reason"));
-    let previews = match front.web.ops.preview_patch(&selection, patch, &act).await {
-        Ok(previews) => previews,
-        Err(error @ crate::ops::orders::Refusal::Unprocessable(_)) => {
-            return page(context! { fault => error.to_string(), ..common });
-        }
-        Err(error) => return Err(error.into()),
-    };
-    if field(&form, "do") == Some("apply") {
+    // A patch that was changed since is shown again first.
+    if field(&form, "do") == Some("apply") && field(&form, "previewed") == Some(patch) {
         needed_reason(&form)?;
-        let changing = previews.iter().filter(|preview| preview.outcome.is_ok());
-        let orders: Vec<(OrderKey, u32)> =
-            changing.map(|preview| (preview.key.clone(), preview.revision)).collect();
-        let applied = front.web.ops.apply_patch(&orders, patch, &act).await?;
+        let applied = front.web.ops.apply_patch(&seen(&form), patch, &act).await?;
         let results: Vec<Value> = applied
             .iter()
             .map(|(key, result)| {
@@ -156,8 +161,18 @@ pub async fn change(front: Front, Posted { form, .. }: Posted<Fields>) -> Answer
                 context! { name => key.to_string(), href => order_address(key), tone, text }
             })
             .collect();
-        return page(context! { results, ..common });
+        // They may not match the filter any more by which they were found.
+        let kept = applied.iter().filter(|(_, result)| result.is_ok());
+        let kept: Vec<String> = kept.map(|(key, _)| key.to_string()).collect();
+        return page(context! { results, picked => kept, pairs => (), all => false, ..common });
     }
+    let previews = match front.web.ops.preview_patch(&selection, patch, &act).await {
+        Ok(previews) => previews,
+        Err(error @ crate::ops::orders::Refusal::Unprocessable(_)) => {
+            return page(context! { fault => error.to_string(), ..common });
+        }
+        Err(error) => return Err(error.into()),
+    };
     let good = previews.iter().filter(|preview| preview.outcome.is_ok()).count();
     let shown: Vec<Value> = previews
         .iter()
@@ -170,7 +185,13 @@ pub async fn change(front: Front, Posted { form, .. }: Posted<Fields>) -> Answer
             }
         })
         .collect();
+    let looked_at: Vec<String> = previews
+        .iter()
+        .filter(|preview| preview.outcome.is_ok())
+        .map(|preview| format!("{}{SEEN}{}", preview.revision, preview.key))
+        .collect();
     page(context! {
+        seen => looked_at,
         previews => shown,
         good => front.tell().count(good as u64),
         good_any => good > 0,
