@@ -10,14 +10,18 @@ use order_relay::ports::listing::SortBy;
 use order_relay::ports::store::MailStatus;
 use regex::Regex;
 
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
 fn catalog(language: &str) -> BTreeMap<String, String> {
-    let path = format!("{}/templates/web/{language}.toml", env!("CARGO_MANIFEST_DIR"));
+    let path = root().join(format!("templates/web/{language}.toml"));
     toml::from_str(&std::fs::read_to_string(path).expect("a catalog")).expect("a good catalog")
 }
 
 fn said_in(folder: &str, ending: &str, pattern: &str) -> BTreeSet<String> {
     let pattern = Regex::new(pattern).expect("a good pattern");
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
+    let folder = root().join(folder);
     let mut said = BTreeSet::new();
     for file in std::fs::read_dir(folder).expect("a folder") {
         let path = file.expect("a file").path();
@@ -50,6 +54,24 @@ fn every_sentence_of_a_page_is_there_in_german_and_names_the_same_values() {
         };
         assert_eq!(of(key), of(text), "{key}");
     }
+}
+
+#[test]
+fn nothing_is_translated_that_nobody_says() {
+    let said: Vec<String> = ["src/domain", "src/ops", "src/faces/web", "templates/web"]
+        .iter()
+        .flat_map(|folder| std::fs::read_dir(root().join(folder)).expect("a folder"))
+        .map(|file| file.expect("a file").path())
+        .filter(|path| path.extension().is_some_and(|ending| ending == "rs" || ending == "html"))
+        .map(|path| std::fs::read_to_string(path).expect("text"))
+        .collect();
+    let is_name = |key: &str| key.contains('.') && !key.contains(' ');
+    let german = catalog("de");
+    let sentences = german.keys().filter(|key| !is_name(key));
+    let unsaid: Vec<&String> = sentences
+        .filter(|key| !said.iter().any(|text| text.contains(&format!("\"{key}\""))))
+        .collect();
+    assert!(unsaid.is_empty(), "nobody says: {unsaid:#?}");
 }
 
 #[test]

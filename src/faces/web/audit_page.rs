@@ -7,20 +7,19 @@ use minijinja::{Value, context};
 use uuid::Uuid;
 
 use crate::domain::order::OrderKey;
-use crate::domain::text::{is_unprintable, one_line, path_segment};
+use crate::domain::text::{one_line, path_segment};
 use crate::ports::listing::Moment;
 use crate::ports::people::{AuditFilter, AuditRow};
 
 use super::export;
-use super::front::{Answer, Failure, Fields, Front, field, order_address};
+use super::front::{Answer, Failure, Fields, Front, field, order_address, without_unseen};
 use super::lists::quoted;
 
 const PAGE: u32 = 100;
 
 /// `GET /audit`
 pub async fn audit(front: Front, Query(fields): Query<Fields>) -> Answer {
-    let seen = |text: &str| text.chars().filter(|c| !is_unprintable(*c)).collect::<String>();
-    let fields: Fields = fields.into_iter().map(|(name, value)| (name, seen(&value))).collect();
+    let fields = without_unseen(fields);
     let (filter, fault) = match filter(&front, &fields) {
         Ok(filter) => (filter, None),
         Err(fault) => (AuditFilter::default(), Some(fault)),

@@ -4,7 +4,7 @@
 use axum::body::Body;
 use axum::extract::{FromRequestParts, Path, Query, Request, State};
 use axum::http::request::Parts;
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{Html, IntoResponse, Redirect, Response};
 use base64::Engine;
@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use crate::domain::login::return_path;
 use crate::domain::order::OrderKey;
 use crate::domain::permission::Permission;
-use crate::domain::text::path_segment;
+use crate::domain::text::{is_unprintable, path_segment};
 use crate::ops::orders::Refusal;
 use crate::ports::listing::ShopFilter;
 use crate::ports::store::Act;
@@ -51,6 +51,14 @@ pub fn field<'a>(fields: &'a Fields, name: &str) -> Option<&'a str> {
     Some(value.trim()).filter(|value| !value.is_empty())
 }
 
+/// A page shows what was typed, and its forms hold it: what is not seen is not looked for.
+pub fn without_unseen(mut fields: Fields) -> Fields {
+    for (_, value) in &mut fields {
+        value.retain(|c| !is_unprintable(c));
+    }
+    fields
+}
+
 /// Where an order's page is.
 pub fn order_address(key: &OrderKey) -> String {
     let (shop, order_id) = (key.shop.as_str(), key.order_id.as_str());
@@ -67,6 +75,8 @@ pub struct Front {
     pub language: Language,
     /// Path and query.
     pub here: String,
+    /// Whether a form was sent: what answers it has no address of its own.
+    is_form: bool,
     flash: Option<Flash>,
 }
 
@@ -88,7 +98,8 @@ impl FromRequestParts<Web> for Front {
         let here = parts.uri.path_and_query().map_or("/", |here| here.as_str()).to_owned();
         let language = Language::of(&parts.headers, &web.access);
         let flash = web.access.cookie(&parts.headers, FLASH_COOKIE).and_then(read_flash);
-        Ok(Self { web: web.clone(), visitor, language, here, flash })
+        let is_form = parts.method == Method::POST;
+        Ok(Self { web: web.clone(), visitor, language, here, is_form, flash })
     }
 }
 
@@ -169,7 +180,7 @@ impl Front {
         context! {
             title,
             nav,
-            here => &self.here,
+            here => if self.is_form { "/" } else { self.here.as_str() },
             path,
             me => context! { name => &self.visitor.user, csrf => &self.visitor.csrf },
             can => context! {

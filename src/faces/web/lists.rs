@@ -8,13 +8,13 @@ use minijinja::{Value, context};
 
 use crate::domain::failure::ErrorClass;
 use crate::domain::state::{OrderState, PHASES};
-use crate::domain::text::{is_unprintable, path_segment};
+use crate::domain::text::path_segment;
 use crate::ops::figures::Page;
 use crate::ops::orders::Refusal;
 use crate::ports::listing::{OrderFilter, Sort, SortBy};
 
 use super::export;
-use super::front::{Answer, Failure, Fields, Front, field};
+use super::front::{Answer, Failure, Fields, Front, field, without_unseen};
 use super::views;
 
 /// Orders on one page.
@@ -65,9 +65,7 @@ fn csv(front: &Front, fields: &Fields, state: Option<OrderState>) -> Answer {
 async fn list(front: Front, fields: Fields, state: Option<OrderState>) -> Answer {
     let lost = state.is_some();
     let path = if lost { "/lost-orders" } else { "/orders" };
-    // The page shows what was typed, and its forms hold it: what is not seen is not looked for.
-    let seen = |text: &str| text.chars().filter(|c| !is_unprintable(*c)).collect::<String>();
-    let fields: Fields = fields.into_iter().map(|(name, value)| (name, seen(&value))).collect();
+    let fields = without_unseen(fields);
     let (filter, sort, fault) = read(&front, &fields, state);
     let ops = &front.web.ops;
     let (page, fault) = match ops.page(&filter, sort, field(&fields, "after"), PAGE).await {

@@ -103,7 +103,7 @@ fn values(front: &Front, seen: &Overview) -> Value {
         .workers
         .iter()
         .map(|w| {
-            context! { name => &w.name, roles => w.roles.join(", "), alive => true, seen => tell.time(w.seen_at) }
+            context! { name => &w.name, roles => w.roles.join(", "), seen => tell.time(w.seen_at) }
         })
         .collect();
     let queues: Vec<Value> = seen

@@ -11,7 +11,7 @@ use crate::domain::text::is_unprintable;
 use super::assets::BUILD;
 use super::language::Language;
 
-const TEMPLATES: [(&str, &str); 24] = [
+const TEMPLATES: [(&str, &str); 23] = [
     ("page.html", include_str!("../../../templates/web/page.html")),
     ("parts.html", include_str!("../../../templates/web/parts.html")),
     ("login.html", include_str!("../../../templates/web/login.html")),
@@ -35,7 +35,6 @@ const TEMPLATES: [(&str, &str); 24] = [
     ("status.html", include_str!("../../../templates/web/status.html")),
     ("people.html", include_str!("../../../templates/web/people.html")),
     ("me.html", include_str!("../../../templates/web/me.html")),
-    ("empty.html", "{% extends \"page.html\" %}"),
 ];
 
 /// The templates, once for each language.
