@@ -1,5 +1,5 @@
 //! Users: added, changed, ended; and the audit as a list. All but one's own password is for
-//! administrators.
+//! administrators, and one of them stays: by no face can the last be disabled, demoted or removed.
 
 use jiff::Timestamp;
 use uuid::Uuid;
@@ -7,7 +7,7 @@ use uuid::Uuid;
 use crate::domain::login::{check_password, user_name};
 use crate::domain::order::Shop;
 use crate::domain::permission::{Permission, RoleGrant};
-use crate::ports::people::{AuditFilter, AuditRow, User, UserChange};
+use crate::ports::people::{AuditFilter, AuditRow, User, UserChange, UserChanged};
 use crate::ports::store::{Act, ShopFilter};
 
 use super::orders::{Ops, Person, Refusal, insist};
@@ -158,10 +158,13 @@ impl Ops {
         change: UserChange,
         act: &Act,
     ) -> Result<(), Refusal> {
-        if self.store.change_user(name, change, act).await? {
-            return Ok(());
+        match self.store.change_user(name, change, act).await? {
+            UserChanged::Done => Ok(()),
+            UserChanged::Missing => Err(Refusal::NotFound(format!("there is no user {name}"))),
+            UserChanged::LastAdministrator => Err(Refusal::Conflict(format!(
+                "{name} is the last administrator; make somebody else administrator before"
+            ))),
         }
-        Err(Refusal::NotFound(format!("there is no user {name}")))
     }
 
     pub(super) async fn hashed(&self, name: &str, password: &str) -> Result<String, Refusal> {

@@ -11,7 +11,7 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use super::store::{Act, AuditEntry, ShopFilter, StoreError};
-use crate::domain::permission::{Grants, Permission, RoleGrant};
+use crate::domain::permission::{Grants, Permission, Role, RoleGrant};
 
 /// People, tokens, and what they did.
 #[async_trait]
@@ -24,13 +24,14 @@ pub trait PeopleStore: Send + Sync {
     async fn user(&self, name: &str) -> Result<Option<User>, StoreError>;
     /// The hash of a user's password.
     async fn password_hash(&self, name: &str) -> Result<Option<String>, StoreError>;
-    /// Changes a user, and ends the sessions that the change makes void; `false` when there is none.
+    /// Changes a user, and ends the sessions that the change makes void. Changes that are made at once
+    /// take turns: together they leave an administrator, too.
     async fn change_user(
         &self,
         name: &str,
         change: UserChange,
         act: &Act,
-    ) -> Result<bool, StoreError>;
+    ) -> Result<UserChanged, StoreError>;
 
     /// Begins a session, forgets those that are over, and leaves an audit row.
     async fn begin_session(
@@ -113,6 +114,34 @@ pub struct User {
     pub disabled_at: Option<Timestamp>,
 }
 
+impl User {
+    /// Whether they can come in and may everything everywhere.
+    pub fn is_administrator(&self) -> bool {
+        self.disabled_at.is_none() && hold_all(&self.roles)
+    }
+}
+
+fn hold_all(roles: &[RoleGrant]) -> bool {
+    roles.contains(&RoleGrant::everywhere(Role::Admin))
+}
+
+/// The administrator without whom there would be none.
+pub fn last_administrator(users: &[User]) -> Option<&User> {
+    let mut all = users.iter().filter(|user| user.is_administrator());
+    all.next().filter(|_| all.next().is_none())
+}
+
+/// What became of a change of a user.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UserChanged {
+    /// It was made.
+    Done,
+    /// There is no such user.
+    Missing,
+    /// It would leave nobody who is an administrator; nothing was changed.
+    LastAdministrator,
+}
+
 /// A change of a user.
 #[derive(Clone)]
 pub enum UserChange {
@@ -131,6 +160,17 @@ pub enum UserChange {
     Enable,
     /// Gone; ends all sessions. What they did stays in the audit.
     Remove,
+}
+
+impl UserChange {
+    /// Whether an administrator is one no more after it.
+    pub fn ends_administrator(&self) -> bool {
+        match self {
+            Self::Roles(roles) => !hold_all(roles),
+            Self::Disable | Self::Remove => true,
+            Self::Password { .. } | Self::Language(_) | Self::Enable => false,
+        }
+    }
 }
 
 /// Where somebody's password is.

@@ -261,3 +261,57 @@ async fn a_login_leads_to_the_page_that_was_wanted_and_never_elsewhere() {
     }
     world.leave().await;
 }
+
+#[tokio::test]
+async fn the_last_administrator_can_be_ended_by_no_face() {
+    let mut world = World::new(Place::Embedded).await;
+    world.serve().await;
+    let password = add_user(&world, "root", &["admin"]).await;
+    add_user(&world, "kim", &["admin:de"]).await;
+    let browser = log_in(&world, "root", &password).await;
+    let told = "root is the last administrator; make somebody else administrator before";
+
+    let get = browser.request(Method::GET, &world.web("/people")).send().await;
+    let page = get.expect("the web port answers").text().await.expect("text");
+    let barred = page.matches("The last administrator can neither").count();
+    assert_eq!(barred, 3, "two buttons say why, and a sentence: {page}");
+    assert!(page.contains("/people/users/kim/disable"), "others can be disabled");
+    for (verb, field) in [("disable", ("role", "")), ("roles", ("role", "operator"))] {
+        let url = world.web(&format!("/people/users/root/{verb}"));
+        let page = browser.post(&url, &[field]).await.text().await.expect("text");
+        assert!(page.contains(told), "{verb}: {page}");
+    }
+
+    let token = world.token("admin").await;
+    let call = async |method: Method, path: &str, body: &str| {
+        let request = client().request(method, world.web(path)).bearer_auth(&token);
+        let request = request.header("content-type", "application/json").body(body.to_owned());
+        let answer = request.send().await.expect("the web port answers");
+        (answer.status().as_u16(), answer.text().await.expect("text"))
+    };
+    let lesser = r#"{"roles": [{"role": "admin", "shop": "de"}]}"#;
+    for (method, path, body) in [
+        (Method::POST, "/api/v1/users/root/disable", ""),
+        (Method::PUT, "/api/v1/users/root/roles", lesser),
+        (Method::DELETE, "/api/v1/users/root", ""),
+    ] {
+        let (status, problem) = call(method, path, body).await;
+        assert_eq!(status, 409, "{path}: {problem}");
+        assert!(problem.contains(told), "{path}: {problem}");
+    }
+
+    for command in [
+        &["users", "disable", "root"][..],
+        &["users", "set-roles", "root", "--role", "viewer"],
+        &["users", "remove", "root", "--yes"],
+    ] {
+        let (done, said) = with_input(&world, command, "").await;
+        assert!(!done && said.contains(told), "{command:?}: {said}");
+    }
+    assert!(is_in(&world, &browser).await, "and the session goes on");
+
+    add_user(&world, "next", &["admin"]).await;
+    let gone = call(Method::DELETE, "/api/v1/users/root", "").await;
+    assert_eq!(gone.0, 200, "with another one there it may go: {}", gone.1);
+    world.leave().await;
+}

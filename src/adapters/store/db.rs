@@ -28,6 +28,8 @@ pub trait Db: Send + Sync + 'static {
     const FOLD_ACTIVITY: &'static [&'static str];
     /// The column `shop` of `orders` as lists and counts name it.
     const SHOP_IN_LISTS: &'static str;
+    /// What a query ends with that locks its rows until the end of the transaction.
+    const FOR_UPDATE: &'static str;
     /// Begins a transaction that will write.
     async fn begin(&self) -> Result<Self::Tx, StoreError>;
     /// Runs a query outside of any transaction.

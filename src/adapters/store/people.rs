@@ -10,7 +10,7 @@ use crate::domain::login::{REMEMBERED, wait_after};
 use crate::domain::permission::{RoleGrant, roles_text};
 use crate::ports::people::{
     ApiToken, AuditFilter, AuditRow, KeptAnswer, KeyClaim, OidcLogin, PeopleStore, Provider,
-    RequestKey, Session, Tried, User, UserChange,
+    RequestKey, Session, Tried, User, UserChange, UserChanged, last_administrator,
 };
 use crate::ports::store::{Act, StoreError};
 use crate::sql_args;
@@ -74,12 +74,21 @@ impl<D: Db> PeopleStore for SqlStore<D> {
         name: &str,
         change: UserChange,
         act: &Act,
-    ) -> Result<bool, StoreError> {
+    ) -> Result<UserChanged, StoreError> {
         let mut tx = self.db.begin().await?;
-        let sql = format!("SELECT {USER} FROM users WHERE name = $1");
-        let row = tx.fetch(&Sql::Built(sql), sql_args![name]).await?.pop();
-        let Some(before) = row.map(user).transpose()? else { return Ok(false) };
-        let written = write_change(&before, &change, act.now)?;
+        // All of them are locked: of two administrators who disable each other the second waits here,
+        // and sees what the first did.
+        let sql = format!("SELECT {USER} FROM users ORDER BY name {}", D::FOR_UPDATE);
+        let rows = tx.fetch(&Sql::Built(sql), Vec::new()).await?;
+        let users = rows.into_iter().map(user).collect::<Result<Vec<_>, _>>()?;
+        let Some(before) = users.iter().find(|user| user.name == name) else {
+            return Ok(UserChanged::Missing);
+        };
+        let is_last = last_administrator(&users).is_some_and(|last| last.name == name);
+        if is_last && change.ends_administrator() {
+            return Ok(UserChanged::LastAdministrator);
+        }
+        let written = write_change(before, &change, act.now)?;
         tx.execute(&written.sql.into(), written.args).await?;
         if written.ends_sessions {
             let sql = "DELETE FROM sessions WHERE user_name = $1 AND provider = 'local'";
@@ -88,7 +97,7 @@ impl<D: Db> PeopleStore for SqlStore<D> {
         let target = target_user(name);
         insert_audit(&mut tx, act, written.action, &target, None, written.change).await?;
         tx.commit().await?;
-        Ok(true)
+        Ok(UserChanged::Done)
     }
 
     async fn begin_session(

@@ -60,6 +60,7 @@ impl Db for PostgresDb {
     type Tx = PostgresTx;
     // It knows how many orders a shop has, and chooses well by itself.
     const SHOP_IN_LISTS: &'static str = "shop";
+    const FOR_UPDATE: &'static str = "FOR UPDATE";
     const FOLD_COUNTS: &'static [&'static str] = &["WITH taken AS (
               SELECT ctid
               FROM order_counts

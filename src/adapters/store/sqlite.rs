@@ -77,6 +77,8 @@ impl Db for SqliteDb {
     // Bare, it would make SQLite walk the primary key by shop and sort all that it finds; so an index
     // by time is walked, and each of those holds the shop too.
     const SHOP_IN_LISTS: &'static str = "shop || ''";
+    // There is one writer.
+    const FOR_UPDATE: &'static str = "";
     const FOLD_COUNTS: &'static [&'static str] = &["DELETE FROM order_counts
             WHERE orders = 0 AND units = 0 AND nanos = 0 AND unsummed = 0"];
     const FOLD_ACTIVITY: &'static [&'static str] = &[

@@ -10,7 +10,7 @@ use crate::domain::retry::later;
 use crate::ops::orders::Refusal;
 use crate::ops::people::NewUser;
 use crate::ops::tokens::NewToken;
-use crate::ports::people::{ApiToken, Provider, User};
+use crate::ports::people::{ApiToken, Provider, User, last_administrator};
 
 use super::front::{Answer, Failure, Fields, Front, field};
 use super::order_page::unprocessable;
@@ -27,8 +27,9 @@ async fn show(front: &Front, more: Value) -> Answer {
     let person = &front.visitor.person;
     let users = front.web.ops.users(person).await?;
     let tokens = front.web.ops.tokens(person).await?;
+    let last = last_administrator(&users).map(|last| last.name.as_str());
     let values = context! {
-        users => users.iter().map(|user| user_view(front, user)).collect::<Vec<_>>(),
+        users => users.iter().map(|user| user_view(front, user, last)).collect::<Vec<_>>(),
         tokens => tokens.iter().map(|token| token_view(front, token)).collect::<Vec<_>>(),
         roles => Role::ALL.map(Role::as_str),
         scopes => Permission::ALL.map(Permission::as_str),
@@ -129,7 +130,7 @@ fn roles_of(form: &Fields) -> Result<Vec<RoleGrant>, Failure> {
     })
 }
 
-fn user_view(front: &Front, user: &User) -> Value {
+fn user_view(front: &Front, user: &User, last_administrator: Option<&str>) -> Value {
     let shops: Vec<&str> = user.roles.iter().filter_map(|grant| grant.shop.as_deref()).collect();
     context! {
         name => &user.name,
@@ -138,6 +139,7 @@ fn user_view(front: &Front, user: &User) -> Value {
         shops => shops.join(", "),
         created => front.tell().time(user.created_at),
         disabled => user.disabled_at.is_some(),
+        last => last_administrator == Some(user.name.as_str()),
     }
 }
 

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use order_relay::domain::permission::{Role, RoleGrant};
 use order_relay::ports::people::{
     ApiToken, AuditFilter, KeptAnswer, KeyClaim, OidcLogin, Provider, RequestKey, Session, Tried,
-    User, UserChange,
+    User, UserChange, UserChanged,
 };
 use order_relay::ports::store::{Act, ShopFilter};
 
@@ -15,6 +15,8 @@ use super::{Ledger, at};
 
 on_both_databases!(
     a_user_is_added_once_changed_and_gone,
+    the_last_administrator_stays_one,
+    two_administrators_who_end_each_other_at_once_leave_one,
     a_session_lasts_until_it_is_idle_too_long_or_over,
     a_session_ends_with_the_password_the_right_to_come_in_or_the_user,
     roles_count_at_once_and_those_of_a_provider_stay_with_the_session,
@@ -90,7 +92,7 @@ async fn a_user_is_added_once_changed_and_gone(ledger: &Ledger) {
     .enumerate()
     {
         let by = act("user:admin", at(10 + i64::try_from(n).expect("few")));
-        assert!(store.change_user("erika", change, &by).await.expect("the ledger answers"));
+        assert_eq!(changed_by(ledger, "erika", change, &by).await, UserChanged::Done);
     }
     let changed = store.list_users().await.expect("the ledger answers");
     let expected = User {
@@ -103,15 +105,84 @@ async fn a_user_is_added_once_changed_and_gone(ledger: &Ledger) {
     assert_eq!(changed, [expected]);
     for change in [UserChange::Enable, UserChange::Remove] {
         let by = act("user:admin", at(20));
-        assert!(store.change_user("erika", change, &by).await.expect("the ledger answers"));
+        assert_eq!(changed_by(ledger, "erika", change, &by).await, UserChanged::Done);
     }
-    let gone = store.change_user("erika", UserChange::Enable, &act("user:admin", at(30))).await;
-    assert!(!gone.expect("the ledger answers"));
+    let gone = changed_by(ledger, "erika", UserChange::Enable, &act("user:admin", at(30))).await;
+    assert_eq!(gone, UserChanged::Missing);
     assert!(store.list_users().await.expect("the ledger answers").is_empty());
     let mut done = actions(ledger).await;
     done.sort();
     let expected = ["add", "disable", "enable", "language", "password", "remove", "roles"];
     assert_eq!(done, expected.map(|what| format!("user.{what} user erika")));
+}
+
+async fn changed_by(ledger: &Ledger, name: &str, change: UserChange, by: &Act) -> UserChanged {
+    ledger.store.change_user(name, change, by).await.expect("the ledger answers")
+}
+
+fn admin_in(shop: Option<&str>) -> Vec<RoleGrant> {
+    vec![RoleGrant { role: Role::Admin, shop: shop.map(str::to_owned) }]
+}
+
+/// Everything that would make an administrator none.
+fn ends() -> [UserChange; 4] {
+    let lesser = [viewer(), admin_in(Some("de"))].map(UserChange::Roles);
+    let [viewer, of_one_shop] = lesser;
+    [viewer, of_one_shop, UserChange::Disable, UserChange::Remove]
+}
+
+async fn add(ledger: &Ledger, name: &str, roles: Vec<RoleGrant>) {
+    let new = User { roles, ..user(name) };
+    let added = ledger.store.add_user(&new, "$", &act("cli:root", at(0))).await;
+    assert!(added.expect("the ledger answers"));
+}
+
+async fn the_last_administrator_stays_one(ledger: &Ledger) {
+    add(ledger, "root", admin_in(None)).await;
+    add(ledger, "off", admin_in(None)).await;
+    add(ledger, "boss-of-one", admin_in(Some("de"))).await;
+    let by = || act("user:root", at(1));
+    assert_eq!(changed_by(ledger, "off", UserChange::Disable, &by()).await, UserChanged::Done);
+    let before = ledger.store.list_users().await.expect("the ledger answers");
+    let told = actions(ledger).await;
+    for change in ends() {
+        assert_eq!(changed_by(ledger, "root", change, &by()).await, UserChanged::LastAdministrator);
+    }
+    assert_eq!(ledger.store.list_users().await.expect("the ledger answers"), before);
+    assert_eq!(actions(ledger).await, told, "what was not done is not told");
+    for harmless in [
+        UserChange::Roles([admin_in(None), viewer()].concat()),
+        UserChange::Password { hash: "$other".to_owned() },
+        UserChange::Language(None),
+    ] {
+        assert_eq!(changed_by(ledger, "root", harmless, &by()).await, UserChanged::Done);
+    }
+    for name in ["off", "boss-of-one"] {
+        assert_eq!(changed_by(ledger, name, UserChange::Remove, &by()).await, UserChanged::Done);
+    }
+    add(ledger, "next", admin_in(None)).await;
+    assert_eq!(changed_by(ledger, "root", UserChange::Remove, &by()).await, UserChanged::Done);
+}
+
+async fn two_administrators_who_end_each_other_at_once_leave_one(ledger: &Ledger) {
+    let stores = [ledger.store.clone(), ledger.opened_by("second")];
+    for name in ["erika", "kim"] {
+        add(ledger, name, admin_in(None)).await;
+    }
+    for round in 0..20 {
+        let (of_erika, of_kim) = (act("user:erika", at(1)), act("user:kim", at(1)));
+        let (one, two) = tokio::join!(
+            stores[0].change_user("kim", UserChange::Disable, &of_erika),
+            stores[1].change_user("erika", UserChange::Disable, &of_kim),
+        );
+        let mut both = [one, two].map(|done| done.expect("the ledger answers"));
+        both.sort_by_key(|done| *done == UserChanged::Done);
+        assert_eq!(both, [UserChanged::LastAdministrator, UserChanged::Done], "{round}");
+        for name in ["erika", "kim"] {
+            let by = act("cli:root", at(2));
+            assert_eq!(changed_by(ledger, name, UserChange::Enable, &by).await, UserChanged::Done);
+        }
+    }
 }
 
 async fn a_session_lasts_until_it_is_idle_too_long_or_over(ledger: &Ledger) {
@@ -158,7 +229,7 @@ async fn a_session_ends_with_the_password_the_right_to_come_in_or_the_user(ledge
         }
         assert!(is_in(ledger, own, at(1)).await);
         let by = act("cli:root", at(2));
-        assert!(store.change_user(&name, change, &by).await.expect("the ledger answers"));
+        assert_eq!(changed_by(ledger, &name, change, &by).await, UserChanged::Done);
         assert!(!is_in(ledger, own, at(3)).await);
         assert!(
             is_in(ledger, others, at(3)).await,
@@ -178,7 +249,7 @@ async fn roles_count_at_once_and_those_of_a_provider_stay_with_the_session(ledge
     let admin = vec![RoleGrant::everywhere(Role::Admin)];
     let by = act("cli:root", at(1));
     let change = UserChange::Roles(admin.clone());
-    assert!(store.change_user("erika", change, &by).await.expect("the ledger answers"));
+    assert_eq!(changed_by(ledger, "erika", change, &by).await, UserChanged::Done);
     let roles = async |token: u8| {
         let found = store.session(&[token; 32], at(2), DAY, MINUTE).await;
         found.expect("the ledger answers").expect("it is there").roles
