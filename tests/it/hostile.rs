@@ -20,13 +20,15 @@ use crate::store_contract::failure;
 use crate::world::{Place, World, order_with};
 
 /// How a cell begins that a spreadsheet would run.
-const FORMULAS: [&str; 6] = [
+const FORMULAS: [&str; 8] = [
     "=HYPERLINK(\"http://evil.example\",\"pay\")",
     "+cmd|' /C calc'!A0",
     "-1+1",
     "@SUM(1,1)",
     "\t=1+1",
     "\r\n=1+1",
+    "x;=HYPERLINK(\"http://evil.example\",\"pay\")",
+    "x; \"\t@SUM(1,1);-1+1",
 ];
 /// Markup, two template languages, a mail header, terminal escapes, C1 controls, marks that turn the
 /// reading direction, what is not seen, line ends that are none to everybody.
@@ -156,21 +158,25 @@ fn markup(what: &str, html: &str) -> Vec<String> {
     faults
 }
 
+/// A spreadsheet reads a file as its country is used to: split at `,`, at `;` or at tabs, and then quotes
+/// stand where they mean nothing.
 fn formulas(what: &str, text: &str) -> Vec<String> {
     let mut faults = unseen(what, text);
-    let mut reader = csv::Reader::from_reader(text.as_bytes());
-    let mut rows = 0;
-    for row in reader.records() {
-        let row = row.expect("every row has every column");
-        rows += 1;
-        for cell in row.iter().filter(|cell| cell.starts_with(['=', '+', '-', '@', '\t', '\r'])) {
-            if !cell.parse::<f64>().is_ok_and(f64::is_finite) {
+    for split_at in [b',', b';', b'\t'] {
+        let mut reader = csv::ReaderBuilder::new();
+        let reader = reader.delimiter(split_at).flexible(split_at != b',').has_headers(false);
+        let rows: Result<Vec<_>, _> = reader.from_reader(text.as_bytes()).into_records().collect();
+        let rows = rows.expect("every row has every column");
+        if rows.len() < 2 {
+            faults.push(format!("{what}: no rows, so nothing was looked at"));
+        }
+        for cell in rows.iter().flatten() {
+            let begin = cell.trim_start_matches([' ', '"']);
+            let is_number = begin.parse::<f64>().is_ok_and(f64::is_finite);
+            if begin.starts_with(['=', '+', '-', '@', '\t', '\r']) && !is_number {
                 faults.push(format!("{what}: a spreadsheet would run {cell:?}"));
             }
         }
-    }
-    if rows == 0 {
-        faults.push(format!("{what}: no rows, so nothing was looked at"));
     }
     faults
 }
@@ -269,7 +275,7 @@ async fn what_orders_and_erps_say_is_text_on_every_page_in_every_export_and_mail
     for address in &addresses {
         faults.extend(look(&world, &browser, address).await);
     }
-    world.until_settled(7).await;
+    world.until_settled(FORMULAS.len() as u64 + 1).await;
     let mails = world.post.mails();
     assert!(mails.iter().any(|mail| mail.receivers == ["a@example.com"]), "the customer is told");
     for mail in &mails {

@@ -176,14 +176,37 @@ pub fn local(at: Timestamp) -> String {
     at.to_zoned(TimeZone::system()).strftime("%Y-%m-%d %H:%M:%S").to_string()
 }
 
-/// What `=`, `+`, `-`, `@` begin is a formula to a spreadsheet, unless it is a number (OWASP, CSV
-/// injection).
+/// What begins a formula; the wide ones do where a spreadsheet runs in Japanese.
+const BEGINS: [char; 8] = ['=', '+', '-', '@', '\u{ff1d}', '\u{ff0b}', '\u{ff0d}', '\u{ff20}'];
+
+/// A cell that no spreadsheet runs (OWASP, CSV injection). Where a decimal comma is usual a spreadsheet
+/// splits at `;`, also within a cell: so what begins a formula gets a `'` before it at the begin and after
+/// each `;`, also behind blanks and quotes. Tabs and line breaks are blanks already. Numbers and telephone
+/// numbers stay as they are.
 pub fn cell(text: &str) -> String {
     let text = one_line(text, 32_000);
-    // `-inf` is a number to Rust and a name to a spreadsheet.
-    let is_number = text.parse::<f64>().is_ok_and(f64::is_finite);
-    let is_formula = text.starts_with(['=', '+', '-', '@']) && !is_number;
-    if is_formula { format!("'{text}") } else { text }
+    let safe: Vec<String> = text.split(';').map(part_of_cell).collect();
+    safe.join(";")
+}
+
+fn part_of_cell(part: &str) -> String {
+    let begin = part.trim_start_matches([' ', '"']);
+    if !begin.starts_with(BEGINS) || is_number(begin.trim_end()) || is_telephone(begin) {
+        return part.to_owned();
+    }
+    let before = &part[..part.len() - begin.len()];
+    format!("{before}'{begin}")
+}
+
+/// Also with a decimal comma. `-inf` is a number to Rust and a name to a spreadsheet.
+fn is_number(text: &str) -> bool {
+    text.replacen(',', ".", 1).parse::<f64>().is_ok_and(f64::is_finite)
+}
+
+/// Without `-`, `/` and `.`: a spreadsheet would calculate.
+fn is_telephone(text: &str) -> bool {
+    let rest = text.strip_prefix('+');
+    rest.is_some_and(|rest| rest.chars().all(|c| c.is_ascii_digit() || " ()".contains(c)))
 }
 
 #[cfg(test)]
@@ -202,6 +225,39 @@ mod tests {
         assert_eq!(csv_of("=HYPERLINK(\"http://x\")"), "text\n\"'=HYPERLINK(\"\"http://x\"\")\"\n");
         assert_eq!(csv_of("-12.50"), "text\n-12.50\n");
         assert_eq!(csv_of("a\u{1b}[31m\nb"), "text\na[31m b\n");
+    }
+
+    #[test]
+    fn a_cell_is_text_also_where_it_is_split_and_plain_data_stays() {
+        for (text, safe) in [
+            ("x;=HYPERLINK(1)", "x;'=HYPERLINK(1)"),
+            ("x; \"=1+1\";@A1", "x; \"'=1+1\";'@A1"),
+            ("x\t=1+1\n-2+3", "x =1+1 -2+3"),
+            ("\t\r\n=1", "'=1"),
+            ("\u{feff}+A1", "'+A1"),
+            ("\u{ff1d}1+1", "'\u{ff1d}1+1"),
+            ("-inf", "'-inf"),
+            ("-1-1", "'-1-1"),
+            ("+49-30-1", "'+49-30-1"),
+            ("+1;+A1", "+1;'+A1"),
+        ] {
+            assert_eq!(cell(text), safe, "{text:?}");
+        }
+        for plain in [
+            "-1.50",
+            "-1,50",
+            "+3e4",
+            "1;-2.5;x",
+            "+49 (0)30 123456",
+            "a@example.com",
+            "de/100-1",
+            "1=2",
+            "Lamp; white; 2-fold",
+            ";",
+            "",
+        ] {
+            assert_eq!(cell(plain), plain);
+        }
     }
 
     #[test]
