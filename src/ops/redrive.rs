@@ -8,7 +8,9 @@ use crate::domain::circuit::CircuitState;
 use crate::domain::money::{Purse, Sum};
 use crate::domain::order::{Fault, OrderKey, Reason};
 use crate::domain::permission::Permission;
-use crate::domain::redrive::{Exclusion, ItemStatus, MAX_ORDERS, Pace, RedriveVerb, check_rate};
+use crate::domain::redrive::{
+    Exclusion, ItemStatus, MAX_ORDERS, Pace, RedriveStatus, RedriveVerb, check_rate,
+};
 use crate::domain::state::{OrderRecord, OrderState};
 use crate::ports::listing::{Mark, OrderFilter, ShopFilter, SortBy};
 use crate::ports::redrives::{NewRedrive, Redrive, RedriveItem, Selection};
@@ -18,6 +20,8 @@ use super::orders::{Ops, Refusal, insist};
 
 /// Rows fetched at a time.
 const PAGE: u32 = 5_000;
+/// The role of a process that works redrives off.
+const REDRIVING_ROLE: &str = "sweeper";
 /// How many keys of a plan of named orders are told as its selection.
 const TOLD_KEYS: usize = 100;
 
@@ -196,6 +200,15 @@ impl Ops {
     pub async fn redrive(&self, id: Uuid) -> Result<Redrive, Refusal> {
         let redrive = self.store.redrive(id).await?;
         redrive.ok_or_else(|| Refusal::NotFound(format!("there is no redrive {id}")))
+    }
+
+    /// Whether it is to run and no living process has the role for it.
+    pub async fn is_unattended(&self, redrive: &Redrive) -> Result<bool, Refusal> {
+        if redrive.status != RedriveStatus::Running {
+            return Ok(false);
+        }
+        let workers = self.store.workers(self.clock.now()).await?;
+        Ok(!workers.iter().any(|worker| worker.roles.iter().any(|role| role == REDRIVING_ROLE)))
     }
 
     /// Redrives, newest first.

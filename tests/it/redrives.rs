@@ -29,6 +29,7 @@ macro_rules! in_both_places {
 in_both_places!(
     sixty_lost_orders_are_transferred_in_steps,
     a_failing_canary_stops_it_and_nothing_else_was_sent,
+    one_that_nobody_works_off_says_so_and_goes_when_a_service_comes,
     a_failure_of_a_new_kind_stops_it,
     it_is_paused_resumed_slowed_down_and_cancelled,
     kills_in_the_middle_lose_and_double_nothing,
@@ -130,6 +131,26 @@ async fn a_failing_canary_stops_it_and_nothing_else_was_sent(place: Place) {
     until(&mut world, &id, "it has halted again", is_quiet).await;
     assert_eq!(redrive(&mut world, &id).await.count(ItemStatus::Failed), 2, "the ramp began anew");
     world.until_settled(10).await;
+    world.end().await;
+}
+
+async fn one_that_nobody_works_off_says_so_and_goes_when_a_service_comes(place: Place) {
+    let mut world = World::new(place).await;
+    world.serve().await;
+    lost(&mut world, &ids(2), "ok").await;
+    let id = plan(&world, &["--all"]).await;
+    world.stop().await;
+    if place == Place::Services {
+        // Without a submitter it is refused.
+        world.start(&["serve", "--roles", "submitter,error-handler"]).await;
+    }
+    let alone = world.run(&["redrive", "start", &id, "--yes"]).await;
+    assert!(alone.status.success(), "{:?}", texts(&alone));
+    assert!(texts(&alone).1.contains("no service with the role sweeper"), "{:?}", texts(&alone));
+    world.serve().await;
+    until(&mut world, &id, "it is done", |r| r.status == RedriveStatus::Done).await;
+    let attended = world.run(&["redrive", "show", &id, "--watch"]).await;
+    assert!(!texts(&attended).1.contains("sweeper"), "{:?}", texts(&attended));
     world.end().await;
 }
 

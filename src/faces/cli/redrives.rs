@@ -33,14 +33,11 @@ pub async fn redrives(ops: &Ops, command: Command, out: &mut dyn Write) -> anyho
             let redrive = find(ops, &one.id).await?;
             let waiting = redrive.count(ItemStatus::Waiting);
             confirm(&one.change, &format!("Transfer {waiting} lost orders to the ERP?"))?;
-            steer(
-                &redrive,
-                &one,
-                "started",
-                ops.start_redrive(redrive.id, &act(ops, &one.change)),
-                out,
-            )
-            .await
+            let act = act(ops, &one.change);
+            let started = ops.start_redrive(redrive.id, &act);
+            let exit = steer(&redrive, &one, "started", started, out).await?;
+            warn_if_unattended(ops, &ops.redrive(redrive.id).await?).await?;
+            Ok(exit)
         }
         Command::Pause(one) => {
             let redrive = find(ops, &one.id).await?;
@@ -55,14 +52,11 @@ pub async fn redrives(ops: &Ops, command: Command, out: &mut dyn Write) -> anyho
         }
         Command::Resume(one) => {
             let redrive = find(ops, &one.id).await?;
-            steer(
-                &redrive,
-                &one,
-                "resumed",
-                ops.resume_redrive(redrive.id, &act(ops, &one.change)),
-                out,
-            )
-            .await
+            let act = act(ops, &one.change);
+            let resumed = ops.resume_redrive(redrive.id, &act);
+            let exit = steer(&redrive, &one, "resumed", resumed, out).await?;
+            warn_if_unattended(ops, &ops.redrive(redrive.id).await?).await?;
+            Ok(exit)
         }
         Command::Cancel(one) => {
             let redrive = find(ops, &one.id).await?;
@@ -89,7 +83,12 @@ pub async fn redrives(ops: &Ops, command: Command, out: &mut dyn Write) -> anyho
         }
         Command::Show { id, watch, output, .. } => {
             let redrive = find(ops, &id).await?;
-            let redrive = if watch { watch_it(ops, redrive).await? } else { redrive };
+            let redrive = if watch {
+                warn_if_unattended(ops, &redrive).await?;
+                watch_it(ops, redrive).await?
+            } else {
+                redrive
+            };
             print_one(out, output.output, &redrive, |out| show(out, &redrive))?;
             Ok(if watch { exit_of(&redrive) } else { Exit::Done })
         }
@@ -203,6 +202,18 @@ async fn steer(
         }
         Err(refusal) => Err(refusal.into()),
     }
+}
+
+/// Tells a person who waits that nobody does the work.
+async fn warn_if_unattended(ops: &Ops, redrive: &Redrive) -> anyhow::Result<()> {
+    if ops.is_unattended(redrive).await? {
+        eprintln!(
+            "order-relay: no service with the role sweeper is running, so nothing of redrive {} is \
+             sent; mend: order-relay serve",
+            redrive.id
+        );
+    }
+    Ok(())
 }
 
 /// The redrive that `text` means: its id or the end of it that no other has.

@@ -78,6 +78,7 @@ pub async fn redrive(front: Front, Path(id): Path<String>, Query(fields): Query<
     let title = format!("{} {}", front.t("Redrive"), short(redrive.id));
     let values = context! {
         r,
+        unattended => front.web.ops.is_unattended(&redrive).await?,
         statuses => statuses(&front, &redrive),
         status => status.map(ItemStatus::as_str),
         items => items.iter().map(|item| item_view(&front, item)).collect::<Vec<_>>(),
@@ -97,8 +98,11 @@ pub async fn live(front: Front, Path(id): Path<String>) -> Answer {
             if redrive.status != begun {
                 return Ok(None);
             }
-            let values =
-                context! { r => view(&front, &redrive), statuses => statuses(&front, &redrive) };
+            let values = context! {
+                r => view(&front, &redrive),
+                unattended => front.web.ops.is_unattended(&redrive).await?,
+                statuses => statuses(&front, &redrive),
+            };
             front.part("redrive_part.html", "", None, values).map(Some)
         }
         .boxed()
