@@ -286,12 +286,26 @@ pub async fn show_failures(State(web): State<Web>, request: Request, next: Next)
         StatusCode::SERVICE_UNAVAILABLE => "Not available now",
         _ => "That did not work",
     };
-    let values = context! { title => language.t(title), detail => language.t(&failure.detail) };
+    let values = context! {
+        title => language.t(title),
+        detail => language.t(&failure.detail),
+        back => way_back(&asked.method, asked.uri.path()),
+    };
     let html = match Front::from_request_parts(&mut asked, &web).await {
         Ok(front) => front.part("error.html", language.t(title), None, values).ok(),
         Err(_) => web.pages.render(language, "error.html", values).ok(),
     };
     (failure.status, Html(html.unwrap_or(failure.detail))).into_response()
+}
+
+/// Where the form stood that failed, or the list in which something was looked for.
+fn way_back<'a>(method: &Method, path: &'a str) -> &'a str {
+    let of_one = ["/orders/", "/redrives/", "/dead-letters/", "/groups/"];
+    if *method == Method::POST && of_one.iter().any(|one| path.starts_with(one)) {
+        return path.rsplit_once('/').map_or("/", |(page, _)| page);
+    }
+    let lists = NAVIGATION.into_iter().map(|(list, _)| list).filter(|list| *list != path);
+    lists.filter(|list| *list != "/").find(|list| path.starts_with(list)).unwrap_or("/")
 }
 
 /// Whether the script asks and not the browser for a page.
@@ -329,4 +343,23 @@ pub fn download(name: &str, kind: &'static str, body: impl Into<Body>) -> Respon
         headers.insert(header::CONTENT_DISPOSITION, value);
     }
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_page_that_failed_leads_back_to_where_the_form_stood() {
+        for (method, path, back) in [
+            (Method::POST, "/orders/de/1%2F2/transfer", "/orders/de/1%2F2"),
+            (Method::POST, "/lost-orders/remove", "/lost-orders"),
+            (Method::POST, "/people/users/erika/roles", "/people"),
+            (Method::POST, "/erps/default/release", "/"),
+            (Method::GET, "/orders/de/none", "/orders"),
+            (Method::GET, "/audit", "/"),
+        ] {
+            assert_eq!(way_back(&method, path), back, "{method} {path}");
+        }
+    }
 }

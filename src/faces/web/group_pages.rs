@@ -12,8 +12,8 @@ use crate::ports::redrives::Selection;
 use super::front::{Answer, Failure, Fields, Front, field, order_address};
 use super::lists::filter_of;
 use super::order_page::{needed_reason, removal_of, unprocessable};
-use super::views;
 use super::visitor::Posted;
+use super::{overview, views};
 
 /// Before the name of a filter's part in a form.
 const FILTER: &str = "f.";
@@ -29,7 +29,13 @@ const EXAMPLE: &str = r#"[{"op": "replace", "path": "/lines/0/sku", "value": "47
 pub async fn group(front: Front, Path(fingerprint): Path<String>) -> Answer {
     let group = front.web.ops.group(&fingerprint, &front.shops()).await?;
     let title = format!("{} {}", group.class, group.code);
-    front.page("group.html", &title, None, context! { g => views::group(&front.tell(), &group) })
+    let erps = overview::erps(&front, None).await?;
+    front.page(
+        "group.html",
+        &title,
+        None,
+        context! { g => views::group(&front.tell(), &group), erps },
+    )
 }
 
 /// `POST /groups/{fingerprint}/note`

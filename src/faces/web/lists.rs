@@ -15,7 +15,7 @@ use crate::ports::listing::{OrderFilter, Sort, SortBy};
 
 use super::export;
 use super::front::{Answer, Failure, Fields, Front, field, without_unseen};
-use super::views;
+use super::{overview, views};
 
 /// Orders on one page.
 const PAGE: u32 = 50;
@@ -112,8 +112,10 @@ async fn list(front: Front, fields: Fields, state: Option<OrderState>) -> Answer
         csv => address(&format!("{path}.csv"), &pairs, sort, &[]),
         command_list => command(if lost { "lost-orders list" } else { "orders list" }, &pairs),
         command_groups => "order-relay lost-orders groups",
+        erps => overview::erps(&front, None).await?,
     };
-    if lost && field(&fields, "after").is_none() {
+    // A filter is about orders; the groups are of all of them.
+    if lost && pairs.is_empty() && field(&fields, "after").is_none() {
         let groups = ops.groups(&front.shops()).await?;
         let more = groups.len().saturating_sub(MAX_GROUPS);
         let groups: Vec<Value> =

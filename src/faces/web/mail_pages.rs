@@ -22,6 +22,7 @@ pub async fn mails(front: Front, Query(fields): Query<Fields>) -> Answer {
     let mails = front.web.ops.store.list_mails(status, MAX_LISTED).await?;
     let values = context! {
         mails => mails.iter().map(|mail| view(&front, mail)).collect::<Vec<_>>(),
+        any_kept => mails.iter().any(|mail| mail.status == MailStatus::Kept),
         statuses => MailStatus::ALL.map(MailStatus::as_str),
         status => status.map(MailStatus::as_str),
     };

@@ -20,6 +20,7 @@ use crate::ports::store::{Attempt, OrderDetail, StoredExchange};
 use super::front::{Answer, Failure, Fields, Front, download, field, order_address, wants_json};
 use super::language::Language;
 use super::lists::{json_answer, quoted};
+use super::overview::erps;
 use super::pages::{Teller, printable};
 use super::views;
 use super::visitor::Posted;
@@ -68,7 +69,9 @@ pub async fn order(front: Front, Path(at): Path<(String, String)>) -> Answer {
     ];
     let addresses: Vec<Value> = addresses
         .into_iter()
-        .map(|(name, title)| context! { title, facts => free_form(&document[name]) })
+        .map(|(name, title)| (title, free_form(&document[name])))
+        .filter(|(_, facts)| !facts.is_empty())
+        .map(|(title, facts)| context! { title, facts })
         .collect();
     let rehearsal = match record.phase.state() {
         OrderState::Confirmed => Value::from(()),
@@ -89,6 +92,7 @@ pub async fn order(front: Front, Path(at): Path<(String, String)>) -> Answer {
     let removed = detail.audit.iter().rev().find(|entry| entry.action == "order.remove");
     let values = context! {
         o => views::order(&tell, record),
+        erps => erps(&front, Some(front.web.ops.erp_of(&record.key))).await?,
         source => &detail.source,
         customer => customer(&front, record, &document),
         addresses,

@@ -42,20 +42,18 @@ fn span(fields: &Fields) -> (&'static str, Duration) {
 pub async fn overview(front: Front, Query(fields): Query<Fields>) -> Answer {
     let (name, length) = span(&fields);
     let seen = front.web.ops.overview(&front.shops(), length).await?;
-    let spans: Vec<Value> =
-        SPANS.into_iter().map(|(own, _)| context! { name => own, here => own == name }).collect();
-    let values = context! { spans, span => name, ..values(&front, &seen) };
+    let values = context! { span => name, ..values(&front, name, &seen) };
     front.page("overview.html", front.t("Overview"), None, values)
 }
 
 /// `GET /live`: the changing part of the overview as server-sent events, until the reader leaves or
 /// may not see it any more.
 pub async fn live(front: Front, Query(fields): Query<Fields>) -> Response {
-    let (_, length) = span(&fields);
+    let (name, length) = span(&fields);
     repeated(front, move |front| {
         async move {
             let seen = front.web.ops.overview(&front.shops(), length).await?;
-            front.part("overview_part.html", "", None, values(&front, &seen)).map(Some)
+            front.part("overview_part.html", "", None, values(&front, name, &seen)).map(Some)
         }
         .boxed()
     })
@@ -90,8 +88,10 @@ where
     Sse::new(events).keep_alive(KeepAlive::default()).into_response()
 }
 
-fn values(front: &Front, seen: &Overview) -> Value {
+fn values(front: &Front, span: &str, seen: &Overview) -> Value {
     let tell = front.tell();
+    let spans: Vec<Value> =
+        SPANS.into_iter().map(|(own, _)| context! { name => own, here => own == span }).collect();
     let oldest = |belongs: &dyn Fn(&&Standing) -> bool| {
         tell.time_or_none(seen.standing.iter().filter(belongs).filter_map(|s| s.oldest).min())
     };
@@ -106,10 +106,15 @@ fn values(front: &Front, seen: &Overview) -> Value {
             context! { name => &w.name, roles => w.roles.join(", "), seen => tell.time(w.seen_at) }
         })
         .collect();
+    // While an ERP is away, most orders wait there: they are not in the ledger yet.
+    let submit = front.web.ops.broker.topology().names.submit();
+    let on_broker = seen.queues.iter().find(|q| q.name == submit).map_or(0, |q| q.ready);
     let queues: Vec<Value> = seen
         .queues
         .iter()
-        .map(|q| context! { name => &q.name, ready => &q.ready, consumers => &q.consumers })
+        .map(|q| {
+            context! { name => &q.name, ready => tell.count(q.ready.into()), consumers => &q.consumers }
+        })
         .collect();
     let erps: Vec<Value> = seen.circuits.iter().map(|circuit| erp(front, &tell, circuit)).collect();
     context! {
@@ -120,6 +125,7 @@ fn values(front: &Front, seen: &Overview) -> Value {
         lost_money => tell.money(&lost.into_money()),
         lost_oldest => oldest(&|s| s.state == OrderState::OrderedFailed),
         queued => tell.count(seen.queued),
+        on_broker => (on_broker > 0).then(|| tell.count(on_broker.into())),
         queued_oldest => oldest(&|s| s.phase == "queued"),
         held => tell.count(seen.held),
         any_held => seen.held > 0,
@@ -131,6 +137,7 @@ fn values(front: &Front, seen: &Overview) -> Value {
         any_mails_failed => seen.mails.failed > 0,
         mails_waiting => tell.count(seen.mails.waiting),
         chart => Value::from_safe_string(flow_chart(&tell, &seen.flow)),
+        spans,
         standing,
         workers,
         queues,
@@ -147,6 +154,13 @@ fn standing(tell: &Teller, s: &Standing) -> Value {
         money => tell.money(&s.money),
         oldest => tell.time_or_none(s.oldest),
     }
+}
+
+/// The ERPs and whether they take orders; of one, when it is named.
+pub async fn erps(front: &Front, only: Option<&str>) -> Result<Vec<Value>, Failure> {
+    let circuits = front.web.ops.circuits().await?.into_iter();
+    let named = circuits.filter(|circuit| only.is_none_or(|only| circuit.erp == only));
+    Ok(named.map(|circuit| erp(front, &front.tell(), &circuit)).collect())
 }
 
 fn erp(front: &Front, tell: &Teller, circuit: &Circuit) -> Value {

@@ -121,10 +121,23 @@ impl Teller {
     pub fn money(&self, money: &[Money]) -> Value {
         let sums = money.iter().map(|sum| {
             let unsummed = (sum.unsummed > 0).then(|| self.count(sum.unsummed));
-            context! { amount => &sum.amount, currency => &sum.currency, unsummed }
+            context! { amount => apart(&sum.amount), currency => &sum.currency, unsummed }
         });
         sums.collect()
     }
+}
+
+/// An exact decimal with its thousands apart, by a space that no language takes for a point.
+fn apart(amount: &str) -> String {
+    let (whole, rest) = amount.split_at(amount.find('.').unwrap_or(amount.len()));
+    let mut text = String::with_capacity(amount.len() + whole.len());
+    for (index, digit) in whole.chars().enumerate() {
+        if index > 0 && (whole.len() - index).is_multiple_of(3) {
+            text.push('\u{202f}');
+        }
+        text.push(digit);
+    }
+    text + rest
 }
 
 /// How a phase is coloured; never by colour alone.
@@ -146,4 +159,21 @@ pub fn view(value: &impl Serialize) -> Value {
 pub fn printable(text: &str) -> String {
     let keep = |c: char| c == '\n' || c == '\t' || !is_unprintable(c);
     text.chars().map(|c| if keep(c) { c } else { '\u{fffd}' }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sum_has_its_thousands_apart_and_every_digit() {
+        for (amount, shown) in [
+            ("2292668.90", "2\u{202f}292\u{202f}668.90"),
+            ("999.123456789", "999.123456789"),
+            ("1000", "1\u{202f}000"),
+            ("0", "0"),
+        ] {
+            assert_eq!(apart(amount), shown);
+        }
+    }
 }

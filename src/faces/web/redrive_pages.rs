@@ -14,13 +14,14 @@ use super::export;
 use super::front::{Answer, Failure, Fields, Front, field, order_address};
 use super::group_pages::selection_of;
 use super::order_page::unprocessable;
-use super::overview::repeated;
+use super::overview::{erps, repeated};
+use super::views;
 use super::visitor::Posted;
 
 const MAX_LISTED: u32 = 100;
 const PAGE: u32 = 100;
 /// A rate that an ERP which is just back can bear, in orders a minute.
-const GENTLE_RATE: u32 = 300;
+const GENTLE_RATE: u32 = 1_200;
 
 /// `GET /redrives`
 pub async fn redrives(front: Front) -> Answer {
@@ -76,9 +77,18 @@ pub async fn redrive(front: Front, Path(id): Path<String>, Query(fields): Query<
         items.last().filter(|_| full).map(|item| format!("{page}?{named}after={}", item.seq));
     let r = view(&front, &redrive);
     let title = format!("{} {}", front.t("Redrive"), short(redrive.id));
+    let group = match &redrive.selection {
+        Selection::Group(fingerprint) => {
+            front.web.ops.group(fingerprint, &front.shops()).await.ok()
+        }
+        _ => None,
+    };
     let values = context! {
         r,
         unattended => front.web.ops.is_unattended(&redrive).await?,
+        group => group.map(|group| views::group(&front.tell(), &group)),
+        last_failure => last_failure(&front, &redrive).await?,
+        erps => erps(&front, None).await?,
         statuses => statuses(&front, &redrive),
         status => status.map(ItemStatus::as_str),
         items => items.iter().map(|item| item_view(&front, item)).collect::<Vec<_>>(),
@@ -86,6 +96,17 @@ pub async fn redrive(front: Front, Path(id): Path<String>, Query(fields): Query<
         first => after.map(|_| format!("{page}?{named}")),
     };
     front.page("redrive.html", &title, None, values)
+}
+
+/// What made a redrive stop, as the ERP said it; of many failures one of the first.
+async fn last_failure(front: &Front, redrive: &Redrive) -> Result<Option<Value>, Failure> {
+    if redrive.status != RedriveStatus::Stopped {
+        return Ok(None);
+    }
+    let failed =
+        front.web.ops.redrive_items(redrive.id, Some(ItemStatus::Failed), None, PAGE).await?;
+    let last = failed.iter().filter(|item| item.code.is_some()).max_by_key(|item| item.at);
+    Ok(last.map(|item| item_view(front, item)))
 }
 
 /// `GET /redrives/{id}/live`
@@ -102,6 +123,7 @@ pub async fn live(front: Front, Path(id): Path<String>) -> Answer {
                 r => view(&front, &redrive),
                 unattended => front.web.ops.is_unattended(&redrive).await?,
                 statuses => statuses(&front, &redrive),
+                last_failure => last_failure(&front, &redrive).await?,
             };
             front.part("redrive_part.html", "", None, values).map(Some)
         }
@@ -243,6 +265,7 @@ fn view(front: &Front, redrive: &Redrive) -> Value {
     let included = redrive.planned();
     let left = redrive.count(ItemStatus::Waiting) + redrive.count(ItemStatus::Sent);
     let failed = redrive.count(ItemStatus::Failed) + redrive.count(ItemStatus::Unclear);
+    let unfinished = included - redrive.count(ItemStatus::Transferred);
     let id = short(redrive.id);
     let rate = pace.rate_per_minute.map(|rate| rate.to_string());
     let words: &[&str] = match status {
@@ -286,12 +309,7 @@ fn view(front: &Front, redrive: &Redrive) -> Value {
             |rate| front.language.fill("{n} orders a minute", &[("n", rate)]),
         ),
         rate_plain => rate,
-        expected => redrive.expected_duration().map_or_else(
-            || front.t("unknown: it depends on the ERP alone").to_owned(),
-            |time| {
-                format!("{} {}", front.t("at least"), front.language.length(time.as_secs()))
-            },
-        ),
+        expected => is(&[Planned]).then(|| expected(front, redrive)),
         step_text => is(&[Running]).then(|| step_text(front, redrive)),
         live => is(&[Running]) || left > 0 && is(&[Paused, Stopped]) && redrive.count(ItemStatus::Sent) > 0,
         may_start => is(&[Planned]) && included > 0,
@@ -299,17 +317,26 @@ fn view(front: &Front, redrive: &Redrive) -> Value {
         may_resume => is(&[Paused, Stopped]),
         may_cancel => !status.is_over(),
         may_rate => !status.is_over(),
-        may_again => is(&[Stopped]) || status.is_over(),
+        may_again => (is(&[Stopped]) || status.is_over()) && unfinished > 0,
         commands => words.iter().map(command).collect::<Vec<_>>(),
     }
 }
 
 fn step_text(front: &Front, redrive: &Redrive) -> String {
     let size = redrive.pace.ramp.get(redrive.ramp_at).map(ToString::to_string);
-    match size {
+    let step = match size {
         Some(size) => front.language.fill("step of {n}", &[("n", &size)]),
         None => front.t("last step: the rest").to_owned(),
-    }
+    };
+    format!("{step} · {}: {}", front.t("still to go"), expected(front, redrive))
+}
+
+/// How long what waits will take.
+fn expected(front: &Front, redrive: &Redrive) -> String {
+    let Some(time) = redrive.expected_duration() else {
+        return front.t("unknown: it depends on the ERP alone").to_owned();
+    };
+    format!("{} {}", front.t("at least"), front.language.length(time.as_secs()))
 }
 
 fn selection(front: &Front, selection: &Selection) -> String {

@@ -105,6 +105,7 @@ pub fn group(tell: &Teller, group: &Group) -> Value {
         code => one_line(&group.code, 80),
         message => one_line(&group.message, MAX_CELL),
         orders => tell.count(group.orders),
+        any => group.orders > 0,
         money => tell.money(&group.money),
         shops => one_line(&group.shops.join(", "), MAX_CELL),
         first_seen => tell.time(group.first_seen),

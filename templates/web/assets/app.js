@@ -55,8 +55,11 @@
     const start = () => {
       source = new EventSource(part.dataset.live);
       source.addEventListener("part", (event) => {
+        // Nobody loses what they are filling in.
+        const filling = part.querySelector("details[open]") !== null;
+        pause?.classList.toggle("live", !filling);
+        if (filling) return;
         const focused = part.contains(document.activeElement) && document.activeElement !== document.body;
-        if (focused && document.activeElement.matches("input, textarea, select")) return;
         const id = focused ? document.activeElement.id : "";
         part.innerHTML = event.data;
         showTimes(part);
@@ -166,12 +169,21 @@
   // Fields that matter only for one choice.
   for (const choice of all("select[data-shows]")) {
     const show = () => {
+      if (choice.form.dataset.list === undefined) choice.form.elements.text.required = choice.value === "other";
       for (const field of all("[data-for]", choice.form)) {
-        field.hidden = !field.dataset.for.split(" ").includes(choice.value);
+        field.hidden = field.dataset.for !== choice.value;
+        // A list's form has other buttons, too, which do not ask for a reason.
+        if (choice.form.dataset.list === undefined) field.querySelector("input").required = !field.hidden;
       }
     };
     choice.addEventListener("change", show);
     show();
   }
+  // Back to the form with what was typed into it.
+  document.querySelector("[data-back]")?.addEventListener("click", (event) => {
+    if (history.length < 2) return;
+    event.preventDefault();
+    history.back();
+  });
   document.querySelector("[data-keys]")?.addEventListener("click", () => document.getElementById("keys")?.showModal?.());
 })();
