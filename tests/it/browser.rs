@@ -79,6 +79,8 @@ async fn an_operator_settles_lost_orders_in_a_browser() {
         })
         .await;
     assert!(browser.address().await.contains("search=B-1"), "the address is the filter");
+    let shown = "return document.querySelector('input[name=search]').value";
+    assert_eq!(browser.script(shown).await, json!("B-1"), "the form shows the filter");
     let page = browser.sees("Orders 1").await;
     assert!(!page.contains("What failed"), "groups are of all orders: {page}");
     browser.click("tr[data-order='default/B-1'] button[data-transfer]").await;
@@ -271,6 +273,8 @@ async fn an_editor_mends_a_group_and_a_dead_letter_and_is_told_when_somebody_was
     assert!(told.contains("order.edit") && told.contains("faster"), "{told}");
     browser.go(&world.web("/audit?action=order.edit")).await;
     browser.sees("the article has a new number").await;
+    let shown = "return document.querySelector('input[name=action]').value";
+    assert_eq!(browser.script(shown).await, json!("order.edit"), "the form shows the filter");
 
     // A new user comes in with the password that is shown once, and may only look.
     browser.go(&world.web("/people")).await;

@@ -14,6 +14,7 @@ use crate::ports::people::{AuditFilter, AuditRow};
 use super::export;
 use super::front::{Answer, Failure, Fields, Front, field, order_address, without_unseen};
 use super::lists::quoted;
+use super::views;
 
 const PAGE: u32 = 100;
 
@@ -40,7 +41,7 @@ pub async fn audit(front: Front, Query(fields): Query<Fields>) -> Answer {
     let full = rows.len() == usize::try_from(PAGE).unwrap_or(usize::MAX);
     let next = rows.last().filter(|_| full).map(|row| address("/audit", Some(mark(row))));
     let values = context! {
-        q => kept.iter().map(|(name, value)| (*name, Value::from(*value))).collect::<Value>(),
+        q => views::by_name(kept.iter().copied()),
         entries => rows.iter().map(|row| view(&front, row)).collect::<Vec<_>>(),
         next,
         first => after.map(|_| address("/audit", None)),

@@ -88,13 +88,11 @@ async fn list(front: Front, fields: Fields, state: Option<OrderState>) -> Answer
         .cloned()
         .collect();
     let tell = front.tell();
-    let given: Value =
-        pairs.iter().map(|(name, value)| (name.as_str(), Value::from(value.as_str()))).collect();
     let orders: Vec<Value> = page.orders.iter().map(|order| views::order(&tell, order)).collect();
     let query = |more: &[(&str, &str)]| address(path, &pairs, sort, more);
     let mut values = context! {
         lost,
-        filter => given,
+        filter => views::by_name(pairs.iter().map(|(name, value)| (name.as_str(), value.as_str()))),
         pairs => &pairs,
         filtered => !pairs.is_empty(),
         more_filters => pairs.iter().any(|(name, _)| !ALWAYS_SHOWN.contains(&name.as_str())),

@@ -1,5 +1,7 @@
 //! What templates are handed of orders, exchanges, differences and groups.
 
+use std::collections::BTreeMap;
+
 use minijinja::{Value, context};
 
 use crate::domain::edit::Difference;
@@ -57,6 +59,13 @@ pub fn order(tell: &Teller, order: &OrderRecord) -> Value {
         may_edit => is_lost && !unknown,
         may_remove => is_lost || order.phase == Phase::Held,
     }
+}
+
+/// What was typed into the fields of a form, which shows it again.
+pub fn by_name<'a>(typed: impl Iterator<Item = (&'a str, &'a str)>) -> Value {
+    let typed: BTreeMap<String, String> =
+        typed.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+    Value::from(typed)
 }
 
 /// A request and its answer.
