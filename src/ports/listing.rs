@@ -77,7 +77,8 @@ pub struct OrderFilter {
     pub since: Option<Timestamp>,
     /// Received before.
     pub until: Option<Timestamp>,
-    /// Part of the order number, the customer's name or address, or the error text.
+    /// Part of the order number, the customer's name or address, or the error text; or the whole of
+    /// the ERP's number or the customer's.
     pub search: Option<String>,
     /// The shops that whoever looks may see; not part of the pairs.
     pub shops: ShopFilter,

@@ -116,7 +116,9 @@ impl Conditions {
                     vec![[lower, typed]; 4].concat(),
                 ),
             };
-            self.add(&format!("({})", like.join(" OR ")), args);
+            let whole = "erp_order_id = ? OR customer_number = ?";
+            let args = [args, sql_args![search, search]].concat();
+            self.add(&format!("({} OR {whole})", like.join(" OR ")), args);
         }
     }
 }

@@ -281,7 +281,8 @@ pub struct Filter {
     /// Received before: a time, or how long ago ("2h")
     #[arg(long, value_parser = moment)]
     pub until: Option<Moment>,
-    /// Part of the order number, the customer's name or address, or the error
+    /// Part of the order number, the customer's name or address, or the error; or the whole of the
+    /// ERP's number or the customer's
     #[arg(long)]
     pub search: Option<String>,
 }

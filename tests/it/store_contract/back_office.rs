@@ -61,6 +61,10 @@ async fn every_filter_finds_what_it_names(ledger: &Ledger) {
         (OrderFilter { until: Some(at(10)), ..all() }, vec!["1"]),
         (search("KIM@"), vec!["1"]),
         (search("MAINTEN"), vec!["2"]),
+        (search("ERP-3"), vec!["3"]),
+        (search("C-7"), vec!["1"]),
+        // A part of those would find too much.
+        (search("ERP-"), vec![]),
         (OrderFilter { shop: Some("at".to_owned()), ..search("erika") }, vec![]),
     ] {
         assert_eq!(listed(ledger, filter.clone()).await, expected, "{filter:?}");

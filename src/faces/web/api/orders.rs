@@ -88,7 +88,8 @@ pub struct OrderQuery {
     since: Option<String>,
     /// Received before.
     until: Option<String>,
-    /// Part of the order number, the customer's name or address, or the error text.
+    /// Part of the order number, the customer's name or address, or the error text; or the whole of
+    /// the ERP's number or the customer's.
     search: Option<String>,
     /// received, changed, failed, due or tries; with `-` before it, the greatest first. Else the newest first.
     sort: Option<String>,
