@@ -103,22 +103,23 @@ impl Conditions {
             self.add("received_at_ms < ?", sql_args![until]);
         }
         if let Some(search) = &filter.search {
-            // As it was typed, too: SQLite's LOWER knows only ASCII, PostgreSQL's what its locale does.
-            let [lower, typed] = [search.to_lowercase(), search.clone()]
-                .map(|text| Value::from(format!("%{}%", escape_like(&text))));
-            let columns = ["order_id", "customer_name", "customer_email", "error_message"];
-            // What is typed in small letters is found in small letters too.
-            let (like, args) = match lower == typed {
-                true => (columns.map(|c| format!("LOWER({c}) LIKE ? ESCAPE '!'")), vec![lower; 4]),
-                false => (
-                    columns
-                        .map(|c| format!("LOWER({c}) LIKE ? ESCAPE '!' OR {c} LIKE ? ESCAPE '!'")),
-                    vec![[lower, typed]; 4].concat(),
+            // SQLite's LOWER knows only ASCII, PostgreSQL's what its locale does.
+            let mut typed = vec![search.to_lowercase(), search.to_ascii_lowercase()];
+            typed.dedup();
+            let part =
+                typed.iter().map(|_| "search_text LIKE ? ESCAPE '!' OR ").collect::<String>();
+            let mut args: Vec<Value> =
+                typed.iter().map(|text| format!("%{}%", escape_like(text)).into()).collect();
+            args.extend(sql_args![search, search]);
+            self.add(
+                &format!(
+                    "({part}(shop, order_id) IN (
+                      SELECT shop, order_id FROM orders WHERE erp_order_id = ?
+                      UNION ALL
+                      SELECT shop, order_id FROM orders WHERE customer_number = ?))"
                 ),
-            };
-            let whole = "erp_order_id = ? OR customer_number = ?";
-            let args = [args, sql_args![search, search]].concat();
-            self.add(&format!("({} OR {whole})", like.join(" OR ")), args);
+                args,
+            );
         }
     }
 }

@@ -25,7 +25,7 @@ use super::db::{Db, Row, Sql, Tx, Value, storable};
 use super::rows::{self, ORDER_COLUMNS};
 use super::schema::{self, read_failed, skus};
 
-const MIGRATIONS: [(&str, &str); 5] = [
+const MIGRATIONS: [(&str, &str); 6] = [
     ("0001_ledger", include_str!("../../../migrations/postgres/0001_ledger.sql")),
     ("0002_exchanges", include_str!("../../../migrations/postgres/0002_exchanges.sql")),
     ("0003_figures", include_str!("../../../migrations/postgres/0003_figures.sql")),
@@ -34,6 +34,7 @@ const MIGRATIONS: [(&str, &str); 5] = [
         include_str!("../../../migrations/postgres/0004_revisions_and_redrives.sql"),
     ),
     ("0005_people", include_str!("../../../migrations/postgres/0005_people.sql")),
+    ("0006_search", include_str!("../../../migrations/postgres/0006_search.sql")),
 ];
 
 /// A PostgreSQL database.

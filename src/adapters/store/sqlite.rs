@@ -30,7 +30,7 @@ use super::db::{Db, Row, Sql, Tx, Value};
 use super::rows::ORDER_COLUMNS;
 use super::schema::{self, read_failed, skus};
 
-const MIGRATIONS: [(&str, &str); 5] = [
+const MIGRATIONS: [(&str, &str); 6] = [
     ("0001_ledger", include_str!("../../../migrations/sqlite/0001_ledger.sql")),
     ("0002_exchanges", include_str!("../../../migrations/sqlite/0002_exchanges.sql")),
     ("0003_figures", include_str!("../../../migrations/sqlite/0003_figures.sql")),
@@ -39,6 +39,7 @@ const MIGRATIONS: [(&str, &str); 5] = [
         include_str!("../../../migrations/sqlite/0004_revisions_and_redrives.sql"),
     ),
     ("0005_people", include_str!("../../../migrations/sqlite/0005_people.sql")),
+    ("0006_search", include_str!("../../../migrations/sqlite/0006_search.sql")),
 ];
 
 const LOCKED_PAUSE: Duration = Duration::from_millis(20);
