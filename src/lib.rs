@@ -67,6 +67,7 @@ pub mod ops {
     pub mod orders;
     pub mod figures;
     pub mod edit;
+    pub mod redrive_plan;
     pub mod redrive;
     pub mod reconcile;
     pub mod intake;

@@ -138,7 +138,7 @@ async fn one_that_nobody_works_off_says_so_and_goes_when_a_service_comes(place: 
     let mut world = World::new(place).await;
     world.serve().await;
     lost(&mut world, &ids(2), "ok").await;
-    let id = plan(&world, &["--all"]).await;
+    let id = plan(&world, &["--all", "--ramp", "2", "--rate", "1/m"]).await;
     world.stop().await;
     if place == Place::Services {
         // Without a submitter it is refused.
@@ -148,9 +148,11 @@ async fn one_that_nobody_works_off_says_so_and_goes_when_a_service_comes(place: 
     assert!(alone.status.success(), "{:?}", texts(&alone));
     assert!(texts(&alone).1.contains("no service with the role sweeper"), "{:?}", texts(&alone));
     world.serve().await;
-    until(&mut world, &id, "it is done", |r| r.status == RedriveStatus::Done).await;
-    let attended = world.run(&["redrive", "show", &id, "--watch"]).await;
+    until(&mut world, &id, "one went", |r| r.count(ItemStatus::Transferred) == 1).await;
+    let attended = world.run(&["redrive", "rate", &id, "10/s"]).await;
+    assert!(attended.status.success(), "{:?}", texts(&attended));
     assert!(!texts(&attended).1.contains("sweeper"), "{:?}", texts(&attended));
+    until(&mut world, &id, "it is done", |r| r.status == RedriveStatus::Done).await;
     world.end().await;
 }
 

@@ -35,46 +35,32 @@ pub async fn redrives(ops: &Ops, command: Command, out: &mut dyn Write) -> anyho
             confirm(&one.change, &format!("Transfer {waiting} lost orders to the ERP?"))?;
             let act = act(ops, &one.change);
             let started = ops.start_redrive(redrive.id, &act);
-            let exit = steer(&redrive, &one, "started", started, out).await?;
-            warn_if_unattended(ops, &ops.redrive(redrive.id).await?).await?;
-            Ok(exit)
+            steer(ops, &redrive, &one, "started", started, out).await
         }
         Command::Pause(one) => {
             let redrive = find(ops, &one.id).await?;
-            steer(
-                &redrive,
-                &one,
-                "paused",
-                ops.pause_redrive(redrive.id, &act(ops, &one.change)),
-                out,
-            )
-            .await
+            let act = act(ops, &one.change);
+            let paused = ops.pause_redrive(redrive.id, &act);
+            steer(ops, &redrive, &one, "paused", paused, out).await
         }
         Command::Resume(one) => {
             let redrive = find(ops, &one.id).await?;
             let act = act(ops, &one.change);
             let resumed = ops.resume_redrive(redrive.id, &act);
-            let exit = steer(&redrive, &one, "resumed", resumed, out).await?;
-            warn_if_unattended(ops, &ops.redrive(redrive.id).await?).await?;
-            Ok(exit)
+            steer(ops, &redrive, &one, "resumed", resumed, out).await
         }
         Command::Cancel(one) => {
             let redrive = find(ops, &one.id).await?;
             confirm(&one.change, &format!("End redrive {} for good?", redrive.id))?;
-            steer(
-                &redrive,
-                &one,
-                "cancelled",
-                ops.cancel_redrive(redrive.id, &act(ops, &one.change)),
-                out,
-            )
-            .await
+            let act = act(ops, &one.change);
+            let cancelled = ops.cancel_redrive(redrive.id, &act);
+            steer(ops, &redrive, &one, "cancelled", cancelled, out).await
         }
         Command::Rate { one, rate } => {
             let redrive = find(ops, &one.id).await?;
             let act = act(ops, &one.change);
             let changed = ops.set_redrive_rate(redrive.id, rate.0, &act);
-            steer(&redrive, &one, "given another rate", changed, out).await
+            steer(ops, &redrive, &one, "given another rate", changed, out).await
         }
         Command::Show { id, items: true, status, output, .. } => {
             let redrive = find(ops, &id).await?;
@@ -83,12 +69,8 @@ pub async fn redrives(ops: &Ops, command: Command, out: &mut dyn Write) -> anyho
         }
         Command::Show { id, watch, output, .. } => {
             let redrive = find(ops, &id).await?;
-            let redrive = if watch {
-                warn_if_unattended(ops, &redrive).await?;
-                watch_it(ops, redrive).await?
-            } else {
-                redrive
-            };
+            warn_if_unattended(ops, &redrive).await?;
+            let redrive = if watch { watch_it(ops, redrive).await? } else { redrive };
             print_one(out, output.output, &redrive, |out| show(out, &redrive))?;
             Ok(if watch { exit_of(&redrive) } else { Exit::Done })
         }
@@ -181,6 +163,7 @@ fn as_redrive(draft: &NewRedrive, act: &Act) -> Redrive {
 
 /// Does something to one redrive, and says how it stands then.
 async fn steer(
+    ops: &Ops,
     redrive: &Redrive,
     one: &One,
     done: &str,
@@ -194,6 +177,7 @@ async fn steer(
     match change.await {
         Ok(redrive) => {
             print_one(out, one.output.output, &redrive, |out| show(out, &redrive))?;
+            warn_if_unattended(ops, &redrive).await?;
             Ok(Exit::Done)
         }
         Err(refusal @ Refusal::CircuitOpen { .. }) => {

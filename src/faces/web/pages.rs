@@ -10,6 +10,7 @@ use crate::domain::text::is_unprintable;
 
 use super::assets::BUILD;
 use super::language::Language;
+use super::redrive_pages::usual_pace;
 
 const TEMPLATES: [(&str, &str); 23] = [
     ("page.html", include_str!("../../../templates/web/page.html")),
@@ -82,6 +83,7 @@ fn environment(language: Language) -> Result<Environment<'static>, String> {
         Ok(language.fill(key, &pairs))
     };
     environment.add_function("t", t);
+    environment.add_global("usual_pace", Value::from(Serde(usual_pace())));
     Ok(environment)
 }
 

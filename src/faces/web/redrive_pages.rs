@@ -8,6 +8,7 @@ use uuid::Uuid;
 
 use crate::domain::redrive::{ItemStatus, Pace, RedriveStatus};
 use crate::domain::text::one_line;
+use crate::ops::orders::Refusal;
 use crate::ports::redrives::{Redrive, RedriveItem, Selection};
 
 use super::export;
@@ -22,6 +23,11 @@ const MAX_LISTED: u32 = 100;
 const PAGE: u32 = 100;
 /// A rate that an ERP which is just back can bear, in orders a minute.
 const GENTLE_RATE: u32 = 1_200;
+
+/// What a form that asks for rate and steps shows at first, and what one that does not ask means.
+pub fn usual_pace() -> Pace {
+    Pace { rate_per_minute: Some(GENTLE_RATE), ..Pace::default() }
+}
 
 /// `GET /redrives`
 pub async fn redrives(front: Front) -> Answer {
@@ -42,7 +48,7 @@ pub async fn plan(front: Front, Posted { form, .. }: Posted<Fields>) -> Answer {
 /// How fast and how boldly; a form that does not say gets a rate that an ERP can bear which is just
 /// back.
 fn pace_of(form: &Fields) -> Result<Pace, Failure> {
-    let usual = Pace { rate_per_minute: Some(GENTLE_RATE), ..Pace::default() };
+    let usual = usual_pace();
     if !form.iter().any(|(name, _)| name == "rate") {
         return Ok(usual);
     }
@@ -79,7 +85,10 @@ pub async fn redrive(front: Front, Path(id): Path<String>, Query(fields): Query<
     let title = format!("{} {}", front.t("Redrive"), short(redrive.id));
     let group = match &redrive.selection {
         Selection::Group(fingerprint) => {
-            front.web.ops.group(fingerprint, &front.shops()).await.ok()
+            match front.web.ops.group(fingerprint, &front.shops()).await {
+                Err(Refusal::NotFound(_)) => None,
+                group => Some(group?),
+            }
         }
         _ => None,
     };
