@@ -14,7 +14,7 @@ pub mod domain {
     pub mod topology;
     pub mod notice;
     pub mod circuit;
-    pub mod pace;
+    pub mod concurrency_limit;
     pub mod permission;
     pub mod money;
     pub mod login;
@@ -34,9 +34,9 @@ pub mod ports {
     //! What we ask of the world: traits, and the errors that callers decide on.
     pub mod clock;
     pub mod broker;
-    pub mod letters;
+    pub mod outbound_messages;
     pub mod listing;
-    pub mod figures;
+    pub mod statistics;
     pub mod revisions;
     pub mod redrives;
     pub mod store;
@@ -46,16 +46,19 @@ pub mod ports {
     pub mod mail;
 }
 
-pub mod roles {
+pub mod workers {
     //! The loops; they see only ports and domain.
     pub mod relay;
     pub mod consume;
-    pub mod submitter;
-    pub mod attempt;
-    pub mod outcome;
-    pub mod outage;
-    pub mod gate;
-    pub mod gatekeeper;
+    pub mod erp_gate;
+    pub mod circuit_watcher;
+    pub mod submitter {
+        //! Takes orders to the ERP.
+        pub mod admit;
+        pub mod attempt;
+        pub mod evidence;
+        pub mod settle;
+    }
     pub mod error_handler;
     pub mod notifier;
     pub mod sweeper;
@@ -63,16 +66,14 @@ pub mod roles {
 }
 
 pub mod ops {
-    //! What people do, for every face alike.
+    //! What people may do; every permission is checked here.
     pub mod orders;
-    pub mod figures;
+    pub mod statistics;
     pub mod edit;
     pub mod redrive_plan;
     pub mod redrive;
     pub mod reconcile;
     pub mod intake;
-    pub mod fill;
-    pub mod measure;
     pub mod tokens;
     pub mod people;
     pub mod logins;
@@ -100,7 +101,7 @@ pub mod adapters {
         pub mod dead_letters;
         pub mod back_office;
         pub mod conditions;
-        pub mod figures;
+        pub mod statistics;
         pub mod people;
         pub mod revisions;
         pub mod redrives;
@@ -151,74 +152,95 @@ pub mod adapters {
     }
 }
 
-pub mod faces {
-    //! What people and their tools touch.
-    pub mod views;
-    pub mod cli {
-        //! The command line.
-        pub mod args;
-        pub mod redrive_args;
-        pub mod exit;
-        pub mod output;
-        pub mod exchanges;
-        pub mod listing;
-        pub mod groups;
+pub mod views {
+    //! One serialised form for each thing that the API and the command line show.
+    pub mod orders;
+    pub mod checks;
+}
+
+pub mod web {
+    //! Pages, API, health, metrics.
+    pub mod state;
+    pub mod problem;
+    pub mod auth {
+        //! Who calls, from where.
+        pub mod access;
+        pub mod same_site;
+        pub mod session;
+    }
+    pub mod html {
+        //! What all pages share.
+        pub mod context;
+        pub mod language;
+        pub mod templates;
+        pub mod assets;
+        pub mod charts;
+        pub mod rows;
+    }
+    pub mod pages {
+        //! Pages and forms.
+        pub mod login;
+        pub mod overview;
         pub mod orders;
+        pub mod export;
+        pub mod order;
         pub mod edit;
+        pub mod groups;
         pub mod redrives;
-        pub mod reconcile;
-        pub mod publish;
+        pub mod dead_letters;
+        pub mod mails;
+        pub mod audit;
+        pub mod status;
+        pub mod people;
+        pub mod routes;
+    }
+    pub mod api {
+        //! `/api/v1`, by resource.
+        pub mod call;
+        pub mod idempotency;
+        pub mod views;
+        pub mod intake;
+        pub mod orders;
+        pub mod payload;
+        pub mod patches;
+        pub mod redrives;
+        pub mod groups;
         pub mod dead_letters;
         pub mod circuits;
-        pub mod records;
         pub mod people;
-        pub mod fill;
+        pub mod records;
+        pub mod routes;
     }
-    pub mod web {
-        //! Pages, API, health, metrics.
-        pub mod router;
-        pub mod access;
-        pub mod visitor;
-        pub mod login;
-        pub mod api {
-            //! `/api/v1`, by resource.
-            pub mod problem;
-            pub mod call;
-            pub mod routes;
-            pub mod idempotency;
-            pub mod views;
-            pub mod intake;
-            pub mod orders;
-            pub mod payload;
-            pub mod patches;
-            pub mod redrives;
-            pub mod groups;
-            pub mod letters;
-            pub mod circuits;
-            pub mod people;
-            pub mod records;
-        }
-        pub mod page_routes;
-        pub mod front;
-        pub mod language;
-        pub mod pages;
-        pub mod assets;
-        pub mod chart;
-        pub mod views;
-        pub mod overview;
-        pub mod lists;
-        pub mod export;
-        pub mod order_page;
-        pub mod edit_page;
-        pub mod group_pages;
-        pub mod redrive_pages;
-        pub mod letter_pages;
-        pub mod mail_pages;
-        pub mod audit_page;
-        pub mod status_page;
-        pub mod people_pages;
-    }
+    pub mod router;
+}
+
+pub mod cli {
+    //! The command line.
+    pub mod args;
+    pub mod redrive_args;
+    pub mod exit;
+    pub mod output;
+    pub mod exchanges;
+    pub mod listing;
+    pub mod groups;
+    pub mod orders;
+    pub mod edit;
+    pub mod redrives;
+    pub mod reconcile;
+    pub mod publish;
+    pub mod dead_letters;
+    pub mod circuits;
+    pub mod records;
+    pub mod people;
+}
+
+pub mod devtools {
+    //! For trying out and measuring: never part of a running service.
+    pub mod narrator;
     pub mod erp_stub;
+    pub mod fill;
+    pub mod measure;
+    pub mod fill_command;
 }
 
 pub mod app {
@@ -226,11 +248,10 @@ pub mod app {
     pub mod commands;
     pub mod service;
     pub mod demo;
-    pub mod story;
     pub mod inline;
     pub mod check;
     pub mod erps;
     pub mod erp_commands;
-    pub mod world;
+    pub mod wiring;
     pub mod supervisor;
 }

@@ -4,8 +4,8 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use order_relay::app::commands;
-use order_relay::faces::cli::args::Cli;
-use order_relay::faces::cli::exit::{Exit, Misuse};
+use order_relay::cli::args::Cli;
+use order_relay::cli::exit::{Exit, Misuse};
 
 fn main() -> ExitCode {
     let cli = Cli::parse();

@@ -5,17 +5,17 @@ use std::time::Duration;
 
 use crate::adapters::amqp;
 use crate::adapters::erp::recipe::check::{remarks, sample_order};
+use crate::cli::args::Format;
+use crate::cli::exit::Exit;
+use crate::cli::output::{Column, print};
 use crate::config::settings::Settings;
 use crate::domain::circuit::CircuitState;
-use crate::faces::cli::args::Format;
-use crate::faces::cli::exit::Exit;
-use crate::faces::cli::output::{Column, print};
-use crate::faces::web::status_page::CheckLine;
 use crate::ops::orders::DEFAULT_ERP;
 use crate::ports::clock::SystemClock;
-use crate::ports::erp::{Answer, Erp};
+use crate::ports::erp::{Erp, ProbeAnswer};
+use crate::views::checks::CheckLine;
 
-use super::{erps, world};
+use super::{erps, wiring};
 
 impl CheckLine {
     fn good(what: &str, detail: impl Into<String>) -> Self {
@@ -69,7 +69,7 @@ pub async fn look(settings: &Settings) -> Vec<CheckLine> {
 
 async fn database(settings: &Settings) -> Vec<CheckLine> {
     let url = &settings.known["database.url"].shown;
-    let store = match world::open_store(settings, "check") {
+    let store = match wiring::open_store(settings, "check") {
         Ok(store) => store,
         Err(error) => return vec![CheckLine::bad("database", format!("{error:#}"))],
     };
@@ -101,15 +101,15 @@ async fn database(settings: &Settings) -> Vec<CheckLine> {
 }
 
 async fn broker(settings: &Settings) -> Vec<CheckLine> {
-    let worker = world::worker_name(&SystemClock);
-    let address = match world::amqp_address(settings, &worker) {
+    let worker = wiring::worker_name(&SystemClock);
+    let address = match wiring::amqp_address(settings, &worker) {
         Ok(Some(address)) => address,
         Ok(None) => {
             return vec![CheckLine::good("broker", "within the process (amqp.url is not set)")];
         }
         Err(error) => return vec![CheckLine::bad("broker", error.to_string())],
     };
-    match amqp::topology::check(&address, &world::topology(settings)).await {
+    match amqp::topology::check(&address, &wiring::topology(settings)).await {
         Err(error) => vec![CheckLine::bad("broker", error.to_string())],
         Ok(findings) => {
             let faults: Vec<String> =
@@ -126,7 +126,7 @@ async fn broker(settings: &Settings) -> Vec<CheckLine> {
 }
 
 async fn mail(settings: &Settings) -> Vec<CheckLine> {
-    let post = match world::post(settings) {
+    let post = match wiring::post(settings) {
         Ok(post) => post,
         Err(error) => return vec![CheckLine::bad("mail", error.to_string())],
     };
@@ -149,7 +149,7 @@ async fn mail(settings: &Settings) -> Vec<CheckLine> {
 async fn erps(settings: &Settings) -> Vec<CheckLine> {
     let own = settings.shops.iter().filter(|(_, shop)| shop.has_own_erp);
     let own = own.map(|(name, shop)| (name.as_str(), &shop.erp));
-    let circuits = match world::open_store(settings, "check") {
+    let circuits = match wiring::open_store(settings, "check") {
         Ok(store) => store.circuits().await.unwrap_or_default(),
         Err(_) => Vec::new(),
     };
@@ -188,10 +188,10 @@ async fn ask(what: &str, erp: &dyn Erp) -> CheckLine {
     let nobody = sample_order("order-relay-check");
     let patience = erp.call_budget() + Duration::from_secs(1);
     match tokio::time::timeout(patience, erp.ask(&nobody)).await {
-        Ok(Answer::Found(_) | Answer::Absent) => {
+        Ok(ProbeAnswer::Found(_) | ProbeAnswer::Absent) => {
             CheckLine::good(what, "answers questions about orders")
         }
-        Ok(Answer::Unclear(failure)) => {
+        Ok(ProbeAnswer::Unclear(failure)) => {
             let request = failure.request.as_deref().unwrap_or("the question");
             let (message, code) = (&failure.message, &failure.code);
             CheckLine::bad(what, format!("no usable answer to {request}: {message} ({code})"))

@@ -11,21 +11,20 @@ use serde::Serialize;
 use tokio::net::TcpListener;
 
 use crate::adapters::amqp;
+use crate::cli::args::{
+    Cli, Command, ConfigCommand, Erp, Format, LostOrders, Schema, Stub,
+    Topology as TopologyCommand, WorkerKind,
+};
+use crate::cli::exit::Exit;
+use crate::cli::output::{Column, print};
+use crate::cli::{circuits, dead_letters, orders, people, publish, reconcile, records, redrives};
 use crate::config::reader::Fault;
 use crate::config::settings::{Settings, SettingsFile};
+use crate::devtools::erp_stub::{ErpStub, StubSettings};
+use crate::devtools::fill_command;
 use crate::domain::message::OrderFailed;
 use crate::domain::order::OrderDocument;
 use crate::domain::topology::{Target, Topology};
-use crate::faces::cli::args::{
-    Cli, Command, ConfigCommand, Erp, Format, LostOrders, Role, Schema, Stub,
-    Topology as TopologyCommand,
-};
-use crate::faces::cli::exit::Exit;
-use crate::faces::cli::output::{Column, print};
-use crate::faces::cli::{
-    circuits, dead_letters, fill, orders, people, publish, reconcile, records, redrives,
-};
-use crate::faces::erp_stub::{ErpStub, StubSettings};
 use crate::ops::orders::Ops;
 use crate::ports::clock::SystemClock;
 use crate::ports::store::{OrderDetail, Store};
@@ -36,7 +35,7 @@ use super::demo;
 use super::erp_commands;
 use super::inline::Inline;
 use super::service::Service;
-use super::world::{self, Sending};
+use crate::app::wiring::{self, Sending};
 
 /// One TLS provider for everything (deny.toml holds that there is no other). To be called before
 /// the first connection; a second call changes nothing.
@@ -167,11 +166,11 @@ async fn with_settings(
             records::ledger(&Desk::open(settings, Helpers::None).await?.ops, command, out).await
         }
         Command::Fill(command) => {
-            fill::fill(&Desk::open_or_make(settings).await?.ops, &command, out).await
+            fill_command::fill(&Desk::open_or_make(settings).await?.ops, &command, out).await
         }
         Command::Measure(output) => {
             let desk = Desk::open(settings, Helpers::None).await?;
-            fill::measure(&desk.ops, output.output, out).await
+            fill_command::measure(&desk.ops, output.output, out).await
         }
         Command::Tokens(command) => {
             people::tokens(&Desk::open_or_make(settings).await?.ops, command, out).await
@@ -185,7 +184,7 @@ async fn with_settings(
     }
 }
 
-fn insist_on_ledger(settings: &Settings) -> anyhow::Result<()> {
+fn require_ledger(settings: &Settings) -> anyhow::Result<()> {
     let url = settings.database.url.expose_secret();
     let Some(rest) = url.strip_prefix("sqlite://") else { return Ok(()) };
     let path = rest.split('?').next().unwrap_or(rest);
@@ -216,16 +215,16 @@ struct Desk {
 impl Desk {
     /// With a ledger that is there already: a command that looks at one must not make an empty one.
     async fn open(settings: &Settings, helpers: Helpers) -> anyhow::Result<Self> {
-        insist_on_ledger(settings)?;
-        let worker = world::worker_name(&SystemClock);
-        Self::over(settings, helpers, world::open_ready_store(settings, &worker).await?, worker)
+        require_ledger(settings)?;
+        let worker = wiring::worker_name(&SystemClock);
+        Self::over(settings, helpers, wiring::open_ready_store(settings, &worker).await?, worker)
             .await
     }
 
     /// For commands with which a life may begin: the ledger is made when it is missing.
     async fn open_or_make(settings: &Settings) -> anyhow::Result<Self> {
-        let worker = world::worker_name(&SystemClock);
-        let store = world::open_ready_store(settings, &worker).await?;
+        let worker = wiring::worker_name(&SystemClock);
+        let store = wiring::open_ready_store(settings, &worker).await?;
         Self::over(settings, Helpers::None, store, worker).await
     }
 
@@ -234,8 +233,8 @@ impl Desk {
         if settings.amqp.url.is_none() && !dry_run {
             return Self::open_or_make(settings).await;
         }
-        let worker = world::worker_name(&SystemClock);
-        Self::over(settings, Helpers::None, world::open_store(settings, &worker)?, worker).await
+        let worker = wiring::worker_name(&SystemClock);
+        Self::over(settings, Helpers::None, wiring::open_store(settings, &worker)?, worker).await
     }
 
     async fn over(
@@ -244,12 +243,12 @@ impl Desk {
         store: Arc<dyn Store>,
         worker: String,
     ) -> anyhow::Result<Self> {
-        let transport = world::open_transport(settings, &worker)?;
+        let transport = wiring::open_transport(settings, &worker)?;
         let mut tasks = super::supervisor::Supervisor::default();
         for (name, task) in transport.tasks {
             tasks.start(name, task);
         }
-        let ops = world::ops(settings, store.clone(), transport.broker.clone());
+        let ops = wiring::ops(settings, store.clone(), transport.broker.clone());
         // With RabbitMQ the running service does the work; the transport within this process has
         // nobody but us at its other end.
         let inline = match helpers {
@@ -273,8 +272,8 @@ impl Desk {
     }
 }
 
-async fn run_service(settings: &Settings, roles: &[Role]) -> anyhow::Result<Exit> {
-    let listener = match roles.contains(&Role::Web) {
+async fn run_service(settings: &Settings, roles: &[WorkerKind]) -> anyhow::Result<Exit> {
+    let listener = match roles.contains(&WorkerKind::Web) {
         true => {
             let listen = settings.web.listen;
             let bound = TcpListener::bind(listen).await;
@@ -293,7 +292,7 @@ async fn run_migrate(
     dry_run: bool,
     out: &mut dyn Write,
 ) -> anyhow::Result<Exit> {
-    let store = world::open_store(settings, "migrate")?;
+    let store = wiring::open_store(settings, "migrate")?;
     let unreachable = "the database cannot be used: is it running, is database.url right?";
     let status = store.schema_status().await.context(unreachable)?;
     if status.pending.is_empty() {
@@ -321,7 +320,7 @@ async fn run_topology(
     command: TopologyCommand,
     out: &mut dyn Write,
 ) -> anyhow::Result<Exit> {
-    let topology = world::topology(settings);
+    let topology = wiring::topology(settings);
     let dry = matches!(command, TopologyCommand::Declare { dry_run: true });
     if let TopologyCommand::Show(output) = command {
         return show_topology(&topology, output.output, out);
@@ -329,8 +328,8 @@ async fn run_topology(
     if dry {
         return show_topology(&topology, Format::Table, out);
     }
-    let worker = world::worker_name(&SystemClock);
-    let Some(address) = world::amqp_address(settings, &worker)? else {
+    let worker = wiring::worker_name(&SystemClock);
+    let Some(address) = wiring::amqp_address(settings, &worker)? else {
         writeln!(out, "amqp.url is not set: the broker within the process makes its own")?;
         return Ok(Exit::Done);
     };

@@ -9,24 +9,29 @@ use std::time::Duration;
 use anyhow::Context;
 use tokio::net::TcpListener;
 
+use crate::cli::args::{Demo, StubMode, WorkerKind};
+use crate::cli::exit::Exit;
 use crate::config::settings::{Settings, SettingsFile};
+use crate::devtools::erp_stub::{ErpStub, StubSettings};
 use crate::domain::order::Order;
 use crate::domain::permission::{self, Grants, Permission, RoleGrant};
-use crate::faces::cli::args::{Demo, Role, StubMode};
-use crate::faces::cli::exit::Exit;
-use crate::faces::erp_stub::{ErpStub, StubSettings};
-use crate::ops::orders::{Ops, Person};
+use crate::ops::orders::{Ops, Principal};
 use crate::ops::people::NewUser;
 use crate::ops::tokens::NewToken;
-use crate::ports::letters::Trace;
-use crate::ports::store::Source;
+use crate::ports::outbound_messages::Trace;
+use crate::ports::store::OrderSource;
 
 use super::service::{Service, end_signal};
-use super::story;
 use super::supervisor::Supervisor;
+use crate::devtools::narrator;
 
-const ROLES: [Role; 5] =
-    [Role::Submitter, Role::ErrorHandler, Role::Notifier, Role::Sweeper, Role::Web];
+const ROLES: [WorkerKind; 5] = [
+    WorkerKind::Submitter,
+    WorkerKind::ErrorHandler,
+    WorkerKind::Notifier,
+    WorkerKind::Sweeper,
+    WorkerKind::Web,
+];
 /// The user that can log in.
 const ADMIN: &str = "admin";
 /// How long `--exit` waits for the last order to settle.
@@ -34,7 +39,7 @@ const LONGEST: Duration = Duration::from_mins(3);
 
 /// Runs the demo.
 pub async fn run(demo: &Demo) -> anyhow::Result<Exit> {
-    story::start();
+    narrator::start();
     let listener = match TcpListener::bind(demo.listen).await {
         Ok(listener) => listener,
         Err(_) => TcpListener::bind(SocketAddr::new(demo.listen.ip(), 0)).await?,
@@ -50,7 +55,7 @@ pub async fn run(demo: &Demo) -> anyhow::Result<Exit> {
     tasks.start("erp stub", stub.clone().serve(erp));
     let service = Service::start(&settings, &ROLES, Some(listener)).await?;
     let ops = service.ops.clone();
-    let maker = Person { name: "demo".to_owned(), from: None, grants: Grants::all() };
+    let maker = Principal { name: "demo".to_owned(), from: None, grants: Grants::all() };
     let new = NewToken {
         name: "demo".to_owned(),
         scopes: vec![Permission::Publish],
@@ -148,14 +153,14 @@ async fn place_orders(ops: &Ops, stub: &ErpStub, count: u32, rate: f64) {
         let document = document(&id, number);
         let order = Order::parse(document.as_bytes(), ops.max_bytes);
         let taken = match order {
-            Ok(order) => ops.accept(order, Source::Api, &Trace::default()).await,
+            Ok(order) => ops.accept(order, OrderSource::Api, &Trace::default()).await,
             Err(fault) => {
                 println!("{id} is not acceptable: {fault}");
                 continue;
             }
         };
         match taken {
-            Ok(_) => story::tell(&id, "placed by checkout"),
+            Ok(_) => narrator::tell(&id, "placed by checkout"),
             Err(error) => println!("{id} could not be placed: {error}"),
         }
         tokio::time::sleep(Duration::from_secs_f64(1.0 / rate)).await;

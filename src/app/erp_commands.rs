@@ -7,12 +7,12 @@ use anyhow::{Context, bail};
 
 use crate::adapters::erp::recipe::check::remarks;
 use crate::adapters::erp::recipe::open::{Overrides, SHIPPED, load};
+use crate::cli::args::{Erp as ErpCommand, Format};
+use crate::cli::exchanges::write_exchange;
+use crate::cli::exit::Exit;
 use crate::config::settings::{ErpSettings, Settings};
-use crate::faces::cli::args::{Erp as ErpCommand, Format};
-use crate::faces::cli::exchanges::write_exchange;
-use crate::faces::cli::exit::Exit;
 use crate::ops::orders::{DEFAULT_ERP, Ops};
-use crate::ports::erp::{Answer, Erp, Exchange, Journal, OrderForErp};
+use crate::ports::erp::{Erp, Exchange, Journal, OrderForErp, ProbeAnswer};
 use crate::ports::store::OrderDetail;
 
 use super::erps;
@@ -37,7 +37,7 @@ pub async fn with_order(
             let (answer, exchanges) = ask(settings, &detail).await?;
             write_all(out, output.output, &exchanges)?;
             if output.output != Format::Table {
-                return Ok(if matches!(answer, Answer::Unclear(_)) {
+                return Ok(if matches!(answer, ProbeAnswer::Unclear(_)) {
                     Exit::Failed
                 } else {
                     Exit::Done
@@ -56,18 +56,18 @@ pub fn rehearse(settings: &Settings, detail: &OrderDetail) -> Result<Vec<Exchang
     rehearsed.map_err(|failure| format!("{} ({})", failure.message, failure.code))
 }
 
-fn tell(out: &mut dyn Write, answer: &Answer) -> anyhow::Result<Exit> {
+fn tell(out: &mut dyn Write, answer: &ProbeAnswer) -> anyhow::Result<Exit> {
     match answer {
-        Answer::Found(receipt) => {
+        ProbeAnswer::Found(receipt) => {
             let number = receipt.erp_order_id.as_deref().unwrap_or("without a number");
             writeln!(out, "found: {number}")?;
             Ok(Exit::Done)
         }
-        Answer::Absent => {
+        ProbeAnswer::Absent => {
             writeln!(out, "absent: the ERP does not have it now")?;
             Ok(Exit::Done)
         }
-        Answer::Unclear(failure) => {
+        ProbeAnswer::Unclear(failure) => {
             writeln!(out, "unclear: {} ({})", failure.message, failure.code)?;
             Ok(Exit::Failed)
         }
@@ -125,7 +125,7 @@ fn noting(erp: &ErpSettings) -> ErpSettings {
 pub async fn ask(
     settings: &Settings,
     detail: &OrderDetail,
-) -> anyhow::Result<(Answer, Vec<Exchange>)> {
+) -> anyhow::Result<(ProbeAnswer, Vec<Exchange>)> {
     let (erp, order) = (erp_of(settings, detail)?, for_erp(detail));
     let answer = tokio::time::timeout(erp.call_budget(), erp.ask(&order)).await;
     Ok((answer.context("no answer in time")?, order.journal.take()))

@@ -9,13 +9,13 @@ use tokio_util::sync::CancellationToken;
 use crate::config::settings::Settings;
 use crate::ports::broker::Broker;
 use crate::ports::store::Store;
-use crate::roles::consume::{Appetite, Reading, consume, worked_off};
-use crate::roles::error_handler::ErrorHandler;
-use crate::roles::notifier::Notifier;
-use crate::roles::submitter::Submitter;
+use crate::workers::consume::{ReadMode, Reading, consume, worked_off};
+use crate::workers::error_handler::ErrorHandler;
+use crate::workers::notifier::Notifier;
+use crate::workers::submitter::admit::Submitter;
 
 use super::supervisor::Supervisor;
-use super::world::{self, Sending};
+use crate::app::wiring::{self, Sending};
 
 /// Orders in hand at once: a person does one after the other.
 const PERMITS: u16 = 4;
@@ -37,14 +37,14 @@ impl Inline {
         worker: &str,
         sending: Sending,
     ) -> anyhow::Result<Self> {
-        let relay = world::relay(settings, store, broker, worker, sending)?;
-        let post = world::post(settings)?;
+        let relay = wiring::relay(settings, store, broker, worker, sending)?;
+        let post = wiring::post(settings)?;
         let stop = CancellationToken::new();
         let mut roles = Supervisor::default();
         let names = relay.broker.topology().names.clone();
         let reading = |queue: String| {
-            let appetite = watch::channel(Appetite::Full).1;
-            Reading { queue, permits: PERMITS, appetite, stop: stop.clone() }
+            let read_mode = watch::channel(ReadMode::Full).1;
+            Reading { queue, permits: PERMITS, read_mode, stop: stop.clone() }
         };
         let (failed, submit) = (reading(names.failed()), reading(names.submit()));
         let (handler, of_failed) = (ErrorHandler::new(relay.clone()), relay.clone());

@@ -16,27 +16,28 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::adapters::amqp;
+use crate::cli::args::WorkerKind;
+use crate::cli::exit::Exit;
 use crate::config::settings::Settings;
-use crate::faces::cli::args::Role;
-use crate::faces::cli::exit::Exit;
-use crate::faces::web::access::Access;
-use crate::faces::web::pages::Pages;
-use crate::faces::web::router::{Backstage, Web, router};
 use crate::ops::orders::Ops;
 use crate::ports::clock::SystemClock;
-use crate::ports::figures::Worker;
-use crate::roles::consume::{Appetite, Reading, consume, worked_off};
-use crate::roles::error_handler::{ErrorHandler, Undertaker};
-use crate::roles::gatekeeper::Gatekeeper;
-use crate::roles::notifier::Notifier;
-use crate::roles::redriver::Redriver;
-use crate::roles::relay::Relay;
-use crate::roles::submitter::Submitter;
-use crate::roles::sweeper::{SweepRule, Sweeper};
+use crate::ports::statistics::Worker;
+use crate::web::auth::access::Access;
+use crate::web::html::templates::Pages;
+use crate::web::router::router;
+use crate::web::state::{Backstage, Web};
+use crate::workers::circuit_watcher::CircuitWatcher;
+use crate::workers::consume::{ReadMode, Reading, consume, worked_off};
+use crate::workers::error_handler::{DeadLetterCollector, ErrorHandler};
+use crate::workers::notifier::Notifier;
+use crate::workers::redriver::Redriver;
+use crate::workers::relay::Relay;
+use crate::workers::submitter::admit::Submitter;
+use crate::workers::sweeper::{SweepRule, Sweeper};
 
 use super::supervisor::Supervisor;
-use super::world::{self, Sending};
 use super::{check, erp_commands};
+use crate::app::wiring::{self, Sending};
 
 /// How often a process says that it lives; a third of the time after which it counts as dead.
 const HEARTBEAT: Duration = Duration::from_secs(10);
@@ -67,19 +68,20 @@ impl Service {
     /// Checks what it needs, then starts `roles`.
     pub async fn start(
         settings: &Settings,
-        roles: &[Role],
+        roles: &[WorkerKind],
         listener: Option<TcpListener>,
     ) -> anyhow::Result<Self> {
-        let worker = world::worker_name(&SystemClock);
-        let store = world::open_ready_store(settings, &worker).await?;
-        if let Some(address) = world::amqp_address(settings, &worker)? {
-            amqp::topology::ensure(&address, &world::topology(settings)).await?;
+        let worker = wiring::worker_name(&SystemClock);
+        let store = wiring::open_ready_store(settings, &worker).await?;
+        if let Some(address) = wiring::amqp_address(settings, &worker)? {
+            amqp::topology::ensure(&address, &wiring::topology(settings)).await?;
         }
-        let transport = world::open_transport(settings, &worker)?;
-        let sending = if roles.contains(&Role::Submitter) { Sending::Yes } else { Sending::No };
+        let transport = wiring::open_transport(settings, &worker)?;
+        let sending =
+            if roles.contains(&WorkerKind::Submitter) { Sending::Yes } else { Sending::No };
         let broker = transport.broker.clone();
-        let relay = world::relay(settings, store.clone(), broker, &worker, sending)?;
-        let ops = world::ops(settings, store, transport.broker);
+        let relay = wiring::relay(settings, store.clone(), broker, &worker, sending)?;
+        let ops = wiring::ops(settings, store, transport.broker);
         let mut service = Self {
             ops,
             web: None,
@@ -102,7 +104,7 @@ impl Service {
         service.infrastructure.start("nudges", async move { relay.run_nudges().await });
         let beating = heartbeat(service.relay.clone(), roles, service.stop_beating.clone());
         service.heart.start("heartbeat", beating);
-        if !roles.contains(&Role::Submitter) {
+        if !roles.contains(&WorkerKind::Submitter) {
             service.stop_counting = service.stop.clone();
         }
         for role in roles {
@@ -115,20 +117,20 @@ impl Service {
         Ok(service)
     }
 
-    async fn start_role(&mut self, role: Role, settings: &Settings) -> anyhow::Result<()> {
+    async fn start_role(&mut self, role: WorkerKind, settings: &Settings) -> anyhow::Result<()> {
         let relay = self.relay.clone();
         let permits = settings.amqp.prefetch;
         match role {
-            Role::Submitter => self.start_submitter(permits).await?,
-            Role::ErrorHandler => self.start_error_handler(permits),
-            Role::Notifier => {
-                let post = world::post(settings)?;
+            WorkerKind::Submitter => self.start_submitter(permits).await?,
+            WorkerKind::ErrorHandler => self.start_error_handler(permits),
+            WorkerKind::Notifier => {
+                let post = wiring::post(settings)?;
                 let notifier = Notifier::new(relay.clone(), post.templates, post.smtp);
                 let reading = self.reading(relay.broker.topology().names.notify(), permits.min(10));
                 self.roles
                     .start("notifier", async move { consume(&relay, &notifier, reading).await });
             }
-            Role::Sweeper => {
+            WorkerKind::Sweeper => {
                 let s = settings.sweeper;
                 let rule = SweepRule { every: s.every, grace: s.grace, again_after: s.again_after };
                 let redriver = Redriver::new(relay.clone());
@@ -138,25 +140,25 @@ impl Service {
                 self.roles.start("redriver", async move { redriver.run(redriver_stop).await });
             }
             // Started with its listener, once everything else stands.
-            Role::Web => {}
+            WorkerKind::Web => {}
         }
         Ok(())
     }
 
     async fn start_submitter(&mut self, permits: u16) -> anyhow::Result<()> {
         let relay = self.relay.clone();
-        let (gatekeeper, appetite) = Gatekeeper::new(relay.clone());
+        let (circuit_watcher, read_mode) = CircuitWatcher::new(relay.clone());
         let unreadable = "the circuits could not be read";
-        gatekeeper.welcome_new_secrets().await.context(unreadable)?;
-        gatekeeper.round().await.context(unreadable)?;
+        circuit_watcher.welcome_new_secrets().await.context(unreadable)?;
+        circuit_watcher.round().await.context(unreadable)?;
         let submitter = Submitter::new(relay.clone());
         let reading =
-            Reading { appetite, ..self.reading(relay.broker.topology().names.submit(), permits) };
+            Reading { read_mode, ..self.reading(relay.broker.topology().names.submit(), permits) };
         // Circuits are obeyed until the last order in hand is done.
         let ended = CancellationToken::new();
         let (gates_stop, stop_counting) = (ended.clone(), self.stop_counting.clone());
-        self.infrastructure.start("gatekeeper", async move {
-            gatekeeper.run(gates_stop).await;
+        self.infrastructure.start("circuit_watcher", async move {
+            circuit_watcher.run(gates_stop).await;
             std::future::pending::<()>().await;
         });
         self.roles.start("submitter", async move {
@@ -179,8 +181,8 @@ impl Service {
         let dead = self.reading(names.dead(), permits.min(50));
         let unrouted = self.reading(names.unrouted(), permits.min(50));
         let handler = ErrorHandler::new(relay.clone());
-        let of_dead = Undertaker::of_dead(relay.clone());
-        let of_unrouted = Undertaker::of_unrouted(relay.clone());
+        let of_dead = DeadLetterCollector::of_dead(relay.clone());
+        let of_unrouted = DeadLetterCollector::of_unrouted(relay.clone());
         self.roles.start("error-handler", async move {
             tokio::join!(
                 consume(&relay, &handler, failed),
@@ -190,18 +192,18 @@ impl Service {
         });
     }
 
-    /// A queue read at full appetite until the service stops.
+    /// A queue read at full read_mode until the service stops.
     fn reading(&self, queue: String, permits: u16) -> Reading {
-        let (always, appetite) = watch::channel(Appetite::Full);
-        // The sender is dropped: nobody changes this appetite.
+        let (always, read_mode) = watch::channel(ReadMode::Full);
+        // The sender is dropped: nobody changes this read_mode.
         drop(always);
-        Reading { queue, permits, appetite, stop: self.stop.clone() }
+        Reading { queue, permits, read_mode, stop: self.stop.clone() }
     }
 
     fn start_web(
         &mut self,
         listener: TcpListener,
-        roles: &[Role],
+        roles: &[WorkerKind],
         settings: &Settings,
     ) -> anyhow::Result<()> {
         self.web = Some(listener.local_addr()?);
@@ -213,7 +215,9 @@ impl Service {
             backstage: Arc::new(backstage(settings)),
             draining: self.draining.clone(),
             access: Arc::new(Access::new(&settings.web.public_url, settings.web.proxies)),
-            needs_broker: roles.iter().any(|role| *role != Role::Web && *role != Role::Sweeper),
+            needs_broker: roles
+                .iter()
+                .any(|role| *role != WorkerKind::Web && *role != WorkerKind::Sweeper),
         };
         let stop = self.stop.clone();
         self.roles.start("web", async move {
@@ -288,7 +292,7 @@ async fn part(stop_beating: &CancellationToken, heart: &mut Supervisor) {
 /// that is away keeps nobody from working: then it only looks dead.
 fn heartbeat(
     relay: Arc<Relay>,
-    roles: &[Role],
+    roles: &[WorkerKind],
     stop: CancellationToken,
 ) -> impl Future<Output = ()> + Send + 'static {
     let roles = roles.iter().map(|role| role.name().to_owned()).collect();
@@ -297,7 +301,7 @@ fn heartbeat(
     async move {
         loop {
             worker.seen_at = relay.now();
-            if let Err(error) = relay.store.beat(&worker).await {
+            if let Err(error) = relay.store.heartbeat(&worker).await {
                 tracing::debug!(%error, "heartbeat.skipped");
             }
             tokio::select! {
@@ -305,7 +309,7 @@ fn heartbeat(
                 () = stop.cancelled() => break,
             }
         }
-        if let Err(error) = relay.store.part(&worker.name).await {
+        if let Err(error) = relay.store.deregister(&worker.name).await {
             tracing::debug!(%error, "heartbeat.not_taken_back");
         }
     }
@@ -329,7 +333,7 @@ fn ended_by_itself(name: &str, panicked: bool) -> String {
 }
 
 /// What someone who reads the first lines wants to know.
-fn tell_start(settings: &Settings, roles: &[Role], worker: &str, web: Option<SocketAddr>) {
+fn tell_start(settings: &Settings, roles: &[WorkerKind], worker: &str, web: Option<SocketAddr>) {
     let names: Vec<&str> = roles.iter().map(|role| role.name()).collect();
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),

@@ -12,7 +12,7 @@ use serde_json::value::RawValue;
 
 use super::failure::{ErrorClass, Failure, Stage, fingerprint};
 use super::order::{Fault, Order, OrderId, OrderKey, Reason, Shop, object, read_json, read_text};
-use super::state::{FailedTry, Trigger};
+use super::state::{FailedAttempt, Trigger};
 use super::text::{MAX_ERROR_CHARS, one_line};
 
 /// The version of every envelope here.
@@ -162,10 +162,10 @@ impl OrderFailed {
     }
 
     /// What the ledger needs of it; `worker` is the submitter of ours that sent it, if one did.
-    pub fn failed_try(&self, worker: Option<String>, now: Timestamp) -> FailedTry {
+    pub fn failed_try(&self, worker: Option<String>, now: Timestamp) -> FailedAttempt {
         let code = one_line(&self.error.code, 80);
         let message = one_line(&self.error.message, MAX_ERROR_CHARS);
-        FailedTry {
+        FailedAttempt {
             attempt: self.attempt,
             max_count: self.max_count,
             class: self.error.class,

@@ -1,6 +1,6 @@
 //! The rules of a redrive: many lost orders, transferred in steps that grow while the ERP takes them.
 //!
-//! A plan is a frozen list. The runner (`roles::redriver`) sends a step, waits until every order of
+//! A plan is a frozen list. The runner (`workers::redriver`) sends a step, waits until every order of
 //! it is answered, and begins the next; here stands what may follow what, how large a step is, when
 //! a redrive stops by itself, how fast orders go out, and what became of one.
 
@@ -259,7 +259,7 @@ impl Exclusion {
 
 /// How fast and how boldly.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
-pub struct Pace {
+pub struct RedriveThrottle {
     /// Orders a minute; none: as fast as the ERP answers.
     #[serde(default)]
     pub rate_per_minute: Option<u32>,
@@ -279,13 +279,13 @@ fn default_stop_percent() -> u32 {
     DEFAULT_STOP_PERCENT
 }
 
-impl Default for Pace {
+impl Default for RedriveThrottle {
     fn default() -> Self {
         Self { rate_per_minute: None, ramp: default_ramp(), stop_percent: DEFAULT_STOP_PERCENT }
     }
 }
 
-impl Pace {
+impl RedriveThrottle {
     /// What is wrong with it, as a sentence.
     pub fn check(&self) -> Result<(), String> {
         check_rate(self.rate_per_minute)?;
@@ -516,14 +516,20 @@ mod tests {
 
     #[test]
     fn a_pace_is_checked_and_its_time_is_known() {
-        let slow = Pace { rate_per_minute: Some(60), ..Pace::default() };
+        let slow = RedriveThrottle { rate_per_minute: Some(60), ..RedriveThrottle::default() };
         assert_eq!(slow.expected_duration(301), Some(Duration::from_mins(5)));
-        assert_eq!(Pace::default().expected_duration(301), None);
-        assert!(Pace { rate_per_minute: Some(0), ..Pace::default() }.check().is_err());
-        assert!(Pace { ramp: vec![0], ..Pace::default() }.check().is_err());
-        assert!(Pace { stop_percent: 101, ..Pace::default() }.check().is_err());
-        assert_eq!(Pace::default().steps(300), [1, 5, 20, 100, 174]);
-        assert_eq!(Pace::default().steps(4), [1, 3]);
+        assert_eq!(RedriveThrottle::default().expected_duration(301), None);
+        assert!(
+            RedriveThrottle { rate_per_minute: Some(0), ..RedriveThrottle::default() }
+                .check()
+                .is_err()
+        );
+        assert!(RedriveThrottle { ramp: vec![0], ..RedriveThrottle::default() }.check().is_err());
+        assert!(
+            RedriveThrottle { stop_percent: 101, ..RedriveThrottle::default() }.check().is_err()
+        );
+        assert_eq!(RedriveThrottle::default().steps(300), [1, 5, 20, 100, 174]);
+        assert_eq!(RedriveThrottle::default().steps(4), [1, 3]);
     }
 
     proptest! {
@@ -531,7 +537,7 @@ mod tests {
         fn the_steps_are_all_orders(
             ramp in prop::collection::vec(1u32..500, 0..10), orders in 0u64..10_000,
         ) {
-            let pace = Pace { ramp, ..Pace::default() };
+            let pace = RedriveThrottle { ramp, ..RedriveThrottle::default() };
             let steps = pace.steps(orders);
             prop_assert_eq!(steps.iter().sum::<u64>(), orders);
             prop_assert!(steps.iter().all(|size| *size > 0));

@@ -292,7 +292,7 @@ pub enum Doubt {
 
 /// A failed try, as `order_failed` reports it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct FailedTry {
+pub struct FailedAttempt {
     /// Number of the try, from 1.
     pub attempt: u32,
     /// The maximum that applies; `None` ignores it.
@@ -452,7 +452,7 @@ impl OrderRecord {
     /// somebody else never ends a claim and never makes an unclear order clear.
     pub fn fail(
         &mut self,
-        failed: &FailedTry,
+        failed: &FailedAttempt,
         policy: &RetryPolicy,
         now: Timestamp,
     ) -> Result<Verdict, InvalidTransition> {
@@ -486,7 +486,7 @@ impl OrderRecord {
     /// An order that may be in the ERP is asked about, whatever else is known of it.
     fn note_unclear(
         &mut self,
-        failed: &FailedTry,
+        failed: &FailedAttempt,
         policy: &RetryPolicy,
         now: Timestamp,
     ) -> Option<Verdict> {
@@ -498,7 +498,7 @@ impl OrderRecord {
         Some(Verdict::Ask { at })
     }
 
-    fn follow(&mut self, failed: &FailedTry, policy: &RetryPolicy, now: Timestamp) -> Verdict {
+    fn follow(&mut self, failed: &FailedAttempt, policy: &RetryPolicy, now: Timestamp) -> Verdict {
         let gives_up = policy.gives_up_on(failed.class)
             || is_exhausted(self.fail_count, self.max_count)
             || self.phase == Phase::Parked;
@@ -520,7 +520,7 @@ impl OrderRecord {
     /// before its own worker did, what that worker knows still counts.
     pub fn verdict_again(
         &mut self,
-        failed: &FailedTry,
+        failed: &FailedAttempt,
         policy: &RetryPolicy,
         now: Timestamp,
     ) -> Option<Verdict> {
@@ -542,7 +542,7 @@ impl OrderRecord {
     }
 
     /// Ends the claim that `failed` was made under; says whether it was there.
-    fn release(&mut self, failed: &FailedTry) -> bool {
+    fn release(&mut self, failed: &FailedAttempt) -> bool {
         let is_own = self.claim.as_ref().is_some_and(|claim| {
             claim.attempt == failed.attempt && Some(&claim.worker) == failed.worker.as_ref()
         });

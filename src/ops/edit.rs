@@ -20,7 +20,7 @@ use crate::ports::redrives::Selection;
 use crate::ports::revisions::{EditRequest, NotEdited, Revision};
 use crate::ports::store::{Act, OrderDetail};
 
-use super::orders::{Ops, Refusal, insist};
+use super::orders::{Ops, Refusal, authorize};
 
 /// Most orders that one patch changes.
 pub const MAX_PATCHED: u32 = 10_000;
@@ -78,7 +78,7 @@ impl Ops {
         edited: &str,
         act: &Act,
     ) -> Result<Edited, Refusal> {
-        insist(act, Permission::Edit, Some(key.shop.as_str()))?;
+        authorize(act, Permission::Edit, Some(key.shop.as_str()))?;
         let (record, current) = self.current(key).await?;
         self.store_edit(&record, &current, base_revision, edited, act).await
     }
@@ -99,7 +99,7 @@ impl Ops {
         let key = &record.key;
         if record.revision == base_revision {
             // Else the lock would be compared with a document that the editor never saw.
-            self.insist_on_locks(key, current, edited, act)?;
+            self.require_locks(key, current, edited, act)?;
         }
         let faults = self.faults_of(key, edited);
         if !faults.is_empty() {
@@ -144,7 +144,7 @@ impl Ops {
         found
     }
 
-    fn insist_on_locks(
+    fn require_locks(
         &self,
         key: &OrderKey,
         current: &str,
@@ -153,7 +153,7 @@ impl Ops {
     ) -> Result<(), Refusal> {
         match changed_locks(current, edited).is_empty() {
             true => Ok(()),
-            false => insist(act, Permission::EditLocked, Some(key.shop.as_str())),
+            false => authorize(act, Permission::EditLocked, Some(key.shop.as_str())),
         }
     }
 
@@ -227,10 +227,10 @@ impl Ops {
         act: &Act,
     ) -> Result<Vec<Difference>, Refusal> {
         let key = &record.key;
-        insist(act, Permission::Edit, Some(key.shop.as_str()))?;
+        authorize(act, Permission::Edit, Some(key.shop.as_str()))?;
         let refused = |fault| Refusal::Unprocessable(vec![fault]);
         let edited = Self::patch_document(current, patch).map_err(refused)?;
-        self.insist_on_locks(key, current, &edited, act)?;
+        self.require_locks(key, current, &edited, act)?;
         let faults = self.faults_of(key, &edited);
         if !faults.is_empty() {
             return Err(Refusal::Unprocessable(faults));
@@ -278,7 +278,7 @@ impl Ops {
         patch: &Patch,
         act: &Act,
     ) -> Result<Edited, Refusal> {
-        insist(act, Permission::Edit, Some(key.shop.as_str()))?;
+        authorize(act, Permission::Edit, Some(key.shop.as_str()))?;
         let (record, current) = self.current(key).await?;
         let edited = Self::patch_document(&current, patch);
         let edited = edited.map_err(|fault| Refusal::Unprocessable(vec![fault]))?;

@@ -8,10 +8,12 @@ use crate::domain::permission::Permission;
 use crate::domain::state::Trigger;
 use crate::domain::topology::ORDER_FAILED;
 use crate::ports::broker::Outgoing;
-use crate::ports::letters::Trace;
-use crate::ports::store::{Accepted, Act, DeadLetter, NewDeadLetter, Placed, Resolution, Source};
+use crate::ports::outbound_messages::Trace;
+use crate::ports::store::{
+    Accepted, Act, DeadLetter, NewDeadLetter, OrderSource, Placed, Resolution,
+};
 
-use super::orders::{Ops, Refusal, insist};
+use super::orders::{Ops, Refusal, authorize};
 
 /// What became of an order that was handed in.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,7 +31,7 @@ impl Ops {
     pub async fn accept(
         &self,
         order: Order,
-        source: Source,
+        source: OrderSource,
         trace: &Trace,
     ) -> Result<Taken, Refusal> {
         let key = order.key.clone();
@@ -45,7 +47,7 @@ impl Ops {
             Accepted::Conflict => return Ok(Taken::Conflict),
         };
         // Only a nudge: should it get lost, the sweeper finds the order queued.
-        let nudge = self.letters(trace).nudge(&key, 1, Trigger::Checkout);
+        let nudge = self.outbound(trace).nudge(&key, 1, Trigger::Checkout);
         if let Err(error) = self.publish(nudge).await {
             tracing::debug!(%error, "intake.not_nudged");
         }
@@ -56,10 +58,10 @@ impl Ops {
     /// into the ledger.
     pub async fn publish_order(&self, order: Order) -> Result<Taken, Refusal> {
         if !self.broker.is_durable() {
-            return self.accept(order, Source::CommandLine, &Trace::default()).await;
+            return self.accept(order, OrderSource::CommandLine, &Trace::default()).await;
         }
         let trace = Trace::default();
-        let message = self.letters(&trace).placed(&order);
+        let message = self.outbound(&trace).placed(&order);
         self.publish(message).await?;
         Ok(Taken::Accepted)
     }
@@ -91,7 +93,7 @@ impl Ops {
         mended: Option<Vec<u8>>,
         act: &Act,
     ) -> Result<Replayed, Refusal> {
-        insist(act, Permission::Process, None)?;
+        authorize(act, Permission::Process, None)?;
         if letter.status != "open" {
             return Err(Refusal::NotFound(format!(
                 "dead letter {} is {} already",
@@ -105,7 +107,7 @@ impl Ops {
             Err(as_order) => match OrderFailed::parse(&body, self.max_bytes) {
                 Ok((event, _)) => {
                     // Not in the name of the worker that sent it first: its claim is long over.
-                    let message = self.letters(&trace).failed(&event, "replay");
+                    let message = self.outbound(&trace).failed(&event, "replay");
                     let message = Outgoing { body, ..message };
                     self.publish(message).await?;
                     Replayed::Failure
@@ -126,14 +128,14 @@ impl Ops {
         trace: &Trace,
     ) -> Result<Result<Taken, Fault>, Refusal> {
         match Order::parse(body, self.max_bytes) {
-            Ok(order) => Ok(Ok(self.accept(order, Source::DeadLetter, trace).await?)),
+            Ok(order) => Ok(Ok(self.accept(order, OrderSource::DeadLetter, trace).await?)),
             Err(fault) => Ok(Err(fault)),
         }
     }
 
     /// Decides that a dead letter is not needed; it stays readable.
     pub async fn discard(&self, letter: &DeadLetter, act: &Act) -> Result<(), Refusal> {
-        insist(act, Permission::Remove, None)?;
+        authorize(act, Permission::Remove, None)?;
         let done = self.store.resolve_dead_letter(letter.id, Resolution::Discarded, act).await?;
         if done {
             return Ok(());

@@ -18,10 +18,10 @@ use crate::domain::login::{FREE_BY_ADDRESS, FREE_BY_NAME, return_path, user_name
 use crate::domain::permission::{Role, RoleGrant};
 use crate::domain::text::one_line;
 use crate::ports::identity::{BegunLogin, Claims, FinishedLogin, IdentityError, IdentityProvider};
-use crate::ports::people::{OidcLogin, Provider, Session, Tried, UserChange};
+use crate::ports::people::{OidcLogin, Provider, SessionRecord, Tried, UserChange};
 use crate::ports::store::Act;
 
-use super::orders::{Ops, Person, Refusal};
+use super::orders::{Ops, Principal, Refusal};
 use super::passwords::Passwords;
 use super::tokens::{hash, hex};
 
@@ -32,7 +32,7 @@ const MAX_BYTES: usize = 4_000;
 
 /// How people come in.
 #[derive(Clone)]
-pub struct Doors {
+pub struct LoginConfig {
     /// Hashes passwords.
     pub passwords: Passwords,
     /// `auth.session_idle`
@@ -104,9 +104,9 @@ impl LoginFailure {
 
 /// Somebody who is logged in.
 #[derive(Debug, Clone)]
-pub struct Visit {
+pub struct Session {
     /// Who, and what they may do.
-    pub person: Person,
+    pub person: Principal,
     /// Their name alone.
     pub user: String,
     /// Where their password is.
@@ -148,7 +148,7 @@ impl Ops {
             None => None,
         };
         let password = if password.len() <= MAX_BYTES { password } else { "" };
-        let fits = match self.doors.passwords.fits(password, kept).await {
+        let fits = match self.login.passwords.fits(password, kept).await {
             Ok(fits) => fits,
             Err(_) => return Ok(Err(LoginFailure::Busy)),
         };
@@ -161,29 +161,29 @@ impl Ops {
     }
 
     /// Ends a session.
-    pub async fn log_out(&self, visit: &Visit) -> Result<(), Refusal> {
-        self.store.end_session(&visit.session, &self.act(&visit.person, None)).await?;
+    pub async fn log_out(&self, session: &Session) -> Result<(), Refusal> {
+        self.store.end_session(&session.session, &self.act(&session.person, None)).await?;
         Ok(())
     }
 
     /// Changes one's own password, given the old one; ends all of one's sessions.
     pub async fn change_own_password(
         &self,
-        visit: &Visit,
+        session: &Session,
         old: &str,
         new: &str,
     ) -> Result<Result<(), LoginFailure>, Refusal> {
-        if visit.provider != Provider::Local {
+        if session.provider != Provider::Local {
             let why = "your password is kept by your identity provider; change it there";
             return Err(Refusal::Unacceptable(why.to_owned()));
         }
-        let act = self.act(&visit.person, None);
-        let (user, whose) = (visit.user.as_str(), tried(&visit.user, FREE_BY_NAME));
+        let act = self.act(&session.person, None);
+        let (user, whose) = (session.user.as_str(), tried(&session.user, FREE_BY_NAME));
         if let Some(until) = self.store.login_begins(std::slice::from_ref(&whose), act.now).await? {
             return Ok(Err(LoginFailure::until(until, act.now)));
         }
         let kept = self.store.password_hash(user).await?;
-        match self.doors.passwords.fits(old, kept).await {
+        match self.login.passwords.fits(old, kept).await {
             Err(_) => return Ok(Err(LoginFailure::Busy)),
             Ok(false) => return Ok(Err(LoginFailure::Wrong)),
             Ok(true) => {}
@@ -198,10 +198,14 @@ impl Ops {
     }
 
     /// Whoever holds this session token.
-    pub async fn session(&self, token: &str, from: Option<&str>) -> Result<Option<Visit>, Refusal> {
-        let (now, idle) = (self.clock.now(), self.doors.idle);
+    pub async fn session(
+        &self,
+        token: &str,
+        from: Option<&str>,
+    ) -> Result<Option<Session>, Refusal> {
+        let (now, idle) = (self.clock.now(), self.login.idle);
         let session = self.store.session(&hash(token), now, idle, SEEN_EVERY).await?;
-        Ok(session.map(|session| Visit {
+        Ok(session.map(|session| Session {
             person: person(session.provider, &session.user, session.roles, from),
             user: session.user,
             provider: session.provider,
@@ -212,14 +216,14 @@ impl Ops {
     }
 
     /// Whether a session goes on; a page that only stands open does not keep it alive.
-    pub async fn is_still_in(&self, visit: &Visit) -> Result<bool, Refusal> {
-        let (now, idle) = (self.clock.now(), self.doors.idle);
-        Ok(self.store.session(&visit.session, now, idle, Duration::MAX).await?.is_some())
+    pub async fn is_still_in(&self, session: &Session) -> Result<bool, Refusal> {
+        let (now, idle) = (self.clock.now(), self.login.idle);
+        Ok(self.store.session(&session.session, now, idle, Duration::MAX).await?.is_some())
     }
 
     /// Begins a login at the identity provider; `None`: none is set.
     pub async fn begin_oidc(&self, return_to: &str) -> Result<Option<GoingOn>, Refusal> {
-        let Some(door) = &self.doors.oidc else { return Ok(None) };
+        let Some(door) = &self.login.oidc else { return Ok(None) };
         let [state, nonce, verifier] =
             [(); 3].map(|()| URL_SAFE_NO_PAD.encode(self.clock.secret_bytes()));
         let begun = BegunLogin {
@@ -243,7 +247,7 @@ impl Ops {
         code: &str,
         from: Option<&str>,
     ) -> Result<Result<(NewSession, String), LoginFailure>, Refusal> {
-        let (Some(door), now) = (&self.doors.oidc, self.clock.now()) else {
+        let (Some(door), now) = (&self.login.oidc, self.clock.now()) else {
             return Ok(Err(LoginFailure::Forgotten));
         };
         let Some(login) = self.store.take_oidc_login(&hash(state)).await? else {
@@ -281,8 +285,8 @@ impl Ops {
     ) -> Result<NewSession, Refusal> {
         let token = hex(&self.clock.secret_bytes());
         let now = self.clock.now();
-        let expires_at = now.checked_add(self.doors.lifetime).unwrap_or(Timestamp::MAX);
-        let session = Session {
+        let expires_at = now.checked_add(self.login.lifetime).unwrap_or(Timestamp::MAX);
+        let session = SessionRecord {
             user,
             provider,
             roles: roles.clone(),
@@ -298,13 +302,13 @@ impl Ops {
     }
 }
 
-fn person(provider: Provider, user: &str, roles: Vec<RoleGrant>, from: Option<&str>) -> Person {
+fn person(provider: Provider, user: &str, roles: Vec<RoleGrant>, from: Option<&str>) -> Principal {
     // Whoever the identity provider calls `erika` is not the `erika` who has a password here.
     let kind = match provider {
         Provider::Local => "user",
         Provider::Oidc => "oidc",
     };
-    Person {
+    Principal {
         name: format!("{kind}:{user}"),
         from: from.map(str::to_owned),
         grants: roles.into_iter().collect(),
@@ -329,9 +333,9 @@ fn csrf(token: &str) -> String {
 }
 
 /// Whether `text` is what a form of this session has to hold; takes as long wherever it differs.
-pub fn csrf_fits(visit: &Visit, text: &str) -> bool {
-    let key = hmac::Key::new(hmac::HMAC_SHA256, visit.csrf.as_bytes());
-    hmac::verify(&key, text.as_bytes(), hmac::sign(&key, visit.csrf.as_bytes()).as_ref()).is_ok()
+pub fn csrf_fits(session: &Session, text: &str) -> bool {
+    let key = hmac::Key::new(hmac::HMAC_SHA256, session.csrf.as_bytes());
+    hmac::verify(&key, text.as_bytes(), hmac::sign(&key, session.csrf.as_bytes()).as_ref()).is_ok()
 }
 
 impl OidcDoor {

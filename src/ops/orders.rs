@@ -16,11 +16,11 @@ use crate::domain::permission::{Grants, Permission};
 use crate::domain::state::{InvalidTransition, OrderRecord, OrderState, Phase, Trigger};
 use crate::ports::broker::{Broker, Outgoing};
 use crate::ports::clock::{Clock, Stopwatch};
-use crate::ports::letters::{Letters, Trace};
 use crate::ports::listing::{MAX_PAGE, Mark, OrderFilter, Sort, ValueFault};
+use crate::ports::outbound_messages::{OutboundMessages, Trace};
 use crate::ports::store::{Act, Attempt, OrderDetail, ShopFilter, Store, StoreError};
 
-use super::logins::Doors;
+use super::logins::LoginConfig;
 
 /// How long one publish may take.
 pub(super) const PUBLISH_PATIENCE: Duration = Duration::from_secs(20);
@@ -41,7 +41,7 @@ pub struct Ops {
     /// How long a transfer is waited for.
     pub transfer_patience: Duration,
     /// How people come in.
-    pub doors: Doors,
+    pub login: LoginConfig,
 }
 
 /// Name of the ERP of every shop without one of its own.
@@ -49,7 +49,7 @@ pub const DEFAULT_ERP: &str = "default";
 
 /// Somebody who uses the verbs.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Person {
+pub struct Principal {
     /// As the audit names them: `user:erika`, `token:checkout`, `cli:root`.
     pub name: String,
     /// From which address, where that is known.
@@ -58,7 +58,7 @@ pub struct Person {
     pub grants: Grants,
 }
 
-impl Person {
+impl Principal {
     /// Whether they may do it in that shop; without a shop, to what belongs to none.
     pub fn may(&self, permission: Permission, shop: Option<&str>) -> bool {
         self.grants.allows(permission, shop)
@@ -73,12 +73,16 @@ impl Person {
     }
 
     /// Refuses who may not do it.
-    pub fn insist(&self, permission: Permission, shop: Option<&str>) -> Result<(), Refusal> {
-        insist_on(&self.grants, permission, shop)
+    pub fn authorize(&self, permission: Permission, shop: Option<&str>) -> Result<(), Refusal> {
+        authorize_grants(&self.grants, permission, shop)
     }
 }
 
-fn insist_on(grants: &Grants, permission: Permission, shop: Option<&str>) -> Result<(), Refusal> {
+fn authorize_grants(
+    grants: &Grants,
+    permission: Permission,
+    shop: Option<&str>,
+) -> Result<(), Refusal> {
     if grants.allows(permission, shop) {
         return Ok(());
     }
@@ -86,8 +90,12 @@ fn insist_on(grants: &Grants, permission: Permission, shop: Option<&str>) -> Res
 }
 
 /// Refuses what `act` is not allowed to do in that shop; without a shop, what belongs to none.
-pub(super) fn insist(act: &Act, permission: Permission, shop: Option<&str>) -> Result<(), Refusal> {
-    insist_on(&act.grants, permission, shop)
+pub(super) fn authorize(
+    act: &Act,
+    permission: Permission,
+    shop: Option<&str>,
+) -> Result<(), Refusal> {
+    authorize_grants(&act.grants, permission, shop)
 }
 
 /// Why something that was asked for by hand was not done.
@@ -174,7 +182,7 @@ pub enum Transferred {
 
 impl Ops {
     /// Something that `person` is about to do by hand.
-    pub fn act(&self, person: &Person, reason: Option<&str>) -> Act {
+    pub fn act(&self, person: &Principal, reason: Option<&str>) -> Act {
         Act {
             id: self.unique_id(),
             actor: person.name.clone(),
@@ -185,7 +193,7 @@ impl Ops {
         }
     }
 
-    pub(super) fn unique_id(&self) -> Uuid {
+    pub(crate) fn unique_id(&self) -> Uuid {
         self.clock.unique_id()
     }
 
@@ -218,7 +226,11 @@ impl Ops {
     }
 
     /// One order for somebody who may not see every shop: what they may not see is not there.
-    pub async fn show_to(&self, person: &Person, key: &OrderKey) -> Result<OrderDetail, Refusal> {
+    pub async fn show_to(
+        &self,
+        person: &Principal,
+        key: &OrderKey,
+    ) -> Result<OrderDetail, Refusal> {
         if !person.readable().contains(key.shop.as_str()) {
             return Err(Refusal::NotFound(format!("there is no order {key}")));
         }
@@ -260,7 +272,7 @@ impl Ops {
 
     /// Transfers one order to the ERP now, whatever its count of failures; one try.
     pub async fn transfer(&self, key: &OrderKey, act: &Act) -> Result<Transferred, Refusal> {
-        insist(act, Permission::Process, Some(key.shop.as_str()))?;
+        authorize(act, Permission::Process, Some(key.shop.as_str()))?;
         let before = self.show(key).await?.record;
         if before.phase.state() == OrderState::Confirmed {
             return Err(invalid(&before));
@@ -281,7 +293,7 @@ impl Ops {
         self.refuse_when_nobody_reads().await?;
         self.store.audit_order(act, action, &before.key).await?;
         let trace = Trace { parent: before.traceparent.clone(), state: before.tracestate.clone() };
-        let nudge = self.letters(&trace).nudge(&before.key, before.next_attempt(), trigger);
+        let nudge = self.outbound(&trace).nudge(&before.key, before.next_attempt(), trigger);
         self.publish(nudge).await
     }
 
@@ -335,8 +347,8 @@ impl Ops {
 
     /// Stops the transfer to an ERP until somebody releases it: orders come in and are held.
     pub async fn hold(&self, erp: &str, act: &Act) -> Result<(), Refusal> {
-        insist(act, Permission::Process, self.shop_of_erp(erp))?;
-        self.insist_on_erp(erp).await?;
+        authorize(act, Permission::Process, self.shop_of_erp(erp))?;
+        self.require_erp(erp).await?;
         let reason = act.reason.as_deref().unwrap_or("no reason given");
         let reason = format!("held by {}: {reason}", act.actor);
         Ok(self.store.hold_circuit(erp, &reason, act).await?)
@@ -345,15 +357,15 @@ impl Ops {
     /// Lets the transfer to an ERP go on, beginning with one order; also before the pause of an
     /// outage is over.
     pub async fn release(&self, erp: &str, act: &Act) -> Result<(), Refusal> {
-        insist(act, Permission::Process, self.shop_of_erp(erp))?;
-        self.insist_on_erp(erp).await?;
+        authorize(act, Permission::Process, self.shop_of_erp(erp))?;
+        self.require_erp(erp).await?;
         match self.store.release_circuit(erp, act).await? {
             true => Ok(()),
             false => Err(Refusal::NotFound(format!("transfer to ERP {erp} is not stopped"))),
         }
     }
 
-    async fn insist_on_erp(&self, erp: &str) -> Result<(), Refusal> {
+    async fn require_erp(&self, erp: &str) -> Result<(), Refusal> {
         let circuits = self.circuits().await?;
         if circuits.iter().any(|circuit| circuit.erp == erp) {
             return Ok(());
@@ -402,7 +414,7 @@ impl Ops {
 
     /// Takes an order off the list of lost orders, with a reason.
     pub async fn remove(&self, key: &OrderKey, act: &Act) -> Result<OrderRecord, Refusal> {
-        insist(act, Permission::Remove, Some(key.shop.as_str()))?;
+        authorize(act, Permission::Remove, Some(key.shop.as_str()))?;
         self.show(key).await?;
         let record = self.store.remove_order(key, act).await?;
         let record = record.map_err(|invalid| Refusal::Invalid { key: key.clone(), invalid })?;
@@ -412,7 +424,7 @@ impl Ops {
 
     /// Puts a removed order back.
     pub async fn restore(&self, key: &OrderKey, act: &Act) -> Result<OrderRecord, Refusal> {
-        insist(act, Permission::Remove, Some(key.shop.as_str()))?;
+        authorize(act, Permission::Remove, Some(key.shop.as_str()))?;
         self.show(key).await?;
         let record = self.store.restore_order(key, act).await?;
         let record = record.map_err(|invalid| Refusal::Invalid { key: key.clone(), invalid })?;
@@ -427,7 +439,7 @@ impl Ops {
         event.actor = Some(act.actor.clone());
         event.reason.clone_from(&act.reason);
         let trace = Trace { parent: record.traceparent.clone(), state: record.tracestate.clone() };
-        let message = self.letters(&trace).event(&event);
+        let message = self.outbound(&trace).event(&event);
         if let Err(error) = self.broker.publish(message, PUBLISH_PATIENCE).await {
             tracing::warn!(%error, event = kind.routing_key(), "event.not_published");
         }
@@ -438,8 +450,8 @@ impl Ops {
         published.map_err(|error| Refusal::NobodyThere(error.to_string()))
     }
 
-    pub(super) fn letters<'a>(&'a self, trace: &'a Trace) -> Letters<'a> {
-        Letters { topology: self.broker.topology(), origin: "operator", trace }
+    pub(super) fn outbound<'a>(&'a self, trace: &'a Trace) -> OutboundMessages<'a> {
+        OutboundMessages { topology: self.broker.topology(), origin: "operator", trace }
     }
 }
 

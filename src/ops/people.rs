@@ -10,15 +10,15 @@ use crate::domain::permission::{Permission, RoleGrant};
 use crate::ports::people::{AuditFilter, AuditRow, User, UserChange, UserChanged};
 use crate::ports::store::{Act, ShopFilter};
 
-use super::orders::{Ops, Person, Refusal, insist};
+use super::orders::{Ops, Principal, Refusal, authorize};
 use super::passwords::Busy;
 
 /// Languages that pages exist in.
 pub const LANGUAGES: [&str; 2] = ["en", "de"];
 
-/// Letters that are not taken for one another.
+/// OutboundMessages that are not taken for one another.
 const ALPHABET: &[u8; 32] = b"abcdefghijkmnpqrstuvwxyz23456789";
-/// Letters of a password that is made here; each is worth 5 bits.
+/// OutboundMessages of a password that is made here; each is worth 5 bits.
 const GENERATED: usize = 20;
 
 /// A user to be added.
@@ -51,7 +51,7 @@ impl Ops {
 
     /// Adds a user.
     pub async fn add_user(&self, new: NewUser, act: &Act) -> Result<User, Refusal> {
-        insist(act, Permission::Admin, None)?;
+        authorize(act, Permission::Admin, None)?;
         let name = user_name(&new.name).map_err(Refusal::Unacceptable)?;
         check_roles(&new.roles)?;
         check_language(new.language.as_deref())?;
@@ -72,14 +72,14 @@ impl Ops {
     }
 
     /// Every user.
-    pub async fn users(&self, person: &Person) -> Result<Vec<User>, Refusal> {
-        person.insist(Permission::Admin, None)?;
+    pub async fn users(&self, person: &Principal) -> Result<Vec<User>, Refusal> {
+        person.authorize(Permission::Admin, None)?;
         Ok(self.store.list_users().await?)
     }
 
     /// Sets a user's password and ends their sessions.
     pub async fn set_password(&self, name: &str, password: &str, act: &Act) -> Result<(), Refusal> {
-        insist(act, Permission::Admin, None)?;
+        authorize(act, Permission::Admin, None)?;
         let name = self.known(name).await?;
         let hash = self.hashed(&name, password).await?;
         self.change(&name, UserChange::Password { hash }, act).await
@@ -92,7 +92,7 @@ impl Ops {
         roles: Vec<RoleGrant>,
         act: &Act,
     ) -> Result<(), Refusal> {
-        insist(act, Permission::Admin, None)?;
+        authorize(act, Permission::Admin, None)?;
         check_roles(&roles)?;
         let name = self.known(name).await?;
         self.change(&name, UserChange::Roles(roles), act).await
@@ -111,21 +111,21 @@ impl Ops {
 
     /// Lets a user not come in any more and ends their sessions.
     pub async fn disable_user(&self, name: &str, act: &Act) -> Result<(), Refusal> {
-        insist(act, Permission::Admin, None)?;
+        authorize(act, Permission::Admin, None)?;
         let name = self.known(name).await?;
         self.change(&name, UserChange::Disable, act).await
     }
 
     /// Lets a user come in again.
     pub async fn enable_user(&self, name: &str, act: &Act) -> Result<(), Refusal> {
-        insist(act, Permission::Admin, None)?;
+        authorize(act, Permission::Admin, None)?;
         let name = self.known(name).await?;
         self.change(&name, UserChange::Enable, act).await
     }
 
     /// Removes a user and ends their sessions; what they did stays in the audit.
     pub async fn remove_user(&self, name: &str, act: &Act) -> Result<(), Refusal> {
-        insist(act, Permission::Admin, None)?;
+        authorize(act, Permission::Admin, None)?;
         let name = self.known(name).await?;
         self.change(&name, UserChange::Remove, act).await
     }
@@ -133,14 +133,14 @@ impl Ops {
     /// What people did, newest first; what belongs to no shop only for who may see every shop.
     pub async fn audit(
         &self,
-        person: &Person,
+        person: &Principal,
         filter: AuditFilter,
         after: Option<(Timestamp, Uuid)>,
         limit: u32,
     ) -> Result<Vec<AuditRow>, Refusal> {
         let shops = person.readable();
         if shops == ShopFilter::Only(Vec::new()) {
-            person.insist(Permission::Read, None)?;
+            person.authorize(Permission::Read, None)?;
         }
         let filter = AuditFilter { shops, ..filter };
         Ok(self.store.list_audit(&filter, after, limit).await?)
@@ -171,7 +171,7 @@ impl Ops {
         check_password(name, password).map_err(Refusal::Unacceptable)?;
         let mut salt = [0; 16];
         salt.copy_from_slice(&self.clock.secret_bytes()[..16]);
-        self.doors.passwords.hash(password, salt).await.map_err(busy)
+        self.login.passwords.hash(password, salt).await.map_err(busy)
     }
 }
 

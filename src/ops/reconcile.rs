@@ -8,7 +8,7 @@ use crate::domain::permission::Permission;
 use crate::domain::state::{Phase, Trigger};
 use crate::ports::store::{Act, OrderDetail};
 
-use super::orders::{Ops, Refusal, Transferred, insist, invalid};
+use super::orders::{Ops, Refusal, Transferred, authorize, invalid};
 
 /// What became of an order that was asked about.
 #[derive(Debug, Clone)]
@@ -39,7 +39,7 @@ impl Ops {
     /// Asks the ERP about an order with an unknown outcome; what follows is what the sweeper would
     /// have done when the next question was due.
     pub async fn reconcile(&self, key: &OrderKey, act: &Act) -> Result<Reconciled, Refusal> {
-        insist(act, Permission::Process, Some(key.shop.as_str()))?;
+        authorize(act, Permission::Process, Some(key.shop.as_str()))?;
         let before = self.show(key).await?.record;
         if !matches!(before.phase, Phase::OutcomeUnknown { .. }) {
             return Err(invalid(&before));
@@ -66,7 +66,7 @@ impl Ops {
 
     /// A person has looked: the ERP does not have it. It is sent again, whatever the count is.
     pub async fn declare_absent(&self, key: &OrderKey, act: &Act) -> Result<Transferred, Refusal> {
-        insist(act, Permission::Process, Some(key.shop.as_str()))?;
+        authorize(act, Permission::Process, Some(key.shop.as_str()))?;
         let before = self.show(key).await?.record;
         self.refuse_when_stopped(&before).await?;
         self.refuse_when_nobody_reads().await?;

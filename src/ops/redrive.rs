@@ -1,4 +1,4 @@
-//! Redrives as people steer and follow them; `roles::redriver` does the work.
+//! Redrives as people steer and follow them; `workers::redriver` does the work.
 
 use uuid::Uuid;
 
@@ -10,8 +10,8 @@ use crate::ports::listing::ShopFilter;
 use crate::ports::redrives::{Redrive, RedriveItem};
 use crate::ports::store::Act;
 
-use super::orders::{Ops, Refusal, insist};
-use super::redrive_plan::{insist_anywhere, unprocessable};
+use super::orders::{Ops, Refusal, authorize};
+use super::redrive_plan::{authorize_anywhere, unprocessable};
 
 /// The role of a process that works redrives off.
 const REDRIVING_ROLE: &str = "sweeper";
@@ -108,7 +108,7 @@ impl Ops {
         act: &Act,
     ) -> Result<Redrive, Refusal> {
         let redrive = self.redrive(id).await?;
-        self.insist_on_redrive(id, act).await?;
+        self.authorize_redrive(id, act).await?;
         let mut stopped = Vec::new();
         if matches!(verb, RedriveVerb::Start | RedriveVerb::Resume) {
             redrive.status.after(verb).map_err(|e| Refusal::Conflict(e.to_string()))?;
@@ -134,7 +134,7 @@ impl Ops {
     ) -> Result<Redrive, Refusal> {
         check_rate(rate_per_minute).map_err(|told| unprocessable(Reason::Schema, &told))?;
         let redrive = self.redrive(id).await?;
-        self.insist_on_redrive(id, act).await?;
+        self.authorize_redrive(id, act).await?;
         if !self.store.set_redrive_rate(id, rate_per_minute, act).await? {
             let status = redrive.status.as_str();
             return Err(Refusal::Conflict(format!("a redrive that is {status} has no rate")));
@@ -143,12 +143,12 @@ impl Ops {
     }
 
     /// Refuses who may not steer it: that needs the permission in every shop whose orders are in it.
-    pub async fn insist_on_redrive(&self, id: Uuid, act: &Act) -> Result<(), Refusal> {
+    pub async fn authorize_redrive(&self, id: Uuid, act: &Act) -> Result<(), Refusal> {
         let shops = self.store.redrive_shops(id, None).await?;
         if shops.is_empty() {
-            return insist_anywhere(act);
+            return authorize_anywhere(act);
         }
-        shops.iter().try_for_each(|shop| insist(act, Permission::Process, Some(shop)))
+        shops.iter().try_for_each(|shop| authorize(act, Permission::Process, Some(shop)))
     }
 
     /// Shops with orders that wait and whose ERP takes none now; refused when there are no others.

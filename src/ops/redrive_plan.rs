@@ -7,13 +7,13 @@ use uuid::Uuid;
 use crate::domain::money::{Purse, Sum};
 use crate::domain::order::{Fault, OrderKey, Reason};
 use crate::domain::permission::Permission;
-use crate::domain::redrive::{Exclusion, ItemStatus, MAX_ORDERS, Pace};
+use crate::domain::redrive::{Exclusion, ItemStatus, MAX_ORDERS, RedriveThrottle};
 use crate::domain::state::{OrderRecord, OrderState};
 use crate::ports::listing::{Mark, OrderFilter, ShopFilter, SortBy};
 use crate::ports::redrives::{NewRedrive, Redrive, RedriveItem, Selection};
 use crate::ports::store::Act;
 
-use super::orders::{Ops, Refusal, insist};
+use super::orders::{Ops, Refusal, authorize};
 
 /// Rows fetched at a time.
 const PAGE: u32 = 5_000;
@@ -39,7 +39,7 @@ impl Ops {
     pub async fn plan_redrive(
         &self,
         selection: Selection,
-        pace: Pace,
+        pace: RedriveThrottle,
         act: &Act,
     ) -> Result<Redrive, Refusal> {
         let plan = self.draft_redrive(selection, pace, act).await?;
@@ -52,17 +52,17 @@ impl Ops {
     pub async fn draft_redrive(
         &self,
         selection: Selection,
-        pace: Pace,
+        pace: RedriveThrottle,
         act: &Act,
     ) -> Result<NewRedrive, Refusal> {
         pace.check().map_err(|told| unprocessable(Reason::Schema, &told))?;
         let selected = self.select(&selection, act, MAX_ORDERS).await?;
         let shops: BTreeSet<&str> = selected.orders.iter().map(|o| o.key.shop.as_str()).collect();
         if shops.is_empty() {
-            insist_anywhere(act)?;
+            authorize_anywhere(act)?;
         }
         for shop in shops {
-            insist(act, Permission::Process, Some(shop))?;
+            authorize(act, Permission::Process, Some(shop))?;
         }
         let (mut items, mut left_out) = (Vec::new(), Vec::new());
         let (mut known, mut purse) = (BTreeSet::new(), Purse::default());
@@ -193,9 +193,9 @@ impl Ops {
 }
 
 /// Something that belongs to no shop: it is enough to be allowed in one.
-pub(super) fn insist_anywhere(act: &Act) -> Result<(), Refusal> {
+pub(super) fn authorize_anywhere(act: &Act) -> Result<(), Refusal> {
     match act.grants.shops_allowing(Permission::Process) {
-        Some(shops) if shops.is_empty() => insist(act, Permission::Process, None),
+        Some(shops) if shops.is_empty() => authorize(act, Permission::Process, None),
         _ => Ok(()),
     }
 }

@@ -8,7 +8,7 @@ use crate::domain::permission::Permission;
 use crate::ports::people::ApiToken;
 use crate::ports::store::Act;
 
-use super::orders::{Ops, Person, Refusal, insist};
+use super::orders::{Ops, Principal, Refusal, authorize};
 
 /// What a token can be allowed to do (docs/operations.md).
 pub const SCOPES: [&str; 7] = {
@@ -40,7 +40,7 @@ pub struct NewToken {
 impl Ops {
     /// Makes a token and returns it; it cannot be shown again.
     pub async fn create_token(&self, new: NewToken, act: &Act) -> Result<String, Refusal> {
-        insist(act, Permission::Admin, None)?;
+        authorize(act, Permission::Admin, None)?;
         check(&new, act.now).map_err(Refusal::Unacceptable)?;
         let text = format!("{PREFIX}{}", hex(&self.clock.secret_bytes()));
         let token = ApiToken {
@@ -59,14 +59,14 @@ impl Ops {
     }
 
     /// Every token, without what makes it one.
-    pub async fn tokens(&self, person: &Person) -> Result<Vec<ApiToken>, Refusal> {
-        person.insist(Permission::Admin, None)?;
+    pub async fn tokens(&self, person: &Principal) -> Result<Vec<ApiToken>, Refusal> {
+        person.authorize(Permission::Admin, None)?;
         Ok(self.store.list_tokens().await?)
     }
 
     /// Ends a token.
     pub async fn revoke_token(&self, name: &str, act: &Act) -> Result<(), Refusal> {
-        insist(act, Permission::Admin, None)?;
+        authorize(act, Permission::Admin, None)?;
         if self.store.revoke_token(name, act).await? {
             return Ok(());
         }
@@ -74,9 +74,13 @@ impl Ops {
     }
 
     /// Whoever holds this token, if it is valid now.
-    pub async fn holder(&self, text: &str, from: Option<&str>) -> Result<Option<Person>, Refusal> {
+    pub async fn holder(
+        &self,
+        text: &str,
+        from: Option<&str>,
+    ) -> Result<Option<Principal>, Refusal> {
         let token = self.store.token(&hash(text), self.clock.now()).await?;
-        Ok(token.map(|token| Person {
+        Ok(token.map(|token| Principal {
             name: format!("token:{}", token.name),
             from: from.map(str::to_owned),
             grants: token.grants(),

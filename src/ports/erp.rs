@@ -1,7 +1,7 @@
 //! The ERP as we need it: send one order, ask about one order.
 //!
 //! The answer to "did it happen?" is the point of this port: a [`Failure`] carries how far the call
-//! got, and [`Answer::Absent`] is only said when the ERP itself said so.
+//! got, and [`ProbeAnswer::Absent`] is only said when the ERP itself said so.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -51,7 +51,7 @@ pub struct Receipt {
 
 /// What the ERP said when it was asked about an order.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Answer {
+pub enum ProbeAnswer {
     /// It is there.
     Found(Receipt),
     /// It is certainly not there now.
@@ -115,7 +115,7 @@ pub trait Erp: Send + Sync {
     /// Sends one order, once.
     async fn submit(&self, order: &OrderForErp) -> Result<Receipt, Failure>;
     /// Asks whether it is there. Changes nothing.
-    async fn ask(&self, order: &OrderForErp) -> Answer;
+    async fn ask(&self, order: &OrderForErp) -> ProbeAnswer;
     /// Does what has to follow for an order that was found by asking; nothing of it is done twice.
     async fn finish(&self, _order: &OrderForErp, receipt: Receipt) -> Result<Receipt, Failure> {
         Ok(receipt)

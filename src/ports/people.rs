@@ -36,7 +36,7 @@ pub trait PeopleStore: Send + Sync {
     /// Begins a session, forgets those that are over, and leaves an audit row.
     async fn begin_session(
         &self,
-        session: &Session,
+        session: &SessionRecord,
         hash: &[u8],
         act: &Act,
     ) -> Result<(), StoreError>;
@@ -48,7 +48,7 @@ pub trait PeopleStore: Send + Sync {
         now: Timestamp,
         idle: Duration,
         every: Duration,
-    ) -> Result<Option<Session>, StoreError>;
+    ) -> Result<Option<SessionRecord>, StoreError>;
     /// Ends a session; `false` when there is none.
     async fn end_session(&self, hash: &[u8], act: &Act) -> Result<bool, StoreError>;
 
@@ -200,7 +200,7 @@ impl Provider {
 
 /// Somebody who is logged in.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Session {
+pub struct SessionRecord {
     /// Their name.
     pub user: String,
     /// Where their password is.

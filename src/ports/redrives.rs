@@ -13,7 +13,7 @@ use super::store::{Act, StoreError};
 use crate::domain::money::Money;
 use crate::domain::order::OrderKey;
 use crate::domain::redrive::{
-    InvalidRedrive, ItemStatus, Pace, RedriveStatus, RedriveVerb, StepTally,
+    InvalidRedrive, ItemStatus, RedriveStatus, RedriveThrottle, RedriveVerb, StepTally,
 };
 use crate::domain::state::OrderRecord;
 
@@ -128,7 +128,7 @@ pub struct Redrive {
     pub selection: Selection,
     /// How fast and how boldly.
     #[serde(flatten)]
-    pub pace: Pace,
+    pub pace: RedriveThrottle,
     /// Steps that were begun, also those before a stop.
     pub wave: u32,
     /// Place of the step under way in the ramp, from 0.
@@ -189,7 +189,7 @@ pub struct NewRedrive {
     /// What it was planned from.
     pub selection: Selection,
     /// How fast and how boldly.
-    pub pace: Pace,
+    pub pace: RedriveThrottle,
     /// The kinds of failure that its orders have.
     pub known_fingerprints: Vec<String>,
     /// What the orders that will be sent are worth together.

@@ -16,7 +16,6 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use super::erp::Exchange;
-use super::figures::FigureStore;
 pub use super::listing::{OrderFilter, ShopFilter};
 use super::mail::{Mail, NoticeDetail};
 use super::people::PeopleStore;
@@ -29,9 +28,10 @@ use crate::domain::order::{Fault, Order, OrderKey};
 use crate::domain::permission::Grants;
 use crate::domain::retry::RetryPolicy;
 use crate::domain::state::{
-    Admission, Call, FailedTry, HandBack, Intent, InvalidTransition, OrderRecord, OrderState,
+    Admission, Call, FailedAttempt, HandBack, Intent, InvalidTransition, OrderRecord, OrderState,
     Trigger, Verdict,
 };
+use crate::ports::statistics::StatisticsStore;
 
 /// Everything the ledger can do.
 pub trait Store:
@@ -40,7 +40,7 @@ pub trait Store:
     + CircuitStore
     + DeadLetterStore
     + BackOffice
-    + FigureStore
+    + StatisticsStore
     + RevisionStore
     + RedriveStore
     + PeopleStore
@@ -52,7 +52,7 @@ impl<T> Store for T where
         + CircuitStore
         + DeadLetterStore
         + BackOffice
-        + FigureStore
+        + StatisticsStore
         + RevisionStore
         + RedriveStore
         + PeopleStore
@@ -154,7 +154,7 @@ pub struct Placed {
     /// The order.
     pub order: Arc<Order>,
     /// How it came.
-    pub source: Source,
+    pub source: OrderSource,
     /// W3C trace context.
     pub traceparent: Option<String>,
     /// Its vendor part.
@@ -164,7 +164,7 @@ pub struct Placed {
 /// How an order came in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Source {
+pub enum OrderSource {
     /// From the broker.
     Broker,
     /// Over the API.
@@ -177,7 +177,7 @@ pub enum Source {
     DeadLetter,
 }
 
-impl Source {
+impl OrderSource {
     /// The name used in tables.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -312,7 +312,7 @@ pub struct FailureRequest {
     /// The order.
     pub key: OrderKey,
     /// The failure.
-    pub failed: FailedTry,
+    pub failed: FailedAttempt,
     /// What had asked for the try.
     pub trigger: Trigger,
     /// How long it took.
@@ -643,7 +643,7 @@ pub trait CircuitStore: Send + Sync {
     /// The next trial of an open circuit is due now; `false` when it is not open.
     async fn release_circuit(&self, erp: &str, act: &Act) -> Result<bool, StoreError>;
     /// Makes this worker the only one that does `task` until then; `false` when another does.
-    async fn lead(
+    async fn acquire_lease(
         &self,
         task: &str,
         worker: &str,

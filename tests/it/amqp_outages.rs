@@ -8,7 +8,7 @@ use futures_util::future::join_all;
 use lapin::options::{BasicGetOptions, QueueBindOptions, QueueDeclareOptions, QueueDeleteOptions};
 use lapin::types::FieldTable;
 use lapin::{BasicProperties, Channel};
-use order_relay::app::world as app;
+use order_relay::app::wiring as app;
 use order_relay::domain::topology::ORDER_PLACED;
 use order_relay::ports::broker::{Broker, Outgoing};
 use tokio::task::JoinSet;

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 use order_relay::domain::permission::{Permission, Role};
-use order_relay::faces::web::api::routes::operations;
+use order_relay::web::api::routes::operations;
 use reqwest::Method;
 
 use crate::people::{Browser, add_user, client, log_in};

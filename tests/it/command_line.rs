@@ -2,10 +2,10 @@
 //! that say what to do.
 
 use clap::CommandFactory;
+use order_relay::cli::args::{Cli, StubMode};
 use order_relay::config::settings::{DEFAULTS, Settings, SettingsFile};
+use order_relay::devtools::erp_stub::StubSettings;
 use order_relay::domain::order::Order;
-use order_relay::faces::cli::args::{Cli, StubMode};
-use order_relay::faces::erp_stub::StubSettings;
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt;
 

@@ -5,11 +5,11 @@ use std::path::{Path, PathBuf};
 
 use clap::CommandFactory;
 use config::{Config, File, FileFormat, Source, Value, ValueKind};
+use order_relay::cli::args::Cli;
 use order_relay::config::settings::DEFAULTS;
 use order_relay::crash::CrashPoint;
 use order_relay::domain::state::PHASES;
 use order_relay::domain::topology::{Names, Topology};
-use order_relay::faces::cli::args::Cli;
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))

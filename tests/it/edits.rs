@@ -1,9 +1,9 @@
 //! Editing lost orders on the whole service: what is sent, what is refused, and that nothing is sent
 //! twice.
 
-use order_relay::app::world as app;
+use order_relay::app::wiring as app;
 use order_relay::domain::permission::{Grants, Permission};
-use order_relay::ops::orders::{Ops, Person, Refusal};
+use order_relay::ops::orders::{Ops, Principal, Refusal};
 use serde_json::{Value, json};
 
 use crate::store_contract::key;
@@ -107,13 +107,13 @@ async fn the_same_change_is_made_in_many_after_a_look(place: Place) {
 }
 
 /// The verbs, in the hands of somebody with these permissions.
-async fn desk(world: &mut World, permissions: &[Permission]) -> (std::sync::Arc<Ops>, Person) {
+async fn desk(world: &mut World, permissions: &[Permission]) -> (std::sync::Arc<Ops>, Principal) {
     let store = world.store().await;
     let transport = app::open_transport(&world.settings(), "test").expect("a transport");
     let ops = app::ops(&world.settings(), store, transport.broker);
     let mut grants = Grants::default();
     grants.add(permissions, None);
-    (ops, Person { name: "user:erika".to_owned(), from: None, grants })
+    (ops, Principal { name: "user:erika".to_owned(), from: None, grants })
 }
 
 #[tokio::test]

@@ -1,7 +1,7 @@
 //! The ways an order can go, each from checkout to its end, on RabbitMQ with PostgreSQL and embedded.
 
-use order_relay::faces::cli::args::StubMode;
-use order_relay::faces::erp_stub::StubSettings;
+use order_relay::cli::args::StubMode;
+use order_relay::devtools::erp_stub::StubSettings;
 use serde_json::json;
 
 use crate::world::{Place, World, erp_number, order, order_that, order_with, texts};

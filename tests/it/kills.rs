@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use order_relay::faces::erp_stub::StubSettings;
+use order_relay::devtools::erp_stub::StubSettings;
 use order_relay::ports::clock::Stopwatch;
 use order_relay::ports::listing::Sort;
 use order_relay::ports::store::OrderFilter;

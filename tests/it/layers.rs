@@ -6,16 +6,33 @@ use std::path::{Path, PathBuf};
 
 /// What each module may name of ours; its own files it always may. `crash` is the tests' way in and
 /// open to whoever makes an effect durable.
-const MAY_NAME: [(&str, &[&str]); 9] = [
+const MAY_NAME: [(&str, &[&str]); 12] = [
     ("domain", &[]),
     ("ports", &["domain"]),
     ("telemetry", &[]),
     ("crash", &[]),
     ("config", &["domain", "telemetry"]),
     ("adapters", &["domain", "ports", "config", "telemetry"]),
-    ("roles", &["domain", "ports", "telemetry", "crash"]),
+    ("workers", &["domain", "ports", "telemetry", "crash"]),
     ("ops", &["domain", "ports", "telemetry"]),
-    ("faces", &["domain", "ports", "ops", "telemetry"]),
+    ("views", &["domain", "ports"]),
+    ("web", &["domain", "ports", "ops", "views", "telemetry"]),
+    ("cli", &["domain", "ports", "ops", "views", "telemetry"]),
+    (
+        "devtools",
+        &[
+            "domain",
+            "ports",
+            "ops",
+            "views",
+            "telemetry",
+            "config",
+            "adapters",
+            "workers",
+            "web",
+            "cli",
+        ],
+    ),
 ];
 
 /// Crates that the rules know nothing of.
@@ -24,7 +41,7 @@ const NOT_IN_DOMAIN: [&str; 10] = [
 ];
 
 /// Adapters are drivers of one thing each: none names another.
-const FAMILIES: [&str; 5] = ["amqp", "in_process", "store", "erp", "mail"];
+const FAMILIES: [&str; 6] = ["amqp", "in_process", "store", "erp", "mail", "oidc"];
 
 fn sources() -> Vec<(String, String)> {
     fn walk(folder: &Path, found: &mut Vec<PathBuf>) {

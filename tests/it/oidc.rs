@@ -172,13 +172,13 @@ async fn begin(world: &World, stub: &Stub, wanted: &str) -> (String, String) {
     (part("state"), cookie)
 }
 
-async fn come_back(world: &World, state: &str, cookie: &str, code: &str) -> Answer {
+async fn come_back(world: &World, state: &str, cookie: &str, code: &str) -> ProbeAnswer {
     let url = world.web(&format!("/login/oidc/callback?state={state}&code={code}"));
     let request = client().get(url).header(COOKIE, cookie);
     request.send().await.expect("the web port answers")
 }
 
-type Answer = reqwest::Response;
+type ProbeAnswer = reqwest::Response;
 
 async fn world_with_provider() -> (World, Stub, JoinSet<()>) {
     let mut tasks = JoinSet::new();

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 use order_relay::domain::permission::{Permission, Role};
-use order_relay::faces::web::page_routes::page_routes;
+use order_relay::web::pages::routes::page_routes;
 use reqwest::Method;
 
 use crate::people::{Browser, add_user, client, log_in};

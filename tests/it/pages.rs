@@ -38,11 +38,10 @@ fn said_in(folder: &str, ending: &str, pattern: &str) -> BTreeSet<String> {
 fn every_sentence_of_a_page_is_there_in_german_and_names_the_same_values() {
     let german = catalog("de");
     let mut said = said_in("templates/web", "html", r#"\bt\("([^"]+)""#);
-    said.extend(said_in(
-        "src/faces/web",
-        "rs",
-        r#"(?:\bt|fill|missing|unprocessable)\(\s*"([^"]+)""#,
-    ));
+    for folder in ["src/web/html", "src/web/pages"] {
+        let pattern = r#"(?:\bt|fill|missing|unprocessable)\(\s*"([^"]+)""#;
+        said.extend(said_in(folder, "rs", pattern));
+    }
     // A name with something put behind it is looked at below.
     said.retain(|key| !key.ends_with('.') || key.contains(' '));
     let missing: Vec<&String> = said.iter().filter(|key| !german.contains_key(*key)).collect();
@@ -58,13 +57,16 @@ fn every_sentence_of_a_page_is_there_in_german_and_names_the_same_values() {
 
 #[test]
 fn nothing_is_translated_that_nobody_says() {
-    let said: Vec<String> = ["src/domain", "src/ops", "src/faces/web", "templates/web"]
-        .iter()
-        .flat_map(|folder| std::fs::read_dir(root().join(folder)).expect("a folder"))
-        .map(|file| file.expect("a file").path())
-        .filter(|path| path.extension().is_some_and(|ending| ending == "rs" || ending == "html"))
-        .map(|path| std::fs::read_to_string(path).expect("text"))
-        .collect();
+    let said: Vec<String> =
+        ["src/domain", "src/ops", "src/web/html", "src/web/pages", "templates/web"]
+            .iter()
+            .flat_map(|folder| std::fs::read_dir(root().join(folder)).expect("a folder"))
+            .map(|file| file.expect("a file").path())
+            .filter(|path| {
+                path.extension().is_some_and(|ending| ending == "rs" || ending == "html")
+            })
+            .map(|path| std::fs::read_to_string(path).expect("text"))
+            .collect();
     let is_name = |key: &str| key.contains('.') && !key.contains(' ');
     let german = catalog("de");
     let sentences = german.keys().filter(|key| !is_name(key));

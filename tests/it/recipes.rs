@@ -19,7 +19,7 @@ use order_relay::adapters::erp::recipe::open::{Overrides, load};
 use order_relay::domain::failure::{ErrorClass, Stage};
 use order_relay::domain::order::OrderKey;
 use order_relay::ports::clock::SystemClock;
-use order_relay::ports::erp::{Answer, Erp, Journal, OrderForErp};
+use order_relay::ports::erp::{Erp, Journal, OrderForErp, ProbeAnswer};
 use secrecy::SecretString;
 use serde_json::{Value as Json, json};
 
@@ -117,7 +117,7 @@ async fn holds(
 async fn good_order(erp: &RecipeErp, stand_in: &StandIn, expected: &Expected) {
     let first = order("O-1", "SKU-100");
     if erp.can_ask() {
-        assert_eq!(erp.ask(&first).await, Answer::Absent);
+        assert_eq!(erp.ask(&first).await, ProbeAnswer::Absent);
     }
     let receipt = erp.submit(&first).await.unwrap_or_else(|failure| {
         panic!("{failure:?}\n{:#?}", first.journal.take());
@@ -130,7 +130,7 @@ async fn good_order(erp: &RecipeErp, stand_in: &StandIn, expected: &Expected) {
     assert!(!text.contains("s3cret"), "a secret was noted: {text}");
     assert!(noted.iter().any(|exchange| exchange.step == "commit"), "{noted:#?}");
     if erp.can_ask() {
-        let Answer::Found(found) = erp.ask(&first).await else { panic!("not found") };
+        let ProbeAnswer::Found(found) = erp.ask(&first).await else { panic!("not found") };
         let finished = erp.finish(&first, found).await.unwrap();
         assert_eq!(finished.erp_order_id.as_deref(), Some(expected.number));
     }
@@ -155,11 +155,11 @@ async fn lost_answers(erp: &RecipeErp, stand_in: &StandIn) {
         assert_eq!(failure.class, ErrorClass::UnknownOutcome, "{failure:?}");
         assert_eq!(failure.stage, Stage::At);
         match erp.ask(&lost).await {
-            Answer::Found(receipt) => {
+            ProbeAnswer::Found(receipt) => {
                 let finished = erp.finish(&lost, receipt).await.unwrap();
                 assert!(finished.found && finished.erp_order_id.is_some(), "{finished:?}");
             }
-            Answer::Unclear(failure) if !erp.can_ask() => assert_eq!(failure.code, "no_probe"),
+            ProbeAnswer::Unclear(failure) if !erp.can_ask() => assert_eq!(failure.code, "no_probe"),
             answer => panic!("{answer:?}"),
         }
     }

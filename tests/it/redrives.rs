@@ -1,9 +1,9 @@
 //! Redrives on the whole service: many lost orders in growing steps, and what stops them.
 
+use order_relay::cli::args::StubMode;
+use order_relay::devtools::erp_stub::StubSettings;
 use order_relay::domain::circuit::CircuitState;
-use order_relay::domain::redrive::{ItemStatus, Pace, RedriveStatus, RedriveVerb};
-use order_relay::faces::cli::args::StubMode;
-use order_relay::faces::erp_stub::StubSettings;
+use order_relay::domain::redrive::{ItemStatus, RedriveStatus, RedriveThrottle, RedriveVerb};
 use order_relay::ports::clock::{Clock, SystemClock};
 use order_relay::ports::redrives::{NewRedrive, Redrive, RedriveItem, Selection};
 use serde_json::Value;
@@ -363,7 +363,7 @@ pub async fn redrive_of(world: &mut World, ids: &[&str]) -> Uuid {
     let plan = NewRedrive {
         id,
         selection: Selection::Orders(keys.clone()),
-        pace: Pace::default(),
+        pace: RedriveThrottle::default(),
         known_fingerprints: known.collect(),
         money: Vec::new(),
         items: items.collect(),

@@ -8,19 +8,19 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use jiff::{SignedDuration, Timestamp};
-use order_relay::app::world as app;
+use order_relay::app::wiring as app;
 use order_relay::config::settings::{Settings, SettingsFile};
 use order_relay::domain::failure::{ErrorClass, Stage, fingerprint};
 use order_relay::domain::order::{Order, OrderKey};
 use order_relay::domain::permission::Grants;
 use order_relay::domain::retry::{OnRejected, RetryPolicy};
 use order_relay::domain::state::{
-    Admission, Doubt, FailedTry, HandBack, Intent, InvalidTransition, Phase, Trigger, Verdict,
+    Admission, Doubt, FailedAttempt, HandBack, Intent, InvalidTransition, Phase, Trigger, Verdict,
 };
 use order_relay::ports::clock::{Clock, SystemClock};
 use order_relay::ports::store::{
     Accepted, Act, AdmitRequest, Admitted, ConfirmRequest, Confirmed, FailureRequest,
-    HandBackRequest, Incoming, OrderDetail, Placed, Recorded, ShopFilter, Source, Store,
+    HandBackRequest, Incoming, OrderDetail, OrderSource, Placed, Recorded, ShopFilter, Store,
     StoreError, Sweep,
 };
 use serde_json::json;
@@ -196,7 +196,7 @@ impl Ledger {
     pub async fn parked(&self, id: &str, now: Timestamp) {
         self.admit(id, "w", now).await;
         let refused = FailureRequest {
-            failed: FailedTry { class: ErrorClass::Rejected, ..failed(1, now) },
+            failed: FailedAttempt { class: ErrorClass::Rejected, ..failed(1, now) },
             ..failure(id, 1, now)
         };
         self.fail(refused).await;
@@ -224,7 +224,12 @@ pub fn key(id: &str) -> OrderKey {
 
 pub fn placed(document: &str) -> Placed {
     let order = Order::parse(document.as_bytes(), 1 << 20).expect("a good order");
-    Placed { order: Arc::new(order), source: Source::Broker, traceparent: None, tracestate: None }
+    Placed {
+        order: Arc::new(order),
+        source: OrderSource::Broker,
+        traceparent: None,
+        tracestate: None,
+    }
 }
 
 fn claim(worker: &str, now: Timestamp) -> Intent {
@@ -247,8 +252,8 @@ pub fn policy() -> RetryPolicy {
     }
 }
 
-pub fn failed(attempt: u32, now: Timestamp) -> FailedTry {
-    FailedTry {
+pub fn failed(attempt: u32, now: Timestamp) -> FailedAttempt {
+    FailedAttempt {
         attempt,
         max_count: Some(3),
         class: ErrorClass::Unavailable,
@@ -454,7 +459,7 @@ async fn an_order_is_parked_at_its_maximum_and_never_without_one(ledger: &Ledger
         ledger.admit(id, "w", at(0)).await;
         for attempt in 1..=3 {
             let now = at(i64::from(attempt) * 100);
-            let failed = FailedTry { max_count: max, ..failed(attempt, now) };
+            let failed = FailedAttempt { max_count: max, ..failed(attempt, now) };
             let verdict =
                 verdict(ledger.fail(FailureRequest { failed, ..failure(id, attempt, now) }).await);
             let parks = last == "parked" && attempt == 3;
@@ -473,7 +478,7 @@ async fn a_refused_order_is_parked_at_once_unless_the_policy_retries(ledger: &Le
     let retrying = RetryPolicy { on_rejected: OnRejected::Retry, ..policy() };
     for (id, policy, phase) in [("park", policy(), "parked"), ("retry", retrying, "retrying")] {
         ledger.admit(id, "w", at(0)).await;
-        let failed = FailedTry { class: ErrorClass::Rejected, ..failed(1, at(1)) };
+        let failed = FailedAttempt { class: ErrorClass::Rejected, ..failed(1, at(1)) };
         ledger.fail(FailureRequest { failed, policy, ..failure(id, 1, at(1)) }).await;
         assert_eq!(ledger.phase(id).await, phase);
     }
@@ -486,7 +491,7 @@ async fn the_erp_s_retry_after_is_obeyed_where_it_is_longer(ledger: &Ledger) {
     {
         ledger.admit(id, "w", at(0)).await;
         let failed =
-            FailedTry { retry_after: Some(Duration::from_secs(asked)), ..failed(1, at(1)) };
+            FailedAttempt { retry_after: Some(Duration::from_secs(asked)), ..failed(1, at(1)) };
         ledger.fail(FailureRequest { failed, ..failure(id, 1, at(1)) }).await;
         let due = ledger.order(id).await.record.phase.due_at();
         assert_eq!(due, Some(at(1 + i64::try_from(waits).expect("small"))), "{id}");
@@ -495,7 +500,7 @@ async fn the_erp_s_retry_after_is_obeyed_where_it_is_longer(ledger: &Ledger) {
 
 async fn an_unknown_outcome_is_asked_about_and_never_sent_blindly(ledger: &Ledger) {
     ledger.admit("1", "w", at(0)).await;
-    let failed = FailedTry { class: ErrorClass::UnknownOutcome, ..failed(1, at(5)) };
+    let failed = FailedAttempt { class: ErrorClass::UnknownOutcome, ..failed(1, at(5)) };
     let asks = verdict(ledger.fail(FailureRequest { failed, ..failure("1", 1, at(5)) }).await);
     let ask_at = at(7);
     assert_eq!(asks, Some(Verdict::Ask { at: ask_at }));
@@ -538,13 +543,13 @@ async fn a_late_failure_of_a_confirmed_order_is_refused(ledger: &Ledger) {
 
 async fn a_failure_of_an_unknown_order_needs_the_order(ledger: &Ledger) {
     let foreign = FailureRequest {
-        failed: FailedTry { worker: None, ..failed(4, at(1)) },
+        failed: FailedAttempt { worker: None, ..failed(4, at(1)) },
         ..failure("F-1", 4, at(1))
     };
     let without = ledger.fail(foreign.clone()).await;
     assert!(matches!(without, Recorded::Unknown), "{without:?}");
     assert_eq!(ledger.store.count_received().await.expect("the ledger answers"), 0);
-    let came_along = Placed { source: Source::OrderFailed, ..placed(&order("F-1")) };
+    let came_along = Placed { source: OrderSource::OrderFailed, ..placed(&order("F-1")) };
     let with = FailureRequest { order: Some(came_along), ..foreign };
     assert!(is_new(&ledger.fail(with.clone()).await));
     assert!(!is_new(&ledger.fail(with).await));
@@ -569,7 +574,7 @@ async fn a_receipt_confirms_from_every_state(ledger: &Ledger) {
             "outcome_unknown" => ErrorClass::UnknownOutcome,
             _ => ErrorClass::Rejected,
         };
-        let failed = FailedTry { class, ..failed(1, at(1)) };
+        let failed = FailedAttempt { class, ..failed(1, at(1)) };
         ledger.fail(FailureRequest { failed, ..failure(id, 1, at(1)) }).await;
     }
     let removed = ledger.store.remove_order(&key("removed"), &act("x", at(2))).await;
@@ -617,7 +622,7 @@ async fn a_claim_that_is_handed_back_leaves_what_its_holder_knew(ledger: &Ledger
     assert_eq!(ledger.phase("1").await, "held");
     assert_eq!(ledger.admit("1", "c", at(3)).await, Admission::Send { attempt: 1 });
     ledger.admit("2", "w", at(0)).await;
-    let failed = FailedTry { class: ErrorClass::UnknownOutcome, ..failed(1, at(1)) };
+    let failed = FailedAttempt { class: ErrorClass::UnknownOutcome, ..failed(1, at(1)) };
     ledger.fail(FailureRequest { failed, ..failure("2", 1, at(1)) }).await;
     ledger.again("2", 2, Trigger::Sweeper, at(60)).await;
     ledger.store.hand_back(back("2", "again-2-sweeper", HandBack::Park)).await.expect("answers");
@@ -688,7 +693,7 @@ async fn what_lies_about_is_found_and_nothing_else(ledger: &Ledger) {
 
 async fn numbers_as_large_as_the_wire_allows_are_taken(ledger: &Ledger) {
     ledger.admit("1", "w", at(0)).await;
-    let failed = FailedTry { max_count: Some(u32::MAX), ..failed(u32::MAX, at(1)) };
+    let failed = FailedAttempt { max_count: Some(u32::MAX), ..failed(u32::MAX, at(1)) };
     let endless = FailureRequest { failed, duration_ms: u64::MAX, ..failure("1", 1, at(1)) };
     assert!(is_new(&ledger.fail(endless).await));
     let stored = ledger.order("1").await;
@@ -746,7 +751,7 @@ async fn text_of_any_kind_comes_back_as_it_went_in(ledger: &Ledger) {
         let document = order_with(&id, &json!({"customer": customer, "remark": text}));
         ledger.admit_placed(placed(&document), "w", at(0)).await;
         let failed =
-            FailedTry { message: text.to_owned(), code: text.to_owned(), ..failed(1, at(1)) };
+            FailedAttempt { message: text.to_owned(), code: text.to_owned(), ..failed(1, at(1)) };
         ledger.fail(FailureRequest { failed, ..failure(&id, 1, at(1)) }).await;
         let stored = ledger.order(&id).await;
         assert_eq!(&*stored.document, document);

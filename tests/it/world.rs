@@ -21,12 +21,12 @@ use lapin::options::{
 };
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{BasicProperties, Confirmation, Connection, ConnectionProperties};
-use order_relay::app::world as app;
+use order_relay::app::wiring as app;
 use order_relay::config::settings::{Settings, SettingsFile};
+use order_relay::devtools::erp_stub::{ErpStub, StubSettings};
 use order_relay::domain::order::OrderKey;
 use order_relay::domain::state::{OrderState, Phase};
 use order_relay::domain::topology::Topology;
-use order_relay::faces::erp_stub::{ErpStub, StubSettings};
 use order_relay::ports::clock::{Clock, Stopwatch, SystemClock};
 use order_relay::ports::listing::Sort;
 use order_relay::ports::store::{MailStatus, OrderDetail, OrderFilter, Store};

@@ -15,7 +15,7 @@ use serde_json::Value;
 use crate::domain::failure::{ErrorClass, Failure, Stage};
 use crate::domain::text::{MAX_ERROR_CHARS, one_line, path_segment};
 use crate::ports::clock::Stopwatch;
-use crate::ports::erp::{Answer, Erp, Exchange, OrderForErp, Receipt};
+use crate::ports::erp::{Erp, Exchange, OrderForErp, ProbeAnswer, Receipt};
 
 use super::http::{HttpClient, Limits, Reach, Reply, header_map, name_of, shown};
 use super::redact::{HIDDEN, Mask};
@@ -93,7 +93,7 @@ impl JsonErp {
         url
     }
 
-    async fn look(&self, order: &OrderForErp) -> Result<Answer, Failure> {
+    async fn look(&self, order: &OrderForErp) -> Result<ProbeAnswer, Failure> {
         let url = self.order_url(order);
         let request = name_of(&Method::GET, &url);
         let watch = Stopwatch::start();
@@ -105,12 +105,12 @@ impl JsonErp {
         let answer = match reply.status {
             200 if !reply.is_page() => {
                 let request = request.clone();
-                Answer::Found(receipt(number(&reply), request, reply.status, true))
+                ProbeAnswer::Found(receipt(number(&reply), request, reply.status, true))
             }
-            404 if reply.json().is_some() => Answer::Absent,
+            404 if reply.json().is_some() => ProbeAnswer::Absent,
             status => {
                 let failure = as_question(refusal(&reply));
-                Answer::Unclear(Failure {
+                ProbeAnswer::Unclear(Failure {
                     request: Some(request.clone()),
                     status: Some(status),
                     ..failure
@@ -118,9 +118,9 @@ impl JsonErp {
             }
         };
         let meaning = match &answer {
-            Answer::Found(_) => "found",
-            Answer::Absent => "absent",
-            Answer::Unclear(_) => "unclear",
+            ProbeAnswer::Found(_) => "found",
+            ProbeAnswer::Absent => "absent",
+            ProbeAnswer::Unclear(_) => "unclear",
         };
         if self.keeps != Keep::Nothing {
             let noted = self.noted(order, &Method::GET, &url, None);
@@ -217,8 +217,8 @@ impl Erp for JsonErp {
         }
     }
 
-    async fn ask(&self, order: &OrderForErp) -> Answer {
-        self.look(order).await.unwrap_or_else(|failure| Answer::Unclear(as_question(failure)))
+    async fn ask(&self, order: &OrderForErp) -> ProbeAnswer {
+        self.look(order).await.unwrap_or_else(|failure| ProbeAnswer::Unclear(as_question(failure)))
     }
 
     fn rehearse(&self, order: &OrderForErp) -> Result<Vec<Exchange>, Failure> {

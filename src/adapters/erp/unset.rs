@@ -6,7 +6,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use crate::domain::failure::{ErrorClass, Failure, Stage};
-use crate::ports::erp::{Answer, Erp, Exchange, OrderForErp, Receipt};
+use crate::ports::erp::{Erp, Exchange, OrderForErp, ProbeAnswer, Receipt};
 
 /// The absence of an ERP.
 pub struct UnsetErp;
@@ -21,8 +21,8 @@ impl Erp for UnsetErp {
         Err(unset())
     }
 
-    async fn ask(&self, _order: &OrderForErp) -> Answer {
-        Answer::Unclear(unset())
+    async fn ask(&self, _order: &OrderForErp) -> ProbeAnswer {
+        ProbeAnswer::Unclear(unset())
     }
 
     fn rehearse(&self, _order: &OrderForErp) -> Result<Vec<Exchange>, Failure> {

@@ -127,7 +127,7 @@ impl<D: Db> CircuitStore for SqlStore<D> {
         Ok(released)
     }
 
-    async fn lead(
+    async fn acquire_lease(
         &self,
         task: &str,
         worker: &str,

@@ -19,7 +19,6 @@ use crate::ports::store::{
     Accepted, AdmitRequest, Admitted, ConfirmRequest, Confirmed, FailureRequest, HandBackRequest,
     Incoming, KeepRequest, Notice, Placed, Recorded, SharedError, StoreError,
 };
-
 use crate::sql_args;
 
 use super::db::{Db, Tx};

@@ -6,8 +6,8 @@ use jiff::Timestamp;
 
 use crate::domain::order::OrderKey;
 use crate::domain::state::OrderState;
-use crate::ports::figures::FigureStore;
 use crate::ports::listing::ShopFilter;
+use crate::ports::statistics::StatisticsStore;
 use crate::ports::store::{
     Accepted, AdmitRequest, Admitted, ConfirmRequest, Confirmed, FailureRequest, HandBackRequest,
     KeepRequest, LedgerReport, OpenCount, OrderStore, Overdue, Placed, Recorded, StoreError, Sweep,

@@ -10,7 +10,7 @@ use crate::domain::login::{REMEMBERED, wait_after};
 use crate::domain::permission::{RoleGrant, roles_text};
 use crate::ports::people::{
     ApiToken, AuditFilter, AuditRow, KeptAnswer, KeyClaim, OidcLogin, PeopleStore, Provider,
-    RequestKey, Session, Tried, User, UserChange, UserChanged, last_administrator,
+    RequestKey, SessionRecord, Tried, User, UserChange, UserChanged, last_administrator,
 };
 use crate::ports::store::{Act, StoreError};
 use crate::sql_args;
@@ -102,7 +102,7 @@ impl<D: Db> PeopleStore for SqlStore<D> {
 
     async fn begin_session(
         &self,
-        session: &Session,
+        session: &SessionRecord,
         hash: &[u8],
         act: &Act,
     ) -> Result<(), StoreError> {
@@ -137,7 +137,7 @@ impl<D: Db> PeopleStore for SqlStore<D> {
         now: Timestamp,
         idle: Duration,
         every: Duration,
-    ) -> Result<Option<Session>, StoreError> {
+    ) -> Result<Option<SessionRecord>, StoreError> {
         let sql = "SELECT s.user_name, s.provider, COALESCE(s.roles, u.roles), u.language,
               s.created_at_ms, s.expires_at_ms, s.came_from, s.seen_at_ms
             FROM sessions AS s
@@ -149,7 +149,7 @@ impl<D: Db> PeopleStore for SqlStore<D> {
             return Ok(None);
         };
         row.table = "sessions";
-        let session = Session {
+        let session = SessionRecord {
             user: row.id("user_name")?,
             provider: row.parsed("provider", Provider::from_name)?,
             roles: row.parsed("roles", roles)?,

@@ -8,7 +8,9 @@ use jiff::Timestamp;
 use uuid::Uuid;
 
 use crate::domain::order::OrderKey;
-use crate::domain::redrive::{InvalidRedrive, ItemStatus, Pace, RedriveStatus, RedriveVerb};
+use crate::domain::redrive::{
+    InvalidRedrive, ItemStatus, RedriveStatus, RedriveThrottle, RedriveVerb,
+};
 use crate::domain::state::OrderRecord;
 use crate::ports::redrives::{
     MANY_WAIT, NewRedrive, Redrive, RedriveItem, RedriveStore, SentItem, SettledItem, StepState,
@@ -529,7 +531,7 @@ fn redrive(mut row: Row) -> Result<Redrive, StoreError> {
         id,
         status,
         selection,
-        pace: Pace { rate_per_minute, ramp, stop_percent },
+        pace: RedriveThrottle { rate_per_minute, ramp, stop_percent },
         known_fingerprints: row.parsed("known", |text| serde_json::from_str(text).ok())?,
         money: row.parsed("money", |text| serde_json::from_str(text).ok())?,
         wave: row.number("wave")?,

@@ -5,9 +5,8 @@ use std::sync::Arc;
 
 use sqlx::migrate::{Migration, MigrationType, Migrator};
 
-use crate::ports::store::{Notice, SchemaStatus, SharedError, ShopFilter, StoreError};
-
 use crate::domain::order::{Order, Sku};
+use crate::ports::store::{Notice, SchemaStatus, SharedError, ShopFilter, StoreError};
 
 use super::conditions::framed;
 use super::db::{Row, Value};

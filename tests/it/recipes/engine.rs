@@ -1,7 +1,7 @@
 //! What the engine promises whatever the recipe says.
 
 use order_relay::domain::failure::{ErrorClass, Stage};
-use order_relay::ports::erp::{Answer, Erp};
+use order_relay::ports::erp::{Erp, ProbeAnswer};
 use serde_json::{Value as Json, json};
 
 use crate::stand_in::{Asked, Books, Fate, Says, StandIn};
@@ -73,10 +73,10 @@ async fn a_failed_follow_up_is_resumed_where_it_stopped() {
     let failure = erp.submit(&one).await.unwrap_err();
     assert_eq!((failure.class, failure.stage), (ErrorClass::Unavailable, Stage::At));
     assert!(failure.message.starts_with("in the ERP as 1, but release failed"), "{failure:?}");
-    let Answer::Found(receipt) = erp.ask(&one).await else { panic!("not found") };
+    let ProbeAnswer::Found(receipt) = erp.ask(&one).await else { panic!("not found") };
     let finished = erp.finish(&one, receipt).await.unwrap();
     assert_eq!(finished.erp_order_id.as_deref(), Some("N1"));
-    let Answer::Found(receipt) = erp.ask(&one).await else { panic!("not found") };
+    let ProbeAnswer::Found(receipt) = erp.ask(&one).await else { panic!("not found") };
     erp.finish(&one, receipt).await.unwrap();
     let books = stand_in.books.lock().unwrap();
     let releases = books.asked.iter().filter(|asked| asked.target.ends_with("/release")).count();
@@ -127,7 +127,7 @@ async fn a_probe_that_fails_is_not_absent() {
     .await;
     let erp = open(&path, &stand_in.url, &NOTHING, &[]);
     for _ in 0..3 {
-        assert!(matches!(erp.ask(&order("O-1", "A")).await, Answer::Unclear(_)));
+        assert!(matches!(erp.ask(&order("O-1", "A")).await, ProbeAnswer::Unclear(_)));
     }
 }
 
@@ -147,7 +147,7 @@ async fn awkward_values_arrive_exactly() {
     big.key = order_relay::domain::order::OrderKey::new("default", "a/b:c").unwrap();
     let receipt = erp.submit(&big).await.unwrap();
     assert_eq!(receipt.erp_order_id.as_deref(), Some("N1"));
-    assert!(matches!(erp.ask(&big).await, Answer::Found(_)));
+    assert!(matches!(erp.ask(&big).await, ProbeAnswer::Found(_)));
     let books = stand_in.books.lock().unwrap();
     assert_eq!(books.orders, ["a/b:c"]);
     let sent = books.asked[0].json();
@@ -171,10 +171,10 @@ async fn a_lost_answer_is_found_by_the_probe_and_a_lost_request_is_not() {
     stand_in.books.lock().unwrap().next_commit = Some(Fate::Lost);
     let lost = order("O-1", "A");
     assert_eq!(erp.submit(&lost).await.unwrap_err().class, ErrorClass::UnknownOutcome);
-    assert!(matches!(erp.ask(&lost).await, Answer::Found(_)));
-    assert_eq!(erp.ask(&order("O-2", "A")).await, Answer::Absent);
+    assert!(matches!(erp.ask(&lost).await, ProbeAnswer::Found(_)));
+    assert_eq!(erp.ask(&order("O-2", "A")).await, ProbeAnswer::Absent);
     let dead = open(&path, "http://127.0.0.1:1", &NOTHING, &[]);
     let failure = dead.submit(&lost).await.unwrap_err();
     assert_eq!((failure.class, failure.stage), (ErrorClass::Unavailable, Stage::Before));
-    assert!(matches!(dead.ask(&lost).await, Answer::Unclear(_)));
+    assert!(matches!(dead.ask(&lost).await, ProbeAnswer::Unclear(_)));
 }

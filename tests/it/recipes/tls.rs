@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 
 use order_relay::domain::failure::Stage;
-use order_relay::ports::erp::{Answer, Erp};
+use order_relay::ports::erp::{Erp, ProbeAnswer};
 use rcgen::{CertificateParams, CertifiedKey, KeyPair};
 use rustls::pki_types::PrivateKeyDer;
 use rustls::server::WebPkiClientVerifier;
@@ -61,9 +61,9 @@ async fn an_authority_of_ones_own_is_trusted_and_our_certificate_is_shown() {
         open(&path, &url, &nothing, &[])
     };
     let both = format!("ca_file = '{ca}'\nclient_cert = '{cert}'\nclient_key = '{key}'");
-    assert_eq!(with(&both).ask(&order("O-1", "A")).await, Answer::Absent);
+    assert_eq!(with(&both).ask(&order("O-1", "A")).await, ProbeAnswer::Absent);
     for less in ["", &format!("ca_file = '{ca}'")] {
-        let Answer::Unclear(failure) = with(less).ask(&order("O-1", "A")).await else {
+        let ProbeAnswer::Unclear(failure) = with(less).ask(&order("O-1", "A")).await else {
             panic!("it was taken for an answer with {less:?}");
         };
         assert_ne!(failure.status, Some(404), "{failure:?}");
@@ -100,5 +100,5 @@ async fn a_proxy_is_asked_for_the_address_of_the_erp() {
     while let Some(ended) = tasks.join_next().await {
         ended.unwrap();
     }
-    assert_eq!(answer, Answer::Absent);
+    assert_eq!(answer, ProbeAnswer::Absent);
 }

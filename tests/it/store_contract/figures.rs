@@ -7,9 +7,9 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use order_relay::domain::failure::{ErrorClass, fingerprint};
 use order_relay::domain::order::OrderKey;
-use order_relay::domain::state::{FailedTry, OrderState, Trigger};
-use order_relay::ports::figures::{Group, Worker};
+use order_relay::domain::state::{FailedAttempt, OrderState, Trigger};
 use order_relay::ports::listing::{Mark, OrderFilter, ShopFilter, Sort, SortBy};
+use order_relay::ports::statistics::{Group, Worker};
 use order_relay::ports::store::{FailureRequest, StoreError};
 use serde_json::json;
 
@@ -69,7 +69,7 @@ async fn holds(ledger: &Ledger) {
 /// A failure that parks, with a message of its own.
 fn refused(id: &str, attempt: u32, message: &str, seconds: i64) -> FailureRequest {
     let (class, code) = (ErrorClass::Rejected, "http_422");
-    let failed = FailedTry {
+    let failed = FailedAttempt {
         class,
         code: code.to_owned(),
         message: message.to_owned(),
@@ -147,7 +147,7 @@ async fn money_is_exact_and_totals_that_are_not_summed_are_told(ledger: &Ledger)
     }
     let expected = ["queued 5 2000000000000.30 EUR", "queued 1 1200 JPY", "queued 5 7.00 USD ?4"];
     assert_eq!(standing(ledger, &all()).await, expected);
-    ledger.store.fold_figures(at(1)).await.expect("the ledger answers");
+    ledger.store.fold_statistics(at(1)).await.expect("the ledger answers");
     assert_eq!(standing(ledger, &all()).await, expected);
     ledger.confirm("7", 1, "ERP-7", at(2)).await;
     ledger.confirm("2", 1, "ERP-2", at(2)).await;
@@ -194,7 +194,7 @@ async fn folding_changes_no_figure_however_often_and_by_whomever(ledger: &Ledger
     let before = (standing(ledger, &all()).await, flow().await.expect("answers"));
     let others = [ledger.opened_by("a"), ledger.opened_by("b"), ledger.opened_by("c")];
     for _ in 0..3 {
-        for folded in join_all(others.iter().map(|store| store.fold_figures(at(60)))).await {
+        for folded in join_all(others.iter().map(|store| store.fold_statistics(at(60)))).await {
             folded.expect("nobody is in anybody's way");
         }
         assert_eq!((standing(ledger, &all()).await, flow().await.expect("answers")), before);
@@ -214,7 +214,7 @@ async fn folding_changes_no_figure_however_often_and_by_whomever(ledger: &Ledger
             .expect("answers")
             .expect("may");
     }
-    ledger.store.fold_figures(at(80)).await.expect("the ledger answers");
+    ledger.store.fold_statistics(at(80)).await.expect("the ledger answers");
     assert_eq!(standing(ledger, &all()).await, before.0);
     let rows = ledger.tamper("UPDATE order_counts SET orders = orders").await;
     assert_eq!(rows, 3, "one row for each place, none for what is empty");
@@ -235,7 +235,7 @@ async fn figures_hold_while_workers_write_and_others_fold(ledger: &Ledger) {
     };
     let folds = async {
         for _ in 0..40 {
-            match ledger.store.fold_figures(at(30)).await {
+            match ledger.store.fold_statistics(at(30)).await {
                 Ok(()) | Err(StoreError::Unavailable(_)) => {}
                 Err(error) => panic!("{error}"),
             }
@@ -256,7 +256,7 @@ async fn flow(ledger: &Ledger, minutes: u64) -> Vec<(i64, u64, u64, u64)> {
     let width = Duration::from_mins(minutes);
     let flow = ledger.store.flow(&all(), at(-86_400), width).await.expect("the ledger answers");
     let seconds =
-        |flow: &order_relay::ports::figures::Flow| flow.at.duration_since(at(0)).as_secs();
+        |flow: &order_relay::ports::statistics::Flow| flow.at.duration_since(at(0)).as_secs();
     flow.iter().map(|f| (seconds(f), f.received, f.confirmed, f.failed)).collect()
 }
 
@@ -283,7 +283,7 @@ async fn old_buckets_become_wider_and_keep_their_sums(ledger: &Ledger) {
         accept(ledger, &order(&n.to_string()), n * 600).await;
     }
     accept(ledger, &order("late"), 3 * DAY).await;
-    let fold = async |seconds| ledger.store.fold_figures(at(seconds)).await.expect("answers");
+    let fold = async |seconds| ledger.store.fold_statistics(at(seconds)).await.expect("answers");
     fold(DAY).await;
     assert_eq!(flow(ledger, 1).await.len(), 7, "young buckets stay");
     fold(3 * DAY).await;
@@ -536,16 +536,16 @@ async fn workers_are_alive_while_they_are_seen(ledger: &Ledger) {
         seen_at: at(seen),
     };
     for (name, seen) in [("a", 0), ("b", 0), ("a", 20)] {
-        ledger.store.beat(&worker(name, seen)).await.expect("the ledger answers");
+        ledger.store.heartbeat(&worker(name, seen)).await.expect("the ledger answers");
     }
     let alive = async |now| ledger.store.workers(at(now)).await.expect("the ledger answers");
     assert_eq!(alive(25).await, [worker("a", 20), worker("b", 0)]);
     assert_eq!(alive(31).await, [worker("a", 20)]);
-    ledger.store.part("b").await.expect("the ledger answers");
-    ledger.store.part("nobody").await.expect("the ledger answers");
+    ledger.store.deregister("b").await.expect("the ledger answers");
+    ledger.store.deregister("nobody").await.expect("the ledger answers");
     assert_eq!(alive(25).await, [worker("a", 20)], "who says goodbye is gone at once");
     assert!(alive(51).await.is_empty());
-    ledger.store.beat(&worker("c", 90_000)).await.expect("the ledger answers");
+    ledger.store.heartbeat(&worker("c", 90_000)).await.expect("the ledger answers");
     assert_eq!(ledger.tamper("UPDATE workers SET name = name").await, 1, "the dead are forgotten");
 }
 

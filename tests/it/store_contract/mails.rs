@@ -233,22 +233,27 @@ async fn a_circuit_is_opened_by_one_and_tried_by_one(ledger: &Ledger) {
 
 async fn one_worker_leads_until_its_lease_ends(ledger: &Ledger) {
     let other = ledger.opened_by("other");
-    let race = join_all((0..6).map(|n| {
-        let (store, worker) = if n % 2 == 0 { (&ledger.store, "a") } else { (&other, "b") };
-        let worker = format!("{worker}{n}");
-        async move { store.lead("sweeper", &worker, at(10), at(0)).await.expect("answers") }
-    }))
-    .await;
+    let race =
+        join_all(
+            (0..6).map(|n| {
+                let (store, worker) = if n % 2 == 0 { (&ledger.store, "a") } else { (&other, "b") };
+                let worker = format!("{worker}{n}");
+                async move {
+                    store.acquire_lease("sweeper", &worker, at(10), at(0)).await.expect("answers")
+                }
+            }),
+        )
+        .await;
     assert_eq!(race.iter().filter(|leads| **leads).count(), 1);
     let lead = async |worker: &str, now: i64| {
-        ledger.store.lead("sweeper", worker, at(now + 10), at(now)).await.expect("answers")
+        ledger.store.acquire_lease("sweeper", worker, at(now + 10), at(now)).await.expect("answers")
     };
     assert!(!lead("z", 9).await);
     assert_eq!(
         (lead("z", 10).await, lead("z", 15).await, lead("y", 20).await),
         (true, true, false)
     );
-    assert!(ledger.store.lead("other task", "y", at(30), at(20)).await.expect("answers"));
+    assert!(ledger.store.acquire_lease("other task", "y", at(30), at(20)).await.expect("answers"));
 }
 
 async fn text_in_mails_comes_back_as_it_went_in(ledger: &Ledger) {

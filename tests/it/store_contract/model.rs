@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use jiff::Timestamp;
 use order_relay::domain::failure::ErrorClass;
 use order_relay::domain::order::OrderKey;
-use order_relay::domain::state::{Admission, FailedTry, HandBack, Intent, OrderState, Trigger};
+use order_relay::domain::state::{Admission, FailedAttempt, HandBack, Intent, OrderState, Trigger};
 use order_relay::ports::store::{
     AdmitRequest, FailureRequest, HandBackRequest, Incoming, OrderDetail, Recorded, ShopFilter,
     Sweep,
@@ -97,7 +97,8 @@ impl Model {
             }
             Step::Fails { attempt, class, worker, max } => {
                 let worker = worker.map(Self::name);
-                let failed = FailedTry { class, worker, max_count: max, ..failed(attempt, now) };
+                let failed =
+                    FailedAttempt { class, worker, max_count: max, ..failed(attempt, now) };
                 self.fails(ledger, FailureRequest { failed, ..failure(&id, attempt, now) }).await;
             }
             Step::Succeeds => self.succeeds(ledger).await,

@@ -6,8 +6,8 @@ use futures_util::future::join_all;
 use jiff::Timestamp;
 use order_relay::domain::permission::{Role, RoleGrant};
 use order_relay::ports::people::{
-    ApiToken, AuditFilter, KeptAnswer, KeyClaim, OidcLogin, Provider, RequestKey, Session, Tried,
-    User, UserChange, UserChanged,
+    ApiToken, AuditFilter, KeptAnswer, KeyClaim, OidcLogin, Provider, RequestKey, SessionRecord,
+    Tried, User, UserChange, UserChanged,
 };
 use order_relay::ports::store::{Act, ShopFilter};
 
@@ -50,8 +50,8 @@ fn user(name: &str) -> User {
     }
 }
 
-fn session(user: &str, provider: Provider) -> Session {
-    Session {
+fn session(user: &str, provider: Provider) -> SessionRecord {
+    SessionRecord {
         user: user.to_owned(),
         provider,
         roles: viewer(),
@@ -195,7 +195,7 @@ async fn a_session_lasts_until_it_is_idle_too_long_or_over(ledger: &Ledger) {
     };
     let idle = Duration::from_secs(100);
     let found = find(1, at(99), idle).await.expect("it is there");
-    assert_eq!(found, Session { language: Some("de".to_owned()), ..began.clone() });
+    assert_eq!(found, SessionRecord { language: Some("de".to_owned()), ..began.clone() });
     assert!(find(2, at(99), idle).await.is_none(), "another token");
     assert!(find(1, at(198), idle).await.is_some(), "it was seen at 99");
     assert!(find(1, at(298), idle).await.is_none(), "nobody was seen since 198");

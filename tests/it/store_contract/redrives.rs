@@ -1,7 +1,9 @@
 //! Redrives in the ledger: frozen lists, steps, and writes that repeat what was loaded.
 
 use futures_util::future::join;
-use order_relay::domain::redrive::{ItemStatus, Pace, RedriveStatus, RedriveVerb, sent_version_of};
+use order_relay::domain::redrive::{
+    ItemStatus, RedriveStatus, RedriveThrottle, RedriveVerb, sent_version_of,
+};
 use order_relay::domain::state::Trigger;
 use order_relay::ports::clock::{Clock, SystemClock};
 use order_relay::ports::redrives::{
@@ -45,7 +47,7 @@ async fn planned(ledger: &Ledger, items: Vec<RedriveItem>) -> Uuid {
     let plan = NewRedrive {
         id,
         selection: Selection::Group("00ff".to_owned()),
-        pace: Pace { rate_per_minute: Some(60), ..Pace::default() },
+        pace: RedriveThrottle { rate_per_minute: Some(60), ..RedriveThrottle::default() },
         known_fingerprints: vec!["00ff".to_owned()],
         money: Vec::new(),
         items,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use futures_util::future::join;
 use order_relay::domain::failure::ErrorClass;
 use order_relay::domain::order::Order;
-use order_relay::domain::state::{Admission, FailedTry, InvalidTransition, Trigger};
+use order_relay::domain::state::{Admission, FailedAttempt, InvalidTransition, Trigger};
 use order_relay::ports::revisions::{EditRequest, NotEdited};
 use order_relay::ports::store::{Admitted, FailureRequest, OrderFilter};
 use serde_json::json;
@@ -114,7 +114,7 @@ async fn only_a_lost_order_that_nobody_transfers_can_be_edited(ledger: &Ledger) 
     ledger.parked("claimed", at(0)).await;
     ledger.again("claimed", 2, Trigger::Operator, at(1)).await;
     ledger.admit("unknown", "w", at(0)).await;
-    let unclear = FailedTry { class: ErrorClass::UnknownOutcome, ..failed(1, at(1)) };
+    let unclear = FailedAttempt { class: ErrorClass::UnknownOutcome, ..failed(1, at(1)) };
     ledger.fail(FailureRequest { failed: unclear, ..failure("unknown", 1, at(1)) }).await;
     let refused = async |id: &str, seconds| {
         let before = ledger.order(id).await.record;

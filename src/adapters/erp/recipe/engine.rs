@@ -16,7 +16,7 @@ use serde_json::{Map, Value as Json};
 use crate::domain::failure::{ErrorClass, Failure, Stage};
 use crate::domain::text::one_line;
 use crate::ports::clock::Clock;
-use crate::ports::erp::{Answer, Erp, Exchange, OrderForErp, Receipt};
+use crate::ports::erp::{Erp, Exchange, OrderForErp, ProbeAnswer, Receipt};
 
 use super::super::http::HttpClient;
 use super::super::redact::Mask;
@@ -120,8 +120,8 @@ impl RecipeErp {
         };
         let is_duplicate = reply.outcome == Outcome::Duplicate;
         match answer {
-            Some(Answer::Found(receipt)) => Ok(receipt),
-            Some(Answer::Unclear(_)) if !is_duplicate => {
+            Some(ProbeAnswer::Found(receipt)) => Ok(receipt),
+            Some(ProbeAnswer::Unclear(_)) if !is_duplicate => {
                 Err(Failure { stage: Stage::At, ..refusal })
             }
             _ if is_duplicate => {
@@ -134,26 +134,32 @@ impl RecipeErp {
         }
     }
 
-    async fn question(&self, order: &OrderForErp, vars: &Vars) -> Answer {
+    async fn question(&self, order: &OrderForErp, vars: &Vars) -> ProbeAnswer {
         let Some(probe) = &self.recipe.probe else {
             let detail = "the recipe has no probe: the ERP cannot be asked, a person has to decide";
             let class = ErrorClass::Unavailable;
-            return Answer::Unclear(Failure::new(class, "no_probe", detail, Stage::Before));
+            return ProbeAnswer::Unclear(Failure::new(class, "no_probe", detail, Stage::Before));
         };
         for question in &probe.tries {
             let (reply, said) = match self.ask_one(order, question, vars).await {
                 Ok(answered) => answered,
-                Err(failure) => return Answer::Unclear(failure),
+                Err(failure) => return ProbeAnswer::Unclear(failure),
             };
             match said {
-                Said::Found => return Answer::Found(self.receipt(&question.step, &reply, true)),
+                Said::Found => {
+                    return ProbeAnswer::Found(self.receipt(&question.step, &reply, true));
+                }
                 Said::Absent => {}
                 Said::Other(_) => {
-                    return Answer::Unclear(self.refused(&question.step, Purpose::Probe, &reply));
+                    return ProbeAnswer::Unclear(self.refused(
+                        &question.step,
+                        Purpose::Probe,
+                        &reply,
+                    ));
                 }
             }
         }
-        Answer::Absent
+        ProbeAnswer::Absent
     }
 
     fn receipt(&self, step: &Step, reply: &Reply, found: bool) -> Receipt {
@@ -232,10 +238,10 @@ impl Erp for RecipeErp {
         self.in_time("what follows the order", Stage::At, self.follow(order, vars, receipt)).await
     }
 
-    async fn ask(&self, order: &OrderForErp) -> Answer {
+    async fn ask(&self, order: &OrderForErp) -> ProbeAnswer {
         match self.order_vars(order) {
             Ok(vars) => self.question(order, &vars).await,
-            Err(failure) => Answer::Unclear(failure),
+            Err(failure) => ProbeAnswer::Unclear(failure),
         }
     }
 

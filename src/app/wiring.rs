@@ -1,0 +1,326 @@
+//! Putting the parts together: from settings to a ledger, a transport, ERPs, mail and the verbs.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, anyhow, bail};
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use secrecy::{ExposeSecret, SecretString};
+
+use crate::adapters::amqp::broker::AmqpBroker;
+use crate::adapters::amqp::connection::Address;
+use crate::adapters::erp::unset::UnsetErp;
+use crate::adapters::in_process::{InProcess, InProcessBroker};
+use crate::adapters::mail::smtp::{Smtp, check_mailbox};
+use crate::adapters::mail::templates::{AudienceSettings, DEFAULT_AUDIENCE, Templates};
+use crate::adapters::oidc;
+use crate::adapters::oidc::provider::OidcProvider;
+use crate::adapters::store::ledger::SqlStore;
+use crate::adapters::store::postgres::PostgresDb;
+use crate::adapters::store::sqlite::SqliteDb;
+use crate::app::erps;
+use crate::config::settings::{ErpSettings, MailSettings, OidcSettings, Settings, ShopSettings};
+use crate::domain::failure::ErrorClass;
+use crate::domain::notice::NoticeKind;
+use crate::domain::order::Reason;
+use crate::domain::topology::{Names, Topology};
+use crate::ops::logins::{LoginConfig, OidcDoor};
+use crate::ops::orders::{DEFAULT_ERP, Ops};
+use crate::ops::passwords::Passwords;
+use crate::ports::broker::Broker;
+use crate::ports::clock::{Clock, SystemClock};
+use crate::ports::store::Store;
+use crate::telemetry::{ClassLabel, KindLabel, Metrics, ReasonLabel, WhatLabel};
+use crate::workers::erp_gate::{Gate, Reopen};
+use crate::workers::relay::{Policies, Relay, ShopPolicy};
+
+/// How long a person waits for a transfer besides the calls themselves.
+const TRANSFER_MARGIN: Duration = Duration::from_secs(10);
+
+/// A task of the infrastructure, to be started under a supervisor.
+pub type Task = (&'static str, BoxFuture<'static, ()>);
+
+/// The transport, and the tasks that it needs.
+pub struct Transport {
+    /// The transport.
+    pub broker: Arc<dyn Broker>,
+    /// What has to run for it.
+    pub tasks: Vec<Task>,
+}
+
+/// Commit that this was built from, when the build says so.
+pub const COMMIT: &str = match option_env!("ORDER_RELAY_COMMIT") {
+    Some(commit) => commit,
+    None => "unknown",
+};
+
+/// A name of this process that no other has.
+pub fn worker_name(clock: &dyn Clock) -> String {
+    let host = std::env::var("HOSTNAME").unwrap_or_else(|_| "worker".to_owned());
+    let host: String = host.chars().filter(char::is_ascii_alphanumeric).take(30).collect();
+    let unique = clock.unique_id().simple().to_string();
+    format!("{host}-{}-{}", std::process::id(), &unique[24..])
+}
+
+/// Opens the ledger. Nothing is connected yet.
+pub fn open_store(settings: &Settings, worker: &str) -> anyhow::Result<Arc<dyn Store>> {
+    let database = &settings.database;
+    let (url, size, patience) =
+        (database.url.expose_secret(), database.max_connections, database.patience);
+    let (scheme, _) = url.split_once("://").unwrap_or((url, ""));
+    Ok(match scheme {
+        "postgres" | "postgresql" => {
+            let db = PostgresDb::open(url, size, patience).context("database.url")?;
+            Arc::new(SqlStore::new(db, worker))
+        }
+        "sqlite" => {
+            let db = SqliteDb::open(url, size, patience).context("database.url")?;
+            Arc::new(SqlStore::new(db, worker))
+        }
+        _ => bail!("database.url begins with neither postgres:// nor sqlite://"),
+    })
+}
+
+/// Opens the ledger and insists that its tables are those of this release.
+pub async fn open_ready_store(settings: &Settings, worker: &str) -> anyhow::Result<Arc<dyn Store>> {
+    let store = open_store(settings, worker)?;
+    let unreachable = "the database cannot be used: is it running, is database.url right?";
+    let status = store.schema_status().await.context(unreachable)?;
+    if status.is_newer {
+        tracing::warn!("the database belongs to a newer release; going on with what both know");
+    }
+    if status.pending.is_empty() {
+        return Ok(store);
+    }
+    if status.migrates_itself {
+        store.migrate().await.context("the database could not be brought to this release")?;
+        return Ok(store);
+    }
+    bail!(
+        "the database lacks {}: run `order-relay migrate`, then start again",
+        status.pending.join(", ")
+    )
+}
+
+/// Exchanges and queues under the settings' prefix, with a queue for each delay of any shop.
+pub fn topology(settings: &Settings) -> Topology {
+    Topology::new(Names::new(&settings.amqp.prefix), &settings.delays())
+}
+
+/// Where RabbitMQ is; `None`: the broker within the process.
+pub fn amqp_address(settings: &Settings, worker: &str) -> anyhow::Result<Option<Address>> {
+    let Some(url) = &settings.amqp.url else { return Ok(None) };
+    Address::parse(url).map_err(|error| anyhow!(error))?;
+    Ok(Some(Address { url: url.clone(), client: format!("order-relay {worker}") }))
+}
+
+/// The transport that the settings name.
+pub fn open_transport(settings: &Settings, worker: &str) -> anyhow::Result<Transport> {
+    let topology = topology(settings);
+    Ok(match amqp_address(settings, worker)? {
+        Some(address) => {
+            let (broker, publisher) = AmqpBroker::new(address, topology);
+            Transport { broker: Arc::new(broker), tasks: vec![("publisher", publisher.boxed())] }
+        }
+        None => in_process(topology),
+    })
+}
+
+/// The transport within the process.
+pub fn in_process(topology: Topology) -> Transport {
+    let broker = InProcessBroker::new(topology);
+    let delays = broker.clone().run_delays().boxed();
+    Transport { broker: Arc::new(InProcess(broker)), tasks: vec![("delays", delays)] }
+}
+
+/// Whether a process sends orders, and so needs its ERPs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sending {
+    /// It does.
+    Yes,
+    /// It never will.
+    No,
+}
+
+/// The relay that all roles share.
+pub fn relay(
+    settings: &Settings,
+    store: Arc<dyn Store>,
+    broker: Arc<dyn Broker>,
+    worker: &str,
+    sending: Sending,
+) -> anyhow::Result<Arc<Relay>> {
+    let metrics = Arc::new(Metrics::new(env!("CARGO_PKG_VERSION"), COMMIT));
+    begin_at_zero(&metrics);
+    let clock = Arc::new(SystemClock);
+    let policies = policies(settings, sending)?;
+    let (worker, max_bytes) = (worker.to_owned(), settings.max_bytes);
+    Ok(Arc::new(Relay::new(store, broker, clock, metrics, policies, worker, max_bytes)))
+}
+
+/// A counter that appears with its first event hides that event from every rate over time: those
+/// whose labels are known are there from the start.
+fn begin_at_zero(metrics: &Metrics) {
+    for class in ErrorClass::ALL {
+        drop(metrics.orders_failed.get_or_create(&ClassLabel::new(class.as_str())));
+    }
+    for reason in Reason::ALL {
+        drop(metrics.dead_letters.get_or_create(&ReasonLabel::new(reason.as_str())));
+    }
+    for kind in NoticeKind::ALL {
+        let kind = KindLabel::new(kind.as_str());
+        drop(metrics.notices_sent.get_or_create(&kind));
+        drop(metrics.notices_failed.get_or_create(&kind));
+    }
+    for what in ["queued", "held", "retrying", "outcome_unknown", "notices"] {
+        drop(metrics.sweeper_remade.get_or_create(&WhatLabel::new(what)));
+    }
+}
+
+fn policies(settings: &Settings, sending: Sending) -> anyhow::Result<Policies> {
+    let gate = |name: &str, erp: &ErpSettings| -> anyhow::Result<Arc<Gate>> {
+        let recipe = erps::recipe(erp).with_context(|| format!("ERP {name}"))?;
+        let max = erps::max_in_flight(erp, recipe.as_ref());
+        let port = match sending {
+            Sending::Yes => erps::open_recipe(name, erp, recipe)?,
+            Sending::No => Arc::new(UnsetErp),
+        };
+        let gate = Gate::new(name, port, max, erp.rate_limit, settings.circuit);
+        Ok(Arc::new(match sending {
+            Sending::Yes => gate.reopened_by(reopening(settings, name)),
+            Sending::No => gate,
+        }))
+    };
+    let default_gate = gate(DEFAULT_ERP, &settings.default_shop.erp)?;
+    let policy = |shop: &ShopSettings, gate| -> anyhow::Result<ShopPolicy> {
+        let recipe = erps::recipe(&shop.erp)?;
+        Ok(ShopPolicy {
+            gate,
+            max_count: shop.max_failed_order,
+            retry: erps::retry_policy(shop, recipe.as_ref()),
+            customer: shop.mail.customer_confirmation,
+        })
+    };
+    let mut shops = HashMap::new();
+    for (name, shop) in &settings.shops {
+        let gate = match shop.has_own_erp {
+            true => gate(name, &shop.erp)?,
+            false => default_gate.clone(),
+        };
+        shops.insert(name.clone(), policy(shop, gate)?);
+    }
+    Ok(Policies { default: policy(&settings.default_shop, default_gate)?, shops })
+}
+
+/// Opens the ERP `name` anew with what files and environment say by then: a secret may have been
+/// mended. Keeps quiet about settings that are broken meanwhile; the next start tells.
+fn reopening(settings: &Settings, name: &str) -> Reopen {
+    let (settings, name) = (settings.clone(), name.to_owned());
+    Box::new(move || {
+        let settings = settings.reload(super::commands::environment()).ok()?;
+        let shop = if name == DEFAULT_ERP { &settings.default_shop } else { settings.shop(&name) };
+        erps::open_erp(&name, &shop.erp).ok()
+    })
+}
+
+/// The verbs, over these ports.
+pub fn ops(settings: &Settings, store: Arc<dyn Store>, broker: Arc<dyn Broker>) -> Arc<Ops> {
+    let own_erps = settings.shops.iter().filter(|(_, shop)| shop.has_own_erp);
+    let slowest = settings.shops.values().chain([&settings.default_shop]);
+    let slowest = slowest.map(|shop| erps::longest_call(&shop.erp)).max();
+    Arc::new(Ops {
+        store,
+        broker,
+        clock: Arc::new(SystemClock),
+        erps: own_erps.map(|(name, _)| (name.clone(), name.clone())).collect(),
+        max_bytes: settings.max_bytes,
+        // A question, the transfer, and what stands in front of it.
+        transfer_patience: slowest.unwrap_or_default() * 2 + TRANSFER_MARGIN,
+        login: doors(settings),
+    })
+}
+
+/// How people come in, as the settings say.
+fn doors(settings: &Settings) -> LoginConfig {
+    let auth = &settings.auth;
+    let door = |oidc: &OidcSettings| {
+        let provider = OidcProvider::new(oidc::provider::OidcSettings {
+            issuer: oidc.issuer.clone(),
+            client_id: oidc.client_id.clone(),
+            client_secret: oidc.client_secret.clone(),
+            scopes: oidc.scopes.clone(),
+        });
+        let told = |error| tracing::error!(error, "oidc.not_usable");
+        Some(OidcDoor {
+            provider: Arc::new(provider.map_err(told).ok()?),
+            callback: format!("{}/login/oidc/callback", settings.web.public_url),
+            role_claim: oidc.role_claim.clone(),
+            roles: oidc.roles.clone(),
+            name_claim: oidc.name_claim.clone(),
+        })
+    };
+    LoginConfig {
+        passwords: Passwords::default(),
+        idle: auth.session_idle,
+        lifetime: auth.session_lifetime,
+        oidc: auth.oidc.as_ref().and_then(door),
+    }
+}
+
+/// Composing and sending mails.
+pub struct Post {
+    /// Composes.
+    pub templates: Arc<Templates>,
+    /// Sends.
+    pub smtp: Arc<Smtp>,
+    /// Audiences that have a mail server.
+    pub audiences: Vec<String>,
+}
+
+/// An address that no server can take would end every mail to it as failed for good.
+fn check_addresses(mail: &MailSettings) -> anyhow::Result<()> {
+    if mail.smtp_url.is_none() {
+        return Ok(());
+    }
+    check_mailbox(&mail.sender).map_err(|error| anyhow!("mail.sender: {error}"))?;
+    for receiver in &mail.receivers {
+        check_mailbox(receiver).map_err(|error| anyhow!("mail.receiver: {error}"))?;
+    }
+    Ok(())
+}
+
+/// Mail as the settings say.
+pub fn post(settings: &Settings) -> anyhow::Result<Post> {
+    let audience = |mail: &MailSettings| AudienceSettings {
+        sender: mail.sender.clone(),
+        receivers: mail.receivers.clone(),
+        subject: mail.order_failed_subject.clone(),
+        digest: mail.digest,
+        keep_only: mail.smtp_url.is_none(),
+    };
+    let own = || settings.shops.iter().filter(|(_, shop)| shop.has_own_mail);
+    for shop in own().map(|(_, shop)| shop).chain([&settings.default_shop]) {
+        check_addresses(&shop.mail)?;
+    }
+    let shops = own().map(|(name, shop)| (name.clone(), audience(&shop.mail))).collect();
+    let templates = Templates::new(
+        settings.mail_templates.as_deref(),
+        &settings.web.public_url,
+        audience(&settings.default_shop.mail),
+        shops,
+    );
+    let named = own().map(|(name, shop)| (name.as_str(), &shop.mail));
+    let all = named.chain([(DEFAULT_AUDIENCE, &settings.default_shop.mail)]);
+    let servers: BTreeMap<String, SecretString> =
+        all.filter_map(|(name, mail)| Some((name.to_owned(), mail.smtp_url.clone()?))).collect();
+    let patience = settings.shops.values().chain([&settings.default_shop]);
+    let patience = patience.map(|shop| shop.mail.patience).max().unwrap_or_default();
+    let smtp = Smtp::new(&servers, patience).map_err(|error| anyhow!("mail.smtp_url: {error}"))?;
+    Ok(Post {
+        templates: Arc::new(templates.map_err(|error| anyhow!(error))?),
+        smtp: Arc::new(smtp),
+        audiences: servers.into_keys().collect(),
+    })
+}

@@ -1,0 +1,256 @@
+//! `dead-letters …`
+
+use std::io::Write;
+
+use anyhow::{Context, bail};
+use serde::Serialize;
+
+use crate::cli::args::{Change, DeadLetters, Format};
+use crate::cli::exit::{Exit, Misuse};
+use crate::cli::orders::{act, confirm, write_document};
+use crate::cli::output::{Column, facts, local, print, print_one};
+use crate::domain::message::Headers;
+use crate::ops::orders::Ops;
+use crate::ports::store::DeadLetter;
+
+/// Most open dead letters that ids are looked for in.
+const MAX_LETTERS: u32 = 100_000;
+/// Bytes shown of one that is not text.
+const MAX_HEX: usize = 4096;
+
+#[derive(Serialize)]
+struct View {
+    id: String,
+    status: String,
+    source: String,
+    reason: String,
+    place: Option<String>,
+    detail: String,
+    bytes: usize,
+    seen: u64,
+    first_seen_at: String,
+    last_seen_at: String,
+    exchange: String,
+    routing_key: String,
+    headers: Headers,
+    resolution: Option<String>,
+}
+
+impl View {
+    fn of(letter: &DeadLetter) -> Self {
+        Self {
+            id: letter.id.to_string(),
+            status: letter.status.clone(),
+            source: letter.source.clone(),
+            reason: letter.reason.clone(),
+            place: letter.place.clone(),
+            detail: letter.detail.clone(),
+            bytes: letter.body.len(),
+            seen: letter.seen,
+            first_seen_at: letter.first_seen_at.to_string(),
+            last_seen_at: letter.last_seen_at.to_string(),
+            exchange: letter.exchange.clone(),
+            routing_key: letter.routing_key.clone(),
+            headers: letter.headers.clone(),
+            resolution: letter.resolution.clone(),
+        }
+    }
+}
+
+/// `dead-letters …`
+pub async fn dead_letters(
+    ops: &Ops,
+    command: DeadLetters,
+    out: &mut dyn Write,
+) -> anyhow::Result<Exit> {
+    match command {
+        DeadLetters::List { all, limit, output } => {
+            let letters = ops.store.list_dead_letters(!all, limit).await?;
+            list(&letters, output.output, out)?;
+            Ok(Exit::Done)
+        }
+        DeadLetters::Show { id, raw, output } => {
+            let letter = find(ops, &id).await?;
+            if raw {
+                out.write_all(&letter.body)?;
+            } else {
+                print_one(out, output.output, &View::of(&letter), |out| show(out, &letter))?;
+            }
+            Ok(Exit::Done)
+        }
+        DeadLetters::Replay { ids, all, file, change, output } => {
+            let letters = match all {
+                true => ops.store.list_dead_letters(true, MAX_LETTERS).await?,
+                false => find_all(ops, &ids).await?,
+            };
+            let mended = match file {
+                Some(_) if letters.len() != 1 => {
+                    return Err(Misuse::told("--file goes with one dead letter"));
+                }
+                Some(path) => Some(
+                    std::fs::read(&path)
+                        .with_context(|| format!("cannot read {}", path.display()))?,
+                ),
+                None => None,
+            };
+            if all && !letters.is_empty() {
+                confirm(&change, &format!("Replay {} dead letters?", letters.len()))?;
+            }
+            replay(ops, &letters, mended, &change, output.output, out).await
+        }
+        DeadLetters::Discard { ids, change, output } => {
+            let letters = find_all(ops, &ids).await?;
+            if letters.len() > 1 {
+                confirm(&change, &format!("Discard {} dead letters?", letters.len()))?;
+            }
+            discard(ops, &letters, &change, output.output, out).await
+        }
+    }
+}
+
+fn list(letters: &[DeadLetter], format: Format, out: &mut dyn Write) -> std::io::Result<()> {
+    let views: Vec<View> = letters.iter().map(View::of).collect();
+    let time = |text: &str| match (format, text.parse()) {
+        (Format::Table, Ok(at)) => local(at),
+        _ => text.to_owned(),
+    };
+    let columns: [Column<'_, View>; 8] = [
+        ("ID", &|l| l.id.clone()),
+        ("STATUS", &|l| l.status.clone()),
+        ("SOURCE", &|l| l.source.clone()),
+        ("REASON", &|l| l.reason.clone()),
+        ("PLACE", &|l| l.place.clone().unwrap_or_default()),
+        ("DETAIL", &|l| l.detail.clone()),
+        ("SEEN", &|l| l.seen.to_string()),
+        ("LAST", &|l| time(&l.last_seen_at)),
+    ];
+    print(out, format, &views, &columns, "No dead letters.")
+}
+
+fn show(out: &mut dyn Write, letter: &DeadLetter) -> std::io::Result<()> {
+    facts(
+        out,
+        &[
+            ("Dead letter", Some(letter.id.to_string())),
+            ("Status", Some(letter.status.clone())),
+            ("Settled by", letter.resolution.clone()),
+            ("Reason", Some(letter.reason.clone())),
+            ("Place", letter.place.clone()),
+            ("Detail", Some(letter.detail.clone())),
+            (
+                "Came from",
+                Some(format!("{} ({} / {})", letter.source, letter.exchange, letter.routing_key)),
+            ),
+            ("Seen", Some(format!("{} times, last {}", letter.seen, local(letter.last_seen_at)))),
+        ],
+    )?;
+    for (name, value) in &letter.headers {
+        writeln!(
+            out,
+            "{}",
+            crate::domain::text::one_line(&format!("Header {name}: {value}"), 500)
+        )?;
+    }
+    writeln!(out, "\n{} bytes", letter.body.len())?;
+    match std::str::from_utf8(&letter.body) {
+        Ok(text) => write_document(out, text),
+        Err(_) => letter.body.chunks(32).take(MAX_HEX / 32).try_for_each(|line| {
+            let hex: Vec<String> = line.iter().map(|byte| format!("{byte:02x}")).collect();
+            writeln!(out, "  {}", hex.join(" "))
+        }),
+    }
+}
+
+#[derive(Serialize)]
+struct Outcome {
+    id: String,
+    result: &'static str,
+    detail: String,
+}
+
+fn print_outcomes(
+    out: &mut dyn Write,
+    format: Format,
+    outcomes: &[Outcome],
+) -> std::io::Result<()> {
+    let columns: [Column<'_, Outcome>; 3] = [
+        ("ID", &|o| o.id.clone()),
+        ("RESULT", &|o| o.result.to_owned()),
+        ("DETAIL", &|o| o.detail.clone()),
+    ];
+    print(out, format, outcomes, &columns, "No dead letters.")
+}
+
+async fn replay(
+    ops: &Ops,
+    letters: &[DeadLetter],
+    mended: Option<Vec<u8>>,
+    change: &Change,
+    format: Format,
+    out: &mut dyn Write,
+) -> anyhow::Result<Exit> {
+    let (mut outcomes, mut exits) = (Vec::new(), Vec::new());
+    for letter in letters {
+        let (result, detail, exit) = if change.dry_run {
+            ("would be replayed", String::new(), Exit::Done)
+        } else {
+            let replayed = ops.replay(letter, mended.clone(), &act(ops, change)).await?;
+            match replayed.is_settled() {
+                true => ("replayed", replayed.sentence(), Exit::Done),
+                false => ("refused", replayed.sentence(), Exit::Failed),
+            }
+        };
+        outcomes.push(Outcome { id: letter.id.to_string(), result, detail });
+        exits.push(exit);
+    }
+    print_outcomes(out, format, &outcomes)?;
+    Ok(Exit::of_all(&exits))
+}
+
+async fn discard(
+    ops: &Ops,
+    letters: &[DeadLetter],
+    change: &Change,
+    format: Format,
+    out: &mut dyn Write,
+) -> anyhow::Result<Exit> {
+    if change.reason.as_deref().is_none_or(|reason| reason.trim().is_empty()) {
+        return Err(Misuse::told("say why with --reason"));
+    }
+    let mut outcomes = Vec::new();
+    for letter in letters {
+        let result = if change.dry_run {
+            "would be discarded"
+        } else {
+            ops.discard(letter, &act(ops, change)).await?;
+            "discarded"
+        };
+        outcomes.push(Outcome { id: letter.id.to_string(), result, detail: String::new() });
+    }
+    print_outcomes(out, format, &outcomes)?;
+    Ok(Exit::Done)
+}
+
+/// The one dead letter whose id is `text` or ends with it (the ends differ first).
+async fn find(ops: &Ops, text: &str) -> anyhow::Result<DeadLetter> {
+    if let Ok(id) = text.parse()
+        && let Some(letter) = ops.store.dead_letter(id).await?
+    {
+        return Ok(letter);
+    }
+    let letters = ops.store.list_dead_letters(false, MAX_LETTERS).await?;
+    let mut matching = letters.into_iter().filter(|letter| letter.id.to_string().ends_with(text));
+    match (matching.next(), matching.next()) {
+        (Some(letter), None) if !text.is_empty() => Ok(letter),
+        (None, _) => bail!("there is no dead letter {text}"),
+        _ => bail!("several dead letters end with {text}: give more of the id"),
+    }
+}
+
+async fn find_all(ops: &Ops, ids: &[String]) -> anyhow::Result<Vec<DeadLetter>> {
+    let mut letters = Vec::with_capacity(ids.len());
+    for id in ids {
+        letters.push(find(ops, id).await?);
+    }
+    Ok(letters)
+}

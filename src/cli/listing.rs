@@ -1,0 +1,247 @@
+//! Listings of orders: on the screen, once or until Ctrl-C, and as a file with all of them.
+
+use std::collections::HashMap;
+use std::io::{self, BufWriter, IsTerminal, Write};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use jiff::Timestamp;
+
+use crate::cli::args::{Export, ExportFormat, Filter, Format, Watch};
+use crate::cli::exit::{Exit, Misuse};
+use crate::cli::output::{Column, Stream, local, print, printable_line, progress};
+use crate::domain::order::OrderKey;
+use crate::ops::orders::Ops;
+use crate::ports::listing::{MAX_PAGE, OrderFilter, Sort};
+use crate::views::orders::OrderView;
+
+/// What is listed.
+pub(super) struct Listing {
+    pub(super) filter: OrderFilter,
+    pub(super) sort: Sort,
+    pub(super) limit: u32,
+    pub(super) empty: &'static str,
+}
+
+/// The filter that was typed, seen from `now`.
+pub(super) fn of(filter: &Filter, now: Timestamp) -> OrderFilter {
+    OrderFilter {
+        state: filter.state,
+        phase: filter.phase.clone(),
+        shop: filter.shop.clone(),
+        customer: filter.customer.clone(),
+        payment: filter.payment.clone(),
+        class: filter.class.clone(),
+        code: filter.code.clone(),
+        sku: filter.sku.clone(),
+        fingerprint: filter.fingerprint.clone(),
+        since: filter.since.map(|since| since.seen_from(now)),
+        until: filter.until.map(|until| until.seen_from(now)),
+        search: filter.search.clone(),
+        ..OrderFilter::default()
+    }
+}
+
+/// Shows what `draw` draws: once, or anew every few seconds until Ctrl-C.
+pub(super) async fn watched(
+    watch: Watch,
+    format: Format,
+    out: &mut dyn Write,
+    draw: impl AsyncFn(&mut Vec<u8>) -> anyhow::Result<()>,
+) -> anyhow::Result<Exit> {
+    let mut screen = Vec::new();
+    let Some(seconds) = watch.watch else {
+        draw(&mut screen).await?;
+        out.write_all(&screen)?;
+        return Ok(Exit::Done);
+    };
+    if format != Format::Table {
+        return Err(Misuse::told("--watch shows a table: leave --output away"));
+    }
+    // Home, and clear from there: what stays the same does not flicker.
+    let clear = if io::stdout().is_terminal() { "\u{1b}[H\u{1b}[J" } else { "" };
+    loop {
+        screen.clear();
+        draw(&mut screen).await?;
+        write!(out, "{clear}")?;
+        out.write_all(&screen)?;
+        writeln!(out, "\nevery {seconds} s; Ctrl-C ends")?;
+        out.flush()?;
+        tokio::select! {
+            stop = tokio::signal::ctrl_c() => {
+                stop.context("Ctrl-C cannot be heard")?;
+                return Ok(Exit::Done);
+            }
+            () = tokio::time::sleep(Duration::from_secs(seconds)) => {}
+        }
+    }
+}
+
+pub(super) async fn list(
+    ops: &Ops,
+    listing: &Listing,
+    format: Format,
+    watch: Watch,
+    out: &mut dyn Write,
+) -> anyhow::Result<Exit> {
+    watched(watch, format, out, async |screen| {
+        let orders = ops.list_sorted(&listing.filter, listing.sort, listing.limit).await?;
+        let views: Vec<OrderView> = orders.iter().map(OrderView::of).collect();
+        Ok(show(screen, format, &views, listing.empty)?)
+    })
+    .await
+}
+
+fn show(out: &mut dyn Write, format: Format, views: &[OrderView], empty: &str) -> io::Result<()> {
+    let is_table = format == Format::Table;
+    let time = |text: &Option<String>| match text.as_deref().map(str::parse) {
+        Some(Ok(at)) if is_table => local(at),
+        _ => text.clone().unwrap_or_default(),
+    };
+    let columns: [Column<'_, OrderView>; 12] = [
+        ("SHOP", &|o| o.shop.clone()),
+        ("ORDER", &|o| o.order_id.clone()),
+        ("STATE", &|o| o.state.to_owned()),
+        ("PHASE", &|o| o.phase.to_owned()),
+        ("FAILED", &|o| match o.max_count {
+            Some(max) => format!("{}/{max}", o.fail_count),
+            None => o.fail_count.to_string(),
+        }),
+        ("NEXT", &|o| time(&o.next_attempt_at)),
+        ("CLASS", &|o| o.error_class.unwrap_or_default().to_owned()),
+        ("ERROR", &|o| o.error_message.clone().unwrap_or_default()),
+        ("CUSTOMER", &|o| o.customer_number.clone().unwrap_or_default()),
+        ("TOTAL", &|o| format!("{} {}", o.total, o.currency)),
+        ("ERP", &|o| o.erp_order_id.clone().unwrap_or_default()),
+        ("RECEIVED", &|o| time(&Some(o.received_at.clone()))),
+    ];
+    print(out, format, views, &columns, empty)
+}
+
+/// `orders export`: every order that matches, page by page, so that it takes little memory however
+/// many there are.
+pub(super) async fn export(
+    ops: &Ops,
+    command: &Export,
+    out: &mut dyn Write,
+) -> anyhow::Result<Exit> {
+    let Some(file) = &command.file else {
+        write_all(ops, command, out, io::stdout().is_terminal()).await?;
+        return Ok(Exit::Done);
+    };
+    // Half an export must not be taken for a whole one.
+    let part = part_of(file);
+    let opened = std::fs::File::create(&part);
+    let opened = opened.with_context(|| format!("cannot write {}", part.display()))?;
+    let mut writer = BufWriter::new(opened);
+    let written = match write_all(ops, command, &mut writer, false).await {
+        Ok(orders) => writer.flush().map(|()| orders).map_err(anyhow::Error::from),
+        Err(error) => Err(error),
+    };
+    let kept = written.and_then(|orders| {
+        let named = std::fs::rename(&part, file);
+        named.with_context(|| format!("cannot write {}", file.display())).map(|()| orders)
+    });
+    match kept {
+        Ok(orders) => {
+            eprintln!("{orders} orders in {}", file.display());
+            Ok(Exit::Done)
+        }
+        Err(error) => {
+            drop(std::fs::remove_file(&part));
+            Err(error)
+        }
+    }
+}
+
+fn part_of(file: &Path) -> std::path::PathBuf {
+    let mut name = file.as_os_str().to_owned();
+    name.push(".part");
+    name.into()
+}
+
+async fn write_all(
+    ops: &Ops,
+    command: &Export,
+    out: &mut dyn Write,
+    to_terminal: bool,
+) -> anyhow::Result<u64> {
+    let (filter, sort) = (of(&command.filter, ops.clock.now()), command.sorted.sort());
+    let bar = progress(ops.count(&filter).await?, "exporting");
+    let mut stream =
+        Stream::begin(out, if command.documents { ExportFormat::Ndjson } else { command.output })?;
+    let (mut orders, mut after) = (0, None);
+    loop {
+        let page = ops.page(&filter, sort, after.as_deref(), MAX_PAGE).await?;
+        if command.documents {
+            let keys: Vec<OrderKey> = page.orders.iter().map(|order| order.key.clone()).collect();
+            let mut documents: HashMap<OrderKey, Arc<str>> = match command.current {
+                true => {
+                    let current = ops.store.current(&keys).await?.into_iter();
+                    current.map(|(record, document)| (record.key, document)).collect()
+                }
+                false => ops.store.documents(&keys).await?.into_iter().collect(),
+            };
+            for document in keys.iter().filter_map(|key| documents.remove(key)) {
+                stream.line(&one_json_line(&document, to_terminal))?;
+            }
+        } else {
+            let views: Vec<OrderView> = page.orders.iter().map(OrderView::of).collect();
+            stream.items(&views, &export_columns())?;
+        }
+        orders += page.orders.len() as u64;
+        bar.set_position(orders);
+        after = page.next;
+        if after.is_none() {
+            break;
+        }
+    }
+    stream.end()?;
+    bar.finish_and_clear();
+    Ok(orders)
+}
+
+/// A document on one line. Line breaks stand in JSON only between its parts; all else stays as it
+/// came, unless a terminal would obey it.
+fn one_json_line(document: &str, to_terminal: bool) -> String {
+    match to_terminal {
+        true => printable_line(document),
+        false => document.replace(['\n', '\r'], " "),
+    }
+}
+
+/// Everything that is listed of an order, for files.
+pub fn export_columns() -> [Column<'static, OrderView>; 25] {
+    fn or_empty(text: &Option<String>) -> String {
+        text.clone().unwrap_or_default()
+    }
+    [
+        ("shop", &|o| o.shop.clone()),
+        ("order_id", &|o| o.order_id.clone()),
+        ("state", &|o| o.state.to_owned()),
+        ("phase", &|o| o.phase.to_owned()),
+        ("fail_count", &|o| o.fail_count.to_string()),
+        ("max_count", &|o| o.max_count.map(|max| max.to_string()).unwrap_or_default()),
+        ("attempts", &|o| o.attempts.to_string()),
+        ("next_attempt_at", &|o| or_empty(&o.next_attempt_at)),
+        ("erp_order_id", &|o| or_empty(&o.erp_order_id)),
+        ("error_class", &|o| o.error_class.unwrap_or_default().to_owned()),
+        ("error_code", &|o| or_empty(&o.error_code)),
+        ("error_message", &|o| or_empty(&o.error_message)),
+        ("error_fingerprint", &|o| or_empty(&o.error_fingerprint)),
+        ("failed_at", &|o| or_empty(&o.failed_at)),
+        ("currency", &|o| o.currency.clone()),
+        ("total", &|o| o.total.clone()),
+        ("customer_number", &|o| or_empty(&o.customer_number)),
+        ("customer_name", &|o| or_empty(&o.customer_name)),
+        ("customer_email", &|o| o.customer_email.clone()),
+        ("payment", &|o| or_empty(&o.payment)),
+        ("placed_at", &|o| or_empty(&o.placed_at)),
+        ("received_at", &|o| o.received_at.clone()),
+        ("updated_at", &|o| o.updated_at.clone()),
+        ("transferring", &|o| o.transferring.to_string()),
+        ("key", &|o| format!("{}/{}", o.shop, o.order_id)),
+    ]
+}

@@ -1,0 +1,459 @@
+//! `orders …`, `lost-orders …` and `process-lost-orders`.
+
+use std::collections::HashSet;
+use std::io::{IsTerminal, Write};
+
+use anyhow::{Context, bail};
+use serde::Serialize;
+use serde_json::value::RawValue;
+
+use crate::cli::args::{Change, Format, LostOrders, Orders};
+use crate::cli::edit::edit;
+use crate::cli::exchanges::write_stored;
+use crate::cli::exit::{Exit, Misuse};
+use crate::cli::groups::groups;
+use crate::cli::listing::{Listing, export, list, of};
+use crate::cli::output::{
+    Column, facts, local, plain_table, print, print_one, progress, write_table,
+};
+use crate::domain::order::OrderKey;
+use crate::domain::permission::Grants;
+use crate::ops::orders::{Ops, Principal, Refusal, Transferred};
+use crate::ports::revisions::Revision;
+use crate::ports::store::{
+    Act, Attempt, AuditEntry, Conflict, OrderDetail, OrderFilter, StoredExchange,
+};
+use crate::views::orders::OrderView;
+
+/// Most lost orders that `--all` takes.
+pub(super) const MAX_ALL: u32 = 100_000;
+
+/// `orders …`
+pub async fn orders(ops: &Ops, command: Orders, out: &mut dyn Write) -> anyhow::Result<Exit> {
+    match command {
+        Orders::List { filter, sorted, limit, output, watch } => {
+            let filter = of(&filter, ops.clock.now());
+            let listing = Listing { filter, sort: sorted.sort(), limit, empty: "No orders match." };
+            list(ops, &listing, output.output, watch, out).await
+        }
+        Orders::Export(command) => export(ops, &command, out).await,
+        Orders::Show { id, output } => show(ops, &id, output.output, out).await,
+    }
+}
+
+/// `lost-orders …`
+pub async fn lost_orders(
+    ops: &Ops,
+    command: LostOrders,
+    out: &mut dyn Write,
+) -> anyhow::Result<Exit> {
+    match command {
+        LostOrders::List { filter, sorted, limit, output, watch } => {
+            let filter =
+                OrderFilter { state: OrderFilter::lost().state, ..of(&filter, ops.clock.now()) };
+            let listing = Listing { filter, sort: sorted.sort(), limit, empty: "No lost orders." };
+            list(ops, &listing, output.output, watch, out).await
+        }
+        LostOrders::Groups(command) => groups(ops, &command, out).await,
+        LostOrders::Show { id, output } => show(ops, &id, output.output, out).await,
+        LostOrders::Process { ids, all, change, output } => {
+            if ids.is_empty() && !all {
+                return Err(Misuse::told("name the orders, or say --all"));
+            }
+            process(ops, &ids, &change, output.output, out).await
+        }
+        LostOrders::Edit(command) => edit(ops, &command, out).await,
+        LostOrders::Remove { ids, change, output } => {
+            alter(ops, Alteration::Remove, &ids, &change, output.output, out).await
+        }
+        LostOrders::Restore { ids, change, output } => {
+            alter(ops, Alteration::Restore, &ids, &change, output.output, out).await
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct DetailView<'a> {
+    #[serde(flatten)]
+    order: OrderView,
+    source: &'a str,
+    attempt_list: &'a [Attempt],
+    exchanges: &'a [StoredExchange],
+    conflicts: &'a [Conflict],
+    mails: Vec<MailView<'a>>,
+    audit: &'a [AuditEntry],
+    revisions: &'a [Revision],
+    document: Option<&'a RawValue>,
+}
+
+#[derive(Serialize)]
+struct MailView<'a> {
+    id: String,
+    kind: &'a str,
+    status: &'a str,
+    subject: &'a str,
+    sent_at: Option<String>,
+}
+
+async fn show(ops: &Ops, id: &str, format: Format, out: &mut dyn Write) -> anyhow::Result<Exit> {
+    let key = ops.find(id).await?;
+    let detail = ops.show(&key).await?;
+    let document: Option<&RawValue> = serde_json::from_str(&detail.document).ok();
+    let mails = detail.mails.iter().map(|stored| MailView {
+        id: stored.id.to_string(),
+        kind: stored.mail.kind.as_str(),
+        status: stored.status.as_str(),
+        subject: &stored.mail.subject,
+        sent_at: stored.sent_at.map(|at| at.to_string()),
+    });
+    let view = DetailView {
+        order: OrderView::of(&detail.record),
+        source: &detail.source,
+        attempt_list: &detail.attempts,
+        exchanges: &detail.exchanges,
+        conflicts: &detail.conflicts,
+        mails: mails.collect(),
+        audit: &detail.audit,
+        revisions: &detail.revisions,
+        document,
+    };
+    print_one(out, format, &view, |out| show_human(out, &detail, &view))?;
+    Ok(Exit::Done)
+}
+
+fn show_human(
+    out: &mut dyn Write,
+    detail: &OrderDetail,
+    view: &DetailView<'_>,
+) -> std::io::Result<()> {
+    let (record, order) = (&detail.record, &view.order);
+    let error = record.last_failure.as_ref();
+    let failed = match order.max_count {
+        Some(max) => format!("{} of {max}", order.fail_count),
+        None => order.fail_count.to_string(),
+    };
+    facts(
+        out,
+        &[
+            ("Order", Some(record.key.to_string())),
+            ("State", Some(format!("{} / {}", order.state, order.phase))),
+            ("ERP number", order.erp_order_id.clone()),
+            ("Failed tries", Some(failed)),
+            ("Next", record.phase.due_at().map(local)),
+            (
+                "Last error",
+                error.map(|e| format!("{} ({}): {}", e.class.as_str(), e.code, e.message)),
+            ),
+            (
+                "Under way",
+                record
+                    .claim
+                    .as_ref()
+                    .map(|c| format!("try {} until {}", c.attempt, local(c.until))),
+            ),
+            ("Unclear since", record.unclear_since.map(local)),
+            (
+                "Customer",
+                Some(format!(
+                    "{} {} <{}>",
+                    order.customer_number.as_deref().unwrap_or("-"),
+                    order.customer_name.as_deref().unwrap_or_default(),
+                    order.customer_email
+                )),
+            ),
+            ("Total", Some(format!("{} {}", order.total, order.currency))),
+            ("Received", Some(format!("{} ({})", local(record.received_at), detail.source))),
+            ("Trace", record.traceparent.clone()),
+        ],
+    )?;
+    if !detail.attempts.is_empty() {
+        writeln!(out, "\nTries")?;
+        let mut table = plain_table();
+        for a in &detail.attempts {
+            let what = match (&a.class, &a.code, a.found) {
+                (Some(class), Some(code), _) => format!("{class} ({code})"),
+                (_, _, true) => "found in the ERP".to_owned(),
+                _ => a.erp_order_id.clone().unwrap_or_default(),
+            };
+            table.add_row([
+                format!("  {}", a.attempt),
+                local(a.occurred_at),
+                a.trigger.clone(),
+                a.outcome.clone(),
+                what,
+                format!("{} ms", a.duration_ms),
+                a.status.map(|s| s.to_string()).unwrap_or_default(),
+                crate::domain::text::one_line(a.request.as_deref().unwrap_or_default(), 100),
+                crate::domain::text::one_line(a.message.as_deref().unwrap_or_default(), 200),
+            ]);
+        }
+        write_table(out, &table)?;
+    }
+    write_stored(out, &detail.exchanges)?;
+    for stored in &detail.mails {
+        let (kind, status) = (stored.mail.kind.as_str(), stored.status.as_str());
+        writeln!(out, "\nMail {} {kind} {status}: {}", stored.id, stored.mail.subject)?;
+    }
+    for entry in &detail.audit {
+        let reason = entry.reason.as_deref().unwrap_or("no reason given");
+        let line = format!("{} {} by {}: {reason}", local(entry.at), entry.action, entry.actor);
+        writeln!(out, "\n{}", crate::domain::text::one_line(&line, 500))?;
+    }
+    for conflict in &detail.conflicts {
+        writeln!(
+            out,
+            "\nConflict: another content came at {} ({}):",
+            local(conflict.received_at),
+            conflict.source
+        )?;
+        write_document(out, &conflict.document)?;
+    }
+    for made in &detail.revisions {
+        let reason = made.reason.as_deref().unwrap_or("no reason given");
+        let line = format!("Revision {} by {}: {reason}", made.revision, made.actor);
+        writeln!(out, "\n{} {}", local(made.at), crate::domain::text::one_line(&line, 500))?;
+    }
+    if !detail.revisions.is_empty() {
+        writeln!(out, "\nDocument that is sent")?;
+        write_document(out, detail.current())?;
+    }
+    writeln!(out, "\nDocument as it came")?;
+    write_document(out, &detail.document)
+}
+
+/// A document line by line, without what a terminal would obey.
+pub(super) fn write_document(out: &mut dyn Write, text: &str) -> std::io::Result<()> {
+    for line in text.lines() {
+        let safe: String =
+            line.chars()
+                .map(|c| {
+                    if crate::domain::text::is_unprintable(c) && c != '\t' { '\u{fffd}' } else { c }
+                })
+                .collect();
+        writeln!(out, "  {safe}")?;
+    }
+    Ok(())
+}
+
+/// What happened to one order of several.
+#[derive(Debug, Serialize)]
+pub(super) struct Outcome {
+    pub(super) order: String,
+    pub(super) result: &'static str,
+    pub(super) detail: String,
+}
+
+impl Outcome {
+    pub(super) fn told(key: &OrderKey, result: &'static str, detail: String) -> Self {
+        Self { order: key.to_string(), result, detail }
+    }
+
+    fn plain(key: &OrderKey, result: &'static str) -> Self {
+        Self { order: key.to_string(), result, detail: String::new() }
+    }
+}
+
+pub(super) fn print_results(
+    out: &mut dyn Write,
+    format: Format,
+    results: &[Outcome],
+) -> std::io::Result<()> {
+    let columns: [Column<'_, Outcome>; 3] = [
+        ("ORDER", &|r| r.order.clone()),
+        ("RESULT", &|r| r.result.to_owned()),
+        ("DETAIL", &|r| r.detail.clone()),
+    ];
+    print(out, format, results, &columns, "No lost orders.")
+}
+
+/// Transfers orders one after the other, like the back office; none named: all lost ones.
+pub async fn process(
+    ops: &Ops,
+    ids: &[String],
+    change: &Change,
+    format: Format,
+    out: &mut dyn Write,
+) -> anyhow::Result<Exit> {
+    let keys = match ids {
+        [] => {
+            let lost = OrderFilter::lost();
+            let mut orders = ops.list(&lost, MAX_ALL).await?;
+            orders.reverse();
+            orders.into_iter().map(|order| order.key).collect()
+        }
+        ids => find_all(ops, ids).await?,
+    };
+    // A cron job may say it without `--yes`: a transfer is what everybody waits for.
+    if ids.is_empty() && !keys.is_empty() && std::io::stdin().is_terminal() {
+        confirm(change, &format!("Transfer {} lost orders to the ERP?", keys.len()))?;
+    }
+    let bar = progress(keys.len() as u64, "transferring");
+    let (mut results, mut exit, mut away) = (Vec::new(), Vec::new(), HashSet::new());
+    for key in keys {
+        let erp = ops.erp_of(&key);
+        let (result, one) = if change.dry_run {
+            (Outcome::plain(&key, "would be transferred"), Exit::Done)
+        } else if away.contains(erp) {
+            // The circuit is open: the rest would only hear the same.
+            (Outcome::plain(&key, "not tried"), Exit::Held)
+        } else {
+            transfer_one(ops, &key, &act(ops, change)).await?
+        };
+        if one == Exit::Held {
+            away.insert(erp);
+        }
+        bar.inc(1);
+        results.push(result);
+        exit.push(one);
+    }
+    bar.finish_and_clear();
+    print_results(out, format, &results)?;
+    Ok(Exit::of_all(&exit))
+}
+
+pub(super) async fn transfer_one(
+    ops: &Ops,
+    key: &OrderKey,
+    act: &Act,
+) -> anyhow::Result<(Outcome, Exit)> {
+    let (result, detail, exit) = match ops.transfer(key, act).await {
+        Ok(Transferred::Done { erp_order_id }) => {
+            let number = erp_order_id.map(|id| format!("ERP number {id}"));
+            (
+                "transferred",
+                number.unwrap_or_else(|| "the ERP gave no number".to_owned()),
+                Exit::Done,
+            )
+        }
+        Ok(Transferred::Failed { attempt, record }) => {
+            let text = |part: &Option<String>| part.clone().unwrap_or_default();
+            let detail = format!(
+                "{} ({}): {}; {} failed tries, now {}",
+                text(&attempt.class),
+                text(&attempt.code),
+                text(&attempt.message),
+                record.fail_count,
+                record.phase.name()
+            );
+            ("failed", detail, Exit::Failed)
+        }
+        Ok(Transferred::Unclear { record }) => {
+            let next = record.phase.due_at().map(local).unwrap_or_default();
+            let detail = format!(
+                "an earlier try may have brought it into the ERP, which cannot tell or does not show it \
+                 yet; nothing was sent, it is asked again at {next}"
+            );
+            ("unclear", detail, Exit::Failed)
+        }
+        Ok(Transferred::Held) => {
+            ("held", "the ERP is not usable now; the order waits".to_owned(), Exit::Held)
+        }
+        Ok(Transferred::StillWaiting) => (
+            "waiting",
+            "no outcome yet; it goes on by itself, look again with `orders show`".to_owned(),
+            Exit::Failed,
+        ),
+        Err(refusal @ Refusal::CircuitOpen { .. }) => ("refused", refusal.to_string(), Exit::Held),
+        Err(refusal @ (Refusal::Invalid { .. } | Refusal::NotFound(_))) => {
+            ("refused", refusal.to_string(), Exit::Failed)
+        }
+        Err(error) => return Err(error.into()),
+    };
+    Ok((Outcome { order: key.to_string(), result, detail }, exit))
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Alteration {
+    Remove,
+    Restore,
+}
+
+async fn alter(
+    ops: &Ops,
+    what: Alteration,
+    ids: &[String],
+    change: &Change,
+    format: Format,
+    out: &mut dyn Write,
+) -> anyhow::Result<Exit> {
+    if what == Alteration::Remove
+        && change.reason.as_deref().is_none_or(|reason| reason.trim().is_empty())
+    {
+        let example = "--reason \"entered by hand, ERP number 4711\"";
+        return Err(Misuse::told(format!("say why with --reason, e.g. {example}")));
+    }
+    let keys = find_all(ops, ids).await?;
+    let (verb, done, would) = match what {
+        Alteration::Remove => ("Remove", "removed", "would be removed"),
+        Alteration::Restore => ("Restore", "restored", "would be restored"),
+    };
+    if keys.len() > 1 {
+        confirm(change, &format!("{verb} {} orders?", keys.len()))?;
+    }
+    let (mut results, mut exits) = (Vec::new(), Vec::new());
+    for key in keys {
+        let order = key.to_string();
+        let act = act(ops, change);
+        let changed = match (change.dry_run, what) {
+            (true, _) => Ok(None),
+            (false, Alteration::Remove) => ops.remove(&key, &act).await.map(Some),
+            (false, Alteration::Restore) => ops.restore(&key, &act).await.map(Some),
+        };
+        let (result, detail, exit) = match changed {
+            Ok(None) => (would, String::new(), Exit::Done),
+            Ok(Some(record)) => (
+                done,
+                format!("{}/{}", record.phase.state().as_str(), record.phase.name()),
+                Exit::Done,
+            ),
+            Err(refusal @ (Refusal::Invalid { .. } | Refusal::NotFound(_))) => {
+                ("refused", refusal.to_string(), Exit::Failed)
+            }
+            Err(error) => return Err(error.into()),
+        };
+        results.push(Outcome { order, result, detail });
+        exits.push(exit);
+    }
+    print_results(out, format, &results)?;
+    Ok(Exit::of_all(&exits))
+}
+
+pub(super) async fn find_all(ops: &Ops, ids: &[String]) -> anyhow::Result<Vec<OrderKey>> {
+    let mut keys = Vec::with_capacity(ids.len());
+    for id in ids {
+        keys.push(ops.find(id).await?);
+    }
+    Ok(keys)
+}
+
+/// Who does it and why.
+pub(super) fn act(ops: &Ops, change: &Change) -> Act {
+    ops.act(&operator(change), change.reason.as_deref())
+}
+
+/// Whoever runs this command.
+pub(super) fn operator(change: &Change) -> Principal {
+    let user = || std::env::var("USER").or_else(|_| std::env::var("LOGNAME"));
+    let actor =
+        change.actor.clone().or_else(|| user().ok()).unwrap_or_else(|| "unknown".to_owned());
+    // Whoever runs commands holds the database's password: there is nothing to be kept from them.
+    Principal { name: format!("cli:{actor}"), from: None, grants: Grants::all() }
+}
+
+/// Asks on a terminal; anywhere else `--yes` has to be given.
+pub(super) fn confirm(change: &Change, question: &str) -> anyhow::Result<()> {
+    if change.yes || change.dry_run {
+        return Ok(());
+    }
+    if !std::io::stdin().is_terminal() {
+        let question = format!("{question} Say --yes to do it without being asked");
+        return Err(Misuse::told(question));
+    }
+    eprint!("{question} [y/N] ");
+    let mut answer = String::new();
+    std::io::stdin().read_line(&mut answer).context("no answer")?;
+    if answer.trim().eq_ignore_ascii_case("y") || answer.trim().eq_ignore_ascii_case("yes") {
+        return Ok(());
+    }
+    bail!("nothing was done")
+}

@@ -1,0 +1,146 @@
+//! `reconcile`: what the ERP says about orders with an unknown outcome.
+
+use std::io::Write;
+
+use anyhow::bail;
+use futures_util::future::BoxFuture;
+
+use crate::cli::args::Reconcile;
+use crate::cli::exit::Exit;
+use crate::cli::orders::{MAX_ALL, Outcome, act, confirm, find_all, print_results};
+use crate::cli::output::{local, progress};
+use crate::domain::order::OrderKey;
+use crate::domain::text::one_line;
+use crate::ops::orders::{Ops, Refusal, Transferred};
+use crate::ops::reconcile::Reconciled;
+use crate::ports::erp::ProbeAnswer;
+use crate::ports::store::{OrderDetail, OrderFilter};
+
+/// Asks the ERP about an order without any effect.
+pub type Ask<'a> = &'a dyn Fn(OrderDetail) -> BoxFuture<'a, anyhow::Result<ProbeAnswer>>;
+
+/// `reconcile …`; `ask` is what `--dry-run` asks with.
+pub async fn reconcile(
+    ops: &Ops,
+    command: &Reconcile,
+    ask: Ask<'_>,
+    out: &mut dyn Write,
+) -> anyhow::Result<Exit> {
+    let change = &command.change;
+    if command.absent && change.reason.as_deref().is_none_or(|reason| reason.trim().is_empty()) {
+        bail!("say why with --reason, e.g. --reason \"looked in the ERP: not there\"");
+    }
+    let keys = keys(ops, command).await?;
+    if command.absent {
+        let question = format!(
+            "Send {} orders again? What is in the ERP already will be in it twice.",
+            keys.len()
+        );
+        confirm(change, &question)?;
+    }
+    let bar = progress(keys.len() as u64, "asking");
+    let (mut results, mut exits) = (Vec::new(), Vec::new());
+    for key in keys {
+        let (result, detail, exit) = match (change.dry_run, command.absent) {
+            (true, true) => ("would be sent", String::new(), Exit::Done),
+            (true, false) => asked(ask(ops.show(&key).await?).await?),
+            (false, true) => declared(ops.declare_absent(&key, &act(ops, change)).await)?,
+            (false, false) => reconciled(ops.reconcile(&key, &act(ops, change)).await)?,
+        };
+        bar.inc(1);
+        results.push(Outcome { order: key.to_string(), result, detail });
+        exits.push(exit);
+    }
+    bar.finish_and_clear();
+    print_results(out, command.output.output, &results)?;
+    Ok(Exit::of_all(&exits))
+}
+
+async fn keys(ops: &Ops, command: &Reconcile) -> anyhow::Result<Vec<OrderKey>> {
+    if !command.all {
+        return find_all(ops, &command.ids).await;
+    }
+    let unclear = OrderFilter { phase: Some("outcome_unknown".to_owned()), ..Default::default() };
+    let mut orders = ops.list(&unclear, MAX_ALL).await?;
+    orders.reverse();
+    Ok(orders.into_iter().map(|order| order.key).collect())
+}
+
+type Line = (&'static str, String, Exit);
+
+fn number(erp_order_id: Option<String>) -> String {
+    match erp_order_id {
+        Some(id) => format!("ERP number {id}"),
+        None => "the ERP gave no number".to_owned(),
+    }
+}
+
+fn asked(answer: ProbeAnswer) -> Line {
+    match answer {
+        ProbeAnswer::Found(receipt) => ("found", number(receipt.erp_order_id), Exit::Done),
+        ProbeAnswer::Absent => ("absent", "the ERP does not have it now".to_owned(), Exit::Done),
+        ProbeAnswer::Unclear(failure) => {
+            let detail = format!("{} ({})", failure.message, failure.code);
+            ("unclear", detail, Exit::Failed)
+        }
+    }
+}
+
+fn reconciled(reconciled: Result<Reconciled, Refusal>) -> anyhow::Result<Line> {
+    Ok(match reconciled {
+        Ok(Reconciled::Found { erp_order_id }) => ("found", number(erp_order_id), Exit::Done),
+        Ok(Reconciled::Sent(sent)) => {
+            let (result, detail, exit) = transferred(sent);
+            (result, format!("it was not there; {detail}"), exit)
+        }
+        Ok(Reconciled::Unclear { said, detail }) => {
+            let next = detail.record.phase.due_at().map(local).unwrap_or_default();
+            let said = one_line(&said, 500);
+            ("unclear", format!("{said}; nothing was sent, asked again at {next}"), Exit::Failed)
+        }
+        Ok(Reconciled::Parked) => {
+            let detail = "it is not there, and no automatic try is left".to_owned();
+            ("parked", detail, Exit::Failed)
+        }
+        Ok(Reconciled::Held) => ("held", "the ERP is not usable now".to_owned(), Exit::Held),
+        Ok(Reconciled::StillWaiting) => {
+            ("waiting", "no answer yet; it goes on by itself".to_owned(), Exit::Failed)
+        }
+        Err(refusal) => refused(refusal)?,
+    })
+}
+
+fn declared(sent: Result<Transferred, Refusal>) -> anyhow::Result<Line> {
+    match sent {
+        Ok(sent) => Ok(transferred(sent)),
+        Err(refusal) => refused(refusal),
+    }
+}
+
+fn transferred(sent: Transferred) -> Line {
+    match sent {
+        Transferred::Done { erp_order_id } => ("transferred", number(erp_order_id), Exit::Done),
+        Transferred::Failed { attempt, record } => {
+            let message = attempt.message.unwrap_or_default();
+            let detail = format!("sent and failed: {message}; now {}", record.phase.name());
+            ("failed", detail, Exit::Failed)
+        }
+        Transferred::Unclear { record } => {
+            ("unclear", format!("now {}", record.phase.name()), Exit::Failed)
+        }
+        Transferred::Held => ("held", "the ERP is not usable now".to_owned(), Exit::Held),
+        Transferred::StillWaiting => {
+            ("waiting", "no outcome yet; it goes on by itself".to_owned(), Exit::Failed)
+        }
+    }
+}
+
+fn refused(refusal: Refusal) -> anyhow::Result<Line> {
+    match refusal {
+        Refusal::CircuitOpen { .. } => Ok(("refused", refusal.to_string(), Exit::Held)),
+        Refusal::Invalid { .. } | Refusal::NotFound(_) => {
+            Ok(("refused", refusal.to_string(), Exit::Failed))
+        }
+        other => Err(other.into()),
+    }
+}

@@ -1,0 +1,146 @@
+//! `mails …`, `audit`, `ledger check`: looking at what the ledger keeps besides orders.
+
+use std::io::Write;
+
+use anyhow::{Context, bail};
+use serde::Serialize;
+
+use crate::cli::args::{Audit, Format, Ledger, Mails};
+use crate::cli::exit::Exit;
+use crate::cli::output::{Column, facts, local, print, print_one};
+use crate::ops::orders::Ops;
+use crate::ports::people::AuditFilter;
+use crate::ports::store::{AuditEntry, LedgerReport, MailStatus, StoredMail};
+
+#[derive(Serialize)]
+struct MailView {
+    id: String,
+    kind: &'static str,
+    status: &'static str,
+    receivers: Vec<String>,
+    subject: String,
+    tries: u32,
+    error: Option<String>,
+    created_at: String,
+    sent_at: Option<String>,
+    message_id: String,
+    text: String,
+}
+
+impl MailView {
+    fn of(stored: &StoredMail) -> Self {
+        Self {
+            id: stored.id.to_string(),
+            kind: stored.mail.kind.as_str(),
+            status: stored.status.as_str(),
+            receivers: stored.mail.receivers.clone(),
+            subject: stored.mail.subject.clone(),
+            tries: stored.tries,
+            error: stored.error.clone(),
+            created_at: stored.created_at.to_string(),
+            sent_at: stored.sent_at.map(|at| at.to_string()),
+            message_id: stored.mail.message_id.clone(),
+            text: stored.mail.text.clone(),
+        }
+    }
+}
+
+/// `mails …`
+pub async fn mails(ops: &Ops, command: Mails, out: &mut dyn Write) -> anyhow::Result<Exit> {
+    match command {
+        Mails::List { status, limit, output } => {
+            let status = status.as_deref().and_then(MailStatus::from_name);
+            let mails = ops.store.list_mails(status, limit).await?;
+            let views: Vec<MailView> = mails.iter().map(MailView::of).collect();
+            let columns: [Column<'_, MailView>; 6] = [
+                ("ID", &|m| m.id.clone()),
+                ("STATUS", &|m| m.status.to_owned()),
+                ("KIND", &|m| m.kind.to_owned()),
+                ("TO", &|m| m.receivers.join(", ")),
+                ("SUBJECT", &|m| m.subject.clone()),
+                ("ERROR", &|m| m.error.clone().unwrap_or_default()),
+            ];
+            print(out, output.output, &views, &columns, "No mails.")?;
+        }
+        Mails::Show { id, output } => {
+            let id = id.parse().ok().context("that is not the id of a mail; see `mails list`")?;
+            let Some(mail) = ops.store.mail(id).await? else { bail!("there is no mail {id}") };
+            let view = MailView::of(&mail);
+            print_one(out, output.output, &view, |out| {
+                facts(
+                    out,
+                    &[
+                        ("From", Some(mail.mail.sender.clone())),
+                        ("To", Some(mail.mail.receivers.join(", "))),
+                        ("Subject", Some(mail.mail.subject.clone())),
+                        ("Message-ID", Some(mail.mail.message_id.clone())),
+                        ("Status", Some(mail.status.as_str().to_owned())),
+                        ("Error", mail.error.clone()),
+                        ("Written", Some(local(mail.created_at))),
+                        ("Sent", mail.sent_at.map(local)),
+                    ],
+                )?;
+                writeln!(out, "\n{}", mail.mail.text)
+            })?;
+        }
+    }
+    Ok(Exit::Done)
+}
+
+/// `audit`
+pub async fn audit(ops: &Ops, command: Audit, out: &mut dyn Write) -> anyhow::Result<Exit> {
+    let now = ops.clock.now();
+    let filter = AuditFilter {
+        actor: command.actor,
+        action: command.action,
+        target: command.target,
+        since: command.since.map(|since| since.seen_from(now)),
+        until: command.until.map(|until| until.seen_from(now)),
+        ..AuditFilter::default()
+    };
+    let rows = ops.store.list_audit(&filter, None, command.limit).await?;
+    let entries: Vec<AuditEntry> = rows.into_iter().map(|row| row.entry).collect();
+    let is_table = command.output.output == Format::Table;
+    let text = |part: &Option<String>| part.clone().unwrap_or_default();
+    let columns: [Column<'_, AuditEntry>; 8] = [
+        ("WHEN", &|e| if is_table { local(e.at) } else { e.at.to_string() }),
+        ("WHO", &|e| e.actor.clone()),
+        ("FROM", &|e| text(&e.from)),
+        ("WHAT", &|e| e.action.clone()),
+        ("ON WHAT", &|e| e.target.clone()),
+        ("WHY", &|e| text(&e.reason)),
+        ("BEFORE", &|e| text(&e.before)),
+        ("AFTER", &|e| text(&e.after)),
+    ];
+    print(
+        out,
+        command.output.output,
+        &entries,
+        &columns,
+        "Nothing was done by hand that matches.",
+    )?;
+    Ok(Exit::Done)
+}
+
+/// `ledger check`
+pub async fn ledger(ops: &Ops, command: Ledger, out: &mut dyn Write) -> anyhow::Result<Exit> {
+    let Ledger::Check { since, output } = command;
+    let since = since.map(|since| since.seen_from(ops.clock.now()));
+    let report = ops.store.check_ledger(since).await?;
+    let is_sound = report.difference == 0 && report.violations.is_empty();
+    print_one(out, output.output, &report, |out| show_report(out, &report, is_sound))?;
+    Ok(if is_sound { Exit::Done } else { Exit::Failed })
+}
+
+fn show_report(out: &mut dyn Write, r: &LedgerReport, is_sound: bool) -> std::io::Result<()> {
+    writeln!(
+        out,
+        "received {} = confirmed {} + lost {} + queued {} + held {}, difference {}",
+        r.received, r.confirmed, r.lost, r.queued, r.held, r.difference
+    )?;
+    for violation in &r.violations {
+        let examples = violation.examples.join(", ");
+        writeln!(out, "broken: {}: {} orders, e.g. {examples}", violation.promise, violation.rows)?;
+    }
+    writeln!(out, "{}", if is_sound { "The ledger is sound." } else { "The ledger is NOT sound." })
+}

@@ -1,0 +1,346 @@
+//! `redrive …`: plans and steering; the running service does the work.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::time::Duration;
+
+use serde::Serialize;
+use uuid::Uuid;
+
+use crate::cli::args::Format;
+use crate::cli::exit::{Exit, Misuse};
+use crate::cli::listing;
+use crate::cli::orders::{act, confirm, find_all};
+use crate::cli::output::{Column, facts, local, print, print_one, progress};
+use crate::cli::redrive_args::{One, Plan, Redrive as Command, Select};
+use crate::domain::redrive::{ItemStatus, RedriveStatus, RedriveThrottle};
+use crate::ops::orders::{Ops, Refusal};
+use crate::ports::redrives::{NewRedrive, Redrive, RedriveItem, Selection};
+use crate::ports::store::Act;
+
+/// Most redrives that the end of an id is looked for in.
+const MAX_REDRIVES: u32 = 1_000;
+/// Orders fetched at a time.
+const PAGE: u32 = 5_000;
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+
+/// `redrive …`
+pub async fn redrives(ops: &Ops, command: Command, out: &mut dyn Write) -> anyhow::Result<Exit> {
+    match command {
+        Command::Plan(command) => plan(ops, &command, out).await,
+        Command::Start(one) => {
+            let redrive = find(ops, &one.id).await?;
+            let waiting = redrive.count(ItemStatus::Waiting);
+            confirm(&one.change, &format!("Transfer {waiting} lost orders to the ERP?"))?;
+            let act = act(ops, &one.change);
+            let started = ops.start_redrive(redrive.id, &act);
+            steer(ops, &redrive, &one, "started", started, out).await
+        }
+        Command::Pause(one) => {
+            let redrive = find(ops, &one.id).await?;
+            let act = act(ops, &one.change);
+            let paused = ops.pause_redrive(redrive.id, &act);
+            steer(ops, &redrive, &one, "paused", paused, out).await
+        }
+        Command::Resume(one) => {
+            let redrive = find(ops, &one.id).await?;
+            let act = act(ops, &one.change);
+            let resumed = ops.resume_redrive(redrive.id, &act);
+            steer(ops, &redrive, &one, "resumed", resumed, out).await
+        }
+        Command::Cancel(one) => {
+            let redrive = find(ops, &one.id).await?;
+            confirm(&one.change, &format!("End redrive {} for good?", redrive.id))?;
+            let act = act(ops, &one.change);
+            let cancelled = ops.cancel_redrive(redrive.id, &act);
+            steer(ops, &redrive, &one, "cancelled", cancelled, out).await
+        }
+        Command::Rate { one, rate } => {
+            let redrive = find(ops, &one.id).await?;
+            let act = act(ops, &one.change);
+            let changed = ops.set_redrive_rate(redrive.id, rate.0, &act);
+            steer(ops, &redrive, &one, "given another rate", changed, out).await
+        }
+        Command::Show { id, items: true, status, output, .. } => {
+            let redrive = find(ops, &id).await?;
+            let status = status.as_deref().and_then(ItemStatus::from_name);
+            list_items(ops, redrive.id, status, output.output, out).await
+        }
+        Command::Show { id, watch, output, .. } => {
+            let redrive = find(ops, &id).await?;
+            warn_if_unattended(ops, &redrive).await?;
+            let redrive = if watch { watch_it(ops, redrive).await? } else { redrive };
+            print_one(out, output.output, &redrive, |out| show(out, &redrive))?;
+            Ok(if watch { exit_of(&redrive) } else { Exit::Done })
+        }
+        Command::List { limit, output } => {
+            list(&ops.redrives(limit).await?, output.output, out)?;
+            Ok(Exit::Done)
+        }
+    }
+}
+
+async fn plan(ops: &Ops, command: &Plan, out: &mut dyn Write) -> anyhow::Result<Exit> {
+    let act = act(ops, &command.change);
+    let selection = match &command.failed_of {
+        Some(id) => Selection::FailedOf(find(ops, id).await?.id),
+        None => selection(ops, &command.select, &act).await?,
+    };
+    let pace = RedriveThrottle {
+        rate_per_minute: command.rate.0,
+        ramp: command.ramp.clone(),
+        stop_percent: command.stop_percent,
+    };
+    pace.check().map_err(Misuse::told)?;
+    let format = command.output.output;
+    if command.change.dry_run {
+        let draft = ops.draft_redrive(selection, pace, &act).await?;
+        let redrive = as_redrive(&draft, &act);
+        print_one(out, format, &redrive, |out| {
+            show(out, &redrive)?;
+            writeln!(out, "\nNothing was planned: this is what would be.")
+        })?;
+        return Ok(Exit::Done);
+    }
+    let redrive = ops.plan_redrive(selection, pace, &act).await?;
+    print_one(out, format, &redrive, |out| {
+        show(out, &redrive)?;
+        writeln!(
+            out,
+            "\nNothing was sent yet. Begin with: order-relay redrive start {}",
+            redrive.id
+        )
+    })?;
+    Ok(Exit::Done)
+}
+
+/// The orders that a command line means.
+pub(super) async fn selection(ops: &Ops, select: &Select, act: &Act) -> anyhow::Result<Selection> {
+    if !select.ids.is_empty() {
+        return Ok(Selection::Orders(find_all(ops, &select.ids).await?));
+    }
+    let pairs: BTreeMap<String, String> = listing::of(&select.filter, act.now)
+        .to_pairs()
+        .into_iter()
+        .map(|(name, text)| (name.to_owned(), text))
+        .collect();
+    if pairs.is_empty() && !select.all {
+        return Err(Misuse::told("name the orders, say what they have in common, or say --all"));
+    }
+    Ok(Selection::Filter(pairs))
+}
+
+/// A plan as it would be kept.
+fn as_redrive(draft: &NewRedrive, act: &Act) -> Redrive {
+    let (mut counts, mut excluded) = (BTreeMap::new(), BTreeMap::new());
+    for item in &draft.items {
+        *counts.entry(item.status).or_default() += 1;
+        if let Some(why) = &item.why {
+            *excluded.entry(why.clone()).or_default() += 1;
+        }
+    }
+    Redrive {
+        id: draft.id,
+        status: RedriveStatus::Planned,
+        selection: draft.selection.clone(),
+        pace: draft.pace.clone(),
+        wave: 0,
+        ramp_at: 0,
+        why: None,
+        created_by: act.actor.clone(),
+        created_at: act.now,
+        started_at: None,
+        ended_at: None,
+        reason: act.reason.clone(),
+        counts,
+        excluded,
+        known_fingerprints: draft.known_fingerprints.clone(),
+        money: draft.money.clone(),
+        version: 0,
+    }
+}
+
+/// Does something to one redrive, and says how it stands then.
+async fn steer(
+    ops: &Ops,
+    redrive: &Redrive,
+    one: &One,
+    done: &str,
+    change: impl Future<Output = Result<Redrive, Refusal>>,
+    out: &mut dyn Write,
+) -> anyhow::Result<Exit> {
+    if one.change.dry_run {
+        writeln!(out, "redrive {} would be {done}", redrive.id)?;
+        return Ok(Exit::Done);
+    }
+    match change.await {
+        Ok(redrive) => {
+            print_one(out, one.output.output, &redrive, |out| show(out, &redrive))?;
+            warn_if_unattended(ops, &redrive).await?;
+            Ok(Exit::Done)
+        }
+        Err(refusal @ Refusal::CircuitOpen { .. }) => {
+            eprintln!("order-relay: {refusal}");
+            Ok(Exit::Held)
+        }
+        Err(refusal) => Err(refusal.into()),
+    }
+}
+
+/// Tells a person who waits that nobody does the work.
+async fn warn_if_unattended(ops: &Ops, redrive: &Redrive) -> anyhow::Result<()> {
+    if ops.is_unattended(redrive).await? {
+        eprintln!(
+            "order-relay: no service with the role sweeper is running, so nothing of redrive {} is \
+             sent; mend: order-relay serve",
+            redrive.id
+        );
+    }
+    Ok(())
+}
+
+/// The redrive that `text` means: its id or the end of it that no other has.
+async fn find(ops: &Ops, text: &str) -> anyhow::Result<Redrive> {
+    if let Ok(id) = text.parse::<Uuid>() {
+        return Ok(ops.redrive(id).await?);
+    }
+    let mut ends = ops.redrives(MAX_REDRIVES).await?;
+    ends.retain(|redrive| redrive.id.to_string().ends_with(&text.to_ascii_lowercase()));
+    match (ends.len(), ends.pop()) {
+        (1, Some(redrive)) => Ok(redrive),
+        (0, _) | (_, None) => Err(Refusal::NotFound(format!("there is no redrive {text}")).into()),
+        (several, _) => {
+            let told = format!("{several} redrives end with {text}: say more of the id");
+            Err(Misuse::told(told))
+        }
+    }
+}
+
+/// Shows a progress bar until nothing happens any more.
+async fn watch_it(ops: &Ops, mut redrive: Redrive) -> anyhow::Result<Redrive> {
+    let bar = progress(redrive.planned(), "transferring");
+    loop {
+        bar.set_length(redrive.planned());
+        bar.set_position(redrive.settled());
+        let is_quiet = redrive.count(ItemStatus::Sent) == 0;
+        if redrive.status != RedriveStatus::Running && is_quiet {
+            bar.finish_and_clear();
+            return Ok(redrive);
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+        redrive = ops.redrive(redrive.id).await?;
+    }
+}
+
+fn exit_of(redrive: &Redrive) -> Exit {
+    let all = redrive.count(ItemStatus::Transferred) == redrive.planned();
+    match (redrive.status, redrive.count(ItemStatus::Transferred)) {
+        (RedriveStatus::Done, _) if all => Exit::Done,
+        (_, 0) => Exit::Failed,
+        _ => Exit::Partly,
+    }
+}
+
+fn show(out: &mut dyn Write, redrive: &Redrive) -> std::io::Result<()> {
+    let count = |status| Some(redrive.count(status)).filter(|n| *n > 0).map(|n| n.to_string());
+    let money = redrive.money.iter().map(|m| match m.unsummed {
+        0 => format!("{} {}", m.amount, m.currency),
+        n => format!("{} {} and {n} orders that cannot be summed", m.amount, m.currency),
+    });
+    let excluded = redrive.excluded.iter().map(|(why, n)| format!("{n} {why}"));
+    let ramp = redrive.pace.ramp.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    let step = match redrive.wave {
+        0 => format!("{ramp}, rest"),
+        _ => format!("{} of: {ramp}, rest", redrive.ramp_at + 1),
+    };
+    let text = |parts: Vec<String>| Some(parts.join(", "));
+    facts(
+        out,
+        &[
+            ("Redrive", Some(redrive.id.to_string())),
+            ("Status", Some(redrive.status.as_str().to_owned())),
+            ("Why", redrive.why.clone()),
+            ("Orders", Some(redrive.planned().to_string())),
+            ("Worth", text(money.collect())),
+            ("Waiting", count(ItemStatus::Waiting)),
+            ("Sent", count(ItemStatus::Sent)),
+            ("Transferred", count(ItemStatus::Transferred)),
+            ("Failed", count(ItemStatus::Failed)),
+            ("Unclear", count(ItemStatus::Unclear)),
+            ("Not sent", text(excluded.collect())),
+            ("Steps", Some(step)),
+            ("Rate", Some(told_rate(redrive.pace.rate_per_minute))),
+            ("At least", redrive.expected_duration().map(|time| format!("{} s", time.as_secs()))),
+            ("Planned", Some(format!("{} by {}", local(redrive.created_at), redrive.created_by))),
+            ("Started", redrive.started_at.map(local)),
+            ("Ended", redrive.ended_at.map(local)),
+            ("Reason", redrive.reason.clone()),
+        ],
+    )
+}
+
+fn told_rate(rate: Option<u32>) -> String {
+    rate.map_or_else(|| "as fast as the ERP answers".to_owned(), |rate| format!("{rate} a minute"))
+}
+
+fn list(redrives: &[Redrive], format: Format, out: &mut dyn Write) -> std::io::Result<()> {
+    let time = |at: Option<jiff::Timestamp>| match (format, at) {
+        (_, None) => String::new(),
+        (Format::Table, Some(at)) => local(at),
+        (_, Some(at)) => at.to_string(),
+    };
+    let columns: [Column<'_, Redrive>; 9] = [
+        ("ID", &|r| r.id.to_string()),
+        ("STATUS", &|r| r.status.as_str().to_owned()),
+        ("ORDERS", &|r| r.planned().to_string()),
+        ("TRANSFERRED", &|r| r.count(ItemStatus::Transferred).to_string()),
+        ("FAILED", &|r| (r.count(ItemStatus::Failed) + r.count(ItemStatus::Unclear)).to_string()),
+        ("LEFT", &|r| r.count(ItemStatus::Waiting).to_string()),
+        ("BY", &|r| r.created_by.clone()),
+        ("PLANNED", &|r| time(Some(r.created_at))),
+        ("WHY", &|r| r.why.clone().unwrap_or_default()),
+    ];
+    print(out, format, redrives, &columns, "No redrives.")
+}
+
+#[derive(Serialize)]
+#[serde(transparent)]
+struct Item(RedriveItem);
+
+async fn list_items(
+    ops: &Ops,
+    id: Uuid,
+    status: Option<ItemStatus>,
+    format: Format,
+    out: &mut dyn Write,
+) -> anyhow::Result<Exit> {
+    let (mut items, mut after) = (Vec::new(), None);
+    loop {
+        let page = ops.redrive_items(id, status, after, PAGE).await?;
+        let Some(last) = page.last() else { break };
+        after = Some(last.seq);
+        items.extend(page.into_iter().map(Item));
+    }
+    let text = |part: &Option<String>| part.clone().unwrap_or_default();
+    let columns: [Column<'_, Item>; 13] = [
+        ("TURN", &|i| i.0.seq.to_string()),
+        ("SHOP", &|i| i.0.key.shop.to_string()),
+        ("ORDER", &|i| i.0.key.order_id.to_string()),
+        ("STATUS", &|i| i.0.status.as_str().to_owned()),
+        ("WHY", &|i| text(&i.0.why)),
+        ("TRY", &|i| i.0.attempt.map(|n| n.to_string()).unwrap_or_default()),
+        ("CLASS", &|i| text(&i.0.class)),
+        ("CODE", &|i| text(&i.0.code)),
+        ("ERROR", &|i| text(&i.0.message)),
+        ("ERP", &|i| text(&i.0.erp_order_id)),
+        ("REVISION", &|i| i.0.revision.to_string()),
+        ("TOTAL", &|i| format!("{} {}", i.0.total, i.0.currency)),
+        ("AT", &|i| match (format, i.0.at) {
+            (_, None) => String::new(),
+            (Format::Table, Some(at)) => local(at),
+            (_, Some(at)) => at.to_string(),
+        }),
+    ];
+    print(out, format, &items, &columns, "No orders.")?;
+    Ok(Exit::Done)
+}

@@ -1,0 +1,46 @@
+//! `fill`: many made-up orders to measure with; `measure`: how long lists and figures take.
+
+use std::io::Write;
+
+use crate::cli::args::{Fill, Format};
+use crate::cli::exit::{Exit, Misuse};
+use crate::cli::output::{Column, print, progress};
+use crate::devtools::fill::Filling;
+use crate::devtools::measure::Measured;
+use crate::ops::orders::Ops;
+
+/// `fill`
+pub async fn fill(ops: &Ops, command: &Fill, out: &mut dyn Write) -> anyhow::Result<Exit> {
+    let Fill { orders, lost, yes } = *command;
+    if lost > orders {
+        return Err(Misuse::told("--lost is more than --orders"));
+    }
+    let there = ops.store.count_received().await?;
+    if there > 0 && !yes {
+        return Err(Misuse::told(format!(
+            "this ledger holds {there} orders already, and made-up ones could not be taken out again: \
+             use another one, or say --yes"
+        )));
+    }
+    let bar = progress(orders, "filling");
+    ops.fill(Filling { orders, lost }, |made| bar.set_position(made)).await?;
+    bar.finish_and_clear();
+    writeln!(out, "{orders} orders were made, {lost} of them lost")?;
+    Ok(Exit::Done)
+}
+
+/// `measure`
+pub async fn measure(ops: &Ops, format: Format, out: &mut dyn Write) -> anyhow::Result<Exit> {
+    let bar = indicatif::ProgressBar::new_spinner();
+    let measured = ops.measure(|what| bar.set_message(what.to_owned())).await?;
+    bar.finish_and_clear();
+    let columns: [Column<'_, Measured>; 5] = [
+        ("WHAT", &|m| m.what.clone()),
+        ("P50 MS", &|m| m.p50_ms.to_string()),
+        ("P95 MS", &|m| m.p95_ms.to_string()),
+        ("TIMES", &|m| m.times.to_string()),
+        ("FOUND", &|m| m.found.to_string()),
+    ];
+    print(out, format, &measured, &columns, "Nothing was measured.")?;
+    Ok(Exit::Done)
+}

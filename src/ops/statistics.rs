@@ -1,0 +1,289 @@
+//! What people see first: where orders stand, what happened lately, groups of lost orders, pages of
+//! lists.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use crate::domain::circuit::Circuit;
+use crate::domain::permission::Permission;
+use crate::domain::state::{OrderRecord, OrderState};
+use crate::domain::text::one_line;
+use crate::ops::orders::{Ops, Refusal, authorize};
+use crate::ports::listing::{MAX_PAGE, Mark, OrderFilter, ShopFilter, Sort, ValueFault};
+use crate::ports::statistics::{Flow, Group, Standing, Worker};
+use crate::ports::store::{Act, MailCounts};
+
+/// Longest note of a group, in characters.
+pub const MAX_NOTE_CHARS: usize = 2_000;
+/// Longest address of a runbook, in bytes.
+pub const MAX_RUNBOOK_BYTES: usize = 500;
+
+/// Everything at a glance.
+#[derive(Debug, Clone)]
+pub struct Overview {
+    /// How many orders stand where.
+    pub standing: Vec<Standing>,
+    /// Orders taken in, counted when they came.
+    pub received: u64,
+    /// Orders in `confirmed`.
+    pub confirmed: u64,
+    /// Orders in `ordered_failed`.
+    pub lost: u64,
+    /// Orders in `payed`/`queued`.
+    pub queued: u64,
+    /// Orders in `payed`/`held`.
+    pub held: u64,
+    /// received - (confirmed + lost + queued + held).
+    pub difference: i64,
+    /// What happened, bucket by bucket, without gaps.
+    pub flow: Vec<Flow>,
+    /// ERPs.
+    pub circuits: Vec<Circuit>,
+    /// Queues that the broker could be asked about.
+    pub queues: Vec<QueueDepth>,
+    /// Why the broker could not be asked.
+    pub broker_error: Option<String>,
+    /// Processes that are alive.
+    pub workers: Vec<Worker>,
+    /// Mails by where they stand.
+    pub mails: MailCounts,
+    /// Dead letters that wait for a person.
+    pub dead_letters: u64,
+}
+
+/// How much waits in a queue.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct QueueDepth {
+    /// Its name.
+    pub name: String,
+    /// Messages ready to be delivered.
+    pub ready: u32,
+    /// Processes that read it.
+    pub consumers: u32,
+}
+
+/// One page of a list.
+#[derive(Debug, Clone)]
+pub struct Page {
+    /// Its orders.
+    pub orders: Vec<OrderRecord>,
+    /// Where the next page begins; none: this is the last.
+    pub next: Option<String>,
+}
+
+impl Ops {
+    /// Where orders stand in these shops and what happened to them within `span`.
+    pub async fn overview(&self, shops: &ShopFilter, span: Duration) -> Result<Overview, Refusal> {
+        let now = self.clock.now();
+        let tally = self.store.tally(shops).await?;
+        let count = |state, phase| tally.orders(state, phase);
+        let confirmed = count(OrderState::Confirmed, None);
+        let lost = count(OrderState::OrderedFailed, None);
+        let queued = count(OrderState::Payed, Some("queued"));
+        let held = count(OrderState::Payed, Some("held"));
+        let accounted = [confirmed, lost, queued, held].into_iter().map(i128::from).sum::<i128>();
+        let difference = i64::try_from(i128::from(tally.received) - accounted).unwrap_or(i64::MAX);
+        let (queues, broker_error) = self.queue_depths().await;
+        Ok(Overview {
+            standing: tally.standing,
+            received: tally.received,
+            confirmed,
+            lost,
+            queued,
+            held,
+            difference,
+            flow: self.flow(shops, span, now).await?,
+            circuits: self.circuits().await?,
+            queues,
+            broker_error,
+            workers: self.store.workers(now).await?,
+            mails: self.store.count_mails().await?,
+            dead_letters: self.store.count_dead_letters().await?,
+        })
+    }
+
+    async fn flow(
+        &self,
+        shops: &ShopFilter,
+        span: Duration,
+        now: Timestamp,
+    ) -> Result<Vec<Flow>, Refusal> {
+        let bucket = bucket_of(span);
+        let width = ms(bucket);
+        let end = now.as_millisecond().div_euclid(width) * width;
+        let begin = end - (ms(span).div_euclid(width) - 1).max(0) * width;
+        let since = Timestamp::from_millisecond(begin).unwrap_or(Timestamp::UNIX_EPOCH);
+        let mut happened = self.store.flow(shops, since, bucket).await?.into_iter().peekable();
+        let mut flow = Vec::new();
+        let mut at_ms = begin;
+        while at_ms <= end {
+            let Ok(at) = Timestamp::from_millisecond(at_ms) else { break };
+            let none = Flow { at, received: 0, confirmed: 0, failed: 0 };
+            flow.push(happened.next_if(|flow| flow.at == at).unwrap_or(none));
+            at_ms += width;
+        }
+        Ok(flow)
+    }
+
+    async fn queue_depths(&self) -> (Vec<QueueDepth>, Option<String>) {
+        let names = &self.broker.topology().names;
+        let mut queues = Vec::new();
+        for name in [names.submit(), names.failed(), names.notify(), names.dead(), names.unrouted()]
+        {
+            match self.broker.queue_status(&name).await {
+                Ok(status) => queues.push(QueueDepth {
+                    name,
+                    ready: status.ready,
+                    consumers: status.consumers,
+                }),
+                // The others would only let the page wait as long for the same answer.
+                Err(error) => return (queues, Some(error.to_string())),
+            }
+        }
+        (queues, None)
+    }
+
+    /// Groups of lost orders, those with most orders first.
+    pub async fn groups(&self, shops: &ShopFilter) -> Result<Vec<Group>, Refusal> {
+        Ok(self.store.failure_groups(shops, None, self.clock.now()).await?)
+    }
+
+    /// One group, also when none of its orders is lost any more.
+    pub async fn group(&self, fingerprint: &str, shops: &ShopFilter) -> Result<Group, Refusal> {
+        let groups = self.store.failure_groups(shops, Some(fingerprint), self.clock.now()).await?;
+        let missing = || Refusal::NotFound(format!("there is no group {fingerprint}"));
+        groups.into_iter().next().ok_or_else(missing)
+    }
+
+    /// Writes what people know about a group; nothing given takes it away. Whoever may edit only in
+    /// some shops may do it when all orders of the group are of those.
+    pub async fn note_group(
+        &self,
+        fingerprint: &str,
+        note: Option<&str>,
+        runbook: Option<&str>,
+        act: &Act,
+    ) -> Result<(), Refusal> {
+        let all = ShopFilter::default();
+        if !act.grants.allows(Permission::Edit, None) {
+            let shops = match self.group(fingerprint, &all).await {
+                Ok(group) => group.shops,
+                Err(Refusal::NotFound(_)) => Vec::new(),
+                Err(error) => return Err(error),
+            };
+            if shops.is_empty() {
+                authorize(act, Permission::Edit, None)?;
+            }
+            for shop in &shops {
+                authorize(act, Permission::Edit, Some(shop))?;
+            }
+        }
+        let given = |text: Option<&str>| {
+            text.map(str::trim).filter(|text| !text.is_empty()).map(str::to_owned)
+        };
+        let (note, runbook) = (given(note), given(runbook));
+        if note.as_ref().is_some_and(|note| note.chars().count() > MAX_NOTE_CHARS) {
+            let detail = format!("at most {MAX_NOTE_CHARS} characters");
+            return Err(ValueFault { field: "note", detail }.into());
+        }
+        if let Some(runbook) = &runbook {
+            check_runbook(runbook)?;
+        }
+        let noted =
+            self.store.note_group(fingerprint, note.as_deref(), runbook.as_deref(), act).await?;
+        match noted {
+            true => Ok(()),
+            false => Err(Refusal::NotFound(format!("there is no group {fingerprint}"))),
+        }
+    }
+
+    /// One page of the orders that match; `after` is `next` of the page before.
+    pub async fn page(
+        &self,
+        filter: &OrderFilter,
+        sort: Sort,
+        after: Option<&str>,
+        limit: u32,
+    ) -> Result<Page, Refusal> {
+        let limit = limit.clamp(1, MAX_PAGE);
+        let after = after.map(|cursor| Mark::from_cursor(cursor, sort)).transpose()?;
+        // One more than asked for tells whether there is a next page.
+        let mut orders = self.store.page_orders(filter, sort, after.as_ref(), limit + 1).await?;
+        let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+        let has_more = orders.len() > limit;
+        orders.truncate(limit);
+        let last = orders.last().filter(|_| has_more);
+        let next = last.map(|order| Mark::of(order, sort).to_cursor(sort));
+        Ok(Page { orders, next })
+    }
+
+    /// How many orders match.
+    pub async fn count(&self, filter: &OrderFilter) -> Result<u64, Refusal> {
+        Ok(self.store.count_orders(filter).await?)
+    }
+}
+
+fn ms(time: Duration) -> i64 {
+    i64::try_from(time.as_millis()).unwrap_or(i64::MAX).max(1)
+}
+
+/// Width of a bucket of a chart: 60 to 170 of them.
+fn bucket_of(span: Duration) -> Duration {
+    match span.as_secs() / 3600 {
+        0..=2 => Duration::from_mins(1),
+        3..=48 => Duration::from_mins(15),
+        49..=336 => Duration::from_hours(1),
+        _ => Duration::from_hours(24),
+    }
+}
+
+/// A link that a page may show: whatever else a browser would run must not be one.
+fn check_runbook(address: &str) -> Result<(), ValueFault> {
+    let lower = address.to_ascii_lowercase();
+    let rest = lower.strip_prefix("https://").or_else(|| lower.strip_prefix("http://"));
+    let is_plain = address.len() <= MAX_RUNBOOK_BYTES
+        && one_line(address, MAX_RUNBOOK_BYTES) == address
+        && !address.contains(char::is_whitespace);
+    match rest {
+        Some(rest) if is_plain && !rest.is_empty() && !rest.starts_with('/') => Ok(()),
+        _ => {
+            let expected =
+                format!("an http:// or https:// address of at most {MAX_RUNBOOK_BYTES} bytes");
+            Err(ValueFault::of("runbook", address, expected))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_runbook_is_a_web_address_and_nothing_else() {
+        for good in ["https://wiki.example/orders?a=b#c", "HTTP://wiki.example"] {
+            assert_eq!(check_runbook(good), Ok(()), "{good}");
+        }
+        let long = format!("https://{}", "x".repeat(MAX_RUNBOOK_BYTES));
+        for bad in [
+            "javascript:alert(1)",
+            "https://",
+            "https:///x",
+            "wiki",
+            "https://a b",
+            "https://\u{202e}x",
+            &long,
+        ] {
+            assert_eq!(check_runbook(bad).unwrap_err().field, "runbook", "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_chart_has_a_readable_number_of_buckets() {
+        for hours in [1, 24, 168, 720] {
+            let span = Duration::from_hours(hours);
+            let buckets = span.as_secs() / bucket_of(span).as_secs();
+            assert!((30..=170).contains(&buckets), "{hours} h: {buckets}");
+        }
+    }
+}

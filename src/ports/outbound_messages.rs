@@ -1,0 +1,154 @@
+//! The messages that we publish: envelopes of the domain, addressed by the topology.
+//!
+//! Roles and operators' verbs write the same letters, so that they are written once. Headers are
+//! built afresh for each (docs/facts/rabbitmq.md 1.4).
+
+use std::time::Duration;
+
+use serde::Serialize;
+use uuid::Uuid;
+
+use crate::domain::message::{
+    ATTEMPT, Again, Headers, NoticeWaiting, ORIGIN, OrderEvent, OrderFailed, REDRIVE_ID,
+    TRACEPARENT, TRACESTATE, TRIGGER,
+};
+use crate::domain::order::{Order, OrderKey};
+use crate::domain::state::Trigger;
+use crate::domain::topology::{NOTICE, ORDER_FAILED, ORDER_PLACED, SUBMIT, Topology};
+use crate::ports::broker::{Audience, Outgoing};
+
+/// The W3C trace context that checkout sent; kept on every message that follows.
+#[derive(Debug, Clone, Default)]
+pub struct Trace {
+    /// `traceparent`.
+    pub parent: Option<String>,
+    /// `tracestate`.
+    pub state: Option<String>,
+}
+
+impl Trace {
+    /// The context in message headers, as far as it may go into an HTTP header.
+    pub fn of(headers: &Headers) -> Self {
+        let of = |name| headers.get(name).cloned().filter(|value| Self::is_good(value));
+        Self { parent: of(TRACEPARENT), state: of(TRACESTATE) }
+    }
+
+    /// Whether `value` is short printable ASCII.
+    pub fn is_good(value: &str) -> bool {
+        (1..=512).contains(&value.len()) && value.bytes().all(|b| (b' '..=b'~').contains(&b))
+    }
+}
+
+/// Writes messages in the name of one process.
+pub struct OutboundMessages<'a> {
+    /// Where messages go.
+    pub topology: &'a Topology,
+    /// The process.
+    pub origin: &'a str,
+    /// What they belong to.
+    pub trace: &'a Trace,
+}
+
+impl OutboundMessages<'_> {
+    /// An order, as checkout publishes it.
+    pub fn placed(&self, order: &Order) -> Outgoing {
+        Outgoing {
+            exchange: self.topology.names.orders(),
+            routing_key: ORDER_PLACED.to_owned(),
+            headers: self.headers(),
+            body: order.document.as_bytes().to_vec(),
+            message_id: order.key.to_string(),
+            audience: Audience::Required,
+        }
+    }
+
+    /// A failed try; `claim` tells the error handler whose it was.
+    pub fn failed(&self, event: &OrderFailed, claim: &str) -> Outgoing {
+        let mut headers = self.headers_of(event.attempt, Some(event.trigger));
+        headers.insert(ORIGIN.to_owned(), claim.to_owned());
+        Outgoing {
+            exchange: self.topology.names.events(),
+            routing_key: ORDER_FAILED.to_owned(),
+            headers,
+            body: to_json(event),
+            message_id: format!("failed:{}#{}", event.key(), event.attempt),
+            audience: Audience::Required,
+        }
+    }
+
+    /// A retry that waits in the delay queue that fits; `None` when none does.
+    pub fn retry(&self, key: &OrderKey, attempt: u32, delay: Duration) -> Option<Outgoing> {
+        let step = self.topology.delay_step(delay)?;
+        Some(Outgoing {
+            exchange: self.topology.names.retry(),
+            routing_key: step.as_millis().to_string(),
+            headers: self.headers_of(attempt, Some(Trigger::Retry)),
+            body: to_json(&Again::new(key, attempt)),
+            message_id: format!("retry:{key}#{attempt}"),
+            audience: Audience::Required,
+        })
+    }
+
+    /// A wish that the submitter looks at an order now.
+    pub fn nudge(&self, key: &OrderKey, attempt: u32, trigger: Trigger) -> Outgoing {
+        Outgoing {
+            exchange: self.topology.names.redrive(),
+            routing_key: SUBMIT.to_owned(),
+            headers: self.headers_of(attempt, Some(trigger)),
+            body: to_json(&Again::new(key, attempt)),
+            message_id: format!("{}:{key}#{attempt}", trigger.as_str()),
+            audience: Audience::Required,
+        }
+    }
+
+    /// The same on behalf of a redrive.
+    pub fn nudge_for_redrive(&self, key: &OrderKey, attempt: u32, redrive: Uuid) -> Outgoing {
+        let mut nudge = self.nudge(key, attempt, Trigger::Redrive);
+        nudge.headers.insert(REDRIVE_ID.to_owned(), redrive.to_string());
+        nudge
+    }
+
+    /// What happened, for whoever listens.
+    pub fn event(&self, event: &OrderEvent) -> Outgoing {
+        let key = event.kind.routing_key();
+        let id = format!("{key}:{}/{}#{}", event.shop, event.order_id, event.attempt);
+        Outgoing {
+            exchange: self.topology.names.events(),
+            routing_key: key.to_owned(),
+            headers: self.headers_of(event.attempt, event.trigger),
+            body: to_json(event),
+            message_id: id,
+            audience: Audience::Optional,
+        }
+    }
+
+    /// A nudge for the notifier.
+    pub fn notices_wait(&self) -> Outgoing {
+        Outgoing {
+            exchange: self.topology.names.events(),
+            routing_key: NOTICE.to_owned(),
+            headers: self.headers(),
+            body: to_json(&NoticeWaiting::new("waiting")),
+            message_id: format!("notices:{}", self.origin),
+            audience: Audience::Required,
+        }
+    }
+
+    fn headers_of(&self, attempt: u32, trigger: Option<Trigger>) -> Headers {
+        let mut headers = self.headers();
+        headers.insert(ATTEMPT.to_owned(), attempt.to_string());
+        headers.extend(trigger.map(|t| (TRIGGER.to_owned(), t.as_str().to_owned())));
+        headers
+    }
+
+    fn headers(&self) -> Headers {
+        let mut headers = Headers::from([(ORIGIN.to_owned(), self.origin.to_owned())]);
+        headers.extend(self.trace.parent.clone().map(|value| (TRACEPARENT.to_owned(), value)));
+        headers.extend(self.trace.state.clone().map(|value| (TRACESTATE.to_owned(), value)));
+        headers
+    }
+}
+
+fn to_json(value: &impl Serialize) -> Vec<u8> {
+    serde_json::to_vec(value).expect("our own envelopes are maps with text keys")
+}

@@ -1,0 +1,175 @@
+//! Figures about orders that are kept while orders move, lists that are quick however many there
+//! are, and who is alive. Nothing here counts rows one by one, except [`StatisticsStore::count_orders`]
+//! for filters that no counter knows.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use crate::domain::money::Money;
+use crate::domain::order::OrderKey;
+use crate::domain::state::{OrderRecord, OrderState};
+use crate::ports::listing::{Mark, OrderFilter, ShopFilter, Sort};
+use crate::ports::store::{Act, StoreError};
+
+/// Most groups that are told of.
+pub const MAX_GROUPS: u32 = 1_000;
+/// How long a worker counts as alive after it was seen.
+pub const ALIVE: Duration = Duration::from_secs(30);
+
+/// Figures, lists, groups, workers.
+#[async_trait]
+pub trait StatisticsStore: Send + Sync {
+    /// How many orders stand where, of one moment.
+    async fn tally(&self, shops: &ShopFilter) -> Result<Tally, StoreError>;
+    /// What happened since, in buckets of that width; only those in which something happened.
+    async fn flow(
+        &self,
+        shops: &ShopFilter,
+        since: Timestamp,
+        bucket: Duration,
+    ) -> Result<Vec<Flow>, StoreError>;
+    /// Groups of lost orders, those with most orders first; or one group, also when none of its
+    /// orders is lost any more.
+    async fn failure_groups(
+        &self,
+        shops: &ShopFilter,
+        fingerprint: Option<&str>,
+        now: Timestamp,
+    ) -> Result<Vec<Group>, StoreError>;
+    /// Writes what people know about a group; `false` when there is none of that fingerprint.
+    async fn note_group(
+        &self,
+        fingerprint: &str,
+        note: Option<&str>,
+        runbook: Option<&str>,
+        act: &Act,
+    ) -> Result<bool, StoreError>;
+    /// Orders that match, after that mark.
+    async fn page_orders(
+        &self,
+        filter: &OrderFilter,
+        sort: Sort,
+        after: Option<&Mark>,
+        limit: u32,
+    ) -> Result<Vec<OrderRecord>, StoreError>;
+    /// How many orders match.
+    async fn count_orders(&self, filter: &OrderFilter) -> Result<u64, StoreError>;
+    /// The documents of orders, as they came; those that are there.
+    async fn documents(&self, keys: &[OrderKey]) -> Result<Vec<(OrderKey, Arc<str>)>, StoreError>;
+    /// Dead letters that wait for a person.
+    async fn count_dead_letters(&self) -> Result<u64, StoreError>;
+    /// Adds up what was appended since; changes no figure, and harms nothing when two do it.
+    async fn fold_statistics(&self, now: Timestamp) -> Result<(), StoreError>;
+    /// A worker lives; those that were not seen for a day are forgotten.
+    async fn heartbeat(&self, worker: &Worker) -> Result<(), StoreError>;
+    /// A worker has ended and says so.
+    async fn deregister(&self, name: &str) -> Result<(), StoreError>;
+    /// Workers that were seen within [`ALIVE`].
+    async fn workers(&self, now: Timestamp) -> Result<Vec<Worker>, StoreError>;
+}
+
+/// How many orders stand where.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Tally {
+    /// Orders taken in, counted when they came.
+    pub received: u64,
+    /// Where they stand now.
+    pub standing: Vec<Standing>,
+}
+
+impl Tally {
+    /// Orders in that state, and phase if one is named.
+    pub fn orders(&self, state: OrderState, phase: Option<&str>) -> u64 {
+        let here = self.standing.iter().filter(|s| s.state == state);
+        here.filter(|s| phase.is_none_or(|phase| s.phase == phase)).map(|s| s.orders).sum()
+    }
+}
+
+/// Orders of one state and phase.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct Standing {
+    /// The state.
+    #[schemars(with = "String")]
+    pub state: OrderState,
+    /// The phase.
+    pub phase: String,
+    /// How many.
+    pub orders: u64,
+    /// Their totals.
+    pub money: Vec<Money>,
+    /// When the oldest came; not told of confirmed ones.
+    #[schemars(with = "Option<String>")]
+    pub oldest: Option<Timestamp>,
+}
+
+/// What happened in one bucket of time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct Flow {
+    /// Its begin.
+    #[schemars(with = "String")]
+    pub at: Timestamp,
+    /// Orders that came.
+    pub received: u64,
+    /// Orders that the ERP took.
+    pub confirmed: u64,
+    /// Tries that failed.
+    pub failed: u64,
+}
+
+/// Lost orders that failed alike.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct Group {
+    /// What they share.
+    pub fingerprint: String,
+    /// Error class.
+    pub class: String,
+    /// Error code.
+    pub code: String,
+    /// The message of one of them.
+    pub message: String,
+    /// Orders that are lost now.
+    pub orders: u64,
+    /// Their totals.
+    pub money: Vec<Money>,
+    /// Their shops.
+    pub shops: Vec<String>,
+    /// When an order failed so for the first time.
+    #[schemars(with = "String")]
+    pub first_seen: Timestamp,
+    /// And the last.
+    #[schemars(with = "String")]
+    pub last_seen: Timestamp,
+    /// Failed tries in each of the last 24 hours, oldest first.
+    pub failures: Vec<u64>,
+    /// Whether it was first seen within 24 hours.
+    pub is_new: bool,
+    /// What people wrote about it.
+    pub note: Option<String>,
+    /// Where it says what to do.
+    pub runbook: Option<String>,
+    /// Who wrote it.
+    pub noted_by: Option<String>,
+    /// When.
+    #[schemars(with = "Option<String>")]
+    pub noted_at: Option<Timestamp>,
+}
+
+/// A process of the service.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct Worker {
+    /// Its name.
+    pub name: String,
+    /// Its roles.
+    pub roles: Vec<String>,
+    /// When it started.
+    #[schemars(with = "String")]
+    pub started_at: Timestamp,
+    /// When it was seen last.
+    #[schemars(with = "String")]
+    pub seen_at: Timestamp,
+}

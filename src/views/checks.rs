@@ -1,0 +1,14 @@
+//! A line of `order-relay check`, on the command line and on the status page.
+
+use serde::Serialize;
+
+/// One thing that was looked at.
+#[derive(Debug, Clone, Serialize)]
+pub struct CheckLine {
+    /// What.
+    pub what: String,
+    /// `ok`, `note` or `FAULT`.
+    pub state: &'static str,
+    /// What was found, and the mend.
+    pub detail: String,
+}

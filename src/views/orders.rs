@@ -1,0 +1,114 @@
+//! What every face shows of an order and of an ERP: the same names on the command line, in files and
+//! over the API.
+
+use jiff::Timestamp;
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use crate::domain::circuit::Circuit;
+use crate::domain::state::{OrderRecord, Phase};
+
+/// An order.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct OrderView {
+    pub shop: String,
+    pub order_id: String,
+    pub state: &'static str,
+    pub phase: &'static str,
+    /// Failed tries.
+    pub fail_count: u32,
+    /// Failed tries after which it is parked; `null`: never by the count.
+    pub max_count: Option<u32>,
+    /// Tries that were begun.
+    pub attempts: u32,
+    /// When something happens by itself.
+    pub next_attempt_at: Option<String>,
+    pub erp_order_id: Option<String>,
+    pub error_class: Option<&'static str>,
+    pub error_code: Option<String>,
+    pub error_message: Option<String>,
+    /// What failures that are alike share.
+    pub error_fingerprint: Option<String>,
+    pub failed_at: Option<String>,
+    pub currency: String,
+    pub total: String,
+    pub customer_number: Option<String>,
+    pub customer_name: Option<String>,
+    pub customer_email: String,
+    /// How it is paid, as far as the document says.
+    pub payment: Option<String>,
+    pub placed_at: Option<String>,
+    pub received_at: String,
+    pub updated_at: String,
+    /// Whether a try is under way.
+    pub transferring: bool,
+    /// Number of its newest revision; 0: as it came.
+    pub revision: u32,
+}
+
+impl OrderView {
+    /// What is shown of an order.
+    pub fn of(order: &OrderRecord) -> Self {
+        let failure = order.last_failure.as_ref();
+        let (facts, customer) = (&order.facts, &order.facts.customer);
+        Self {
+            shop: order.key.shop.to_string(),
+            order_id: order.key.order_id.to_string(),
+            state: order.phase.state().as_str(),
+            phase: order.phase.name(),
+            fail_count: order.fail_count,
+            max_count: order.max_count,
+            attempts: order.last_attempt,
+            next_attempt_at: order.phase.due_at().map(|at| at.to_string()),
+            erp_order_id: match &order.phase {
+                Phase::Transferred { erp_order_id } => erp_order_id.clone(),
+                _ => None,
+            },
+            error_class: failure.map(|f| f.class.as_str()),
+            error_code: failure.map(|f| f.code.clone()),
+            error_message: failure.map(|f| f.message.clone()),
+            error_fingerprint: failure.map(|f| f.fingerprint.clone()),
+            failed_at: failure.map(|f| f.at.to_string()),
+            currency: facts.currency.to_string(),
+            total: facts.total.to_string(),
+            customer_number: customer.number.clone(),
+            customer_name: customer.name.clone(),
+            customer_email: customer.email.to_string(),
+            payment: facts.payment.clone(),
+            placed_at: facts.placed_at.map(|at| at.to_string()),
+            received_at: order.received_at.to_string(),
+            updated_at: order.updated_at.to_string(),
+            transferring: order.claim.is_some(),
+            revision: order.revision,
+        }
+    }
+}
+
+/// Whether orders flow to an ERP.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct CircuitView {
+    pub erp: String,
+    /// closed, half_open or open.
+    pub state: &'static str,
+    pub reason: Option<String>,
+    #[schemars(with = "Option<String>")]
+    pub opened_at: Option<Timestamp>,
+    /// `null` while a person holds it.
+    #[schemars(with = "Option<String>")]
+    pub next_trial_at: Option<Timestamp>,
+    pub failed_trials: u32,
+}
+
+impl CircuitView {
+    /// A circuit.
+    pub fn of(circuit: &Circuit) -> Self {
+        Self {
+            erp: circuit.erp.clone(),
+            state: circuit.state.as_str(),
+            reason: circuit.reason.clone(),
+            opened_at: circuit.opened_at,
+            next_trial_at: circuit.trial_at,
+            failed_trials: circuit.trials,
+        }
+    }
+}

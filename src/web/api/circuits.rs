@@ -1,0 +1,72 @@
+//! `/api/v1/circuits`: whether orders flow to an ERP, and stopping them.
+
+use axum::http::Method;
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use crate::domain::permission::Permission;
+use crate::ops::orders::Refusal;
+use crate::views::orders::CircuitView;
+use crate::web::api::call::{Call, Items, Nothing, Reply, Why};
+use crate::web::api::routes::{About, Routes};
+use crate::web::problem::Problem;
+use crate::web::state::Web;
+
+/// The routes of this file.
+pub fn add(routes: Routes) -> Routes {
+    use Permission::{Process, Read};
+    routes
+        .add(&Method::GET, "/circuits", About::new(Read, "List ERPs and whether orders flow"), list)
+        .add(
+            &Method::POST,
+            "/circuits/{erp}/hold",
+            About::new(Process, "Stop the transfer to an ERP until it is released"),
+            hold,
+        )
+        .add(
+            &Method::POST,
+            "/circuits/{erp}/release",
+            About::new(Process, "Let the transfer go on, beginning with one order"),
+            release,
+        )
+}
+
+/// An ERP's place in a path.
+#[derive(Debug, Deserialize, JsonSchema)]
+pub struct ErpPath {
+    /// `default`, or the shop that has one of its own.
+    erp: String,
+}
+
+async fn list(
+    web: Web,
+    _call: Call<Nothing, Nothing, Nothing>,
+) -> Result<Reply<Items<CircuitView>>, Problem> {
+    let circuits = web.ops.circuits().await?;
+    Ok(Reply::ok(Items::all(circuits.iter().map(CircuitView::of).collect())))
+}
+
+async fn hold(web: Web, call: Call<ErpPath, Nothing, Why>) -> Result<Reply<CircuitView>, Problem> {
+    let reason = call.body.reason.as_deref().map(str::trim).filter(|reason| !reason.is_empty());
+    let Some(reason) = reason else {
+        return Err(Problem::unprocessable("say why; whoever finds it stopped will ask"));
+    };
+    web.ops.hold(&call.path.erp, &web.ops.act(&call.person, Some(reason))).await?;
+    one(&web, &call.path.erp).await
+}
+
+async fn release(
+    web: Web,
+    call: Call<ErpPath, Nothing, Why>,
+) -> Result<Reply<CircuitView>, Problem> {
+    let act = web.ops.act(&call.person, call.body.reason.as_deref());
+    web.ops.release(&call.path.erp, &act).await?;
+    one(&web, &call.path.erp).await
+}
+
+async fn one(web: &Web, erp: &str) -> Result<Reply<CircuitView>, Problem> {
+    let circuits = web.ops.circuits().await?;
+    let found = circuits.iter().find(|circuit| circuit.erp == erp).map(CircuitView::of);
+    let found = found.ok_or_else(|| Refusal::NotFound(format!("there is no ERP {erp}")))?;
+    Ok(Reply::ok(found))
+}

@@ -1,0 +1,122 @@
+//! `/api/v1/dead-letters`: messages that could not be accepted. They belong to no shop.
+
+use axum::http::Method;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::domain::permission::Permission;
+use crate::ops::intake::Replayed;
+use crate::ops::orders::Refusal;
+use crate::ports::store::DeadLetter;
+use crate::web::api::call::{Call, Done, Items, Nothing, Reply, Why};
+use crate::web::api::orders::limit;
+use crate::web::api::routes::{About, Routes};
+use crate::web::api::views::{IdPath, LetterView};
+use crate::web::problem::Problem;
+use crate::web::state::Web;
+
+/// The routes of this file.
+pub fn add(routes: Routes) -> Routes {
+    use Permission::{Process, Read, Remove};
+    routes
+        .add(
+            &Method::GET,
+            "/dead-letters",
+            About::new(Read, "List messages that could not be accepted, newest first"),
+            list,
+        )
+        .add(&Method::GET, "/dead-letters/{id}", About::new(Read, "Show a dead letter"), show)
+        .add(
+            &Method::POST,
+            "/dead-letters/{id}/replay",
+            About::new(Process, "Try a dead letter again, also with mended text"),
+            replay,
+        )
+        .add(
+            &Method::POST,
+            "/dead-letters/{id}/discard",
+            About::new(Remove, "Decide that a dead letter is not needed; it stays readable"),
+            discard,
+        )
+}
+
+/// Which dead letters.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct LetterQuery {
+    /// Settled ones as well.
+    all: Option<bool>,
+    /// At most 1000; else 100.
+    #[schemars(range(min = 1, max = 1000))]
+    limit: Option<u32>,
+}
+
+/// A dead letter tried again.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Again {
+    /// The mended message, as text; else it is tried as it came.
+    #[serde(default)]
+    text: Option<String>,
+    /// Kept with the change.
+    #[serde(default)]
+    reason: Option<String>,
+}
+
+/// What became of it.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct ReplayedView {
+    /// Whether it is settled now.
+    settled: bool,
+    /// One sentence about it.
+    detail: String,
+    /// The place that is still wrong.
+    place: Option<String>,
+}
+
+async fn list(
+    web: Web,
+    call: Call<Nothing, LetterQuery, Nothing>,
+) -> Result<Reply<Items<LetterView>>, Problem> {
+    call.person.authorize(Permission::Read, None)?;
+    let limit = limit(call.query.limit, 100)?;
+    let open_only = !call.query.all.unwrap_or(false);
+    let letters = web.ops.store.list_dead_letters(open_only, limit).await.map_err(Refusal::from)?;
+    Ok(Reply::ok(Items::all(letters.iter().map(LetterView::of).collect())))
+}
+
+async fn find<Q, B>(web: &Web, call: &Call<IdPath, Q, B>) -> Result<DeadLetter, Problem> {
+    call.person.authorize(Permission::Read, None)?;
+    let missing = || Refusal::NotFound(format!("there is no dead letter {}", call.path.id));
+    let id = call.path.id.parse().map_err(|_| missing())?;
+    let letter = web.ops.store.dead_letter(id).await.map_err(Refusal::from)?;
+    Ok(letter.ok_or_else(missing)?)
+}
+
+async fn show(
+    web: Web,
+    call: Call<IdPath, Nothing, Nothing>,
+) -> Result<Reply<LetterView>, Problem> {
+    Ok(Reply::ok(LetterView::of(&find(&web, &call).await?)))
+}
+
+async fn replay(
+    web: Web,
+    call: Call<IdPath, Nothing, Again>,
+) -> Result<Reply<ReplayedView>, Problem> {
+    let letter = find(&web, &call).await?;
+    let act = web.ops.act(&call.person, call.body.reason.as_deref());
+    let replayed = web.ops.replay(&letter, call.body.text.map(String::into_bytes), &act).await?;
+    let place = match &replayed {
+        Replayed::Refused(fault) => fault.place.clone(),
+        _ => None,
+    };
+    let (settled, detail) = (replayed.is_settled(), replayed.sentence());
+    Ok(Reply::ok(ReplayedView { settled, detail, place }))
+}
+
+async fn discard(web: Web, call: Call<IdPath, Nothing, Why>) -> Result<Reply<Done>, Problem> {
+    let letter = find(&web, &call).await?;
+    web.ops.discard(&letter, &web.ops.act(&call.person, call.body.reason.as_deref())).await?;
+    Ok(Reply::ok(Done { done: "discarded" }))
+}

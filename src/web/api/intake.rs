@@ -1,0 +1,172 @@
+//! `POST /api/v1/orders`: one order or NDJSON, for checkouts without AMQP and the embedded default.
+//!
+//! 202 is only answered once everything is durable. What is refused is answered with 422 and its
+//! place, and kept as a dead letter as well, so that a paid order cannot vanish at the door. Errors
+//! are RFC 9457 problem documents.
+
+use axum::body::Bytes;
+use axum::extract::{FromRequest, FromRequestParts, Request, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use futures_util::{StreamExt, stream};
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use crate::domain::message::{TRACEPARENT, TRACESTATE};
+use crate::domain::order::{Fault, Order, Reason};
+use crate::domain::permission::Permission;
+use crate::ops::intake::Taken;
+use crate::ops::orders::{Principal, Refusal};
+use crate::ports::outbound_messages::Trace;
+use crate::ports::store::OrderSource;
+use crate::telemetry::ReasonLabel;
+use crate::web::api::call::authorize_somewhere;
+use crate::web::auth::session::ApiPrincipal;
+use crate::web::problem::{More, Problem, RefusedLine};
+use crate::web::state::Web;
+
+/// Lines of one NDJSON request worked on at a time.
+const IN_FLIGHT: usize = 200;
+/// Refused lines that one answer lists.
+const MAX_LISTED: usize = 1_000;
+
+/// Reply to orders that were taken in.
+#[derive(Serialize, JsonSchema)]
+pub struct TakenIn {
+    /// Orders that are new, durable now.
+    accepted: usize,
+    /// Orders that were known with the same content.
+    duplicates: usize,
+}
+
+/// `POST /api/v1/orders`. The body is read only once the token is known to be good.
+pub async fn post_orders(State(web): State<Web>, request: Request) -> Result<Response, Problem> {
+    let (mut parts, body) = request.into_parts();
+    let caller = ApiPrincipal::from_request_parts(&mut parts, &web).await?;
+    let person = caller.person;
+    authorize_somewhere(&person, Permission::Publish)?;
+    let headers = parts.headers.clone();
+    let request = Request::from_parts(parts, body);
+    let body = Bytes::from_request(request, &()).await.map_err(|rejection| {
+        let detail = rejection.body_text();
+        Problem::new(rejection.status(), "unreadable", "The request cannot be read", detail)
+    })?;
+    let text = |name| headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
+    let trace = Trace {
+        parent: text(TRACEPARENT).filter(|value| Trace::is_good(value)),
+        state: text(TRACESTATE).filter(|value| Trace::is_good(value)),
+    };
+    let is_ndjson = text("content-type").is_some_and(|kind| {
+        let kind = kind.to_ascii_lowercase();
+        kind.contains("ndjson") || kind.contains("jsonl") || kind.contains("json-seq")
+    });
+    if is_ndjson {
+        take_lines(&web, &person, &body, &trace).await
+    } else {
+        take_one(&web, &person, &body, &trace).await
+    }
+}
+
+async fn take_one(
+    web: &Web,
+    person: &Principal,
+    body: &[u8],
+    trace: &Trace,
+) -> Result<Response, Problem> {
+    match take(web, person, body, trace).await? {
+        Ok(taken) => Ok(taken_in(&[taken])),
+        Err(fault) => {
+            let (status, title) = match fault.reason {
+                Reason::InvalidState => (StatusCode::CONFLICT, "Conflict"),
+                _ => (StatusCode::UNPROCESSABLE_ENTITY, "Not an acceptable order"),
+            };
+            let problem = Problem::new(status, fault.reason.as_str(), title, fault.detail);
+            Err(problem.with(More { place: fault.place, ..Default::default() }))
+        }
+    }
+}
+
+/// Every line is tried; when any is refused the answer is 422 and says which. Sending everything
+/// again is safe: what was taken in is known.
+async fn take_lines(
+    web: &Web,
+    person: &Principal,
+    body: &Bytes,
+    trace: &Trace,
+) -> Result<Response, Problem> {
+    let mut lines = Vec::new();
+    for (index, line) in body.split(|byte| *byte == b'\n').enumerate() {
+        if !line.trim_ascii().is_empty() {
+            lines.push((index + 1, body.slice_ref(line.trim_ascii_end())));
+        }
+    }
+    let mut results = stream::iter(lines)
+        .map(|(number, line)| async move { (number, take(web, person, &line, trace).await) })
+        .buffered(IN_FLIGHT);
+    let (mut taken, mut refused) = (Vec::new(), Vec::new());
+    while let Some((line, result)) = results.next().await {
+        match result? {
+            Ok(one) => taken.push(one),
+            Err(fault) => refused.push(RefusedLine {
+                line,
+                reason: fault.reason.as_str().to_owned(),
+                place: fault.place,
+                detail: fault.detail,
+            }),
+        }
+    }
+    if refused.is_empty() {
+        return Ok(taken_in(&taken));
+    }
+    let detail = format!(
+        "{} of {} lines were refused; the others are taken in, and sending them again is safe.",
+        refused.len(),
+        refused.len() + taken.len()
+    );
+    let status = StatusCode::UNPROCESSABLE_ENTITY;
+    let problem = Problem::new(status, "lines-refused", "Some orders are not acceptable", detail);
+    refused.truncate(MAX_LISTED);
+    Err(problem.with(More { refused, ..Default::default() }))
+}
+
+async fn take(
+    web: &Web,
+    person: &Principal,
+    body: &[u8],
+    trace: &Trace,
+) -> Result<Result<Taken, Fault>, Refusal> {
+    let (ops, metrics) = (&web.ops, &web.metrics);
+    let fault = match Order::parse(body, ops.max_bytes) {
+        Ok(order) => {
+            let key = order.key.clone();
+            person.authorize(Permission::Publish, Some(key.shop.as_str()))?;
+            let taken = ops.accept(order, OrderSource::Api, trace).await?;
+            match taken {
+                Taken::Accepted => {
+                    let shop = metrics.shop(key.shop.as_str());
+                    metrics.orders_received.get_or_create(&shop).inc();
+                }
+                Taken::Duplicate | Taken::Conflict => drop(metrics.orders_duplicate.inc()),
+            }
+            match taken {
+                Taken::Conflict => {
+                    let detail = format!(
+                        "order {key} is known with another content, which stays; this one is kept beside it"
+                    );
+                    return Ok(Err(Fault::whole(Reason::InvalidState, detail)));
+                }
+                taken => return Ok(Ok(taken)),
+            }
+        }
+        Err(fault) => fault,
+    };
+    ops.keep_refused("api", body, &fault).await?;
+    metrics.dead_letters.get_or_create(&ReasonLabel::new(fault.reason.as_str())).inc();
+    Ok(Err(fault))
+}
+
+fn taken_in(taken: &[Taken]) -> Response {
+    let duplicates = taken.iter().filter(|taken| **taken == Taken::Duplicate).count();
+    let body = TakenIn { accepted: taken.len() - duplicates, duplicates };
+    (StatusCode::ACCEPTED, axum::Json(body)).into_response()
+}

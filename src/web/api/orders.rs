@@ -1,0 +1,290 @@
+//! `/api/v1/orders`: find, look at, transfer, remove, restore, reconcile, declare absent.
+
+use axum::http::{Method, header};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::domain::order::OrderKey;
+use crate::domain::permission::Permission;
+use crate::domain::removal::Removal;
+use crate::ops::orders::{Refusal, Transferred};
+use crate::ops::reconcile::Reconciled;
+use crate::ports::listing::OrderFilter;
+use crate::ports::store::Attempt;
+use crate::views::orders::OrderView;
+use crate::web::api::call::{Call, Items, NeededWhy, Nothing, Reply, Why};
+use crate::web::api::payload::etag;
+use crate::web::api::routes::{About, Routes};
+use crate::web::api::views::{DetailView, OrderPath};
+use crate::web::problem::Problem;
+use crate::web::state::Web;
+
+const USUAL_PAGE: u32 = 100;
+
+/// The routes of this file.
+pub fn add(routes: Routes) -> Routes {
+    use Permission::{Process, Read, Remove};
+    let one = "/orders/{shop}/{order_id}";
+    let verb = |verb: &str| format!("{one}/{verb}");
+    routes
+        .add(&Method::GET, "/orders", About::new(Read, "List orders"), list)
+        .add(&Method::GET, one, About::new(Read, "Show an order with its history"), show)
+        .add(
+            &Method::POST,
+            &verb("transfer"),
+            About::new(Process, "Transfer an order to the ERP now: one try, whatever its count"),
+            transfer,
+        )
+        .add(
+            &Method::POST,
+            &verb("reconcile"),
+            About::new(Process, "Ask the ERP about an order with an unknown outcome"),
+            reconcile,
+        )
+        .add(
+            &Method::POST,
+            &verb("declare-absent"),
+            About::new(Process, "Send an order with an unknown outcome: it is not in the ERP"),
+            declare_absent,
+        )
+        .add(
+            &Method::POST,
+            &verb("remove"),
+            About::new(Remove, "Take a lost order off the list, with a reason"),
+            remove,
+        )
+        .add(
+            &Method::POST,
+            &verb("restore"),
+            About::new(Remove, "Put a removed order back"),
+            restore,
+        )
+}
+
+/// Which orders; every part that is given must match.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct OrderQuery {
+    /// payed, ordered_failed or confirmed.
+    state: Option<String>,
+    /// queued, held, retrying, parked, outcome_unknown, transferred or removed.
+    phase: Option<String>,
+    /// Shop.
+    shop: Option<String>,
+    /// Number or mail address of the customer.
+    customer: Option<String>,
+    /// How it is paid.
+    payment: Option<String>,
+    /// Class of the last failure.
+    class: Option<String>,
+    /// Code of the last failure.
+    code: Option<String>,
+    /// Article number of one of its lines.
+    sku: Option<String>,
+    /// Fingerprint of the last failure.
+    fingerprint: Option<String>,
+    /// Received at or after: a time, or how long ago, such as 2h.
+    since: Option<String>,
+    /// Received before.
+    until: Option<String>,
+    /// Part of the order number, the customer's name or address, or the error text; or the whole of
+    /// the ERP's number or the customer's.
+    search: Option<String>,
+    /// received, changed, failed, due or tries; with `-` before it, the greatest first. Else the newest first.
+    sort: Option<String>,
+    /// `next` of the page before.
+    after: Option<String>,
+    /// Orders on a page, at most 1000; else 100.
+    #[schemars(range(min = 1, max = 1000))]
+    limit: Option<u32>,
+}
+
+impl OrderQuery {
+    fn pairs(&self) -> impl Iterator<Item = (&str, &str)> {
+        let parts = [
+            &self.state,
+            &self.phase,
+            &self.shop,
+            &self.customer,
+            &self.payment,
+            &self.class,
+            &self.code,
+            &self.sku,
+            &self.fingerprint,
+            &self.since,
+            &self.until,
+            &self.search,
+        ];
+        let named = OrderFilter::NAMES.into_iter().zip(parts);
+        named.filter_map(|(name, part)| Some((name, part.as_deref()?)))
+    }
+}
+
+async fn list(
+    web: Web,
+    call: Call<Nothing, OrderQuery, Nothing>,
+) -> Result<Reply<Items<OrderView>>, Problem> {
+    let query = &call.query;
+    let filter =
+        OrderFilter::from_pairs(query.pairs(), web.ops.clock.now()).map_err(Refusal::from)?;
+    let filter = OrderFilter { shops: call.person.readable(), ..filter };
+    let sort = query.sort.as_deref().map(str::parse).transpose().map_err(Refusal::from)?;
+    let limit = limit(query.limit, USUAL_PAGE)?;
+    let after = query.after.as_deref();
+    let page = web.ops.page(&filter, sort.unwrap_or_default(), after, limit).await?;
+    let items = page.orders.iter().map(OrderView::of).collect();
+    Ok(Reply::ok(Items { items, next: page.next }))
+}
+
+/// A page's size.
+pub(super) fn limit(asked: Option<u32>, usual: u32) -> Result<u32, Problem> {
+    match asked {
+        Some(limit) if !(1..=1_000).contains(&limit) => {
+            Err(Problem::unprocessable("limit: expected 1 to 1000"))
+        }
+        limit => Ok(limit.unwrap_or(usual)),
+    }
+}
+
+/// The order that a path means; what the caller may not see is not there.
+pub(super) fn find<Q, B>(call: &Call<OrderPath, Q, B>) -> Result<OrderKey, Problem> {
+    let OrderPath { shop, order_id } = &call.path;
+    let missing = || Refusal::NotFound(format!("there is no order {shop}/{order_id}"));
+    let key = OrderKey::new(shop, order_id).map_err(|_| missing())?;
+    if !call.person.readable().contains(shop) {
+        return Err(missing().into());
+    }
+    Ok(key)
+}
+
+async fn show(
+    web: Web,
+    call: Call<OrderPath, Nothing, Nothing>,
+) -> Result<Reply<DetailView>, Problem> {
+    let key = find(&call)?;
+    let detail = web.ops.show_to(&call.person, &key).await?;
+    let etag = etag(detail.record.revision);
+    Ok(Reply::ok(DetailView::of(detail)).header(header::ETAG, &etag))
+}
+
+/// What became of a transfer.
+#[derive(Serialize, JsonSchema)]
+pub struct OutcomeView {
+    /// transferred, failed, unclear, absent, held or waiting.
+    outcome: &'static str,
+    /// One sentence about it.
+    detail: String,
+    /// The ERP's number.
+    erp_order_id: Option<String>,
+    /// The try that failed.
+    attempt: Option<Attempt>,
+}
+
+impl OutcomeView {
+    fn new(outcome: &'static str, detail: impl Into<String>) -> Self {
+        Self { outcome, detail: detail.into(), erp_order_id: None, attempt: None }
+    }
+
+    fn of(transferred: Transferred) -> Self {
+        match transferred {
+            Transferred::Done { erp_order_id } => {
+                Self { erp_order_id, ..Self::new("transferred", "the ERP has the order") }
+            }
+            Transferred::Failed { attempt, .. } => {
+                let told = attempt.message.clone().unwrap_or_else(|| "the try failed".to_owned());
+                Self { attempt: Some(*attempt), ..Self::new("failed", told) }
+            }
+            Transferred::Unclear { .. } => {
+                Self::new("unclear", "sent, and the answer was never seen; the ERP is asked first")
+            }
+            Transferred::Held => {
+                Self::new("held", "the circuit opened meanwhile; the order waits for the ERP")
+            }
+            Transferred::StillWaiting => {
+                Self::new("waiting", "nothing was heard in time; it goes on by itself")
+            }
+        }
+    }
+}
+
+async fn transfer(
+    web: Web,
+    call: Call<OrderPath, Nothing, Why>,
+) -> Result<Reply<OutcomeView>, Problem> {
+    let key = find(&call)?;
+    let act = web.ops.act(&call.person, call.body.reason.as_deref());
+    let transferred = web.ops.transfer(&key, &act).await?;
+    Ok(Reply::ok(OutcomeView::of(transferred)))
+}
+
+async fn reconcile(
+    web: Web,
+    call: Call<OrderPath, Nothing, Why>,
+) -> Result<Reply<OutcomeView>, Problem> {
+    let key = find(&call)?;
+    let act = web.ops.act(&call.person, call.body.reason.as_deref());
+    Ok(Reply::ok(match web.ops.reconcile(&key, &act).await? {
+        Reconciled::Found { erp_order_id } => OutcomeView {
+            erp_order_id,
+            ..OutcomeView::new("transferred", "the ERP had the order already")
+        },
+        Reconciled::Sent(transferred) => OutcomeView::of(transferred),
+        Reconciled::Unclear { said, .. } => OutcomeView::new("unclear", said),
+        Reconciled::Parked => OutcomeView::new("absent", "it is not there, and no try is left"),
+        Reconciled::Held => OutcomeView::of(Transferred::Held),
+        Reconciled::StillWaiting => OutcomeView::of(Transferred::StillWaiting),
+    }))
+}
+
+async fn declare_absent(
+    web: Web,
+    call: Call<OrderPath, Nothing, NeededWhy>,
+) -> Result<Reply<OutcomeView>, Problem> {
+    let key = find(&call)?;
+    let act = web.ops.act(&call.person, Some(call.body.reason()?));
+    let transferred = web.ops.declare_absent(&key, &act).await?;
+    Ok(Reply::ok(OutcomeView::of(transferred)))
+}
+
+/// Why an order is removed: one of the usual reasons, or a sentence.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum RemovalReason {
+    /// One of the usual reasons.
+    Usual(Removal),
+    /// A sentence.
+    Sentence {
+        /// The sentence.
+        reason: String,
+    },
+}
+
+impl RemovalReason {
+    fn sentence(&self) -> Result<String, Problem> {
+        let said = match self {
+            Self::Usual(removal) => removal.sentence(),
+            Self::Sentence { reason } => Removal::Other { text: reason.clone() }.sentence(),
+        };
+        said.map_err(Problem::unprocessable)
+    }
+}
+
+async fn remove(
+    web: Web,
+    call: Call<OrderPath, Nothing, RemovalReason>,
+) -> Result<Reply<OrderView>, Problem> {
+    let key = find(&call)?;
+    let reason = call.body.sentence()?;
+    let record = web.ops.remove(&key, &web.ops.act(&call.person, Some(&reason))).await?;
+    Ok(Reply::ok(OrderView::of(&record)))
+}
+
+async fn restore(
+    web: Web,
+    call: Call<OrderPath, Nothing, Why>,
+) -> Result<Reply<OrderView>, Problem> {
+    let key = find(&call)?;
+    let act = web.ops.act(&call.person, call.body.reason.as_deref());
+    let record = web.ops.restore(&key, &act).await?;
+    Ok(Reply::ok(OrderView::of(&record)))
+}

@@ -1,0 +1,98 @@
+//! `PUT /api/v1/orders/{shop}/{order_id}/payload`: a new revision, for whoever has seen the last one.
+
+use std::borrow::Cow;
+
+use axum::http::{HeaderMap, Method, StatusCode, header};
+use schemars::{JsonSchema, Schema, SchemaGenerator};
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::value::RawValue;
+
+use crate::domain::edit::Difference;
+use crate::domain::order::OrderDocument;
+use crate::domain::permission::Permission;
+use crate::ops::orders::Refusal;
+use crate::views::orders::OrderView;
+use crate::web::api::call::{Call, Nothing, Reply};
+use crate::web::api::orders::find;
+use crate::web::api::routes::{About, Routes};
+use crate::web::api::views::OrderPath;
+use crate::web::problem::Problem;
+use crate::web::state::Web;
+
+/// The route of this file.
+pub fn add(routes: Routes) -> Routes {
+    let told = "Edit a lost order: a new revision, with If-Match of the ETag that was seen";
+    let about = About::new(Permission::Edit, told);
+    routes.add(&Method::PUT, "/orders/{shop}/{order_id}/payload", about, put)
+}
+
+/// The document, byte for byte.
+pub struct Document(Box<RawValue>);
+
+impl<'de> Deserialize<'de> for Document {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Box::deserialize(deserializer).map(Self)
+    }
+}
+
+impl JsonSchema for Document {
+    fn schema_name() -> Cow<'static, str> {
+        OrderDocument::schema_name()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        OrderDocument::json_schema(generator)
+    }
+}
+
+/// A stored edit.
+#[derive(Serialize, JsonSchema)]
+pub struct EditedView {
+    /// Its number; also the ETag.
+    revision: u32,
+    /// Where it differs from the revision before.
+    differences: Vec<Difference>,
+    order: OrderView,
+}
+
+/// The ETag of a revision.
+pub fn etag(revision: u32) -> String {
+    format!("\"r{revision}\"")
+}
+
+/// The revision that the caller has seen; none: it is not one of ours.
+fn seen(headers: &HeaderMap) -> Result<Option<u32>, Problem> {
+    let Some(value) = headers.get(header::IF_MATCH) else {
+        let detail = "Send `If-Match` with the ETag of the order as you have seen it.";
+        let status = StatusCode::PRECONDITION_REQUIRED;
+        return Err(Problem::new(status, "if-match-missing", "If-Match is needed", detail));
+    };
+    let text = value.to_str().unwrap_or_default();
+    let number = text.strip_prefix("\"r").and_then(|rest| rest.strip_suffix('"'));
+    Ok(number.and_then(|number| number.parse().ok()))
+}
+
+async fn put(
+    web: Web,
+    call: Call<OrderPath, Nothing, Document>,
+) -> Result<Reply<EditedView>, Problem> {
+    let key = find(&call)?;
+    let stale = |detail: String| {
+        Problem::new(StatusCode::PRECONDITION_FAILED, "stale", "Somebody was faster", detail)
+    };
+    let seen = seen(&call.headers)?;
+    let detail = web.ops.show_to(&call.person, &key).await?;
+    let told = || stale(format!("the order's ETag is {} now", etag(detail.record.revision)));
+    let seen = seen.ok_or_else(told)?;
+    let act = web.ops.act(&call.person, None);
+    let edited = match web.ops.edit(&key, seen, call.body.0.get(), &act).await {
+        Err(Refusal::Conflict(faster)) => return Err(stale(faster)),
+        edited => edited?,
+    };
+    let view = EditedView {
+        revision: edited.revision,
+        differences: edited.differences,
+        order: OrderView::of(&edited.record),
+    };
+    Ok(Reply::ok(view).header(header::ETAG, &etag(edited.revision)))
+}

@@ -1,0 +1,255 @@
+//! `/api/v1/users` and `/api/v1/tokens`: who may come in. They belong to no shop: only an administrator
+//! of all shops sees and changes them. Passwords and tokens are made here and shown once.
+
+use axum::http::{Method, StatusCode};
+use jiff::Timestamp;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::domain::permission::{Permission, RoleGrant};
+use crate::ops::people::NewUser;
+use crate::ops::tokens::NewToken;
+use crate::ports::people::{ApiToken, User};
+use crate::web::api::call::{Call, Done, Items, Nothing, Reply, Why};
+use crate::web::api::routes::{About, Routes};
+use crate::web::problem::Problem;
+use crate::web::state::Web;
+
+/// The routes of this file.
+pub fn add(routes: Routes) -> Routes {
+    let (get, post, delete) = (&Method::GET, &Method::POST, &Method::DELETE);
+    let about = |summary| About::new(Permission::Admin, summary);
+    let made = |summary| About { needs: Permission::Admin, status: StatusCode::CREATED, summary };
+    let user = |verb: &str| format!("/users/{{name}}{verb}");
+    routes
+        .add(get, "/users", about("List users"), users)
+        .add(post, "/users", made("Add a user; the password is made and shown once"), add_user)
+        .add(
+            &Method::PUT,
+            &user("/roles"),
+            about("Give a user other roles; they count at once"),
+            set_roles,
+        )
+        .add(
+            post,
+            &user("/password"),
+            about("Make a new password, shown once, and end the user's sessions"),
+            new_password,
+        )
+        .add(
+            post,
+            &user("/disable"),
+            about("Let a user not come in any more, and end their sessions"),
+            disable,
+        )
+        .add(post, &user("/enable"), about("Let a user come in again"), enable)
+        .add(
+            delete,
+            &user(""),
+            about("Remove a user; what they did stays in the audit"),
+            remove_user,
+        )
+        .add(get, "/tokens", about("List tokens, without what makes them one"), tokens)
+        .add(post, "/tokens", made("Make a token; it is shown once"), add_token)
+        .add(delete, "/tokens/{name}", about("End a token"), revoke)
+}
+
+/// Something with a name in a path.
+#[derive(Debug, Deserialize, JsonSchema)]
+pub struct NamePath {
+    /// Its name.
+    name: String,
+}
+
+/// A user.
+#[derive(Serialize, JsonSchema)]
+pub struct UserView {
+    name: String,
+    /// What they may do; without a shop: everywhere.
+    roles: Vec<RoleGrant>,
+    /// The language of their pages; `null`: the browser's.
+    language: Option<String>,
+    created_at: String,
+    password_changed_at: String,
+    /// Since when they may not come in.
+    disabled_at: Option<String>,
+}
+
+impl UserView {
+    fn of(user: User) -> Self {
+        Self {
+            name: user.name,
+            roles: user.roles,
+            language: user.language,
+            created_at: user.created_at.to_string(),
+            password_changed_at: user.password_changed_at.to_string(),
+            disabled_at: user.disabled_at.map(|at| at.to_string()),
+        }
+    }
+}
+
+/// A user to be added.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct UserToAdd {
+    /// What is typed at the login.
+    name: String,
+    /// What they may do; without a shop: everywhere.
+    roles: Vec<RoleGrant>,
+    /// The language of their pages, `en` or `de`; else the browser's.
+    #[serde(default)]
+    language: Option<String>,
+}
+
+/// A user with a password that is not shown again.
+#[derive(Serialize, JsonSchema)]
+pub struct WithPassword {
+    name: String,
+    /// Not shown again.
+    password: String,
+}
+
+/// Roles.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Roles {
+    /// What they may do from now on; without a shop: everywhere.
+    roles: Vec<RoleGrant>,
+}
+
+async fn users(
+    web: Web,
+    call: Call<Nothing, Nothing, Nothing>,
+) -> Result<Reply<Items<UserView>>, Problem> {
+    let users = web.ops.users(&call.person).await?;
+    Ok(Reply::ok(Items::all(users.into_iter().map(UserView::of).collect())))
+}
+
+async fn add_user(
+    web: Web,
+    call: Call<Nothing, Nothing, UserToAdd>,
+) -> Result<Reply<WithPassword>, Problem> {
+    let UserToAdd { name, roles, language } = call.body;
+    let password = web.ops.new_password();
+    let new = NewUser { name, password: password.clone(), roles, language };
+    let user = web.ops.add_user(new, &web.ops.act(&call.person, None)).await?;
+    let answer = Reply::ok(WithPassword { name: user.name, password });
+    Ok(answer.status(StatusCode::CREATED).shown_once())
+}
+
+async fn set_roles(web: Web, call: Call<NamePath, Nothing, Roles>) -> Result<Reply<Done>, Problem> {
+    let act = web.ops.act(&call.person, None);
+    web.ops.set_roles(&call.path.name, call.body.roles, &act).await?;
+    Ok(Reply::ok(Done { done: "changed" }))
+}
+
+async fn new_password(
+    web: Web,
+    call: Call<NamePath, Nothing, Why>,
+) -> Result<Reply<WithPassword>, Problem> {
+    let act = web.ops.act(&call.person, call.body.reason.as_deref());
+    let (name, password) = (call.path.name, web.ops.new_password());
+    web.ops.set_password(&name, &password, &act).await?;
+    Ok(Reply::ok(WithPassword { name, password }).shown_once())
+}
+
+async fn disable(web: Web, call: Call<NamePath, Nothing, Why>) -> Result<Reply<Done>, Problem> {
+    let act = web.ops.act(&call.person, call.body.reason.as_deref());
+    web.ops.disable_user(&call.path.name, &act).await?;
+    Ok(Reply::ok(Done { done: "disabled" }))
+}
+
+async fn enable(web: Web, call: Call<NamePath, Nothing, Why>) -> Result<Reply<Done>, Problem> {
+    let act = web.ops.act(&call.person, call.body.reason.as_deref());
+    web.ops.enable_user(&call.path.name, &act).await?;
+    Ok(Reply::ok(Done { done: "enabled" }))
+}
+
+async fn remove_user(
+    web: Web,
+    call: Call<NamePath, Nothing, Nothing>,
+) -> Result<Reply<Done>, Problem> {
+    web.ops.remove_user(&call.path.name, &web.ops.act(&call.person, None)).await?;
+    Ok(Reply::ok(Done { done: "removed" }))
+}
+
+/// A token, without what makes it one.
+#[derive(Serialize, JsonSchema)]
+pub struct TokenView {
+    name: String,
+    /// What it may do.
+    scopes: Vec<String>,
+    /// The shops that it is limited to; `null`: to none.
+    shops: Option<Vec<String>>,
+    created_at: String,
+    /// When it ends by itself.
+    expires_at: Option<String>,
+    /// When somebody ended it.
+    revoked_at: Option<String>,
+}
+
+impl TokenView {
+    fn of(token: ApiToken) -> Self {
+        Self {
+            name: token.name,
+            scopes: token.scopes,
+            shops: token.shops,
+            created_at: token.created_at.to_string(),
+            expires_at: token.expires_at.map(|at| at.to_string()),
+            revoked_at: token.revoked_at.map(|at| at.to_string()),
+        }
+    }
+}
+
+/// A token to be made.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TokenToAdd {
+    /// What it is for.
+    name: String,
+    /// What it may do.
+    scopes: Vec<Permission>,
+    /// The shops that it is limited to; else to none.
+    #[serde(default)]
+    shops: Option<Vec<String>>,
+    /// When it ends by itself (RFC 3339); else never.
+    #[serde(default)]
+    expires_at: Option<String>,
+}
+
+/// A token that is not shown again.
+#[derive(Serialize, JsonSchema)]
+pub struct TokenShown {
+    name: String,
+    /// Not shown again.
+    token: String,
+}
+
+async fn tokens(
+    web: Web,
+    call: Call<Nothing, Nothing, Nothing>,
+) -> Result<Reply<Items<TokenView>>, Problem> {
+    let tokens = web.ops.tokens(&call.person).await?;
+    Ok(Reply::ok(Items::all(tokens.into_iter().map(TokenView::of).collect())))
+}
+
+async fn add_token(
+    web: Web,
+    call: Call<Nothing, Nothing, TokenToAdd>,
+) -> Result<Reply<TokenShown>, Problem> {
+    let TokenToAdd { name, scopes, shops, expires_at } = call.body;
+    let read = |text: String| {
+        let told = "expires_at: expected a time such as 2030-01-31T12:00:00Z";
+        text.parse::<Timestamp>().map_err(|_| Problem::unprocessable(told))
+    };
+    let expires_at = expires_at.map(read).transpose()?;
+    let new = NewToken { name: name.clone(), scopes, shops, expires_at };
+    let token = web.ops.create_token(new, &web.ops.act(&call.person, None)).await?;
+    let answer = Reply::ok(TokenShown { name, token });
+    Ok(answer.status(StatusCode::CREATED).shown_once())
+}
+
+async fn revoke(web: Web, call: Call<NamePath, Nothing, Nothing>) -> Result<Reply<Done>, Problem> {
+    web.ops.revoke_token(&call.path.name, &web.ops.act(&call.person, None)).await?;
+    Ok(Reply::ok(Done { done: "ended" }))
+}

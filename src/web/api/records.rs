@@ -1,0 +1,154 @@
+//! `/api/v1/audit`, `/ledger`, `/mails`: what was done, the proof, and what was told.
+
+use axum::http::Method;
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use jiff::Timestamp;
+use schemars::JsonSchema;
+use serde::Deserialize;
+use uuid::Uuid;
+
+use crate::domain::permission::Permission;
+use crate::ops::orders::Refusal;
+use crate::ports::listing::Moment;
+use crate::ports::people::{AuditFilter, AuditRow};
+use crate::ports::store::{LedgerReport, MailStatus};
+use crate::web::api::call::{Call, Items, Nothing, Reply};
+use crate::web::api::orders::limit;
+use crate::web::api::routes::{About, Routes};
+use crate::web::api::views::{IdPath, MailView};
+use crate::web::problem::Problem;
+use crate::web::state::Web;
+
+/// The routes of this file.
+pub fn add(routes: Routes) -> Routes {
+    use Permission::Read;
+    routes
+        .add(&Method::GET, "/audit", About::new(Read, "List what people did, newest first"), audit)
+        .add(
+            &Method::GET,
+            "/ledger",
+            About::new(Read, "Prove that nothing is lost; reads every order"),
+            ledger,
+        )
+        .add(&Method::GET, "/mails", About::new(Read, "List mails, newest first"), mails)
+        .add(&Method::GET, "/mails/{id}", About::new(Read, "Show a mail"), mail)
+}
+
+/// Which audit rows; every part that is given must match.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AuditQuery {
+    /// Who, as `user:erika`, `oidc:erika`, `token:checkout` or `cli:root`.
+    actor: Option<String>,
+    /// An action such as `order.remove`, or the begin of some, such as `order.`.
+    action: Option<String>,
+    /// To what: an order as `shop/number`, or `user NAME`, `token NAME`.
+    target: Option<String>,
+    /// At or after: a time, or how long ago, such as 2h.
+    since: Option<String>,
+    /// Before.
+    until: Option<String>,
+    /// `next` of the page before.
+    after: Option<String>,
+    /// Rows on a page, at most 1000; else 100.
+    #[schemars(range(min = 1, max = 1000))]
+    limit: Option<u32>,
+}
+
+async fn audit(
+    web: Web,
+    call: Call<Nothing, AuditQuery, Nothing>,
+) -> Result<Reply<Items<AuditRow>>, Problem> {
+    let (query, now) = (call.query, web.ops.clock.now());
+    let filter = AuditFilter {
+        actor: query.actor,
+        action: query.action,
+        target: query.target,
+        since: moment("since", query.since.as_deref(), now)?,
+        until: moment("until", query.until.as_deref(), now)?,
+        shops: call.person.readable(),
+    };
+    let after = query.after.as_deref().map(from_cursor).transpose()?;
+    let limit = limit(query.limit, 100)?;
+    let mut items = web.ops.audit(&call.person, filter, after, limit + 1).await?;
+    let size = usize::try_from(limit).unwrap_or(usize::MAX);
+    let has_more = items.len() > size;
+    items.truncate(size);
+    let next = items.last().filter(|_| has_more).map(to_cursor);
+    Ok(Reply::ok(Items { items, next }))
+}
+
+fn moment(name: &str, text: Option<&str>, now: Timestamp) -> Result<Option<Timestamp>, Problem> {
+    let read = |text: &str| {
+        let moment = text.parse::<Moment>();
+        moment.map_err(|expected| Problem::unprocessable(format!("{name}: expected {expected}")))
+    };
+    Ok(text.map(read).transpose()?.map(|moment| moment.seen_from(now)))
+}
+
+fn to_cursor(row: &AuditRow) -> String {
+    URL_SAFE_NO_PAD.encode(format!("{} {}", row.entry.at.as_millisecond(), row.id))
+}
+
+fn from_cursor(text: &str) -> Result<(Timestamp, Uuid), Problem> {
+    let read = || {
+        let plain = String::from_utf8(URL_SAFE_NO_PAD.decode(text).ok()?).ok()?;
+        let (at, id) = plain.split_once(' ')?;
+        Some((Timestamp::from_millisecond(at.parse().ok()?).ok()?, id.parse().ok()?))
+    };
+    let told = "after: this is no cursor; take it from `next` of the page before";
+    read().ok_or_else(|| Problem::unprocessable(told))
+}
+
+/// Since when.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct LedgerQuery {
+    /// Only orders received at or after: a time, or how long ago, such as 2h.
+    since: Option<String>,
+}
+
+async fn ledger(
+    web: Web,
+    call: Call<Nothing, LedgerQuery, Nothing>,
+) -> Result<Reply<LedgerReport>, Problem> {
+    call.person.authorize(Permission::Read, None)?;
+    let since = moment("since", call.query.since.as_deref(), web.ops.clock.now())?;
+    Ok(Reply::ok(web.ops.store.check_ledger(since).await.map_err(Refusal::from)?))
+}
+
+/// Which mails.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct MailQuery {
+    /// waiting, sent, kept or failed.
+    status: Option<String>,
+    /// At most 1000; else 100.
+    #[schemars(range(min = 1, max = 1000))]
+    limit: Option<u32>,
+}
+
+async fn mails(
+    web: Web,
+    call: Call<Nothing, MailQuery, Nothing>,
+) -> Result<Reply<Items<MailView>>, Problem> {
+    call.person.authorize(Permission::Read, None)?;
+    let read = |name: &str| {
+        let known = MailStatus::ALL.map(MailStatus::as_str).join(", ");
+        let told = || Problem::unprocessable(format!("status: expected one of {known}"));
+        MailStatus::from_name(name).ok_or_else(told)
+    };
+    let status = call.query.status.as_deref().map(read).transpose()?;
+    let limit = limit(call.query.limit, 100)?;
+    let mails = web.ops.store.list_mails(status, limit).await.map_err(Refusal::from)?;
+    Ok(Reply::ok(Items::all(mails.iter().map(MailView::of).collect())))
+}
+
+async fn mail(web: Web, call: Call<IdPath, Nothing, Nothing>) -> Result<Reply<MailView>, Problem> {
+    call.person.authorize(Permission::Read, None)?;
+    let missing = || Refusal::NotFound(format!("there is no mail {}", call.path.id));
+    let id = call.path.id.parse().map_err(|_| missing())?;
+    let mail = web.ops.store.mail(id).await.map_err(Refusal::from)?;
+    Ok(Reply::ok(MailView::of(&mail.ok_or_else(missing)?)))
+}

@@ -1,0 +1,339 @@
+//! `/api/v1/redrives`: plan many lost orders, start, watch, steer.
+//!
+//! A redrive is seen by whoever may see the orders of all its shops.
+
+use std::collections::BTreeMap;
+
+use axum::http::{Method, StatusCode, header};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::domain::money::Money;
+use crate::domain::permission::Permission;
+use crate::domain::redrive::{ItemStatus, RedriveStatus, RedriveThrottle, RedriveVerb};
+use crate::ops::orders::{Principal, Refusal};
+use crate::ports::redrives::{Redrive, RedriveItem, Selection};
+use crate::web::api::call::{Call, Items, Nothing, Reply, Why};
+use crate::web::api::orders::limit;
+use crate::web::api::patches::Chosen;
+use crate::web::api::routes::{About, Routes};
+use crate::web::api::views::{IdPath, OrderPath};
+use crate::web::problem::Problem;
+use crate::web::state::Web;
+
+/// The routes of this file.
+pub fn add(routes: Routes) -> Routes {
+    use Permission::{Process, Read};
+    let (get, post) = (&Method::GET, &Method::POST);
+    let planned = About {
+        needs: Process,
+        status: StatusCode::CREATED,
+        summary: "Plan a redrive: a frozen list of orders; nothing is sent",
+    };
+    let accepted = |summary| About { needs: Process, status: StatusCode::ACCEPTED, summary };
+    let steer = |verb: RedriveVerb| {
+        move |web: Web, call: Call<IdPath, Nothing, Why>| steer(web, call, verb)
+    };
+    routes
+        .add(get, "/redrives", About::new(Read, "List redrives, newest first"), list)
+        .add(post, "/redrives", planned, plan)
+        .add(get, "/redrives/{id}", About::new(Read, "Show a redrive"), show)
+        .add(get, "/redrives/{id}/items", About::new(Read, "List the orders of a redrive"), items)
+        .add(post, "/redrives/{id}/start", accepted("Start a plan"), steer(RedriveVerb::Start))
+        .add(
+            post,
+            "/redrives/{id}/pause",
+            accepted("Halt; orders that were sent are answered still"),
+            steer(RedriveVerb::Pause),
+        )
+        .add(post, "/redrives/{id}/resume", accepted("Go on"), steer(RedriveVerb::Resume))
+        .add(
+            post,
+            "/redrives/{id}/cancel",
+            accepted("End; what was not sent stays as it is"),
+            steer(RedriveVerb::Cancel),
+        )
+        .add(
+            &Method::PATCH,
+            "/redrives/{id}/rate",
+            About::new(Process, "Change how fast it goes, also while it runs"),
+            set_rate,
+        )
+}
+
+/// A plan. Exactly one of `filter`, `orders`, `group` and `failed_of` says of which orders.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Plan {
+    /// Those that match, by the names of the list's query.
+    #[serde(default)]
+    filter: Option<BTreeMap<String, String>>,
+    /// These.
+    #[serde(default)]
+    orders: Option<Vec<OrderPath>>,
+    /// Those whose last failure has this fingerprint.
+    #[serde(default)]
+    group: Option<String>,
+    /// Those of another redrive that are still lost.
+    #[serde(default)]
+    #[schemars(with = "Option<String>")]
+    failed_of: Option<Uuid>,
+    /// Orders a minute; else as fast as the ERP answers.
+    #[serde(default)]
+    rate_per_minute: Option<u32>,
+    /// Sizes of the steps; all that are left are the last one. Else 1, 5, 20, 100.
+    #[serde(default)]
+    ramp: Option<Vec<u32>>,
+    /// Percent of a step that may fail.
+    #[serde(default)]
+    stop_percent: Option<u32>,
+    /// Kept with the plan.
+    #[serde(default)]
+    reason: Option<String>,
+}
+
+impl Plan {
+    fn selection(&mut self) -> Result<Selection, Problem> {
+        let chosen = Chosen {
+            filter: self.filter.take(),
+            orders: self.orders.take(),
+            group: self.group.take(),
+            failed_of: self.failed_of.take(),
+        };
+        chosen.selection()
+    }
+
+    fn pace(&mut self) -> RedriveThrottle {
+        let usual = RedriveThrottle::default();
+        RedriveThrottle {
+            rate_per_minute: self.rate_per_minute,
+            ramp: self.ramp.take().unwrap_or(usual.ramp),
+            stop_percent: self.stop_percent.unwrap_or(usual.stop_percent),
+        }
+    }
+}
+
+/// A redrive.
+#[derive(Serialize, JsonSchema)]
+pub struct RedriveView {
+    id: String,
+    status: RedriveStatus,
+    #[serde(flatten)]
+    pace: RedriveThrottle,
+    /// The step under way in the ramp, from 0.
+    step: usize,
+    /// Why it halted by itself.
+    why: Option<String>,
+    created_by: String,
+    created_at: String,
+    started_at: Option<String>,
+    ended_at: Option<String>,
+    reason: Option<String>,
+    /// Orders by where they stand.
+    #[schemars(with = "BTreeMap<String, u64>")]
+    counts: BTreeMap<ItemStatus, u64>,
+    /// Orders that are not sent, by reason.
+    excluded: BTreeMap<String, u64>,
+    /// What the orders that were planned are worth together.
+    money: Vec<Money>,
+    /// The least time that what is left takes at the rate.
+    expected_duration_s: Option<u64>,
+}
+
+impl RedriveView {
+    fn of(redrive: Redrive) -> Self {
+        Self {
+            expected_duration_s: redrive.expected_duration().map(|time| time.as_secs()),
+            id: redrive.id.to_string(),
+            status: redrive.status,
+            pace: redrive.pace,
+            step: redrive.ramp_at,
+            why: redrive.why,
+            created_by: redrive.created_by,
+            created_at: redrive.created_at.to_string(),
+            started_at: redrive.started_at.map(|at| at.to_string()),
+            ended_at: redrive.ended_at.map(|at| at.to_string()),
+            reason: redrive.reason,
+            counts: redrive.counts,
+            excluded: redrive.excluded,
+            money: redrive.money,
+        }
+    }
+}
+
+/// An order of a redrive.
+#[derive(Serialize, JsonSchema)]
+pub struct ItemView {
+    /// Its turn.
+    seq: u64,
+    shop: String,
+    order_id: String,
+    /// The revision that was planned.
+    revision: u32,
+    status: ItemStatus,
+    /// Why it is not sent, or what is unclear.
+    why: Option<String>,
+    attempt: Option<u32>,
+    error_class: Option<String>,
+    error_code: Option<String>,
+    error_message: Option<String>,
+    error_fingerprint: Option<String>,
+    erp_order_id: Option<String>,
+    currency: String,
+    total: String,
+    at: Option<String>,
+}
+
+impl ItemView {
+    fn of(item: RedriveItem) -> Self {
+        Self {
+            seq: item.seq,
+            shop: item.key.shop.to_string(),
+            order_id: item.key.order_id.to_string(),
+            revision: item.revision,
+            status: item.status,
+            why: item.why,
+            attempt: item.attempt,
+            error_class: item.class,
+            error_code: item.code,
+            error_message: item.message,
+            error_fingerprint: item.fingerprint,
+            erp_order_id: item.erp_order_id,
+            currency: item.currency,
+            total: item.total,
+            at: item.at.map(|at| at.to_string()),
+        }
+    }
+}
+
+/// How many.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RedriveQuery {
+    /// At most 1000; else 50.
+    #[schemars(range(min = 1, max = 1000))]
+    limit: Option<u32>,
+}
+
+/// Which orders of a redrive.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ItemQuery {
+    /// waiting, sent, transferred, failed, unclear, skipped or excluded.
+    status: Option<String>,
+    /// `next` of the page before.
+    after: Option<u64>,
+    /// At most 1000; else 100.
+    #[schemars(range(min = 1, max = 1000))]
+    limit: Option<u32>,
+}
+
+/// A rate.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Rate {
+    /// Orders a minute; `null`: as fast as the ERP answers.
+    rate_per_minute: Option<u32>,
+}
+
+async fn may_see(web: &Web, person: &Principal, id: Uuid) -> Result<bool, Problem> {
+    let readable = person.readable();
+    if readable.is_all() {
+        return Ok(true);
+    }
+    let shops = web.ops.store.redrive_shops(id, None).await.map_err(Refusal::from)?;
+    Ok(!shops.is_empty() && shops.iter().all(|shop| readable.contains(shop)))
+}
+
+/// The redrive that a path means; what the caller may not see is not there.
+async fn find<Q, B>(web: &Web, call: &Call<IdPath, Q, B>) -> Result<Redrive, Problem> {
+    let missing = || Refusal::NotFound(format!("there is no redrive {}", call.path.id));
+    let id = call.path.id.parse().map_err(|_| missing())?;
+    let redrive = web.ops.redrive(id).await?;
+    if may_see(web, &call.person, id).await? { Ok(redrive) } else { Err(missing().into()) }
+}
+
+async fn list(
+    web: Web,
+    call: Call<Nothing, RedriveQuery, Nothing>,
+) -> Result<Reply<Items<RedriveView>>, Problem> {
+    let mut seen = Vec::new();
+    for redrive in web.ops.redrives(limit(call.query.limit, 50)?).await? {
+        if may_see(&web, &call.person, redrive.id).await? {
+            seen.push(RedriveView::of(redrive));
+        }
+    }
+    Ok(Reply::ok(Items::all(seen)))
+}
+
+async fn plan(
+    web: Web,
+    mut call: Call<Nothing, Nothing, Plan>,
+) -> Result<Reply<RedriveView>, Problem> {
+    let (selection, pace) = (call.body.selection()?, call.body.pace());
+    let act = web.ops.act(&call.person, call.body.reason.as_deref());
+    let redrive = web.ops.plan_redrive(selection, pace, &act).await?;
+    let location = format!("/api/v1/redrives/{}", redrive.id);
+    let answer = Reply::ok(RedriveView::of(redrive)).status(StatusCode::CREATED);
+    Ok(answer.header(header::LOCATION, &location))
+}
+
+async fn show(
+    web: Web,
+    call: Call<IdPath, Nothing, Nothing>,
+) -> Result<Reply<RedriveView>, Problem> {
+    Ok(Reply::ok(RedriveView::of(find(&web, &call).await?)))
+}
+
+async fn items(
+    web: Web,
+    call: Call<IdPath, ItemQuery, Nothing>,
+) -> Result<Reply<Items<ItemView>>, Problem> {
+    let redrive = find(&web, &call).await?;
+    let read = |name: &str| {
+        let known = ItemStatus::ALL.map(ItemStatus::as_str).join(", ");
+        let told = || Problem::unprocessable(format!("status: expected one of {known}"));
+        ItemStatus::from_name(name).ok_or_else(told)
+    };
+    let status = call.query.status.as_deref().map(read).transpose()?;
+    let after = call.query.after.filter(|after| i64::try_from(*after).is_ok());
+    if after != call.query.after {
+        return Err(Problem::unprocessable("after: take it from `next` of the page before"));
+    }
+    let limit = limit(call.query.limit, 100)?;
+    let mut found = web.ops.redrive_items(redrive.id, status, after, limit + 1).await?;
+    let size = usize::try_from(limit).unwrap_or(usize::MAX);
+    let has_more = found.len() > size;
+    found.truncate(size);
+    let next = found.last().filter(|_| has_more).map(|item| item.seq.to_string());
+    Ok(Reply::ok(Items { items: found.into_iter().map(ItemView::of).collect(), next }))
+}
+
+async fn steer(
+    web: Web,
+    call: Call<IdPath, Nothing, Why>,
+    verb: RedriveVerb,
+) -> Result<Reply<RedriveView>, Problem> {
+    let id = find(&web, &call).await?.id;
+    let act = web.ops.act(&call.person, call.body.reason.as_deref());
+    let redrive = match verb {
+        RedriveVerb::Start => web.ops.start_redrive(id, &act).await?,
+        RedriveVerb::Pause => web.ops.pause_redrive(id, &act).await?,
+        RedriveVerb::Resume => web.ops.resume_redrive(id, &act).await?,
+        RedriveVerb::Cancel => web.ops.cancel_redrive(id, &act).await?,
+    };
+    let location = format!("/api/v1/redrives/{id}");
+    let answer = Reply::ok(RedriveView::of(redrive)).status(StatusCode::ACCEPTED);
+    Ok(answer.header(header::LOCATION, &location))
+}
+
+async fn set_rate(
+    web: Web,
+    call: Call<IdPath, Nothing, Rate>,
+) -> Result<Reply<RedriveView>, Problem> {
+    let id = find(&web, &call).await?.id;
+    let act = web.ops.act(&call.person, None);
+    let redrive = web.ops.set_redrive_rate(id, call.body.rate_per_minute, &act).await?;
+    Ok(Reply::ok(RedriveView::of(redrive)))
+}

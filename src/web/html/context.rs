@@ -1,0 +1,365 @@
+//! What every page begins and ends with: who looks, in which language, what is told from the step
+//! before; and how a refusal becomes a page.
+
+use axum::body::Body;
+use axum::extract::{FromRequestParts, Path, Query, Request, State};
+use axum::http::request::Parts;
+use axum::http::{HeaderValue, Method, StatusCode, header};
+use axum::middleware::Next;
+use axum::response::{Html, IntoResponse, Redirect, Response};
+use base64::Engine;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use minijinja::{Value, context};
+use serde::{Deserialize, Serialize};
+
+use crate::domain::login::return_path;
+use crate::domain::order::OrderKey;
+use crate::domain::permission::Permission;
+use crate::domain::text::{is_unprintable, path_segment};
+use crate::ops::orders::Refusal;
+use crate::ports::listing::ShopFilter;
+use crate::ports::store::Act;
+use crate::web::auth::session::SessionUser;
+use crate::web::html::language::{LANGUAGE_COOKIE, Language};
+use crate::web::html::templates::Formatter;
+use crate::web::state::Web;
+
+const FLASH_COOKIE: &str = "order_relay_flash";
+/// A cookie of more than this is not kept by every browser.
+const MAX_FLASH: usize = 1_500;
+const FLASH_SECONDS: u64 = 60;
+
+const NAVIGATION: [(&str, &str); 9] = [
+    ("/", "Overview"),
+    ("/lost-orders", "Lost orders"),
+    ("/orders", "Orders"),
+    ("/redrives", "Redrives"),
+    ("/dead-letters", "Dead letters"),
+    ("/mails", "Mails"),
+    ("/audit", "Audit"),
+    ("/status", "Status"),
+    ("/people", "Users and tokens"),
+];
+
+/// Fields of a form or of an address, in their order; names may repeat.
+pub type Fields = Vec<(String, String)>;
+
+/// The value of a field, trimmed; an empty one is none.
+pub fn field<'a>(fields: &'a Fields, name: &str) -> Option<&'a str> {
+    let (_, value) = fields.iter().find(|(own, _)| own == name)?;
+    Some(value.trim()).filter(|value| !value.is_empty())
+}
+
+/// A page shows what was typed, and its forms hold it: what is not seen is not looked for.
+pub fn without_unseen(mut fields: Fields) -> Fields {
+    for (_, value) in &mut fields {
+        value.retain(|c| !is_unprintable(c));
+    }
+    fields
+}
+
+/// Where an order's page is.
+pub fn order_address(key: &OrderKey) -> String {
+    let (shop, order_id) = (key.shop.as_str(), key.order_id.as_str());
+    format!("/orders/{}/{}", path_segment(shop), path_segment(order_id))
+}
+
+/// One request for a page.
+pub struct PageContext {
+    /// The parts of the service.
+    pub web: Web,
+    /// Who looks.
+    pub user: SessionUser,
+    /// In which language.
+    pub language: Language,
+    /// Path and query.
+    pub here: String,
+    /// Whether a form was sent: what answers it has no address of its own.
+    is_form: bool,
+    flash: Option<Flash>,
+}
+
+/// What the step before has to say, once.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Flash {
+    /// `good`, `bad`, `wait` or nothing.
+    pub kind: String,
+    /// The sentence.
+    pub text: String,
+}
+
+impl FromRequestParts<Web> for PageContext {
+    type Rejection = Response;
+
+    async fn from_request_parts(parts: &mut Parts, web: &Web) -> Result<Self, Response> {
+        let user = SessionUser::from_request_parts(parts, web)
+            .await
+            .map_err(IntoResponse::into_response)?;
+        let here = parts.uri.path_and_query().map_or("/", |here| here.as_str()).to_owned();
+        let language = Language::of(&parts.headers, &web.access);
+        let flash = web.access.cookie(&parts.headers, FLASH_COOKIE).and_then(read_flash);
+        let is_form = parts.method == Method::POST;
+        Ok(Self { web: web.clone(), user, language, here, is_form, flash })
+    }
+}
+
+fn read_flash(text: &str) -> Option<Flash> {
+    serde_json::from_slice(&BASE64_URL_SAFE_NO_PAD.decode(text).ok()?).ok()
+}
+
+impl PageContext {
+    /// Tells times and counts.
+    pub fn formatter(&self) -> Formatter {
+        Formatter { language: self.language, now: self.web.ops.clock.now() }
+    }
+
+    /// A sentence in the reader's language.
+    pub fn t<'k>(&self, key: &'k str) -> &'k str {
+        self.language.t(key)
+    }
+
+    /// The shops that the user may see.
+    pub fn shops(&self) -> ShopFilter {
+        self.user.person.readable()
+    }
+
+    /// Something that the user is about to do.
+    pub fn act(&self, reason: Option<&str>) -> Act {
+        self.web.ops.act(&self.user.person, reason)
+    }
+
+    /// Whether the user may do something, in a shop or anywhere.
+    pub fn may(&self, permission: Permission, shop: Option<&str>) -> bool {
+        let grants = &self.user.person.grants;
+        match shop {
+            Some(shop) => grants.allows(permission, Some(shop)),
+            None => grants.shops_allowing(permission).is_none_or(|shops| !shops.is_empty()),
+        }
+    }
+
+    /// A page; `shop` is the one that it is about.
+    pub fn page(&self, name: &str, title: &str, shop: Option<&str>, values: Value) -> PageResult {
+        let html = self.part(name, title, shop, values)?;
+        let mut response = Html(html).into_response();
+        if self.flash.is_some() {
+            let over = self.web.access.set_cookie(FLASH_COOKIE, "", 0);
+            response.headers_mut().append(header::SET_COOKIE, over);
+        }
+        Ok(response)
+    }
+
+    /// A part of a page, as text.
+    pub fn part(
+        &self,
+        name: &str,
+        title: &str,
+        shop: Option<&str>,
+        values: Value,
+    ) -> Result<String, Failure> {
+        let values = context! { ..values, ..self.frame(title, shop) };
+        let rendered = self.web.pages.render(self.language, name, values);
+        rendered.map_err(|error| {
+            tracing::error!(%error, "page.broken");
+            Failure::new(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "This page is broken; the log says why.",
+            )
+        })
+    }
+
+    fn frame(&self, title: &str, shop: Option<&str>) -> Value {
+        let path = self.here.split('?').next().unwrap_or("/");
+        let is_here = |href: &str| path == href || href != "/" && path.starts_with(href);
+        let navigation = NAVIGATION
+            .into_iter()
+            .filter(|(href, _)| *href != "/people" || self.may(Permission::Admin, None));
+        let nav: Vec<Value> = navigation
+            .map(|(href, label)| context! { href, label, here => is_here(href) })
+            .collect();
+        let may = |permission| self.may(permission, shop);
+        context! {
+            title,
+            nav,
+            here => if self.is_form { "/" } else { self.here.as_str() },
+            path,
+            me => context! { name => &self.user.user, csrf => &self.user.csrf },
+            can => context! {
+                process => may(Permission::Process),
+                remove => may(Permission::Remove),
+                edit => may(Permission::Edit),
+                edit_locked => may(Permission::EditLocked),
+                admin => may(Permission::Admin),
+            },
+            flash => self.flash.as_ref().map(crate::web::html::templates::view),
+        }
+    }
+
+    /// To another page, which tells `text` once.
+    pub fn to(&self, address: &str, kind: &str, text: &str) -> Response {
+        let mut text = text.to_owned();
+        while text.len() > MAX_FLASH / 2 {
+            text.pop();
+        }
+        let flash = Flash { kind: kind.to_owned(), text };
+        let value = BASE64_URL_SAFE_NO_PAD.encode(serde_json::to_vec(&flash).unwrap_or_default());
+        let mut response = Redirect::to(address).into_response();
+        let cookie = self.web.access.set_cookie(FLASH_COOKIE, &value, FLASH_SECONDS);
+        response.headers_mut().append(header::SET_COOKIE, cookie);
+        response
+    }
+}
+
+/// What a page's handler returns.
+pub type PageResult = Result<Response, Failure>;
+
+/// Why there is no page; [`show_failures`] makes one of it.
+#[derive(Debug, Clone)]
+pub struct Failure {
+    status: StatusCode,
+    detail: String,
+}
+
+impl Failure {
+    /// With a sentence, whose English is its key.
+    pub fn new(status: StatusCode, detail: impl Into<String>) -> Self {
+        Self { status, detail: detail.into() }
+    }
+
+    /// There is no such thing.
+    pub fn missing(detail: &str) -> Self {
+        Self::new(StatusCode::NOT_FOUND, detail)
+    }
+}
+
+impl From<Refusal> for Failure {
+    fn from(refusal: Refusal) -> Self {
+        let status = match &refusal {
+            Refusal::Forbidden { .. } => StatusCode::FORBIDDEN,
+            Refusal::NotFound(_) => StatusCode::NOT_FOUND,
+            Refusal::Invalid { .. } | Refusal::Conflict(_) => StatusCode::CONFLICT,
+            Refusal::Unprocessable(_) | Refusal::Unacceptable(_) | Refusal::Value(_) => {
+                StatusCode::UNPROCESSABLE_ENTITY
+            }
+            Refusal::CircuitOpen { .. } | Refusal::NobodyThere(_) => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
+            Refusal::Store(error) => {
+                tracing::warn!(%error, "page.unavailable");
+                let detail = "The database cannot be reached just now. Nothing is lost; try again in a moment.";
+                return Self::new(StatusCode::SERVICE_UNAVAILABLE, detail);
+            }
+        };
+        Self::new(status, refusal.to_string())
+    }
+}
+
+impl From<crate::ports::store::StoreError> for Failure {
+    fn from(error: crate::ports::store::StoreError) -> Self {
+        Refusal::Store(error).into()
+    }
+}
+
+impl IntoResponse for Failure {
+    fn into_response(self) -> Response {
+        let mut response = self.status.into_response();
+        response.extensions_mut().insert(self);
+        response
+    }
+}
+
+/// Makes a page of every [`Failure`], or a problem document for who asks for JSON.
+pub async fn show_failures(State(web): State<Web>, request: Request, next: Next) -> Response {
+    let (mut parts, body) = request.into_parts();
+    let mut asked = parts.clone();
+    parts.extensions.clone_from(&asked.extensions);
+    let response = next.run(Request::from_parts(parts, body)).await;
+    let Some(failure) = response.extensions().get::<Failure>().cloned() else { return response };
+    if wants_json(&asked) {
+        let body = serde_json::json!({ "good": false, "text": failure.detail });
+        return (failure.status, axum::Json(body)).into_response();
+    }
+    let language = Language::of(&asked.headers, &web.access);
+    let title = match failure.status {
+        StatusCode::NOT_FOUND => "Not found",
+        StatusCode::FORBIDDEN => "Not allowed",
+        StatusCode::CONFLICT => "Not possible as it stands",
+        StatusCode::SERVICE_UNAVAILABLE => "Not available now",
+        _ => "That did not work",
+    };
+    let values = context! {
+        title => language.t(title),
+        detail => language.t(&failure.detail),
+        back => way_back(&asked.method, asked.uri.path()),
+    };
+    let html = match PageContext::from_request_parts(&mut asked, &web).await {
+        Ok(ctx) => ctx.part("error.html", language.t(title), None, values).ok(),
+        Err(_) => web.pages.render(language, "error.html", values).ok(),
+    };
+    (failure.status, Html(html.unwrap_or(failure.detail))).into_response()
+}
+
+/// Where the form stood that failed, or the list in which something was looked for.
+fn way_back<'a>(method: &Method, path: &'a str) -> &'a str {
+    let of_one = ["/orders/", "/redrives/", "/dead-letters/", "/groups/"];
+    if *method == Method::POST && of_one.iter().any(|one| path.starts_with(one)) {
+        return path.rsplit_once('/').map_or("/", |(page, _)| page);
+    }
+    let lists = NAVIGATION.into_iter().map(|(list, _)| list).filter(|list| *list != path);
+    lists.filter(|list| *list != "/").find(|list| path.starts_with(list)).unwrap_or("/")
+}
+
+/// Whether the script asks and not the browser for a page.
+pub fn wants_json(parts: &Parts) -> bool {
+    let accept = parts.headers.get(header::ACCEPT).and_then(|value| value.to_str().ok());
+    accept.is_some_and(|accept| accept.contains("application/json"))
+}
+
+/// `GET /language/{code}`
+pub async fn choose_language(
+    State(web): State<Web>,
+    Path(code): Path<String>,
+    Query(fields): Query<Fields>,
+) -> Response {
+    const YEAR_SECONDS: u64 = 365 * 24 * 3_600;
+    let back = return_path(field(&fields, "return_to").unwrap_or("/"));
+    let mut response = Redirect::to(back).into_response();
+    if let Some(language) = Language::from_code(&code) {
+        let cookie = web.access.set_cookie(LANGUAGE_COOKIE, language.code(), YEAR_SECONDS);
+        response.headers_mut().append(header::SET_COOKIE, cookie);
+    }
+    response
+}
+
+/// A file to be kept by the browser's user.
+pub fn download(name: &str, kind: &'static str, body: impl Into<Body>) -> Response {
+    let safe: String = name
+        .chars()
+        .map(|c| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '_' })
+        .collect();
+    let mut response = body.into().into_response();
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+    if let Ok(value) = HeaderValue::from_str(&format!("attachment; filename=\"{safe}\"")) {
+        headers.insert(header::CONTENT_DISPOSITION, value);
+    }
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_page_that_failed_leads_back_to_where_the_form_stood() {
+        for (method, path, back) in [
+            (Method::POST, "/orders/de/1%2F2/transfer", "/orders/de/1%2F2"),
+            (Method::POST, "/lost-orders/remove", "/lost-orders"),
+            (Method::POST, "/people/users/erika/roles", "/people"),
+            (Method::POST, "/erps/default/release", "/"),
+            (Method::GET, "/orders/de/none", "/orders"),
+            (Method::GET, "/audit", "/"),
+        ] {
+            assert_eq!(way_back(&method, path), back, "{method} {path}");
+        }
+    }
+}

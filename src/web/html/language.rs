@@ -1,0 +1,172 @@
+//! English and German. An English sentence is its own key; keys with a dot name words that need one in
+//! English, too (`phase.parked`). tests/it/pages.rs holds that every key of the templates is translated.
+
+use std::collections::HashMap;
+use std::sync::LazyLock;
+
+use axum::http::HeaderMap;
+use axum::http::header::ACCEPT_LANGUAGE;
+
+use crate::web::auth::access::Access;
+
+/// Cookie that keeps the reader's choice.
+pub const LANGUAGE_COOKIE: &str = "order_relay_language";
+
+static ENGLISH: LazyLock<HashMap<String, String>> =
+    LazyLock::new(|| catalog(include_str!("../../../templates/web/en.toml")));
+static GERMAN: LazyLock<HashMap<String, String>> =
+    LazyLock::new(|| catalog(include_str!("../../../templates/web/de.toml")));
+
+fn catalog(text: &str) -> HashMap<String, String> {
+    toml::from_str(text).expect("the catalogs are checked by a test")
+}
+
+/// A language of the pages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Language {
+    /// English.
+    En,
+    /// German.
+    De,
+}
+
+impl Language {
+    /// Every language.
+    pub const ALL: [Self; 2] = [Self::En, Self::De];
+
+    /// Its ISO 639-1 code.
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::En => "en",
+            Self::De => "de",
+        }
+    }
+
+    /// The language with that code.
+    pub fn from_code(code: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|language| language.code() == code)
+    }
+
+    /// What the reader chose, else what the browser prefers, else English.
+    pub fn of(headers: &HeaderMap, access: &Access) -> Self {
+        let chosen = access.cookie(headers, LANGUAGE_COOKIE);
+        if let Some(chosen) = chosen.and_then(Self::from_code) {
+            return chosen;
+        }
+        let wanted = headers.get(ACCEPT_LANGUAGE).and_then(|value| value.to_str().ok());
+        let mut wanted: Vec<(f32, &str)> =
+            wanted.unwrap_or_default().split(',').map(weighed).collect();
+        wanted.sort_by(|a, b| b.0.total_cmp(&a.0));
+        let known = |(_, code): (f32, &str)| Self::from_code(code.split('-').next()?);
+        wanted.into_iter().find_map(known).unwrap_or(Self::En)
+    }
+
+    /// The sentence in this language.
+    pub fn t(self, key: &str) -> &str {
+        let catalog = match self {
+            Self::En => &ENGLISH,
+            Self::De => &GERMAN,
+        };
+        catalog.get(key).map_or(key, String::as_str)
+    }
+
+    /// The same with its `{name}`s filled in.
+    pub fn fill(self, key: &str, values: &[(&str, &str)]) -> String {
+        // One pass: a value may itself look like a name.
+        let mut text = String::new();
+        let mut rest = self.t(key);
+        while let Some((before, after)) = rest.split_once('{') {
+            text.push_str(before);
+            let Some((name, after)) = after.split_once('}') else { break };
+            let value = values.iter().find(|(known, _)| *known == name);
+            text.push_str(value.map_or("", |(_, value)| value));
+            rest = after;
+        }
+        text + rest
+    }
+
+    /// A count with its thousands apart.
+    pub fn number(self, number: impl Into<i128>) -> String {
+        let number: i128 = number.into();
+        let digits = number.unsigned_abs().to_string();
+        let separator = match self {
+            Self::En => ',',
+            Self::De => '.',
+        };
+        let mut text = String::from(if number < 0 { "-" } else { "" });
+        for (index, digit) in digits.chars().enumerate() {
+            if index > 0 && (digits.len() - index).is_multiple_of(3) {
+                text.push(separator);
+            }
+            text.push(digit);
+        }
+        text
+    }
+
+    /// How long something takes, in seconds.
+    pub fn length(self, seconds: u64) -> String {
+        let (number, unit) = measured(seconds);
+        format!("{number} {}", unit[usize::from(self == Self::De)])
+    }
+
+    /// How far away something is, in seconds from now; past ones are negative.
+    pub fn distance(self, seconds: i64) -> String {
+        let length = self.length(seconds.unsigned_abs());
+        match (self, seconds > 0) {
+            (Self::En, true) => format!("in {length}"),
+            (Self::En, false) => format!("{length} ago"),
+            (Self::De, true) => format!("in {length}"),
+            (Self::De, false) => format!("vor {length}"),
+        }
+    }
+}
+
+/// In the largest unit that is not more, with its name in English and German.
+fn measured(seconds: u64) -> (u64, [&'static str; 2]) {
+    match seconds {
+        0..60 => (seconds, ["s", "Sek."]),
+        60..3_600 => (seconds / 60, ["min", "Min."]),
+        3_600..86_400 => (seconds / 3_600, ["h", "Std."]),
+        _ => (seconds / 86_400, ["d", "Tg."]),
+    }
+}
+
+fn weighed(part: &str) -> (f32, &str) {
+    let (code, weight) = part.trim().split_once(";q=").unwrap_or((part.trim(), "1"));
+    (weight.trim().parse().unwrap_or(0.0), code)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(accept: &str, cookie: Option<&str>) -> Language {
+        let mut headers = HeaderMap::new();
+        headers.insert(ACCEPT_LANGUAGE, accept.parse().unwrap());
+        if let Some(cookie) = cookie {
+            headers.insert("cookie", cookie.parse().unwrap());
+        }
+        Language::of(&headers, &Access::new("http://localhost", 0))
+    }
+
+    #[test]
+    fn the_readers_choice_goes_before_the_browsers() {
+        assert_eq!(of("fr, de-AT;q=0.8, en;q=0.9", None), Language::En);
+        assert_eq!(of("de-CH", None), Language::De);
+        assert_eq!(of("xx", None), Language::En);
+        assert_eq!(of("en", Some("a=b; order_relay_language=de")), Language::De);
+    }
+
+    #[test]
+    fn values_are_filled_in_once() {
+        let text = Language::En.fill("{a} and {b}", &[("a", "{b}"), ("b", "x")]);
+        assert_eq!(text, "{b} and x");
+    }
+
+    #[test]
+    fn numbers_have_their_thousands_apart() {
+        assert_eq!(Language::En.number(1_234_567u64), "1,234,567");
+        assert_eq!(Language::De.number(-1_234i64), "-1.234");
+        assert_eq!(Language::En.number(12u64), "12");
+    }
+}

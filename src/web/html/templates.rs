@@ -1,0 +1,180 @@
+//! Rendering: the templates in each language, and how times, counts and phases are told in them.
+
+use jiff::Timestamp;
+use minijinja::value::{Kwargs, Serde};
+use minijinja::{Environment, Error, Value, context};
+use serde::Serialize;
+
+use crate::domain::money::Money;
+use crate::domain::text::is_unprintable;
+use crate::web::html::assets::BUILD;
+use crate::web::html::language::Language;
+use crate::web::pages::redrives::usual_pace;
+
+const TEMPLATES: [(&str, &str); 23] = [
+    ("page.html", include_str!("../../../templates/web/page.html")),
+    ("parts.html", include_str!("../../../templates/web/parts.html")),
+    ("login.html", include_str!("../../../templates/web/login.html")),
+    ("error.html", include_str!("../../../templates/web/error.html")),
+    ("overview.html", include_str!("../../../templates/web/overview.html")),
+    ("overview_part.html", include_str!("../../../templates/web/overview_part.html")),
+    ("orders.html", include_str!("../../../templates/web/orders.html")),
+    ("group.html", include_str!("../../../templates/web/group.html")),
+    ("order.html", include_str!("../../../templates/web/order.html")),
+    ("edit.html", include_str!("../../../templates/web/edit.html")),
+    ("change.html", include_str!("../../../templates/web/change.html")),
+    ("results.html", include_str!("../../../templates/web/results.html")),
+    ("redrives.html", include_str!("../../../templates/web/redrives.html")),
+    ("redrive.html", include_str!("../../../templates/web/redrive.html")),
+    ("redrive_part.html", include_str!("../../../templates/web/redrive_part.html")),
+    ("dead_letters.html", include_str!("../../../templates/web/dead_letters.html")),
+    ("dead_letter.html", include_str!("../../../templates/web/dead_letter.html")),
+    ("mails.html", include_str!("../../../templates/web/mails.html")),
+    ("mail.html", include_str!("../../../templates/web/mail.html")),
+    ("audit.html", include_str!("../../../templates/web/audit.html")),
+    ("status.html", include_str!("../../../templates/web/status.html")),
+    ("people.html", include_str!("../../../templates/web/people.html")),
+    ("me.html", include_str!("../../../templates/web/me.html")),
+];
+
+/// The templates, once for each language.
+pub struct Pages {
+    en: Environment<'static>,
+    de: Environment<'static>,
+}
+
+impl Pages {
+    /// Reads the templates.
+    pub fn new() -> Result<Self, String> {
+        Ok(Self { en: environment(Language::En)?, de: environment(Language::De)? })
+    }
+
+    /// A page, or a part of one.
+    pub fn render(&self, language: Language, name: &str, values: Value) -> Result<String, String> {
+        let environment = match language {
+            Language::En => &self.en,
+            Language::De => &self.de,
+        };
+        let values = context! {
+            lang => language.code(),
+            build => BUILD.as_str(),
+            version => env!("CARGO_PKG_VERSION"),
+            ..values
+        };
+        let rendered = environment.get_template(name).and_then(|page| page.render(values));
+        rendered.map_err(|error| format!("page {name}: {error:#}"))
+    }
+}
+
+fn environment(language: Language) -> Result<Environment<'static>, String> {
+    let mut environment = Environment::new();
+    for (name, source) in TEMPLATES {
+        environment.add_template(name, source).map_err(|error| format!("page {name}: {error}"))?;
+    }
+    let t = move |key: &str, values: Kwargs| -> Result<String, Error> {
+        let mut pairs = Vec::new();
+        for name in values.args() {
+            let value: Value = values.get(name)?;
+            pairs.push((name, value.to_string()));
+        }
+        let pairs: Vec<(&str, &str)> =
+            pairs.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        Ok(language.fill(key, &pairs))
+    };
+    environment.add_function("t", t);
+    environment.add_global("usual_pace", Value::from(Serde(usual_pace())));
+    Ok(environment)
+}
+
+/// Tells times and numbers the way a reader wants them.
+#[derive(Debug, Clone, Copy)]
+pub struct Formatter {
+    /// In which language.
+    pub language: Language,
+    /// Seen from when.
+    pub now: Timestamp,
+}
+
+impl Formatter {
+    /// A time, relative, with the exact one at hand; the script puts that into the reader's zone.
+    pub fn time(&self, at: Timestamp) -> Value {
+        Value::from_safe_string(self.time_html(at))
+    }
+
+    /// The same, or nothing.
+    pub fn time_or_none(&self, at: Option<Timestamp>) -> Value {
+        at.map_or(Value::from(()), |at| self.time(at))
+    }
+
+    /// The same as text of a page.
+    pub fn time_html(&self, at: Timestamp) -> String {
+        let relative = self.language.distance(at.as_second() - self.now.as_second());
+        let exact = at.strftime("%Y-%m-%d %H:%M:%S UTC");
+        format!(r#"<time datetime="{at}" title="{exact}">{relative}</time>"#)
+    }
+
+    /// A count.
+    pub fn count(&self, number: u64) -> String {
+        self.language.number(number)
+    }
+
+    /// Sums, one a currency.
+    pub fn money(&self, money: &[Money]) -> Value {
+        let sums = money.iter().map(|sum| {
+            let unsummed = (sum.unsummed > 0).then(|| self.count(sum.unsummed));
+            context! { amount => apart(&sum.amount), currency => &sum.currency, unsummed }
+        });
+        sums.collect()
+    }
+}
+
+/// An exact decimal with its thousands apart, by a space that no language takes for a point.
+fn apart(amount: &str) -> String {
+    let (whole, rest) = amount.split_at(amount.find('.').unwrap_or(amount.len()));
+    let mut text = String::with_capacity(amount.len() + whole.len());
+    for (index, digit) in whole.chars().enumerate() {
+        if index > 0 && (whole.len() - index).is_multiple_of(3) {
+            text.push('\u{202f}');
+        }
+        text.push(digit);
+    }
+    text + rest
+}
+
+/// How a phase is coloured; never by colour alone.
+pub fn tone_of_phase(phase: &str) -> &'static str {
+    match phase {
+        "transferred" => "good",
+        "parked" => "bad",
+        "retrying" | "outcome_unknown" | "held" => "wait",
+        _ => "",
+    }
+}
+
+/// Something that serde knows, as a value of a template.
+pub fn view(value: &impl Serialize) -> Value {
+    Value::from(Serde(value))
+}
+
+/// A text of several lines without what turns the reading direction or is not seen.
+pub fn printable(text: &str) -> String {
+    let keep = |c: char| c == '\n' || c == '\t' || !is_unprintable(c);
+    text.chars().map(|c| if keep(c) { c } else { '\u{fffd}' }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sum_has_its_thousands_apart_and_every_digit() {
+        for (amount, shown) in [
+            ("2292668.90", "2\u{202f}292\u{202f}668.90"),
+            ("999.123456789", "999.123456789"),
+            ("1000", "1\u{202f}000"),
+            ("0", "0"),
+        ] {
+            assert_eq!(apart(amount), shown);
+        }
+    }
+}

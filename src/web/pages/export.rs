@@ -1,0 +1,72 @@
+//! Exports: rows as CSV, streamed page by page, safe to open in a spreadsheet.
+
+use std::sync::Arc;
+
+use axum::body::{Body, Bytes};
+use axum::response::Response;
+use futures_util::stream;
+
+use crate::cli::listing::export_columns;
+use crate::cli::output::cell;
+use crate::domain::state::OrderRecord;
+use crate::ops::orders::{Ops, Refusal};
+use crate::ports::listing::{OrderFilter, Sort};
+use crate::views::orders::OrderView;
+use crate::web::html::context::download;
+
+const PAGE: u32 = 500;
+
+/// Every order that matches.
+pub fn orders_csv(ops: Arc<Ops>, filter: OrderFilter) -> Response {
+    let pages = move |after: Option<String>| {
+        let (ops, filter) = (ops.clone(), filter.clone());
+        async move {
+            let page = ops.page(&filter, Sort::default(), after.as_deref(), PAGE).await?;
+            Ok((page.orders.iter().map(order_cells).collect(), page.next))
+        }
+    };
+    let columns = export_columns().map(|(name, _)| name);
+    csv("orders.csv", &columns, pages)
+}
+
+fn order_cells(order: &OrderRecord) -> Vec<String> {
+    let view = OrderView::of(order);
+    export_columns().iter().map(|(_, show)| show(&view)).collect()
+}
+
+/// A file that grows as its pages come; when one cannot be had the connection is cut, so that half a
+/// file is not taken for a whole one.
+pub fn csv<F, P>(name: &str, columns: &[&str], pages: F) -> Response
+where
+    F: Fn(Option<String>) -> P + Send + Sync + 'static,
+    P: Future<Output = Result<(Vec<Vec<String>>, Option<String>), Refusal>> + Send,
+{
+    let head = line(columns.iter().copied());
+    let state = (pages, Some((Some(head), None::<String>)));
+    let chunks = stream::unfold(state, |(pages, place)| async move {
+        let (head, after) = place?;
+        match pages(after).await {
+            Ok((rows, next)) => {
+                let mut text = head.unwrap_or_default();
+                for row in rows {
+                    text.push_str(&line(row.iter().map(String::as_str)));
+                }
+                let place = next.map(|next| (None, Some(next)));
+                Some((Ok(Bytes::from(text)), (pages, place)))
+            }
+            Err(error) => {
+                tracing::warn!(%error, "export.cut");
+                Some((Err(std::io::Error::other("the export was cut")), (pages, None)))
+            }
+        }
+    });
+    download(name, "text/csv; charset=utf-8", Body::from_stream(chunks))
+}
+
+fn line<'a>(cells: impl Iterator<Item = &'a str>) -> String {
+    let mut csv = csv::Writer::from_writer(Vec::new());
+    let cells: Vec<String> = cells.map(cell).collect();
+    // Writing into memory cannot fail.
+    csv.write_record(&cells).unwrap_or_default();
+    csv.into_inner().map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
+}

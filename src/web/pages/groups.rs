@@ -1,0 +1,208 @@
+//! A group of equal failures with its note; what is done to many lost orders at once: the same change,
+//! taking them off the list.
+
+use axum::extract::Path;
+use minijinja::{Value, context};
+
+use crate::domain::order::OrderKey;
+use crate::domain::state::OrderState;
+use crate::domain::text::one_line;
+use crate::ports::redrives::Selection;
+use crate::web::auth::session::Posted;
+use crate::web::html::context::{Failure, Fields, PageContext, PageResult, field, order_address};
+use crate::web::html::rows;
+use crate::web::pages::order::{needed_reason, removal_of, unprocessable};
+use crate::web::pages::orders::filter_of;
+use crate::web::pages::overview;
+
+/// Before the name of a filter's part in a form.
+const FILTER: &str = "f.";
+/// Between the revision that was looked at and the order, in a form.
+const SEEN: char = ' ';
+/// Orders that are removed at once.
+const MAX_REMOVED: u32 = 1_000;
+/// Previews that are shown.
+const MAX_SHOWN: usize = 50;
+const EXAMPLE: &str = r#"[{"op": "replace", "path": "/lines/0/sku", "value": "4711"}]"#;
+
+/// `GET /groups/{fingerprint}`
+pub async fn group(ctx: PageContext, Path(fingerprint): Path<String>) -> PageResult {
+    let group = ctx.web.ops.group(&fingerprint, &ctx.shops()).await?;
+    let title = format!("{} {}", group.class, group.code);
+    let erps = overview::erps(&ctx, None).await?;
+    ctx.page(
+        "group.html",
+        &title,
+        None,
+        context! { g => rows::group(&ctx.formatter(), &group), erps },
+    )
+}
+
+/// `POST /groups/{fingerprint}/note`
+pub async fn note(
+    ctx: PageContext,
+    Path(fingerprint): Path<String>,
+    Posted { form, .. }: Posted<Fields>,
+) -> PageResult {
+    let (note, runbook) = (field(&form, "note"), field(&form, "runbook"));
+    ctx.web.ops.note_group(&fingerprint, note, runbook, &ctx.act(None)).await?;
+    Ok(ctx.to(&format!("/groups/{fingerprint}"), "good", ctx.t("Kept.")))
+}
+
+/// Which orders a form of a list means: those that were picked, or all that match its filter.
+pub fn selection_of(form: &Fields) -> Result<Selection, Failure> {
+    if let Some(id) = field(form, "failed_of") {
+        let id = id.parse().map_err(|_| Failure::missing("There is no such redrive."))?;
+        return Ok(Selection::FailedOf(id));
+    }
+    if field(form, "all").is_some() {
+        let parts = filter_parts(form);
+        let only = |name: &str| parts.len() == 1 && parts[0].0 == name;
+        return Ok(match only("fingerprint") {
+            true => Selection::Group(parts[0].1.clone()),
+            false => Selection::Filter(parts.into_iter().collect()),
+        });
+    }
+    let keys = picked(form);
+    match keys.is_empty() {
+        true => Err(unprocessable("Pick at least one order.".to_owned())),
+        false => Ok(Selection::Orders(keys)),
+    }
+}
+
+fn filter_parts(form: &Fields) -> Fields {
+    let parts = form.iter().filter_map(|(name, value)| Some((name.strip_prefix(FILTER)?, value)));
+    parts.map(|(name, value)| (name.to_owned(), value.clone())).collect()
+}
+
+fn picked(form: &Fields) -> Vec<OrderKey> {
+    let names = form.iter().filter(|(name, _)| name == "order");
+    names
+        .filter_map(|(_, order)| {
+            let (shop, order_id) = order.split_once('/')?;
+            OrderKey::new(shop, order_id).ok()
+        })
+        .collect()
+}
+
+/// The orders of a preview with the revisions that were looked at.
+fn seen(form: &Fields) -> Vec<(OrderKey, u32)> {
+    let looked_at = form.iter().filter(|(name, _)| name == "seen");
+    looked_at
+        .filter_map(|(_, text)| {
+            let (revision, key) = text.split_once(SEEN)?;
+            let (shop, order_id) = key.split_once('/')?;
+            Some((OrderKey::new(shop, order_id).ok()?, revision.parse().ok()?))
+        })
+        .collect()
+}
+
+/// `POST /lost-orders/remove`: takes the picked orders off the list, one after the other.
+pub async fn remove(ctx: PageContext, Posted { form, .. }: Posted<Fields>) -> PageResult {
+    let reason = removal_of(&form)?;
+    let keys = match selection_of(&form)? {
+        Selection::Orders(keys) => keys,
+        _ => {
+            let filter = filter_of(&ctx, &filter_parts(&form), Some(OrderState::OrderedFailed));
+            let filter = filter.map_err(unprocessable)?;
+            if ctx.web.ops.count(&filter).await? > u64::from(MAX_REMOVED) {
+                let told = "More than 1,000 orders match: remove them in smaller parts.";
+                return Err(unprocessable(told.to_owned()));
+            }
+            let orders = ctx.web.ops.list(&filter, MAX_REMOVED).await?;
+            orders.into_iter().map(|order| order.key).collect()
+        }
+    };
+    let mut results = Vec::new();
+    for key in keys.iter().filter(|key| ctx.shops().contains(key.shop.as_str())) {
+        let (tone, short, text) = match ctx.web.ops.remove(key, &ctx.act(Some(&reason))).await {
+            Ok(_) => ("good", ctx.t("removed"), reason.clone()),
+            Err(refusal) => ("bad", ctx.t("not removed"), refusal.to_string()),
+        };
+        results.push(
+            context! { name => key.to_string(), href => order_address(key), tone, short, text },
+        );
+    }
+    let title = ctx.t("Remove from the list of lost orders");
+    ctx.page("results.html", title, None, context! { results })
+}
+
+async fn count(ctx: &PageContext, form: &Fields, selection: &Selection) -> Result<u64, Failure> {
+    if let Selection::Orders(keys) = selection {
+        return Ok(keys.len() as u64);
+    }
+    let filter = filter_of(ctx, &filter_parts(form), Some(OrderState::OrderedFailed));
+    Ok(ctx.web.ops.count(&filter.map_err(unprocessable)?).await?)
+}
+
+/// `POST /lost-orders/change`: the same JSON Patch for many, shown per order before it is kept.
+pub async fn change(ctx: PageContext, Posted { form, .. }: Posted<Fields>) -> PageResult {
+    let selection = selection_of(&form)?;
+    let patch = field(&form, "patch");
+    let common = context! {
+        pairs => filter_parts(&form),
+        picked => picked(&form).iter().map(ToString::to_string).collect::<Vec<_>>(),
+        all => field(&form, "all").is_some(),
+        patch => patch.unwrap_or(EXAMPLE),
+    };
+    let count = ctx.formatter().count(count(&ctx, &form, &selection).await?);
+    let title = ctx.language.fill("The same change to {n} orders", &[("n", &count)]);
+    let page = |more: Value| ctx.page("change.html", &title, None, context! { count, ..more });
+    let Some(patch) = patch else { return page(common) };
+    let act = ctx.act(field(&form, "reason"));
+    // A patch that was changed since is shown again first.
+    if field(&form, "do") == Some("apply") && field(&form, "previewed") == Some(patch) {
+        needed_reason(&form)?;
+        let applied = ctx.web.ops.apply_patch(&seen(&form), patch, &act).await?;
+        let results: Vec<Value> = applied
+            .iter()
+            .map(|(key, result)| {
+                let (tone, text) = match result {
+                    Ok(revision) => {
+                        let n = revision.to_string();
+                        ("good", ctx.language.fill("kept as revision {n}", &[("n", &n)]))
+                    }
+                    Err(why) => ("bad", why.clone()),
+                };
+                context! { name => key.to_string(), href => order_address(key), tone, text }
+            })
+            .collect();
+        // They may not match the filter any more by which they were found.
+        let kept = applied.iter().filter(|(_, result)| result.is_ok());
+        let kept: Vec<String> = kept.map(|(key, _)| key.to_string()).collect();
+        return page(context! { results, picked => kept, pairs => (), all => false, ..common });
+    }
+    let previews = match ctx.web.ops.preview_patch(&selection, patch, &act).await {
+        Ok(previews) => previews,
+        Err(error @ crate::ops::orders::Refusal::Unprocessable(_)) => {
+            return page(context! { fault => error.to_string(), ..common });
+        }
+        Err(error) => return Err(error.into()),
+    };
+    let good = previews.iter().filter(|preview| preview.outcome.is_ok()).count();
+    let shown: Vec<Value> = previews
+        .iter()
+        .take(MAX_SHOWN)
+        .map(|preview| {
+            let name = preview.key.to_string();
+            match &preview.outcome {
+                Ok(list) => context! { name, differences => rows::differences(list) },
+                Err(why) => context! { name, fault => one_line(why, 300) },
+            }
+        })
+        .collect();
+    let looked_at: Vec<String> = previews
+        .iter()
+        .filter(|preview| preview.outcome.is_ok())
+        .map(|preview| format!("{}{SEEN}{}", preview.revision, preview.key))
+        .collect();
+    page(context! {
+        seen => looked_at,
+        previews => shown,
+        good => ctx.formatter().count(good as u64),
+        good_any => good > 0,
+        bad => ctx.formatter().count((previews.len() - good) as u64),
+        more => previews.len().checked_sub(MAX_SHOWN).filter(|more| *more > 0),
+        ..common
+    })
+}

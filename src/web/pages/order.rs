@@ -1,0 +1,439 @@
+//! One order: who, what, everything that happened, and the verbs for it.
+
+use axum::extract::{FromRequestParts, Path};
+use axum::http::StatusCode;
+use axum::http::request::Parts;
+use axum::response::{IntoResponse, Response};
+use jiff::Timestamp;
+use minijinja::{Value, context};
+
+use crate::domain::edit::differences;
+use crate::domain::order::OrderKey;
+use crate::domain::permission::Permission;
+use crate::domain::removal::Removal;
+use crate::domain::state::{OrderRecord, OrderState, Phase};
+use crate::domain::text::one_line;
+use crate::ops::orders::Transferred;
+use crate::ops::reconcile::Reconciled;
+use crate::ports::store::{Attempt, OrderDetail, StoredExchange};
+use crate::web::auth::session::Posted;
+use crate::web::html::context::{
+    Failure, Fields, PageContext, PageResult, download, field, order_address, wants_json,
+};
+use crate::web::html::language::Language;
+use crate::web::html::rows;
+use crate::web::html::templates::{Formatter, printable};
+use crate::web::pages::orders::{json_answer, quoted};
+use crate::web::pages::overview::erps;
+
+/// Lines that the page shows; the document has all.
+const MAX_LINES: usize = 200;
+/// Longest value that is shown of a free-form part, in characters.
+const MAX_FACT: usize = 300;
+
+/// The order that an address names, if the user may see it.
+pub async fn find(
+    ctx: &PageContext,
+    (shop, order_id): (String, String),
+) -> Result<OrderDetail, Failure> {
+    let missing = || Failure::missing("There is no such order.");
+    let key = OrderKey::new(&shop, &order_id).map_err(|_| missing())?;
+    if !ctx.shops().contains(key.shop.as_str()) {
+        return Err(missing());
+    }
+    Ok(ctx.web.ops.show(&key).await?)
+}
+
+/// The same, if the user may do something to it; what was typed is looked at after that.
+pub async fn find_for(
+    ctx: &PageContext,
+    needs: Permission,
+    at: (String, String),
+) -> Result<OrderDetail, Failure> {
+    let detail = find(ctx, at).await?;
+    ctx.user.person.authorize(needs, Some(detail.record.key.shop.as_str()))?;
+    Ok(detail)
+}
+
+/// `GET /orders/{shop}/{order_id}`
+pub async fn order(ctx: PageContext, Path(at): Path<(String, String)>) -> PageResult {
+    let detail = find(&ctx, at).await?;
+    let (formatter, record) = (ctx.formatter(), &detail.record);
+    let shown = detail.current().clone();
+    let document: serde_json::Value = serde_json::from_str(&shown).unwrap_or_default();
+    let lines = document["lines"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let addresses = [
+        ("invoice_address", "Invoice address"),
+        ("delivery_address", "Delivery address"),
+        ("payment", "Payment"),
+        ("shipping", "Shipping"),
+    ];
+    let addresses: Vec<Value> = addresses
+        .into_iter()
+        .map(|(name, title)| (title, free_form(&document[name])))
+        .filter(|(_, facts)| !facts.is_empty())
+        .map(|(title, facts)| context! { title, facts })
+        .collect();
+    let rehearsal = match record.phase.state() {
+        OrderState::Confirmed => Value::from(()),
+        _ => rehearsal(&ctx, &detail),
+    };
+    let revisions: Vec<Value> = detail
+        .revisions
+        .iter()
+        .map(|r| {
+            context! { revision => &r.revision, actor => &r.actor, at => formatter.time(r.at), reason => r.reason.as_deref().map(|reason| one_line(reason, 500)) }
+        })
+        .collect();
+    let conflicts: Vec<Value> = detail
+        .conflicts
+        .iter()
+        .map(|c| context! { at => formatter.time(c.received_at), document => printable(&c.document) })
+        .collect();
+    let removed = detail.audit.iter().rev().find(|entry| entry.action == "order.remove");
+    let values = context! {
+        o => rows::order(&formatter, record),
+        erps => erps(&ctx, Some(ctx.web.ops.erp_of(&record.key))).await?,
+        source => &detail.source,
+        customer => customer(&ctx, record, &document),
+        addresses,
+        lines => lines.iter().take(MAX_LINES).map(line).collect::<Vec<_>>(),
+        more_lines => (lines.len() > MAX_LINES).then(|| lines.len() - MAX_LINES),
+        events => events(&formatter, &detail),
+        rehearsal,
+        revisions,
+        edited => printable(&shown),
+        edited_differences => rows::differences(&differences(&detail.document, &shown)),
+        document => printable(&detail.document),
+        conflicts,
+        removed_why => removed.and_then(|entry| entry.reason.as_deref().map(|reason| one_line(reason, 500))),
+        trace => &record.traceparent,
+        commands => commands(record),
+    };
+    let title = format!("{} {}", ctx.t("Order"), record.key);
+    ctx.page("order.html", &title, Some(record.key.shop.as_str()), values)
+}
+
+/// `GET /orders/{shop}/{order_id}/document`: the bytes as they came.
+pub async fn document(ctx: PageContext, Path(at): Path<(String, String)>) -> PageResult {
+    let detail = find(&ctx, at).await?;
+    let name = format!("{}-{}.json", detail.record.key.shop, detail.record.key.order_id);
+    Ok(download(&name, "application/json", detail.document.to_string()))
+}
+
+fn customer(
+    ctx: &PageContext,
+    record: &OrderRecord,
+    document: &serde_json::Value,
+) -> Vec<(String, String)> {
+    let customer = &record.facts.customer;
+    let mut facts = vec![
+        (ctx.t("Number").to_owned(), customer.number.clone().unwrap_or_default()),
+        (ctx.t("Name").to_owned(), customer.name.clone().unwrap_or_default()),
+        (ctx.t("Mail address").to_owned(), customer.email.to_string()),
+        (ctx.t("Language").to_owned(), customer.locale.clone().unwrap_or_default()),
+        (ctx.t("Remark").to_owned(), text_of(&document["remark"])),
+    ];
+    for (_, value) in &mut facts {
+        *value = one_line(value, MAX_FACT);
+    }
+    facts
+}
+
+/// Names and values of an object, one level deep; what lies deeper is shown as JSON.
+fn free_form(value: &serde_json::Value) -> Vec<(String, String)> {
+    let Some(object) = value.as_object() else { return Vec::new() };
+    let facts = object.iter().take(50);
+    facts.map(|(name, value)| (one_line(name, 60), one_line(&text_of(value), MAX_FACT))).collect()
+}
+
+fn text_of(value: &serde_json::Value) -> String {
+    match value {
+        serde_json::Value::Null => String::new(),
+        serde_json::Value::String(text) => text.clone(),
+        other => other.to_string(),
+    }
+}
+
+fn line(line: &serde_json::Value) -> Value {
+    let part = |name: &str| one_line(&text_of(&line[name]), MAX_FACT);
+    context! {
+        sku => part("sku"),
+        name => part("name"),
+        quantity => part("quantity"),
+        unit_price => part("unit_price"),
+        tax_rate => part("tax_rate"),
+    }
+}
+
+fn rehearsal(ctx: &PageContext, detail: &OrderDetail) -> Value {
+    match (ctx.web.backstage.rehearse)(detail) {
+        Ok(exchanges) => {
+            context! { exchanges => exchanges.iter().map(rows::exchange).collect::<Vec<_>>() }
+        }
+        Err(fault) => context! { fault => one_line(&fault, 500), exchanges => Vec::<Value>::new() },
+    }
+}
+
+/// Everything that happened, in order.
+fn events(formatter: &Formatter, detail: &OrderDetail) -> Vec<Value> {
+    let language = formatter.language;
+    let mut events: Vec<(Timestamp, Value)> = Vec::new();
+    let event = |tone: &str, title: String, text: String| context! { tone, title, text };
+    let from = [("source", detail.source.as_str())];
+    let came = language.fill("Received ({source})", &from);
+    events.push((detail.record.received_at, event("", came, String::new())));
+    for attempt in &detail.attempts {
+        let of = detail.exchanges.iter().filter(|stored| stored.attempt == attempt.attempt);
+        events.push((attempt.occurred_at, tried(language, attempt, of)));
+    }
+    let is_told =
+        |stored: &&StoredExchange| detail.attempts.iter().any(|a| a.attempt == stored.attempt);
+    for stored in detail.exchanges.iter().filter(|stored| !is_told(stored)) {
+        let title = language.t("The ERP was asked").to_owned();
+        let exchanges = vec![rows::exchange(&stored.exchange)];
+        events.push((stored.at, context! { exchanges, ..event("wait", title, String::new()) }));
+    }
+    for mail in &detail.mails {
+        let title = format!(
+            "{}: {}",
+            language.t("Mail"),
+            language.t(&format!("mail.{}", mail.status.as_str()))
+        );
+        let href = format!("/mails/{}", mail.id);
+        events.push((
+            mail.created_at,
+            context! { href, ..event("", title, one_line(&mail.mail.subject, MAX_FACT)) },
+        ));
+    }
+    for entry in &detail.audit {
+        let reason =
+            entry.reason.as_deref().map(|reason| format!(": {reason}")).unwrap_or_default();
+        let title = language.t(&format!("did.{}", entry.action)).to_owned();
+        events
+            .push((entry.at, event("", title, one_line(&format!("{}{reason}", entry.actor), 500))));
+    }
+    for conflict in &detail.conflicts {
+        let title = language.t("Another content came under this number").to_owned();
+        events.push((conflict.received_at, event("bad", title, conflict.source.clone())));
+    }
+    events.sort_by_key(|(at, _)| *at);
+    events.into_iter().map(|(at, event)| context! { at => formatter.time(at), ..event }).collect()
+}
+
+fn tried<'a>(
+    language: Language,
+    attempt: &Attempt,
+    exchanges: impl Iterator<Item = &'a StoredExchange>,
+) -> Value {
+    let text = |part: &Option<String>| one_line(part.as_deref().unwrap_or_default(), MAX_FACT);
+    let number = attempt.attempt.to_string();
+    let trigger = language.t(&format!("trigger.{}", attempt.trigger)).to_owned();
+    let values = [("n", number.as_str()), ("trigger", trigger.as_str())];
+    let succeeded = attempt.outcome == "succeeded";
+    let key = match (succeeded, attempt.found) {
+        (true, true) => "Try {n} ({trigger}): found in the ERP",
+        (true, false) => "Try {n} ({trigger}): the ERP took it",
+        (false, _) if attempt.class.as_deref() == Some("unknown_outcome") => {
+            "Try {n} ({trigger}): sent, answer never seen"
+        }
+        (false, _) => "Try {n} ({trigger}): failed",
+    };
+    let tone = match (succeeded, attempt.class.as_deref()) {
+        (true, _) => "good",
+        (false, Some("unknown_outcome")) => "wait",
+        (false, _) => "bad",
+    };
+    let mut told = Vec::new();
+    if succeeded {
+        told.push(text(&attempt.erp_order_id));
+    } else {
+        told.push(format!(
+            "{} ({}): {}",
+            text(&attempt.class),
+            text(&attempt.code),
+            text(&attempt.message)
+        ));
+    }
+    told.extend(attempt.status.map(|status| format!("HTTP {status}")));
+    told.push(format!("{} ms", attempt.duration_ms));
+    told.retain(|part| !part.is_empty());
+    let exchanges: Vec<Value> = exchanges.map(|stored| rows::exchange(&stored.exchange)).collect();
+    context! { tone, title => language.fill(key, &values), text => told.join(", "), exchanges }
+}
+
+fn commands(record: &OrderRecord) -> Vec<String> {
+    let order = quoted(&record.key.to_string());
+    let mut commands = vec![format!("order-relay orders show {order}")];
+    match record.phase.state() {
+        OrderState::OrderedFailed if matches!(record.phase, Phase::OutcomeUnknown { .. }) => {
+            commands.push(format!("order-relay reconcile {order}"));
+        }
+        OrderState::OrderedFailed => {
+            commands.push(format!("order-relay lost-orders process {order}"));
+            commands.push(format!("order-relay lost-orders edit {order}"));
+            commands.push(format!("order-relay lost-orders remove {order} --reason \"…\""));
+        }
+        OrderState::Payed => commands.push(format!("order-relay erp render {order}")),
+        OrderState::Confirmed if record.phase == Phase::Removed => {
+            commands.push(format!("order-relay lost-orders restore {order} --reason \"…\""));
+        }
+        OrderState::Confirmed => {}
+    }
+    commands
+}
+
+/// Whether the script asks, which shows the answer where the button stands.
+pub struct ByScript(bool);
+
+impl<S: Send + Sync> FromRequestParts<S> for ByScript {
+    type Rejection = std::convert::Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Self::Rejection> {
+        Ok(Self(wants_json(parts)))
+    }
+}
+
+/// `POST /orders/{shop}/{order_id}/transfer`: answers with success or the ERP's error.
+pub async fn transfer(
+    ctx: PageContext,
+    Path(at): Path<(String, String)>,
+    ByScript(by_script): ByScript,
+    Posted { form, .. }: Posted<Fields>,
+) -> PageResult {
+    let key = find_for(&ctx, Permission::Process, at).await?.record.key;
+    let became = ctx.web.ops.transfer(&key, &ctx.act(field(&form, "reason"))).await?;
+    Ok(answer(&ctx, &key, by_script, &told_transfer(ctx.language, &became)))
+}
+
+/// `POST /orders/{shop}/{order_id}/ask`
+pub async fn ask(
+    ctx: PageContext,
+    Path(at): Path<(String, String)>,
+    Posted { form, .. }: Posted<Fields>,
+) -> PageResult {
+    let key = find_for(&ctx, Permission::Process, at).await?.record.key;
+    let became = ctx.web.ops.reconcile(&key, &ctx.act(field(&form, "reason"))).await?;
+    let t = |text: &str| ctx.t(text).to_owned();
+    let told = match became {
+        Reconciled::Found { erp_order_id } => {
+            let number = erp_order_id.unwrap_or_default();
+            ("good", format!("{} {number}", t("The ERP has it. ERP number:")))
+        }
+        Reconciled::Sent(became) => told_transfer(ctx.language, &became),
+        Reconciled::Unclear { said, .. } => {
+            ("wait", format!("{} {}", t("Still unclear. The ERP said:"), one_line(&said, MAX_FACT)))
+        }
+        Reconciled::Parked => (
+            "wait",
+            t("The ERP does not have it, and no automatic try is left: transfer it when you like."),
+        ),
+        Reconciled::Held => ("wait", t("The ERP is not usable now; the order waits.")),
+        Reconciled::StillWaiting => ("wait", t("No answer yet; it goes on by itself.")),
+    };
+    Ok(answer(&ctx, &key, false, &told))
+}
+
+/// `POST /orders/{shop}/{order_id}/absent`
+pub async fn absent(
+    ctx: PageContext,
+    Path(at): Path<(String, String)>,
+    Posted { form, .. }: Posted<Fields>,
+) -> PageResult {
+    let key = find_for(&ctx, Permission::Process, at).await?.record.key;
+    let reason = needed_reason(&form)?;
+    let became = ctx.web.ops.declare_absent(&key, &ctx.act(Some(reason))).await?;
+    Ok(answer(&ctx, &key, false, &told_transfer(ctx.language, &became)))
+}
+
+/// `POST /orders/{shop}/{order_id}/remove`
+pub async fn remove(
+    ctx: PageContext,
+    Path(at): Path<(String, String)>,
+    Posted { form, .. }: Posted<Fields>,
+) -> PageResult {
+    let key = find_for(&ctx, Permission::Remove, at).await?.record.key;
+    let reason = removal_of(&form)?;
+    ctx.web.ops.remove(&key, &ctx.act(Some(&reason))).await?;
+    let told =
+        ("good", ctx.t("Removed from the list of lost orders. It can be undone here.").to_owned());
+    Ok(answer(&ctx, &key, false, &told))
+}
+
+/// `POST /orders/{shop}/{order_id}/restore`
+pub async fn restore(
+    ctx: PageContext,
+    Path(at): Path<(String, String)>,
+    Posted { form, .. }: Posted<Fields>,
+) -> PageResult {
+    let key = find_for(&ctx, Permission::Remove, at).await?.record.key;
+    ctx.web.ops.restore(&key, &ctx.act(Some(needed_reason(&form)?))).await?;
+    let told = ("good", ctx.t("Back on the list of lost orders.").to_owned());
+    Ok(answer(&ctx, &key, false, &told))
+}
+
+/// Why something is taken off the list, as one sentence.
+pub fn removal_of(form: &Fields) -> Result<String, Failure> {
+    let part = |name: &str| field(form, name).map(str::to_owned);
+    let needed = |name: &str| part(name).unwrap_or_default();
+    let text = part("text");
+    let removal = match field(form, "kind").unwrap_or_default() {
+        "entered_by_hand" => Removal::EnteredByHand { erp_order_id: needed("erp_order_id"), text },
+        "cancelled" => Removal::Cancelled { text },
+        "duplicate" => Removal::Duplicate { duplicate_of: needed("duplicate_of"), text },
+        "test" => Removal::Test { text },
+        "other" => Removal::Other { text: needed("text") },
+        _ => return Err(unprocessable("Choose a reason.".to_owned())),
+    };
+    removal.sentence().map_err(unprocessable)
+}
+
+/// A reason that has to be given.
+pub fn needed_reason(form: &Fields) -> Result<&str, Failure> {
+    field(form, "reason").ok_or_else(|| unprocessable("Say why.".to_owned()))
+}
+
+/// Something that was typed cannot be used.
+pub fn unprocessable(detail: String) -> Failure {
+    Failure::new(StatusCode::UNPROCESSABLE_ENTITY, detail)
+}
+
+fn answer(ctx: &PageContext, key: &OrderKey, by_script: bool, told: &(&str, String)) -> Response {
+    let (kind, text) = told;
+    if by_script {
+        return json_answer(*kind == "good", text).into_response();
+    }
+    ctx.to(&order_address(key), kind, text)
+}
+
+/// What became of a transfer, for people.
+pub fn told_transfer(language: Language, became: &Transferred) -> (&'static str, String) {
+    let t = |text: &str| language.t(text).to_owned();
+    let part = |text: &Option<String>| one_line(text.as_deref().unwrap_or_default(), MAX_FACT);
+    match became {
+        Transferred::Done { erp_order_id: Some(number) } => {
+            ("good", format!("{} {}", t("It is in the ERP. ERP number:"), one_line(number, 80)))
+        }
+        Transferred::Done { erp_order_id: None } => {
+            ("good", t("It is in the ERP; the ERP gave no number."))
+        }
+        Transferred::Failed { attempt, .. } => (
+            "bad",
+            format!(
+                "{} {} ({}): {}",
+                t("The ERP did not take it:"),
+                part(&attempt.class),
+                part(&attempt.code),
+                part(&attempt.message)
+            ),
+        ),
+        Transferred::Unclear { .. } => (
+            "wait",
+            t(
+                "An earlier try may have brought it into the ERP, which cannot formatter yet. Nothing was sent; it is asked again by itself.",
+            ),
+        ),
+        Transferred::Held => ("wait", t("The ERP is not usable now; the order waits.")),
+        Transferred::StillWaiting => ("wait", t("No answer yet; it goes on by itself.")),
+    }
+}

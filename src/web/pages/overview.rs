@@ -1,0 +1,200 @@
+//! The overview: what stands where, what flows, what is stopped; sent anew every two seconds while
+//! somebody looks.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use axum::extract::{Path, Query};
+use axum::response::sse::{Event, KeepAlive, Sse};
+use axum::response::{IntoResponse, Response};
+use futures_util::future::BoxFuture;
+use futures_util::{FutureExt, stream};
+use minijinja::{Value, context};
+
+use crate::domain::circuit::Circuit;
+use crate::domain::money::Purse;
+use crate::domain::permission::Permission;
+use crate::domain::state::OrderState;
+use crate::ops::statistics::Overview;
+use crate::ports::statistics::Standing;
+use crate::web::auth::session::Posted;
+use crate::web::html::charts::flow_chart;
+use crate::web::html::context::{Failure, Fields, PageContext, PageResult, field};
+use crate::web::html::templates::{Formatter, tone_of_phase};
+
+/// How often a page that is watched is sent anew.
+pub const EVERY: Duration = Duration::from_secs(2);
+const SPANS: [(&str, Duration); 3] = [
+    ("1h", Duration::from_hours(1)),
+    ("24h", Duration::from_hours(24)),
+    ("7d", Duration::from_hours(7 * 24)),
+];
+
+fn span(fields: &Fields) -> (&'static str, Duration) {
+    let named = field(fields, "span");
+    SPANS.into_iter().find(|(name, _)| Some(*name) == named).unwrap_or(SPANS[1])
+}
+
+/// `GET /`
+pub async fn overview(ctx: PageContext, Query(fields): Query<Fields>) -> PageResult {
+    let (name, length) = span(&fields);
+    let seen = ctx.web.ops.overview(&ctx.shops(), length).await?;
+    let values = context! { span => name, ..values(&ctx, name, &seen) };
+    ctx.page("overview.html", ctx.t("Overview"), None, values)
+}
+
+/// `GET /live`: the changing part of the overview as server-sent events, until the reader leaves or
+/// may not see it any more.
+pub async fn live(ctx: PageContext, Query(fields): Query<Fields>) -> Response {
+    let (name, length) = span(&fields);
+    repeated(ctx, move |ctx| {
+        async move {
+            let seen = ctx.web.ops.overview(&ctx.shops(), length).await?;
+            ctx.part("overview_part.html", "", None, values(&ctx, name, &seen)).map(Some)
+        }
+        .boxed()
+    })
+}
+
+/// Sends what `part` makes, again and again, until it makes nothing any more. While the database is
+/// away nothing is sent: the reader keeps what was seen last.
+pub fn repeated<F>(ctx: PageContext, part: F) -> Response
+where
+    F: Fn(Arc<PageContext>) -> BoxFuture<'static, Result<Option<String>, Failure>>
+        + Send
+        + Sync
+        + 'static,
+{
+    let state = (Arc::new(ctx), part, true);
+    let events = stream::unfold(state, |(ctx, part, goes_on)| async move {
+        if !goes_on || ctx.web.draining.load(Ordering::Acquire) {
+            return None;
+        }
+        tokio::time::sleep(EVERY).await;
+        let html = match ctx.user.is_still_in(&ctx.web).await {
+            true => part(ctx.clone()).await,
+            false => Ok(None),
+        };
+        let (event, goes_on) = match html {
+            Ok(Some(html)) => (Event::default().event("part").data(html), true),
+            Ok(None) => (Event::default().event("end").data("over"), false),
+            Err(_) => (Event::default().comment("not now"), true),
+        };
+        Some((Ok::<_, Infallible>(event), (ctx, part, goes_on)))
+    });
+    Sse::new(events).keep_alive(KeepAlive::default()).into_response()
+}
+
+fn values(ctx: &PageContext, span: &str, seen: &Overview) -> Value {
+    let formatter = ctx.formatter();
+    let spans: Vec<Value> =
+        SPANS.into_iter().map(|(own, _)| context! { name => own, here => own == span }).collect();
+    let oldest = |belongs: &dyn Fn(&&Standing) -> bool| {
+        formatter.time_or_none(seen.standing.iter().filter(belongs).filter_map(|s| s.oldest).min())
+    };
+    let mut lost = Purse::default();
+    let of_lost = seen.standing.iter().filter(|s| s.state == OrderState::OrderedFailed);
+    of_lost.flat_map(|s| &s.money).for_each(|money| lost.add_money(money));
+    let standing: Vec<Value> = seen.standing.iter().map(|s| standing(&formatter, s)).collect();
+    let workers: Vec<Value> = seen
+        .workers
+        .iter()
+        .map(|w| {
+            context! { name => &w.name, roles => w.roles.join(", "), seen => formatter.time(w.seen_at) }
+        })
+        .collect();
+    // While an ERP is away, most orders wait there: they are not in the ledger yet.
+    let submit = ctx.web.ops.broker.topology().names.submit();
+    let on_broker = seen.queues.iter().find(|q| q.name == submit).map_or(0, |q| q.ready);
+    let queues: Vec<Value> = seen
+        .queues
+        .iter()
+        .map(|q| {
+            context! { name => &q.name, ready => formatter.count(q.ready.into()), consumers => &q.consumers }
+        })
+        .collect();
+    let erps: Vec<Value> =
+        seen.circuits.iter().map(|circuit| erp(ctx, &formatter, circuit)).collect();
+    context! {
+        received => formatter.count(seen.received),
+        confirmed => formatter.count(seen.confirmed),
+        lost => formatter.count(seen.lost),
+        any_lost => seen.lost > 0,
+        lost_money => formatter.money(&lost.into_money()),
+        lost_oldest => oldest(&|s| s.state == OrderState::OrderedFailed),
+        queued => formatter.count(seen.queued),
+        on_broker => (on_broker > 0).then(|| formatter.count(on_broker.into())),
+        queued_oldest => oldest(&|s| s.phase == "queued"),
+        held => formatter.count(seen.held),
+        any_held => seen.held > 0,
+        held_oldest => oldest(&|s| s.phase == "held"),
+        difference => formatter.language.number(seen.difference),
+        dead_letters => formatter.count(seen.dead_letters),
+        any_dead_letters => seen.dead_letters > 0,
+        mails_failed => formatter.count(seen.mails.failed),
+        any_mails_failed => seen.mails.failed > 0,
+        mails_waiting => formatter.count(seen.mails.waiting),
+        chart => Value::from_safe_string(flow_chart(&formatter, &seen.flow)),
+        spans,
+        standing,
+        workers,
+        queues,
+        erps,
+    }
+}
+
+fn standing(formatter: &Formatter, s: &Standing) -> Value {
+    context! {
+        state => s.state.as_str(),
+        phase => &s.phase,
+        tone => tone_of_phase(&s.phase),
+        orders => formatter.count(s.orders),
+        money => formatter.money(&s.money),
+        oldest => formatter.time_or_none(s.oldest),
+    }
+}
+
+/// The ERPs and whether they take orders; of one, when it is named.
+pub async fn erps(ctx: &PageContext, only: Option<&str>) -> Result<Vec<Value>, Failure> {
+    let circuits = ctx.web.ops.circuits().await?.into_iter();
+    let named = circuits.filter(|circuit| only.is_none_or(|only| circuit.erp == only));
+    Ok(named.map(|circuit| erp(ctx, &ctx.formatter(), &circuit)).collect())
+}
+
+fn erp(ctx: &PageContext, formatter: &Formatter, circuit: &Circuit) -> Value {
+    let shop = ctx.web.ops.shop_of_erp(&circuit.erp);
+    context! {
+        erp => &circuit.erp,
+        state => circuit.state.as_str(),
+        reason => &circuit.reason,
+        since => formatter.time_or_none(circuit.opened_at),
+        trial => formatter.time_or_none(circuit.trial_at),
+        may => ctx.user.person.grants.allows(Permission::Process, shop),
+    }
+}
+
+/// `POST /erps/{erp}/hold`
+pub async fn hold(
+    ctx: PageContext,
+    Path(erp): Path<String>,
+    Posted { form, .. }: Posted<Fields>,
+) -> PageResult {
+    ctx.web.ops.hold(&erp, &ctx.act(field(&form, "reason"))).await?;
+    Ok(back(&ctx, "The transfer is stopped. Orders come in and wait."))
+}
+
+/// `POST /erps/{erp}/release`
+pub async fn release(
+    ctx: PageContext,
+    Path(erp): Path<String>,
+    Posted { form, .. }: Posted<Fields>,
+) -> PageResult {
+    ctx.web.ops.release(&erp, &ctx.act(field(&form, "reason"))).await?;
+    Ok(back(&ctx, "The transfer goes on, beginning with one order."))
+}
+
+fn back(ctx: &PageContext, sentence: &str) -> Response {
+    ctx.to("/", "good", ctx.t(sentence))
+}

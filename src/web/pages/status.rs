@@ -1,0 +1,16 @@
+//! What `order-relay check` says, on a page.
+
+use minijinja::{Value, context};
+
+use crate::web::html::context::{PageContext, PageResult};
+use crate::web::html::templates::view;
+use crate::web::pages::dead_letters::authorize_all_shops;
+
+/// `GET /status`
+pub async fn status(ctx: PageContext) -> PageResult {
+    authorize_all_shops(&ctx)?;
+    let lines = (ctx.web.backstage.check)().await;
+    let bad = lines.iter().filter(|line| line.state == "FAULT").count();
+    let lines: Vec<Value> = lines.iter().map(view).collect();
+    ctx.page("status.html", ctx.t("Status"), None, context! { lines, bad })
+}

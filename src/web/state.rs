@@ -1,0 +1,49 @@
+//! What every handler of the web port shares. The ground floor: nothing here knows a route.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use futures_util::future::BoxFuture;
+
+use crate::ops::orders::Ops;
+use crate::ports::erp::Exchange;
+use crate::ports::store::OrderDetail;
+use crate::telemetry::Metrics;
+use crate::views::checks::CheckLine;
+use crate::web::auth::access::Access;
+use crate::web::html::templates::Pages;
+
+/// Largest request, in bytes: many orders as NDJSON.
+pub const MAX_REQUEST: usize = 16 * 1024 * 1024;
+
+/// What the web port needs.
+#[derive(Clone)]
+pub struct Web {
+    /// The verbs.
+    pub ops: Arc<Ops>,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+    /// Pages for people.
+    pub pages: Arc<Pages>,
+    /// What pages show and only the whole program knows.
+    pub backstage: Arc<Backstage>,
+    /// Set while the process drains.
+    pub draining: Arc<AtomicBool>,
+    /// How it is reached.
+    pub access: Arc<Access>,
+    /// Whether this process works with the broker, so that its absence matters.
+    pub needs_broker: bool,
+}
+
+/// The requests that would be sent for an order now, or why there are none. Sends nothing.
+pub type Rehearse = dyn Fn(&OrderDetail) -> Result<Vec<Exchange>, String> + Send + Sync;
+/// What `order-relay check` says.
+pub type Check = dyn Fn() -> BoxFuture<'static, Vec<CheckLine>> + Send + Sync;
+
+/// What pages show and only the whole program knows.
+pub struct Backstage {
+    /// What would be sent.
+    pub rehearse: Box<Rehearse>,
+    /// Whether everything is there and usable.
+    pub check: Box<Check>,
+}

@@ -1,0 +1,155 @@
+//! The circuit_watcher: keeps the gates of this process in step with the circuits in the ledger, and
+//! begins the trial of an open one when it is due.
+//!
+//! One process tries, with one order; everybody else waits for the result. Without an order at hand
+//! it fetches one that is held.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::domain::circuit::{Circuit, CircuitState};
+use crate::domain::retry::later;
+use crate::domain::state::Trigger;
+use crate::ports::outbound_messages::Trace;
+use crate::ports::store::{ShopFilter, StoreError, Sweep};
+use crate::telemetry::ErpLabel;
+use crate::workers::consume::ReadMode;
+use crate::workers::erp_gate::{Flow, Gate};
+use crate::workers::relay::Relay;
+
+/// How often circuits are looked at.
+const EVERY: Duration = Duration::from_millis(500);
+/// What a trial may take besides the calls themselves.
+const TRIAL_MARGIN: Duration = Duration::from_secs(15);
+
+/// Watches the circuits for the submitter of this process.
+pub struct CircuitWatcher {
+    relay: Arc<Relay>,
+    read_mode: watch::Sender<ReadMode>,
+    every: Duration,
+}
+
+impl CircuitWatcher {
+    /// A circuit_watcher, and the read_mode that the submitter's loop obeys.
+    pub fn new(relay: Arc<Relay>) -> (Self, watch::Receiver<ReadMode>) {
+        let (read_mode, obeyed) = watch::channel(ReadMode::Full);
+        (Self { relay, read_mode, every: EVERY }, obeyed)
+    }
+
+    /// Looks after the gates until `stop`.
+    pub async fn run(&self, stop: CancellationToken) {
+        loop {
+            if let Err(error) = self.round().await {
+                tracing::debug!(%error, "circuit_watcher.skipped");
+            }
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(self.every) => {}
+            }
+        }
+    }
+
+    /// A process that has just started may have other secrets than the one whose login was refused:
+    /// such a circuit is tried at once. To be called once, before the first [`CircuitWatcher::round`].
+    pub async fn welcome_new_secrets(&self) -> Result<(), StoreError> {
+        let store = &self.relay.store;
+        for circuit in store.circuits().await? {
+            if circuit.state == CircuitState::Open && circuit.is_login_refused() {
+                store.hasten_trial(&circuit.erp, self.relay.now()).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Obeys every circuit once. Called before the first order is taken, so that a process that
+    /// starts during an outage does not begin with a volley.
+    pub async fn round(&self) -> Result<(), StoreError> {
+        let circuits = self.relay.store.circuits().await?;
+        let gates = self.relay.policies.gates();
+        for gate in &gates {
+            let circuit = circuits.iter().find(|circuit| circuit.erp == gate.erp_name());
+            let state = circuit.map_or(CircuitState::Closed, |circuit| circuit.state);
+            match circuit {
+                Some(circuit) if state != CircuitState::Closed => self.obey(gate, circuit).await?,
+                _ => gate.set_flow(Flow::Open),
+            }
+            let erp = ErpLabel::new(gate.erp_name());
+            self.relay.metrics.circuit_state.get_or_create(&erp).set(state as i64);
+        }
+        let flows: Vec<Flow> = gates.iter().map(|gate| gate.flow()).collect();
+        let read_mode = if flows.contains(&Flow::Open) {
+            ReadMode::Full
+        } else if flows.contains(&Flow::Trial) {
+            ReadMode::One
+        } else {
+            ReadMode::None
+        };
+        self.read_mode.send_if_modified(|now| std::mem::replace(now, read_mode) != read_mode);
+        Ok(())
+    }
+
+    /// A circuit that is not closed: wait, or make the trial ours.
+    async fn obey(&self, gate: &Arc<Gate>, circuit: &Circuit) -> Result<(), StoreError> {
+        let now = self.relay.now();
+        let is_due = match circuit.state {
+            CircuitState::Open => circuit.trial_at.is_some_and(|at| at <= now),
+            // Ours to go on with, or another's that may have died.
+            _ => true,
+        };
+        if !is_due {
+            gate.set_flow(Flow::Stopped);
+            return Ok(());
+        }
+        let until = later(now, gate.erp().call_budget() * 2 + TRIAL_MARGIN);
+        let (erp, worker) = (gate.erp_name(), &self.relay.worker);
+        if !self.relay.store.begin_trial(erp, worker, until, now).await? {
+            gate.set_flow(Flow::Stopped);
+            return Ok(());
+        }
+        if gate.flow() != Flow::Trial {
+            tracing::info!(erp, "circuit.trial");
+            if circuit.is_login_refused() {
+                gate.reopen();
+            }
+            gate.set_flow(Flow::Trial);
+            self.fetch_one(gate).await?;
+        }
+        Ok(())
+    }
+
+    /// Nudges one order that is held or overdue, should none come by itself.
+    async fn fetch_one(&self, gate: &Arc<Gate>) -> Result<(), StoreError> {
+        let policies = &self.relay.policies;
+        let names = |mine: bool| {
+            let shops = policies.shops.iter();
+            let of_gate =
+                shops.filter(|(_, policy)| (policy.gate.erp_name() == gate.erp_name()) == mine);
+            of_gate.map(|(name, _)| name.clone()).collect()
+        };
+        let is_default = policies.default.gate.erp_name() == gate.erp_name();
+        let shops = if is_default {
+            ShopFilter::Except(names(false))
+        } else {
+            ShopFilter::Only(names(true))
+        };
+        let sweep = Sweep {
+            now: self.relay.now(),
+            grace: Duration::ZERO,
+            again_after: Duration::ZERO,
+            shops,
+            limit: 1,
+        };
+        for order in self.relay.store.take_overdue(sweep).await? {
+            let trace = Trace { parent: order.traceparent, state: None };
+            if let Err(error) =
+                self.relay.nudge(&order.key, order.attempt, Trigger::Sweeper, &trace).await
+            {
+                tracing::debug!(%error, "circuit.nothing_to_try");
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,180 @@
+//! The one consume loop: permits, panic fence, settling, pausing and draining.
+//!
+//! A handler is a function from a delivery to what shall become of it; this loop owns the
+//! acknowledgement and gives it only after the handler has returned, when every effect is durable.
+//! Nothing is batched here: the ledger and the publisher group what many handlers do at once.
+
+use std::panic::AssertUnwindSafe;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures_util::{FutureExt, Stream, StreamExt, stream};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::crash::{CrashPoint, reach};
+use crate::domain::order::{Fault, Reason};
+use crate::ports::broker::{Broker, Delivery, Settle, Subscription};
+use crate::workers::relay::Relay;
+
+/// Pause before a queue is subscribed again that could not be.
+const PAUSE: Duration = Duration::from_secs(2);
+
+const LOOK_EVERY: Duration = Duration::from_millis(10);
+
+/// Does the work of a role on one delivery.
+#[async_trait]
+pub trait Handler: Send + Sync {
+    /// What shall become of the delivery; returns only when every effect is durable.
+    async fn handle(&self, delivery: &Delivery) -> Settle;
+}
+
+/// How much a loop may read now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReadMode {
+    /// As many as it has permits.
+    Full,
+    /// One at a time.
+    One,
+    /// Nothing.
+    None,
+}
+
+/// One queue and how it is read.
+pub struct Reading {
+    /// The queue.
+    pub queue: String,
+    /// Most deliveries in hand.
+    pub permits: u16,
+    /// How much may be read now.
+    pub read_mode: watch::Receiver<ReadMode>,
+    /// Stops reading; what is in hand is finished.
+    pub stop: CancellationToken,
+}
+
+/// Reads a queue until `stop`, and returns when everything in hand is settled.
+pub async fn consume(relay: &Relay, handler: &impl Handler, reading: Reading) {
+    let (queue, permits) = (reading.queue.clone(), usize::from(reading.permits));
+    deliveries(&*relay.broker, reading)
+        .for_each_concurrent(permits, |delivery| {
+            let queue = &queue;
+            async move {
+                reach(CrashPoint::Received);
+                let settle = fenced(relay, handler, queue, &delivery).await;
+                delivery.settler.settle(settle).await;
+            }
+        })
+        .await;
+}
+
+/// Returns when nothing waits in `queue` any more; at once when that cannot be told.
+pub async fn worked_off(broker: &dyn Broker, queue: &str) {
+    while broker.queue_status(queue).await.is_ok_and(|status| status.ready > 0) {
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+}
+
+/// A handler that panics breaks nothing but its own delivery, which becomes a dead letter: what
+/// broke the code once would break it again.
+async fn fenced(relay: &Relay, handler: &impl Handler, queue: &str, delivery: &Delivery) -> Settle {
+    match AssertUnwindSafe(handler.handle(delivery)).catch_unwind().await {
+        Ok(settle) => settle,
+        Err(_) => {
+            tracing::error!(queue, "handler.panicked");
+            let fault =
+                Fault::whole(Reason::HandlerPanicked, "handling this message broke our code");
+            match relay.bury(queue, delivery, &fault).await {
+                Ok(()) => Settle::Ack,
+                Err(error) => {
+                    tracing::error!(%error, queue, "dead_letter.refused");
+                    Settle::Reject
+                }
+            }
+        }
+    }
+}
+
+/// Where the stream of deliveries stands.
+enum Reader {
+    Ended,
+    Open { subscription: Box<dyn Subscription>, read_mode: ReadMode, cancelled: bool },
+}
+
+/// The deliveries of a queue over all sessions and pauses, until the loop is stopped.
+fn deliveries(broker: &dyn Broker, reading: Reading) -> impl Stream<Item = Delivery> {
+    stream::unfold((Reader::Ended, reading), async move |(mut source, mut reading)| {
+        let stop = reading.stop.clone();
+        loop {
+            if stop.is_cancelled() {
+                return None;
+            }
+            source = match source {
+                Reader::Ended => tokio::select! {
+                    biased;
+                    () = stop.cancelled() => return None,
+                    opened = open(broker, &mut reading) => opened,
+                },
+                Reader::Open { mut subscription, read_mode, cancelled } => {
+                    let next = tokio::select! {
+                        biased;
+                        () = stop.cancelled() => return None,
+                        next = subscription.next() => Some(next),
+                        () = change(&mut reading.read_mode, read_mode), if !cancelled => None,
+                    };
+                    match next {
+                        Some(Ok(Some(delivery))) => {
+                            let source = Reader::Open { subscription, read_mode, cancelled };
+                            return Some((delivery, (source, reading)));
+                        }
+                        Some(Ok(None)) => Reader::Ended,
+                        Some(Err(error)) => {
+                            tracing::info!(queue = reading.queue, %error, "consumer.ended");
+                            Reader::Ended
+                        }
+                        None => cancel(subscription, read_mode).await,
+                    }
+                }
+            };
+        }
+    })
+}
+
+/// Returns when the read_mode is another one; never, when nobody is there to change it.
+async fn change(read_mode: &mut watch::Receiver<ReadMode>, from: ReadMode) {
+    if read_mode.wait_for(|now| *now != from).await.is_err() {
+        std::future::pending::<()>().await;
+    }
+}
+
+/// Waits until reading is allowed, and subscribes.
+async fn open(broker: &dyn Broker, reading: &mut Reading) -> Reader {
+    let allowed = reading.read_mode.wait_for(|read_mode| *read_mode != ReadMode::None).await;
+    let Some(read_mode) = allowed.ok().map(|read_mode| *read_mode) else {
+        // Whoever paused us is gone, and so is the whole process in a moment.
+        return std::future::pending().await;
+    };
+    let prefetch = if read_mode == ReadMode::One { 1 } else { reading.permits };
+    match broker.subscribe(&reading.queue, prefetch).await {
+        Ok(subscription) => {
+            tracing::debug!(queue = reading.queue, prefetch, "consumer.started");
+            Reader::Open { subscription, read_mode, cancelled: false }
+        }
+        Err(error) => {
+            tracing::warn!(queue = reading.queue, %error, "consumer.refused");
+            tokio::time::sleep(PAUSE).await;
+            Reader::Ended
+        }
+    }
+}
+
+/// Asks for no more. What was delivered already still comes, and is handled: handing it back would
+/// count as a failed delivery of orders that nobody has looked at.
+async fn cancel(mut subscription: Box<dyn Subscription>, read_mode: ReadMode) -> Reader {
+    match subscription.cancel().await {
+        Ok(()) => Reader::Open { subscription, read_mode, cancelled: true },
+        Err(error) => {
+            tracing::info!(%error, "consumer.ended");
+            Reader::Ended
+        }
+    }
+}

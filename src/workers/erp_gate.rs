@@ -1,0 +1,294 @@
+//! The gate in front of one ERP: how many calls at once, how fast, and whether at all.
+//!
+//! Everything that talks to the ERP passes here, live orders before retries. The gate collects the
+//! evidence on which the circuit opens; what the circuit is, all workers share through the ledger
+//! (`circuit_watcher.rs`), the gate only obeys.
+
+use std::collections::VecDeque;
+use std::num::NonZeroU32;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::Duration;
+
+use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
+use tokio::sync::{oneshot, watch};
+
+use crate::domain::circuit::{Advice, Breaker, CircuitRule};
+use crate::domain::concurrency_limit::ConcurrencyLimit;
+use crate::domain::failure::Failure;
+use crate::domain::order::OrderKey;
+use crate::ports::clock::Stopwatch;
+use crate::ports::erp::Erp;
+
+/// An ERP that asks for a longer pause than this opens the circuit instead of the gate waiting.
+pub const LONGEST_WAIT: Duration = Duration::from_secs(60);
+
+/// What passes first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Priority {
+    /// An order that came just now, or that a person waits for.
+    Live,
+    /// A retry, or something that was left lying.
+    Later,
+}
+
+/// What the circuit lets through here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Flow {
+    /// Everything.
+    Open,
+    /// One at a time, to see whether the ERP is back.
+    Trial,
+    /// Nothing.
+    Stopped,
+}
+
+/// Opens an ERP with the secrets of now; `None` when that is not possible.
+pub type Reopen = Box<dyn Fn() -> Option<Arc<dyn Erp>> + Send + Sync>;
+
+/// The gate.
+pub struct Gate {
+    name: String,
+    erp: RwLock<Arc<dyn Erp>>,
+    reopen: Option<Reopen>,
+    rule: CircuitRule,
+    rate: Option<DefaultDirectRateLimiter>,
+    state: Mutex<State>,
+    flow: watch::Sender<Flow>,
+    clock: Stopwatch,
+}
+
+struct State {
+    pace: ConcurrencyLimit,
+    breaker: Breaker,
+    in_flight: u32,
+    live: VecDeque<oneshot::Sender<()>>,
+    later: VecDeque<oneshot::Sender<()>>,
+    /// In time since the start of the gate.
+    paused_until: Duration,
+    asking: bool,
+}
+
+impl Gate {
+    /// A gate in front of `erp`, open. `rate_limit` is in calls per second.
+    pub fn new(
+        name: &str,
+        erp: Arc<dyn Erp>,
+        max_in_flight: u32,
+        rate_limit: Option<NonZeroU32>,
+        rule: CircuitRule,
+    ) -> Self {
+        Self {
+            name: name.to_owned(),
+            erp: RwLock::new(erp),
+            reopen: None,
+            rule,
+            // A burst of one: "5 a second" is one every 200 ms, not five at once.
+            rate: rate_limit.map(|rate| {
+                RateLimiter::direct(Quota::per_second(rate).allow_burst(NonZeroU32::MIN))
+            }),
+            state: Mutex::new(State {
+                pace: ConcurrencyLimit::new(max_in_flight),
+                breaker: Breaker::default(),
+                in_flight: 0,
+                live: VecDeque::new(),
+                later: VecDeque::new(),
+                paused_until: Duration::ZERO,
+                asking: false,
+            }),
+            flow: watch::channel(Flow::Open).0,
+            clock: Stopwatch::start(),
+        }
+    }
+
+    /// The ERP's name in settings, metrics and circuits.
+    pub fn erp_name(&self) -> &str {
+        &self.name
+    }
+
+    /// The same gate, that can open its ERP anew.
+    #[must_use]
+    pub fn reopened_by(self, reopen: Reopen) -> Self {
+        Self { reopen: Some(reopen), ..self }
+    }
+
+    /// The ERP behind it; to be called with a pass in hand.
+    pub fn erp(&self) -> Arc<dyn Erp> {
+        self.erp.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Opens the ERP anew, for it refused us and may have been given other secrets; without success
+    /// the old one stays.
+    pub fn reopen(&self) {
+        if let Some(erp) = self.reopen.as_ref().and_then(|reopen| reopen()) {
+            *self.erp.write().unwrap_or_else(PoisonError::into_inner) = erp;
+        }
+    }
+
+    /// The rule of its circuit.
+    pub fn rule(&self) -> &CircuitRule {
+        &self.rule
+    }
+
+    /// What the circuit lets through now.
+    pub fn flow(&self) -> Flow {
+        *self.flow.borrow()
+    }
+
+    /// Tells of every change of [`Gate::flow`].
+    pub fn watch_flow(&self) -> watch::Receiver<Flow> {
+        self.flow.subscribe()
+    }
+
+    /// Calls under way, and how many may be.
+    pub fn load(&self) -> (u32, u32) {
+        let state = self.state();
+        (state.in_flight, self.limit(&state))
+    }
+
+    /// Waits for a turn; `None` when the circuit is or gets open.
+    pub async fn enter(self: &Arc<Self>, priority: Priority) -> Option<Pass> {
+        let mut flow = self.watch_flow();
+        let turn = {
+            let mut state = self.state();
+            if self.flow() == Flow::Stopped {
+                return None;
+            }
+            let (turn, my_turn) = oneshot::channel();
+            match priority {
+                Priority::Live => state.live.push_back(turn),
+                Priority::Later => state.later.push_back(turn),
+            }
+            self.call_next(&mut state);
+            my_turn
+        };
+        tokio::select! {
+            biased;
+            turn = turn => turn.ok()?,
+            _ = flow.wait_for(|flow| *flow == Flow::Stopped) => return None,
+        }
+        // From here on the turn is ours and is given back when the pass is dropped.
+        let pass = Pass { gate: self.clone(), is_trial: self.flow() == Flow::Trial };
+        tokio::select! {
+            biased;
+            () = self.wait_for_pace() => {}
+            _ = flow.wait_for(|flow| *flow == Flow::Stopped) => return None,
+        }
+        (self.flow() != Flow::Stopped).then_some(pass)
+    }
+
+    async fn wait_for_pace(&self) {
+        loop {
+            let pause = self.state().paused_until.saturating_sub(self.clock.elapsed());
+            if pause.is_zero() {
+                break;
+            }
+            tokio::time::sleep(pause).await;
+        }
+        if let Some(rate) = &self.rate {
+            rate.until_ready().await;
+        }
+    }
+
+    /// The ERP dealt with an order in `latency`.
+    pub fn record_success(&self, latency: Duration) {
+        let mut state = self.state();
+        state.pace.record_answer(latency);
+        state.breaker.record_alive();
+        self.call_next(&mut state);
+    }
+
+    /// The ERP answered a harmless question.
+    pub fn record_answered(&self) {
+        let mut state = self.state();
+        state.asking = false;
+        state.breaker.record_answered();
+    }
+
+    /// A try failed after `latency`; what to do about it. Only one caller at a time is sent to ask.
+    pub fn record_failure(&self, key: &OrderKey, failure: &Failure, latency: Duration) -> Advice {
+        let mut state = self.state();
+        if failure.is_outage() {
+            state.pace.record_outage();
+        } else {
+            state.pace.record_answer(latency);
+        }
+        if let Some(wait) = failure.retry_after {
+            let until = self.clock.elapsed() + wait.min(LONGEST_WAIT);
+            state.paused_until = state.paused_until.max(until);
+            if wait > LONGEST_WAIT {
+                return Advice::Open;
+            }
+        }
+        match state.breaker.record_failure(key, failure, &self.rule, self.erp().can_ask()) {
+            Advice::AskTheErp if state.asking => Advice::CarryOn,
+            Advice::AskTheErp => {
+                state.asking = true;
+                Advice::AskTheErp
+            }
+            advice => advice,
+        }
+    }
+
+    /// Obeys the circuit. Everybody who waits at a stopped gate is sent away.
+    pub fn set_flow(&self, flow: Flow) {
+        let mut state = self.state();
+        let before = self.flow.send_replace(flow);
+        // Whoever was sent to ask has come to an end with it, or is overtaken.
+        state.asking = state.asking && flow == Flow::Open && before == Flow::Open;
+        if flow == before {
+            return;
+        }
+        if flow == Flow::Stopped {
+            state.live.clear();
+            state.later.clear();
+        } else if before != Flow::Open {
+            state.breaker.record_alive();
+            state.pace.restart();
+        }
+        self.call_next(&mut state);
+    }
+
+    fn limit(&self, state: &State) -> u32 {
+        match self.flow() {
+            Flow::Stopped => 0,
+            Flow::Trial => 1,
+            Flow::Open => state.pace.limit(),
+        }
+    }
+
+    fn call_next(&self, state: &mut State) {
+        while state.in_flight < self.limit(state) {
+            let Some(turn) = state.live.pop_front().or_else(|| state.later.pop_front()) else {
+                return;
+            };
+            if turn.send(()).is_ok() {
+                state.in_flight += 1;
+            }
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The right to make one call; given back when dropped.
+pub struct Pass {
+    gate: Arc<Gate>,
+    is_trial: bool,
+}
+
+impl Pass {
+    /// Whether this call decides if the circuit closes.
+    pub fn is_trial(&self) -> bool {
+        self.is_trial
+    }
+}
+
+impl Drop for Pass {
+    fn drop(&mut self) {
+        let mut state = self.gate.state();
+        state.in_flight -= 1;
+        self.gate.call_next(&mut state);
+    }
+}

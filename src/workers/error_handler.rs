@@ -1,0 +1,219 @@
+//! The error handler: counts failed tries and decides what follows (docs/architecture.md, rows 8 and 9).
+//!
+//! It also reads what no consumer could settle and what found no queue, and keeps each such message
+//! as a dead letter, so that nothing stays in a queue for a person to dig out by hand.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use crate::crash::{CrashPoint, reach};
+use crate::domain::message::{EventKind, MAX_FOREIGN_ATTEMPT, ORIGIN, OrderEvent, OrderFailed};
+use crate::domain::order::{Fault, Reason};
+use crate::domain::state::{OrderRecord, Verdict};
+use crate::ports::broker::{Delivery, Settle};
+use crate::ports::outbound_messages::Trace;
+use crate::ports::store::{FailureRequest, OrderSource, Placed, Recorded};
+use crate::workers::consume::Handler;
+use crate::workers::relay::Relay;
+
+/// Pause before a message comes again that could not even be kept as a dead letter.
+const REFUSED_PAUSE: Duration = Duration::from_secs(10);
+
+/// Reads `orders.failed`.
+pub struct ErrorHandler {
+    relay: Arc<Relay>,
+    queue: String,
+}
+
+impl ErrorHandler {
+    /// The role over `relay`.
+    pub fn new(relay: Arc<Relay>) -> Self {
+        let queue = relay.broker.topology().names.failed();
+        Self { relay, queue }
+    }
+
+    async fn process(&self, delivery: &Delivery) -> Result<(), Fault> {
+        let relay = &self.relay;
+        let (event, order) = OrderFailed::parse(&delivery.body, relay.max_bytes)?;
+        if event.attempt > MAX_FOREIGN_ATTEMPT && !delivery.headers.contains_key(ORIGIN) {
+            let expected =
+                format!("attempt is {}, expected 1 to {MAX_FOREIGN_ATTEMPT}", event.attempt);
+            return Err(Fault::at(Reason::Schema, "/attempt", expected));
+        }
+        let trace = Trace::of(&delivery.headers);
+        let request = self.request(delivery, &event, order, &trace);
+        let recorded =
+            relay.retry_until_available(|| relay.store.record_failure(request.clone())).await;
+        reach(CrashPoint::FailureRecorded);
+        let (verdict, record, new) = match recorded {
+            Ok(Recorded::Counted { verdict, record, new, .. }) => (verdict, record, new),
+            Ok(Recorded::Invalid(invalid)) => {
+                return Err(Fault::whole(Reason::InvalidState, invalid.to_string()));
+            }
+            Ok(Recorded::Unknown) => {
+                let detail =
+                    format!("the ledger has no order {}, and none came along", event.key());
+                return Err(Fault::at(Reason::UnknownOrder, "/order", detail));
+            }
+            Err(error) => {
+                let cause = std::error::Error::source(&error).map(ToString::to_string);
+                let detail = format!("{error}: {}", cause.unwrap_or_default());
+                return Err(Fault::whole(Reason::Refused, detail));
+            }
+        };
+        if let Some(verdict) = verdict {
+            self.follow(&event, &record, verdict, &trace).await;
+        }
+        if new {
+            relay.notices_wait();
+            tell(&event, &record, verdict);
+        }
+        Ok(())
+    }
+
+    fn request(
+        &self,
+        delivery: &Delivery,
+        event: &OrderFailed,
+        order: Option<crate::domain::order::Order>,
+        trace: &Trace,
+    ) -> FailureRequest {
+        let now = self.relay.now();
+        FailureRequest {
+            key: event.key(),
+            failed: event.failed_try(delivery.headers.get(ORIGIN).cloned(), now),
+            trigger: event.trigger,
+            duration_ms: event.duration_ms,
+            request: event.error.request.clone(),
+            status: event.error.status,
+            order: order.map(|order| Placed {
+                order: Arc::new(order),
+                source: OrderSource::OrderFailed,
+                traceparent: trace.parent.clone(),
+                tracestate: trace.state.clone(),
+            }),
+            policy: self.relay.policies.of(&event.shop).retry.clone(),
+            now,
+        }
+    }
+
+    /// Publishes what the verdict asks for. A failure that comes twice publishes it twice; the
+    /// second retry finds its try made and is dropped.
+    async fn follow(
+        &self,
+        event: &OrderFailed,
+        record: &OrderRecord,
+        verdict: Verdict,
+        trace: &Trace,
+    ) {
+        let kind = match verdict {
+            Verdict::Retry { attempt, delay } => {
+                self.relay.publish_retry(&record.key, attempt, delay, trace).await;
+                reach(CrashPoint::RetryPublished);
+                return;
+            }
+            Verdict::Counted => return,
+            Verdict::Park => EventKind::Parked,
+            Verdict::Ask { .. } => EventKind::OutcomeUnknown,
+        };
+        let mut told = OrderEvent::new(kind, &record.key, record.updated_at);
+        told.attempt = event.attempt;
+        told.fail_count = record.fail_count;
+        told.trigger = Some(event.trigger);
+        told.error = Some(event.error.clone());
+        self.relay.publish_event(&told, trace).await;
+    }
+}
+
+/// The wide line of a failed try.
+fn tell(event: &OrderFailed, record: &OrderRecord, verdict: Option<Verdict>) {
+    let next_attempt_in_s = match verdict {
+        Some(Verdict::Retry { delay, .. }) => Some(delay.as_secs_f64()),
+        _ => None,
+    };
+    tracing::info!(
+        shop = event.shop.as_str(),
+        order_id = event.order_id.as_str(),
+        attempt = event.attempt,
+        trigger = event.trigger.as_str(),
+        class = event.error.class.as_str(),
+        code = event.error.code,
+        duration_ms = event.duration_ms,
+        next_attempt_in_s,
+        fail_count = record.fail_count,
+        max = event.max_count,
+        phase = record.phase.name(),
+        "order.failed"
+    );
+}
+
+#[async_trait]
+impl Handler for ErrorHandler {
+    async fn handle(&self, delivery: &Delivery) -> Settle {
+        match self.process(delivery).await {
+            Ok(()) => Settle::Ack,
+            Err(fault) => keep(&self.relay, &self.queue, delivery, &fault).await,
+        }
+    }
+}
+
+/// Reads `orders.dead` and `orders.unrouted`.
+pub struct DeadLetterCollector {
+    relay: Arc<Relay>,
+    queue: String,
+    is_unrouted: bool,
+}
+
+impl DeadLetterCollector {
+    /// For what no consumer could settle.
+    pub fn of_dead(relay: Arc<Relay>) -> Self {
+        let queue = relay.broker.topology().names.dead();
+        Self { relay, queue, is_unrouted: false }
+    }
+
+    /// For what found no queue.
+    pub fn of_unrouted(relay: Arc<Relay>) -> Self {
+        let queue = relay.broker.topology().names.unrouted();
+        Self { relay, queue, is_unrouted: true }
+    }
+
+    fn fault(&self, delivery: &Delivery) -> Fault {
+        let (exchange, key) = (&delivery.exchange, &delivery.routing_key);
+        if self.is_unrouted {
+            let detail =
+                format!("published to {exchange} with key `{key}`, which leads to no queue");
+            return Fault::whole(Reason::Unrouted, crate::domain::text::one_line(&detail, 300));
+        }
+        let (queue, reason) = match &delivery.died {
+            Some(death) => (death.queue.as_str(), death.reason.as_str()),
+            None => ("?", "unknown"),
+        };
+        let detail = format!("the broker gave it up in {queue}: {reason}");
+        Fault::whole(Reason::DeliveryLimit, detail)
+    }
+}
+
+#[async_trait]
+impl Handler for DeadLetterCollector {
+    async fn handle(&self, delivery: &Delivery) -> Settle {
+        keep(&self.relay, &self.queue, delivery, &self.fault(delivery)).await
+    }
+}
+
+/// Keeps a message as a dead letter; only then it may be forgotten by the broker.
+async fn keep(relay: &Relay, queue: &str, delivery: &Delivery, fault: &Fault) -> Settle {
+    match relay.bury(queue, delivery, fault).await {
+        Ok(()) => {
+            reach(CrashPoint::DeadLetterRecorded);
+            Settle::Ack
+        }
+        Err(error) => {
+            // What the database refuses even as bytes stays where the broker keeps it.
+            tracing::error!(%error, queue, "dead_letter.refused");
+            tokio::time::sleep(REFUSED_PAUSE).await;
+            Settle::Requeue
+        }
+    }
+}

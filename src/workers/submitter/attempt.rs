@@ -1,0 +1,298 @@
+//! One try of the submitter, from the gate to an outcome: ask where the outcome of an earlier try is in
+//! doubt, send, finish what has to follow.
+//!
+//! Nothing is made durable here (`outcome.rs`), and what a failure says about the ERP as a whole is
+//! weighed in `outage.rs`.
+
+use std::panic::AssertUnwindSafe;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use jiff::Timestamp;
+
+use crate::domain::failure::{ErrorClass, Failure, Stage};
+use crate::domain::order::OrderKey;
+use crate::domain::retry::{is_exhausted, later};
+use crate::domain::state::{Doubt, HandBack, Phase, Trigger};
+use crate::ports::clock::Stopwatch;
+use crate::ports::erp::{ProbeAnswer, Receipt};
+use crate::telemetry::{ErpLabel, RequestLabels};
+use crate::workers::erp_gate::{Pass, Priority};
+use crate::workers::submitter::admit::{AttemptOutcome, LEASE_MARGIN, Submitter, Work};
+
+/// What a call may take longer than its own limit says before it counts as hanging.
+const CALL_MARGIN: Duration = Duration::from_secs(2);
+
+impl Submitter {
+    /// One try, from the gate to an outcome; holds the pass no longer than the call takes.
+    pub(super) async fn attempt(&self, work: &Work) -> AttemptOutcome {
+        let priority = match work.trigger {
+            Trigger::Checkout | Trigger::Operator => Priority::Live,
+            Trigger::Retry | Trigger::Redrive | Trigger::Sweeper => Priority::Later,
+        };
+        let Some(pass) = work.policy.gate.enter(priority).await else {
+            return AttemptOutcome::HandedBack(HandBack::Hold);
+        };
+        if !self.claim_is_good(work).await {
+            // Somebody else has taken it over because we waited too long.
+            return AttemptOutcome::HandedBack(HandBack::Hold);
+        }
+        self.show_load(work);
+        let outcome = match (&work.doubt, pass.is_trial()) {
+            (Some(doubt), _) => self.ask_then_send(work, *doubt, &pass).await,
+            (None, true) if work.policy.gate.erp().can_ask() => {
+                self.try_then_send(work, &pass).await
+            }
+            (None, _) => self.send(work, &pass).await,
+        };
+        drop(pass);
+        self.show_load(work);
+        outcome
+    }
+
+    /// Whether the lease outlives a call that begins now; made longer when it does not.
+    pub(super) async fn claim_is_good(&self, work: &Work) -> bool {
+        let Some(claim) = &work.record.claim else { return false };
+        let now = self.relay.now();
+        let budget = work.lease - LEASE_MARGIN;
+        if later(now, budget) <= claim.until {
+            return true;
+        }
+        let (key, until) = (&work.record.key, later(now, work.lease));
+        let renewed = self
+            .relay
+            .retry_until_available(|| self.relay.store.renew_claim(key, &work.claim, until))
+            .await;
+        renewed.unwrap_or(false)
+    }
+
+    /// An earlier try may have brought it in: nothing is sent before the ERP has said that it is
+    /// not there, and could not still come. Only an ERP that takes a repeat for the same order is
+    /// not asked.
+    pub(super) async fn ask_then_send(
+        &self,
+        work: &Work,
+        doubt: Doubt,
+        pass: &Pass,
+    ) -> AttemptOutcome {
+        let erp = work.policy.gate.erp();
+        if erp.is_idempotent() && !self.has_no_try_left(work) {
+            return self.send(work, pass).await;
+        }
+        let now = self.relay.now();
+        if !erp.can_ask() {
+            return self.wait_for_person(work, doubt, now);
+        }
+        match (self.ask(work).await, doubt) {
+            (ProbeAnswer::Found(receipt), _) => self.finish(work, receipt, pass).await,
+            (ProbeAnswer::Absent, Doubt::Answered { at }) => {
+                let counts_from = later(at, work.policy.retry.settle);
+                if now < counts_from {
+                    self.heard_from(work, pass).await;
+                    return AttemptOutcome::HandedBack(HandBack::AskAt(counts_from));
+                }
+                self.send(work, pass).await
+            }
+            (ProbeAnswer::Absent, Doubt::Unclear { since }) => {
+                if now < later(since, work.policy.retry.settle) {
+                    self.heard_from(work, pass).await;
+                    return self.ask_later(work, since, now, "the ERP does not have it yet");
+                }
+                if self.has_no_try_left(work) {
+                    self.heard_from(work, pass).await;
+                    return AttemptOutcome::HandedBack(HandBack::Park);
+                }
+                self.send(work, pass).await
+            }
+            (ProbeAnswer::Unclear(failure), Doubt::Answered { .. }) => {
+                self.suspect(work, &failure, Duration::ZERO, pass).await;
+                // Nothing was sent, so no try is used up; it is overdue, and asked about again.
+                AttemptOutcome::HandedBack(HandBack::Hold)
+            }
+            (ProbeAnswer::Unclear(failure), Doubt::Unclear { since }) => {
+                self.suspect(work, &failure, Duration::ZERO, pass).await;
+                self.ask_later(work, since, now, &failure.message)
+            }
+        }
+    }
+
+    /// Nobody but a person can say whether it is there.
+    pub(super) fn wait_for_person(
+        &self,
+        work: &Work,
+        doubt: Doubt,
+        now: Timestamp,
+    ) -> AttemptOutcome {
+        let why = "the ERP cannot be asked about it; a person has to decide";
+        match doubt {
+            Doubt::Unclear { since } => self.ask_later(work, since, now, why),
+            Doubt::Answered { .. } => {
+                let class = ErrorClass::UnknownOutcome;
+                AttemptOutcome::Failed(Failure::new(class, "no_probe", why, Stage::At))
+            }
+        }
+    }
+
+    /// It is there: what has to follow, and then it is done.
+    pub(super) async fn finish(
+        &self,
+        work: &Work,
+        receipt: Receipt,
+        pass: &Pass,
+    ) -> AttemptOutcome {
+        let erp = work.policy.gate.erp();
+        let watch = Stopwatch::start();
+        let finished = fenced(erp.finish(&work.order, receipt), erp.call_budget()).await;
+        let finished = finished
+            .unwrap_or_else(|why| Err(Failure::new(ErrorClass::Unavailable, why, why, Stage::At)));
+        match finished {
+            Ok(receipt) => {
+                self.relay.metrics.duplicates_prevented.inc();
+                self.heard_from(work, pass).await;
+                AttemptOutcome::There(receipt)
+            }
+            Err(failure) => {
+                self.count_request(work, "finish", failure.class.as_str());
+                self.suspect(work, &failure, watch.elapsed(), pass).await;
+                AttemptOutcome::Failed(Failure { stage: Stage::At, ..failure })
+            }
+        }
+    }
+
+    pub(super) fn has_no_try_left(&self, work: &Work) -> bool {
+        matches!(work.record.phase, Phase::OutcomeUnknown { .. })
+            && !work.trigger.is_by_person()
+            && is_exhausted(work.record.fail_count, work.record.max_count)
+    }
+
+    /// The outcome stays unknown. If that was not told yet (a worker died in the middle), it is now.
+    pub(super) fn ask_later(
+        &self,
+        work: &Work,
+        since: Timestamp,
+        now: Timestamp,
+        why: &str,
+    ) -> AttemptOutcome {
+        if matches!(work.record.phase, Phase::OutcomeUnknown { .. }) {
+            let at = work.policy.retry.next_ask(since, now);
+            return AttemptOutcome::HandedBack(HandBack::AskAt(at));
+        }
+        let message = format!("a transfer was interrupted and its outcome is unknown: {why}");
+        let class = ErrorClass::UnknownOutcome;
+        AttemptOutcome::Failed(Failure::new(class, "interrupted", &message, Stage::At))
+    }
+
+    /// The circuit is half-open: a question costs no try, so it comes first.
+    pub(super) async fn try_then_send(&self, work: &Work, pass: &Pass) -> AttemptOutcome {
+        match self.ask(work).await {
+            ProbeAnswer::Found(receipt) => self.finish(work, receipt, pass).await,
+            ProbeAnswer::Absent => self.send(work, pass).await,
+            // Certainly not this order, which was never sent.
+            ProbeAnswer::Unclear(failure) if failure.class == ErrorClass::Rejected => {
+                self.send(work, pass).await
+            }
+            ProbeAnswer::Unclear(failure) => {
+                self.fail_trial(work, &failure).await;
+                AttemptOutcome::HandedBack(HandBack::Hold)
+            }
+        }
+    }
+
+    pub(super) async fn ask(&self, work: &Work) -> ProbeAnswer {
+        let erp = work.policy.gate.erp();
+        let asked = fenced(erp.ask(&work.order), erp.call_budget()).await;
+        let answer = asked.unwrap_or_else(|why| {
+            ProbeAnswer::Unclear(Failure::new(ErrorClass::Unavailable, why, why, Stage::At))
+        });
+        let outcome = match &answer {
+            ProbeAnswer::Found(_) => "found",
+            ProbeAnswer::Absent => "absent",
+            ProbeAnswer::Unclear(_) => "unclear",
+        };
+        self.count_request(work, "ask", outcome);
+        match answer {
+            ProbeAnswer::Found(receipt) if !erp.tells_shops_apart() => {
+                self.doubt_what_is_taken(work, receipt).await
+            }
+            answer => answer,
+        }
+    }
+
+    /// An ERP that is asked by number alone may show another shop's order of the same number: what
+    /// is another order's already cannot be this one's.
+    pub(super) async fn doubt_what_is_taken(&self, work: &Work, receipt: Receipt) -> ProbeAnswer {
+        let Some(number) = receipt.erp_order_id.as_deref() else {
+            return ProbeAnswer::Found(receipt);
+        };
+        let (relay, key) = (&self.relay, &work.record.key);
+        let others = relay.retry_until_available(|| relay.store.orders_under(number, key)).await;
+        let erp = work.policy.gate.erp_name();
+        let same_erp = |other: &OrderKey| relay.policies.of(&other.shop).gate.erp_name() == erp;
+        match others.unwrap_or_default().into_iter().find(same_erp) {
+            None => ProbeAnswer::Found(receipt),
+            Some(other) => {
+                let message = format!(
+                    "the ERP shows its order {number} for this one, and that is {other} already: it \
+                     has to tell shops apart by the Idempotency-Key"
+                );
+                tracing::warn!(
+                    shop = key.shop.as_str(),
+                    order_id = key.order_id.as_str(),
+                    "erp.mixed_up"
+                );
+                let class = ErrorClass::Rejected;
+                ProbeAnswer::Unclear(Failure::new(class, "another_order", &message, Stage::After))
+            }
+        }
+    }
+
+    pub(super) async fn send(&self, work: &Work, pass: &Pass) -> AttemptOutcome {
+        let erp = work.policy.gate.erp();
+        let watch = Stopwatch::start();
+        let sent = fenced(erp.submit(&work.order), erp.call_budget()).await;
+        let latency = watch.elapsed();
+        self.relay.metrics.erp_request_duration_seconds.observe(latency.as_secs_f64());
+        let result = sent.unwrap_or_else(|why| {
+            Err(Failure::new(ErrorClass::UnknownOutcome, why, why, Stage::At))
+        });
+        match result {
+            Ok(receipt) => {
+                self.count_request(work, "submit", "accepted");
+                work.policy.gate.record_success(latency);
+                self.heard_from(work, pass).await;
+                if receipt.found {
+                    self.relay.metrics.duplicates_prevented.inc();
+                }
+                AttemptOutcome::There(receipt)
+            }
+            Err(failure) => {
+                self.count_request(work, "submit", failure.class.as_str());
+                self.suspect(work, &failure, latency, pass).await;
+                AttemptOutcome::Failed(failure)
+            }
+        }
+    }
+
+    pub(super) fn count_request(&self, work: &Work, step: &str, outcome: &str) {
+        let labels = RequestLabels::new(work.policy.gate.erp_name(), step, outcome);
+        self.relay.metrics.erp_requests.get_or_create(&labels).inc();
+    }
+
+    pub(super) fn show_load(&self, work: &Work) {
+        let (in_flight, limit) = work.policy.gate.load();
+        let erp = ErpLabel::new(work.policy.gate.erp_name());
+        self.relay.metrics.erp_in_flight.get_or_create(&erp).set(in_flight.into());
+        self.relay.metrics.erp_in_flight_limit.get_or_create(&erp).set(limit.into());
+    }
+}
+
+/// Lets a call to the ERP take its time and no longer, and survives its panic; either leaves the
+/// outcome open.
+async fn fenced<T>(call: impl Future<Output = T>, budget: Duration) -> Result<T, &'static str> {
+    let call = AssertUnwindSafe(tokio::time::timeout(budget + CALL_MARGIN, call)).catch_unwind();
+    match call.await {
+        Ok(Ok(value)) => Ok(value),
+        Ok(Err(_)) => Err("timeout"),
+        Err(_) => Err("panicked"),
+    }
+}

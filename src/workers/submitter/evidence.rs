@@ -1,0 +1,111 @@
+//! What the submitter's tries tell about the ERP as a whole: suspecting it, opening its circuit, ending
+//! a trial.
+//!
+//! The rule is the domain's (`domain/circuit.rs`), the evidence stands in the gate; what came of it is
+//! written to the ledger here, for all workers.
+
+use std::time::Duration;
+
+use crate::domain::circuit::{Advice, reason_of};
+use crate::domain::failure::{ErrorClass, Failure};
+use crate::domain::notice::{NoticeKind, circuit_notice_id};
+use crate::domain::retry::later;
+use crate::ports::erp::ProbeAnswer;
+use crate::ports::mail::NoticeDetail;
+use crate::ports::store::Notice;
+use crate::workers::erp_gate::{Flow, Pass};
+use crate::workers::submitter::admit::{Submitter, Work};
+
+impl Submitter {
+    /// The ERP is there: if this was the trial of an open circuit, it closes.
+    pub(super) async fn heard_from(&self, work: &Work, pass: &Pass) {
+        if !pass.is_trial() {
+            return;
+        }
+        let (relay, gate) = (&self.relay, &work.policy.gate);
+        let closed =
+            relay.retry_until_available(|| relay.store.close_circuit(gate.erp_name())).await;
+        if let Err(error) = closed {
+            tracing::error!(%error, erp = gate.erp_name(), "circuit.not_closed");
+            return;
+        }
+        gate.set_flow(Flow::Open);
+        tracing::info!(erp = gate.erp_name(), "circuit.closed");
+    }
+
+    /// Weighs a failure as evidence about the ERP as a whole.
+    pub(super) async fn suspect(
+        &self,
+        work: &Work,
+        failure: &Failure,
+        latency: Duration,
+        pass: &Pass,
+    ) {
+        let gate = &work.policy.gate;
+        if pass.is_trial() {
+            match failure.class {
+                ErrorClass::Rejected | ErrorClass::Internal => self.heard_from(work, pass).await,
+                _ => self.fail_trial(work, failure).await,
+            }
+            return;
+        }
+        match gate.record_failure(&work.record.key, failure, latency) {
+            Advice::CarryOn => {}
+            Advice::Open => self.open_circuit(work, failure).await,
+            Advice::AskTheErp => match self.ask(work).await {
+                ProbeAnswer::Found(_) | ProbeAnswer::Absent => gate.record_answered(),
+                ProbeAnswer::Unclear(answer) if answer.class == ErrorClass::Rejected => {
+                    gate.record_answered();
+                }
+                ProbeAnswer::Unclear(answer) => self.open_circuit(work, &answer).await,
+            },
+        }
+    }
+
+    pub(super) async fn open_circuit(&self, work: &Work, failure: &Failure) {
+        let (relay, gate) = (&self.relay, &work.policy.gate);
+        gate.set_flow(Flow::Stopped);
+        let now = relay.now();
+        let pause = gate.rule().pause_for(failure, 0);
+        let reason = reason_of(failure);
+        let (erp, shop) = (gate.erp_name(), work.record.key.shop.as_str());
+        let opened = relay
+            .retry_until_available(|| {
+                let notice = Notice {
+                    id: circuit_notice_id(erp, now),
+                    kind: NoticeKind::CircuitOpened,
+                    detail: NoticeDetail::of_erp(erp, shop, &reason, now),
+                    created_at: now,
+                };
+                relay.store.open_circuit(erp, &reason, later(now, pause), Some(notice), now)
+            })
+            .await;
+        match opened {
+            Ok(true) => {
+                // The ERP's own words may name people: they stand in the mail and in `erp circuits`.
+                tracing::warn!(erp, code = failure.code, "circuit.opened");
+                relay.notices_wait();
+            }
+            Ok(false) => {}
+            Err(error) => tracing::error!(%error, erp, "circuit.not_opened"),
+        }
+    }
+
+    pub(super) async fn fail_trial(&self, work: &Work, failure: &Failure) {
+        let (relay, gate) = (&self.relay, &work.policy.gate);
+        gate.set_flow(Flow::Stopped);
+        let (erp, reason) = (gate.erp_name(), reason_of(failure));
+        let failed = relay
+            .retry_until_available(|| async {
+                let circuits = relay.store.circuits().await?;
+                let trials = circuits.iter().find(|c| c.erp == erp).map_or(0, |c| c.trials);
+                let at = later(relay.now(), gate.rule().pause_for(failure, trials + 1));
+                relay.store.fail_trial(erp, &relay.worker, &reason, at).await
+            })
+            .await;
+        match failed {
+            Ok(()) => tracing::info!(erp, code = failure.code, "circuit.trial_failed"),
+            Err(error) => tracing::error!(%error, erp, "circuit.trial_not_ended"),
+        }
+    }
+}

@@ -1,0 +1,156 @@
+//! Making the outcome of a try durable: a receipt in the ledger, a failure as `order_failed` with the
+//! broker, a claim handed back, and what was said on the way.
+
+use std::time::Duration;
+
+use crate::crash::{CrashPoint, reach};
+use crate::domain::failure::{ErrorClass, Failure};
+use crate::domain::message::{EventKind, OrderEvent, OrderFailed};
+use crate::domain::notice::{NoticeKind, order_notice_id};
+use crate::domain::state::{Doubt, HandBack};
+use crate::ports::erp::Receipt;
+use crate::ports::mail::NoticeDetail;
+use crate::ports::store::{ConfirmRequest, HandBackRequest, KeepRequest, Notice, StoreError};
+use crate::telemetry::ClassLabel;
+use crate::workers::submitter::admit::{Submitter, Work};
+
+impl Submitter {
+    /// What was said to the ERP and back is kept for people; the order does not depend on it.
+    pub(super) async fn keep_exchanges(&self, work: &Work, only_asked: bool) {
+        let exchanges = work.order.journal.take();
+        if exchanges.is_empty() {
+            return;
+        }
+        let relay = &self.relay;
+        let request = KeepRequest {
+            key: work.record.key.clone(),
+            attempt: work.attempt,
+            worker: work.claim.clone(),
+            exchanges,
+            only_asked,
+            now: relay.now(),
+        };
+        let kept =
+            relay.retry_until_available(|| relay.store.keep_exchanges(request.clone())).await;
+        if let Err(error) = kept {
+            tracing::error!(%error, "exchanges.not_kept");
+        }
+    }
+
+    pub(super) async fn hand_back(&self, work: &Work, how: HandBack) -> Result<(), StoreError> {
+        let relay = &self.relay;
+        let request = || HandBackRequest {
+            key: work.record.key.clone(),
+            worker: work.claim.clone(),
+            how,
+            now: relay.now(),
+        };
+        relay.retry_until_available(|| relay.store.hand_back(request())).await?;
+        if how == HandBack::Park {
+            let mut event = OrderEvent::new(EventKind::Parked, &work.record.key, relay.now());
+            event.attempt = work.record.last_attempt;
+            event.fail_count = work.record.fail_count;
+            event.trigger = Some(work.trigger);
+            relay.publish_event(&event, &work.trace).await;
+        }
+        Ok(())
+    }
+
+    pub(super) async fn confirm(
+        &self,
+        work: &Work,
+        receipt: Receipt,
+        duration_ms: u64,
+    ) -> Result<(), StoreError> {
+        let relay = &self.relay;
+        let now = relay.now();
+        let (record, key) = (&work.record, &work.record.key);
+        let notice = work.policy.customer.applies(record.fail_count).then(|| Notice {
+            id: order_notice_id(NoticeKind::CustomerConfirmation, key, work.attempt),
+            kind: NoticeKind::CustomerConfirmation,
+            detail: NoticeDetail {
+                erp_order_id: receipt.erp_order_id.clone(),
+                ..NoticeDetail::of_order(record, work.attempt, now)
+            },
+            created_at: now,
+        });
+        let has_notice = notice.is_some();
+        let request = ConfirmRequest {
+            key: key.clone(),
+            attempt: work.attempt,
+            trigger: work.trigger,
+            worker: work.claim.clone(),
+            erp_order_id: receipt.erp_order_id.clone(),
+            request: receipt.request,
+            status: receipt.status,
+            duration_ms,
+            found: receipt.found,
+            notice,
+            now,
+        };
+        let confirmed =
+            relay.retry_until_available(|| relay.store.confirm(request.clone())).await?;
+        reach(CrashPoint::Confirmed);
+        let (shop, order_id) = (key.shop.as_str(), key.order_id.as_str());
+        if let Some(other) = confirmed.other_erp_order_id {
+            tracing::error!(
+                shop,
+                order_id,
+                first = other,
+                second = receipt.erp_order_id,
+                "order.entered_twice"
+            );
+        }
+        if confirmed.first {
+            let (metrics, trigger) = (&relay.metrics, work.trigger.as_str());
+            metrics.orders_confirmed.get_or_create(&metrics.shop(shop)).inc();
+            let age =
+                Duration::try_from(now.duration_since(record.received_at)).unwrap_or_default();
+            metrics.settle_duration_seconds.observe(age.as_secs_f64());
+            tracing::info!(
+                shop,
+                order_id,
+                attempt = work.attempt,
+                trigger,
+                found = receipt.found,
+                duration_ms,
+                fail_count = confirmed.fail_count,
+                max = record.max_count,
+                "order.submitted"
+            );
+        }
+        if has_notice {
+            relay.notices_wait();
+        }
+        let mut event = OrderEvent::new(EventKind::Confirmed, key, now);
+        event.attempt = work.attempt;
+        event.fail_count = confirmed.fail_count;
+        event.trigger = Some(work.trigger);
+        event.erp_order_id = receipt.erp_order_id;
+        relay.publish_event(&event, &work.trace).await;
+        Ok(())
+    }
+
+    pub(super) async fn report(&self, work: &Work, failure: &Failure, duration_ms: u64) {
+        let relay = &self.relay;
+        let mut event =
+            OrderFailed::of(&work.record.key, work.attempt, work.policy.max_count, failure);
+        event.trigger = work.trigger;
+        event.duration_ms = duration_ms;
+        // An interrupted try ended when its lease did, not when we noticed.
+        event.occurred_at = Some(match (failure.class, work.doubt) {
+            (ErrorClass::UnknownOutcome, Some(Doubt::Unclear { since }))
+                if failure.code == "interrupted" =>
+            {
+                since
+            }
+            _ => relay.now(),
+        });
+        relay.publish_failed(&event, &work.claim, &work.trace).await;
+        reach(CrashPoint::FailurePublished);
+        relay.metrics.orders_failed.get_or_create(&ClassLabel::new(failure.class.as_str())).inc();
+        if failure.class == ErrorClass::UnknownOutcome {
+            relay.metrics.outcome_unknown.inc();
+        }
+    }
+}

@@ -1,0 +1,212 @@
+//! The sweeper: finds in the ledger what lies about although something is due, and makes the message
+//! for it again (docs/architecture.md, row 12).
+//!
+//! It needs to know nothing about how a message got lost. One process sweeps at a time; should two
+//! ever do, claims and try numbers make the second message a stale one.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::{StreamExt, stream};
+use jiff::Timestamp;
+use tokio_util::sync::CancellationToken;
+
+use crate::crash::{CrashPoint, reach};
+use crate::domain::circuit::CircuitState;
+use crate::domain::retry::later;
+use crate::domain::state::{OrderState, Trigger};
+use crate::ports::clock::Stopwatch;
+use crate::ports::outbound_messages::Trace;
+use crate::ports::store::{Overdue, ShopFilter, StoreError, Sweep};
+use crate::telemetry::{PhaseLabels, StateLabel, WhatLabel};
+use crate::workers::relay::{Relay, ShopPolicy};
+
+/// Most orders nudged in one round; the next round takes the next ones.
+const MAX_ORDERS: u32 = 500;
+/// Nudges under way at once: one by one they would wait for each other's confirm.
+const NUDGES_AT_ONCE: usize = 100;
+/// How often all rows are counted against the tally.
+const COUNT_EVERY: Duration = Duration::from_mins(1);
+
+/// `sweeper.*` of the settings.
+#[derive(Debug, Clone, Copy)]
+pub struct SweepRule {
+    /// Pause between rounds.
+    pub every: Duration,
+    /// How long something may be overdue before it is made again.
+    pub grace: Duration,
+    /// How long an order that was swept is left alone.
+    pub again_after: Duration,
+}
+
+/// The role.
+pub struct Sweeper {
+    relay: Arc<Relay>,
+    rule: SweepRule,
+}
+
+impl Sweeper {
+    /// The role over `relay`.
+    pub fn new(relay: Arc<Relay>, rule: SweepRule) -> Self {
+        Self { relay, rule }
+    }
+
+    /// Sweeps until `stop`.
+    pub async fn run(&self, stop: CancellationToken) {
+        let mut first = true;
+        let mut counted: Option<Stopwatch> = None;
+        while !stop.is_cancelled() {
+            match self.round(first).await {
+                Ok(looked) => first = first && !looked,
+                Err(error) => tell(&error),
+            }
+            if counted.as_ref().is_none_or(|since| since.elapsed() >= COUNT_EVERY) {
+                match self.show_difference().await {
+                    Ok(()) => counted = Some(Stopwatch::start()),
+                    Err(error) => tell(&error),
+                }
+            }
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(self.rule.every) => {}
+            }
+        }
+    }
+
+    /// One look at everything; whether this process was the one to look.
+    async fn round(&self, first: bool) -> Result<bool, StoreError> {
+        let relay = &self.relay;
+        let now = relay.now();
+        self.show_levels().await?;
+        // A transport within the process is nobody else's to sweep, and forgot everything that was
+        // under way when the process started.
+        let forgot = first && !relay.broker.is_durable();
+        let lease = later(now, self.rule.every * 3 + Duration::from_secs(5));
+        if relay.broker.is_durable()
+            && !relay.store.acquire_lease("sweeper", &relay.worker, lease, now).await?
+        {
+            return Ok(false);
+        }
+        self.remake_notices(now).await?;
+        relay.store.fold_statistics(now).await?;
+        let (grace, again_after) = match forgot {
+            true => (Duration::ZERO, Duration::ZERO),
+            false => (self.rule.grace, self.rule.again_after),
+        };
+        loop {
+            let shops = self.reachable_shops().await?;
+            let sweep = Sweep { now, grace, again_after, shops, limit: MAX_ORDERS };
+            let overdue = relay.store.take_overdue(sweep).await?;
+            let taken = overdue.len();
+            if taken > 0 {
+                reach(CrashPoint::Swept);
+            }
+            let all_sent = self.nudge_all(overdue).await;
+            // With `forgot` every order would be taken again and again.
+            if !all_sent || forgot || taken < usize::try_from(MAX_ORDERS).unwrap_or(usize::MAX) {
+                return Ok(true);
+            }
+        }
+    }
+
+    /// Nudges the notifier when something is due and no nudge is waiting for it already.
+    async fn remake_notices(&self, now: Timestamp) -> Result<(), StoreError> {
+        let relay = &self.relay;
+        if !relay.store.has_due_mail(now).await? {
+            return Ok(());
+        }
+        let queue = relay.broker.topology().names.notify();
+        let waiting = relay.broker.queue_status(&queue).await.map_or(0, |status| status.ready);
+        if waiting == 0 {
+            relay.notices_wait();
+            relay.metrics.sweeper_remade.get_or_create(&WhatLabel::new("notices")).inc();
+        }
+        Ok(())
+    }
+
+    /// Makes the messages for overdue orders again, many at once; whether the broker took them all.
+    async fn nudge_all(&self, overdue: Vec<Overdue>) -> bool {
+        let relay = &self.relay;
+        let nudges = stream::iter(overdue).map(|order| async move {
+            let trace = Trace { parent: order.traceparent, state: None };
+            relay.nudge(&order.key, order.attempt, Trigger::Sweeper, &trace).await.map(|()| {
+                let what = WhatLabel::new(&order.phase);
+                relay.metrics.sweeper_remade.get_or_create(&what).inc();
+            })
+        });
+        let mut nudges = nudges.buffer_unordered(NUDGES_AT_ONCE);
+        let mut all_sent = true;
+        while let Some(nudged) = nudges.next().await {
+            if let Err(error) = nudged {
+                tracing::debug!(%error, "sweeper.not_published");
+                all_sent = false;
+            }
+        }
+        all_sent
+    }
+
+    /// Shops whose orders could be sent now; the others wait for their circuit, and the trial of one
+    /// that is half-open fetches the order that it needs. Circuits are read from the ledger: this
+    /// process may have no submitter that watches them.
+    async fn reachable_shops(&self) -> Result<ShopFilter, StoreError> {
+        let policies = &self.relay.policies;
+        let circuits = self.relay.store.circuits().await?;
+        let is_closed = |policy: &ShopPolicy| {
+            let erp = policy.gate.erp_name();
+            let circuit = circuits.iter().find(|circuit| circuit.erp == erp);
+            circuit.is_none_or(|circuit| circuit.state == CircuitState::Closed)
+        };
+        let (reachable, waiting): (Vec<_>, Vec<_>) =
+            policies.shops.iter().partition(|(_, policy)| is_closed(policy));
+        let names =
+            |shops: Vec<(&String, _)>| shops.into_iter().map(|(name, _)| name.clone()).collect();
+        Ok(match is_closed(&policies.default) {
+            true => ShopFilter::Except(names(waiting)),
+            false => ShopFilter::Only(names(reachable)),
+        })
+    }
+
+    /// Whether every order that was taken in still has its row.
+    async fn show_difference(&self) -> Result<(), StoreError> {
+        let difference = self.relay.store.count_difference().await?;
+        self.relay.metrics.ledger_difference.set(difference);
+        if difference != 0 {
+            tracing::error!(difference, "ledger.difference: see `order-relay ledger check`");
+        }
+        Ok(())
+    }
+
+    /// Gauges that only the ledger knows.
+    async fn show_levels(&self) -> Result<(), StoreError> {
+        let (store, metrics) = (&self.relay.store, &self.relay.metrics);
+        let counts = store.count_open().await?;
+        let now = self.relay.now();
+        metrics.orders_open.clear();
+        for count in &counts {
+            let labels = PhaseLabels::new(count.state.as_str(), &count.phase);
+            metrics
+                .orders_open
+                .get_or_create(&labels)
+                .set(i64::try_from(count.orders).unwrap_or(i64::MAX));
+        }
+        for state in [OrderState::Payed, OrderState::OrderedFailed] {
+            let oldest = counts.iter().filter(|c| c.state == state).filter_map(|c| c.oldest).min();
+            let age = oldest.map_or(0, |oldest| now.duration_since(oldest).as_secs());
+            metrics
+                .orders_oldest_open_seconds
+                .get_or_create(&StateLabel::new(state.as_str()))
+                .set(age);
+        }
+        let mails = store.count_mails().await?;
+        metrics.notices_waiting.set(i64::try_from(mails.waiting).unwrap_or(i64::MAX));
+        Ok(())
+    }
+}
+
+fn tell(error: &StoreError) {
+    if error.is_unavailable() {
+        tracing::debug!(%error, "sweeper.skipped");
+    } else {
+        tracing::error!(%error, "sweeper.failed");
+    }
+}
