@@ -11,6 +11,7 @@ mod world;
 mod smtp;
 mod node;
 mod private_postgres;
+mod protocol_model;
 mod proxy;
 mod transport;
 mod stand_in;
