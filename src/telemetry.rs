@@ -120,7 +120,7 @@ impl Metrics {
         r.register("build", "Version and commit", Info::new(build));
         r.register("orders_received", "Orders taken in", self.orders_received.clone());
         r.register("orders_confirmed", "Orders in the ERP", self.orders_confirmed.clone());
-        r.register("orders_failed", "Failed tries", self.orders_failed.clone());
+        r.register("orders_failed", "Failed attempts", self.orders_failed.clone());
         r.register(
             "orders_duplicate",
             "Messages about known orders",

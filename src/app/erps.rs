@@ -76,7 +76,7 @@ fn open_json(name: &str, erp: &ErpSettings, limits: Limits) -> anyhow::Result<Ar
     Ok(Arc::new(json.noting(keeps, &erp.redact)))
 }
 
-/// When failed tries of a shop are repeated and unclear ones are asked about.
+/// When failed attempts of a shop are repeated and unclear ones are asked about.
 pub fn retry_policy(shop: &ShopSettings, recipe: Option<&Loaded>) -> RetryPolicy {
     let mut policy = shop.retry_policy();
     let probe = recipe.and_then(|loaded| loaded.recipe.probe.as_ref());

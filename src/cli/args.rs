@@ -856,7 +856,7 @@ pub struct Fill {
 /// `tokens`
 #[derive(Debug, Subcommand)]
 pub enum Tokens {
-    /// Make a token; it is shown once
+    /// Create a token; it is shown once
     #[command(after_help = "Examples:
   order-relay tokens create checkout --scope orders:publish
   order-relay tokens create desk-de --scope orders:read --scope lostorder_process --shop de")]

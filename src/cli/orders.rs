@@ -138,7 +138,7 @@ fn show_human(
             ("Order", Some(record.key.to_string())),
             ("State", Some(format!("{} / {}", order.state, order.phase))),
             ("ERP number", order.erp_order_id.clone()),
-            ("Failed tries", Some(failed)),
+            ("Failed attempts", Some(failed)),
             ("Next", record.phase.due_at().map(local)),
             (
                 "Last error",
@@ -328,7 +328,7 @@ pub(super) async fn transfer_one(
         Ok(Transferred::Failed { attempt, record }) => {
             let text = |part: &Option<String>| part.clone().unwrap_or_default();
             let detail = format!(
-                "{} ({}): {}; {} failed tries, now {}",
+                "{} ({}): {}; {} failed attempts, now {}",
                 text(&attempt.class),
                 text(&attempt.code),
                 text(&attempt.message),

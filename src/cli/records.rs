@@ -112,13 +112,7 @@ pub async fn audit(ops: &Ops, command: Audit, out: &mut dyn Write) -> anyhow::Re
         ("BEFORE", &|e| text(&e.before)),
         ("AFTER", &|e| text(&e.after)),
     ];
-    print(
-        out,
-        command.output.output,
-        &entries,
-        &columns,
-        "Nothing was done by hand that matches.",
-    )?;
+    print(out, command.output.output, &entries, &columns, "No action of a person matches.")?;
     Ok(Exit::Done)
 }
 

@@ -142,7 +142,7 @@ impl Ops {
     }
 }
 
-/// Most failed tries of one order.
+/// Most failed attempts of one order.
 const MAX_TRIES: u32 = 3;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

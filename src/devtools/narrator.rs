@@ -1,4 +1,4 @@
-//! The demo's narrator: the log events of the roles, told to a person line by line.
+//! The demo's narrator: the log events of the workers, printed for a person line by line.
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
@@ -12,7 +12,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::domain::text::one_line;
 
-/// Tells events on standard output from now on.
+/// Prints events on standard output from now on.
 pub fn start() {
     let color = std::io::stdout().is_terminal();
     drop(tracing_subscriber::registry().with(Narrator { color }).try_init());
@@ -71,14 +71,14 @@ fn narrate<'a>(get: impl Fn(&str) -> &'a str) -> Option<(Mark, String)> {
         "order.submitted" if get("found") == "true" => (
             Mark::Good,
             format!(
-                "was in the ERP already: found by asking, not sent twice (try {})",
+                "was in the ERP already: found by asking, not sent twice (attempt {})",
                 get("attempt")
             ),
         ),
-        "order.submitted" => (Mark::Good, format!("is in the ERP (try {})", get("attempt"))),
+        "order.submitted" => (Mark::Good, format!("is in the ERP (attempt {})", get("attempt"))),
         "order.failed" => {
             let next = match (get("phase"), get("next_attempt_in_s")) {
-                ("retrying", seconds) => format!("tried again in {seconds} s"),
+                ("retrying", seconds) => format!("retried in {seconds} s"),
                 ("outcome_unknown", _) => {
                     "outcome unknown: the ERP is asked before anything is sent again".to_owned()
                 }
@@ -106,8 +106,8 @@ fn narrate<'a>(get: impl Fn(&str) -> &'a str) -> Option<(Mark, String)> {
             Mark::Bad,
             format!("the ERP is not usable, work pauses: {}", one_line(get("code"), 200)),
         ),
-        "circuit.trial" => (Mark::Plain, "the ERP is tried with one order".to_owned()),
-        "circuit.closed" => (Mark::Good, "the ERP is back, work goes on".to_owned()),
+        "circuit.trial" => (Mark::Plain, "the ERP is tested with one order".to_owned()),
+        "circuit.closed" => (Mark::Good, "the ERP is back, work continues".to_owned()),
         "dead_letter.kept" => {
             (Mark::Bad, format!("a message could not be accepted: {}", get("reason")))
         }

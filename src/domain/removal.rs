@@ -56,16 +56,16 @@ impl Removal {
         };
         let (begin, text) = match self {
             Self::EnteredByHand { erp_order_id, text } => {
-                let number = given(erp_order_id, "say the number that the order has in the ERP")?;
+                let number = given(erp_order_id, "enter the number that the order has in the ERP")?;
                 (format!("entered by hand in the ERP, number {number}"), text)
             }
             Self::Cancelled { text } => ("cancelled".to_owned(), text),
             Self::Duplicate { duplicate_of, text } => {
-                let other = given(duplicate_of, "say of which order it is a duplicate")?;
+                let other = given(duplicate_of, "enter the order of which this is a duplicate")?;
                 (format!("duplicate of {other}"), text)
             }
             Self::Test { text } => ("test order".to_owned(), text),
-            Self::Other { text } => return given(text, "say why"),
+            Self::Other { text } => return given(text, "enter a reason"),
         };
         let more = text.as_deref().map(str::trim).filter(|text| !text.is_empty());
         Ok(match more {

@@ -16,7 +16,7 @@ pub const MAX_RETRY_AFTER: Duration = Duration::from_hours(24);
 pub const FIRST_ASK: Duration = Duration::from_secs(2);
 const LONGEST_ASK_PAUSE: Duration = Duration::from_mins(15);
 
-/// How failed tries of one shop are repeated.
+/// How failed attempts of one shop are repeated.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RetryPolicy {
     /// Delay before retry 1, 2, …; the last one repeats. Never empty.

@@ -89,7 +89,7 @@ pub enum LoginFailure {
         name: String,
     },
     /// The login took too long, was finished already or began in another browser.
-    #[error("this login is not known any more; begin again")]
+    #[error("this login is not known any more; start again")]
     Forgotten,
     /// The identity provider did not confirm them.
     #[error("{0}")]

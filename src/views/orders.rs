@@ -40,7 +40,7 @@ pub struct OrderView {
     pub placed_at: Option<String>,
     pub received_at: String,
     pub updated_at: String,
-    /// Whether a try is under way.
+    /// Whether an attempt is in progress.
     pub transferring: bool,
     /// Number of its newest revision; 0: as it came.
     pub revision: u32,

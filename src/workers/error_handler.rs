@@ -1,4 +1,4 @@
-//! The error handler: counts failed tries and decides what follows (docs/architecture.md, rows 8 and 9).
+//! The error handler: counts failed attempts and decides what follows (docs/architecture.md, rows 8 and 9).
 //!
 //! It also reads what no consumer could settle and what found no queue, and keeps each such message
 //! as a dead letter, so that nothing stays in a queue for a person to dig out by hand.

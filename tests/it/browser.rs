@@ -103,7 +103,7 @@ async fn an_operator_settles_lost_orders_in_a_browser() {
     let told_before = world.admin_mails().len();
     browser.go(&world.web("/orders/default/B-2")).await;
     browser.click("form[action$='/transfer'] button").await;
-    let page = browser.sees("The ERP did not take it:").await;
+    let page = browser.sees("The ERP did not accept it:").await;
     assert!(page.contains("unavailable (http_503)"), "{page}");
     world
         .until("the administrator is told", async || match world.admin_mails().len() {
@@ -255,7 +255,7 @@ async fn an_editor_mends_a_group_and_a_dead_letter_and_is_told_when_somebody_was
     browser.click("form.stack .sticky button.main").await;
     browser.fill("form.stack input[name=reason]", "slower").await;
     browser.click("button[value=save]").await;
-    browser.sees("Begin again with the newest revision").await;
+    browser.sees("Start again with the newest revision").await;
     assert!(world.order("G-3").await.current().contains("THEIRS"));
 
     // A message that was no order is mended and taken in.

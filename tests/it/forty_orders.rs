@@ -3,7 +3,7 @@
 
 use crate::world::{Place, World, order_that};
 
-/// What the ERP does with an order, and where the order must end: phase, failed tries, documents.
+/// What the ERP does with an order, and where the order must end: phase, failed attempts, documents.
 const KINDS: [(&str, &str, &str, u32, usize); 10] = [
     ("takes", "ok", "transferred", 0, 1),
     ("fails-once", "busy, ok", "transferred", 1, 1),

@@ -50,7 +50,7 @@ pub fn add(routes: Routes) -> Routes {
             remove_user,
         )
         .add(get, "/tokens", about("List tokens, without what makes them one"), tokens)
-        .add(post, "/tokens", made("Make a token; it is shown once"), add_token)
+        .add(post, "/tokens", made("Create a token; it is shown once"), add_token)
         .add(delete, "/tokens/{name}", about("End a token"), revoke)
 }
 

@@ -162,7 +162,7 @@ impl PageContext {
             tracing::error!(%error, "page.broken");
             Failure::new(
                 StatusCode::INTERNAL_SERVER_ERROR,
-                "This page is broken; the log says why.",
+                "This page is broken; the log has the reason.",
             )
         })
     }

@@ -71,14 +71,14 @@ pub async fn save(
     }
     let page = order_address(&detail.record.key);
     if wish != "save_and_send" {
-        return Ok(ctx.to(&page, "good", ctx.t("Kept as a new revision. Nothing was sent.")));
+        return Ok(ctx.to(&page, "good", ctx.t("Saved as a new revision. Nothing was sent.")));
     }
     let act = ctx.act(field(&form, "reason"));
     let (kind, told) = match ctx.web.ops.transfer(&detail.record.key, &act).await {
         Ok(became) => told_transfer(ctx.language, &became),
         Err(refusal) => ("bad", refusal.to_string()),
     };
-    Ok(ctx.to(&page, kind, &format!("{} {told}", ctx.t("Kept as a new revision."))))
+    Ok(ctx.to(&page, kind, &format!("{} {told}", ctx.t("Saved as a new revision."))))
 }
 
 fn review(ctx: &PageContext, detail: &OrderDetail, mut desk: Desk) -> PageResult {

@@ -46,7 +46,7 @@ pub async fn note(
 ) -> PageResult {
     let (note, runbook) = (field(&form, "note"), field(&form, "runbook"));
     ctx.web.ops.note_group(&fingerprint, note, runbook, &ctx.act(None)).await?;
-    Ok(ctx.to(&format!("/groups/{fingerprint}"), "good", ctx.t("Kept.")))
+    Ok(ctx.to(&format!("/groups/{fingerprint}"), "good", ctx.t("Saved.")))
 }
 
 /// Which orders a form of a list means: those that were picked, or all that match its filter.
@@ -160,7 +160,7 @@ pub async fn change(ctx: PageContext, Posted { form, .. }: Posted<Fields>) -> Pa
                 let (tone, text) = match result {
                     Ok(revision) => {
                         let n = revision.to_string();
-                        ("good", ctx.language.fill("kept as revision {n}", &[("n", &n)]))
+                        ("good", ctx.language.fill("saved as revision {n}", &[("n", &n)]))
                     }
                     Err(why) => ("bad", why.clone()),
                 };

@@ -214,7 +214,7 @@ fn events(formatter: &Formatter, detail: &OrderDetail) -> Vec<Value> {
             .push((entry.at, event("", title, one_line(&format!("{}{reason}", entry.actor), 500))));
     }
     for conflict in &detail.conflicts {
-        let title = language.t("Another content came under this number").to_owned();
+        let title = language.t("Different content arrived under this number").to_owned();
         events.push((conflict.received_at, event("bad", title, conflict.source.clone())));
     }
     events.sort_by_key(|(at, _)| *at);
@@ -232,12 +232,12 @@ fn tried<'a>(
     let values = [("n", number.as_str()), ("trigger", trigger.as_str())];
     let succeeded = attempt.outcome == "succeeded";
     let key = match (succeeded, attempt.found) {
-        (true, true) => "Try {n} ({trigger}): found in the ERP",
-        (true, false) => "Try {n} ({trigger}): the ERP took it",
+        (true, true) => "Attempt {n} ({trigger}): found in the ERP",
+        (true, false) => "Attempt {n} ({trigger}): accepted by the ERP",
         (false, _) if attempt.class.as_deref() == Some("unknown_outcome") => {
-            "Try {n} ({trigger}): sent, answer never seen"
+            "Attempt {n} ({trigger}): sent, answer not seen"
         }
-        (false, _) => "Try {n} ({trigger}): failed",
+        (false, _) => "Attempt {n} ({trigger}): failed",
     };
     let tone = match (succeeded, attempt.class.as_deref()) {
         (true, _) => "good",
@@ -326,10 +326,12 @@ pub async fn ask(
         }
         Reconciled::Parked => (
             "wait",
-            t("The ERP does not have it, and no automatic try is left: transfer it when you like."),
+            t(
+                "The ERP does not have it, and no automatic attempt is left: transfer it when you are ready.",
+            ),
         ),
         Reconciled::Held => ("wait", t("The ERP is not usable now; the order waits.")),
-        Reconciled::StillWaiting => ("wait", t("No answer yet; it goes on by itself.")),
+        Reconciled::StillWaiting => ("wait", t("No answer yet; it continues automatically.")),
     };
     Ok(answer(&ctx, &key, false, &told))
 }
@@ -390,7 +392,7 @@ pub fn removal_of(form: &Fields) -> Result<String, Failure> {
 
 /// A reason that has to be given.
 pub fn needed_reason(form: &Fields) -> Result<&str, Failure> {
-    field(form, "reason").ok_or_else(|| unprocessable("Say why.".to_owned()))
+    field(form, "reason").ok_or_else(|| unprocessable("Enter a reason.".to_owned()))
 }
 
 /// Something that was typed cannot be used.
@@ -421,7 +423,7 @@ pub fn told_transfer(language: Language, became: &Transferred) -> (&'static str,
             "bad",
             format!(
                 "{} {} ({}): {}",
-                t("The ERP did not take it:"),
+                t("The ERP did not accept it:"),
                 part(&attempt.class),
                 part(&attempt.code),
                 part(&attempt.message)
@@ -430,10 +432,10 @@ pub fn told_transfer(language: Language, became: &Transferred) -> (&'static str,
         Transferred::Unclear { .. } => (
             "wait",
             t(
-                "An earlier try may have brought it into the ERP, which cannot formatter yet. Nothing was sent; it is asked again by itself.",
+                "An earlier attempt may have entered it into the ERP, which cannot confirm that yet. Nothing was sent; the ERP is asked again automatically.",
             ),
         ),
         Transferred::Held => ("wait", t("The ERP is not usable now; the order waits.")),
-        Transferred::StillWaiting => ("wait", t("No answer yet; it goes on by itself.")),
+        Transferred::StillWaiting => ("wait", t("No answer yet; it continues automatically.")),
     }
 }

@@ -192,7 +192,7 @@ pub async fn release(
     Posted { form, .. }: Posted<Fields>,
 ) -> PageResult {
     ctx.web.ops.release(&erp, &ctx.act(field(&form, "reason"))).await?;
-    Ok(back(&ctx, "The transfer goes on, beginning with one order."))
+    Ok(back(&ctx, "The transfer continues, starting with one order."))
 }
 
 fn back(ctx: &PageContext, sentence: &str) -> Response {

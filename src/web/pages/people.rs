@@ -80,10 +80,10 @@ pub async fn change_user(
                 Err(refusal) => Err(refusal),
             }
         }
-        _ => return Err(Failure::missing("There is no such verb.")),
+        _ => return Err(Failure::missing("There is no such action.")),
     };
     match changed {
-        Ok(()) => Ok(ctx.to("/people", "good", ctx.t("Kept."))),
+        Ok(()) => Ok(ctx.to("/people", "good", ctx.t("Saved."))),
         Err(refusal) => told(&ctx, refusal).await,
     }
 }

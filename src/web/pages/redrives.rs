@@ -209,7 +209,7 @@ pub async fn steer(
             .await
             .map(|_| "Paused. What is under way is still answered."),
         "resume" => {
-            ops.resume_redrive(id, &act).await.map(|_| "It goes on, beginning with one order.")
+            ops.resume_redrive(id, &act).await.map(|_| "It continues, starting with one order.")
         }
         "cancel" => ops
             .cancel_redrive(id, &act)
@@ -218,7 +218,7 @@ pub async fn steer(
         "rate" => {
             ops.set_redrive_rate(id, rate_of(&form)?, &act).await.map(|_| "The rate is changed.")
         }
-        _ => return Err(Failure::missing("There is no such verb.")),
+        _ => return Err(Failure::missing("There is no such action.")),
     };
     Ok(ctx.to(&address(id), "good", ctx.t(told?)))
 }
@@ -338,7 +338,7 @@ fn step_text(ctx: &PageContext, redrive: &Redrive) -> String {
         Some(size) => ctx.language.fill("step of {n}", &[("n", &size)]),
         None => ctx.t("last step: the rest").to_owned(),
     };
-    format!("{step} · {}: {}", ctx.t("still to go"), expected(ctx, redrive))
+    format!("{step} · {}: {}", ctx.t("remaining"), expected(ctx, redrive))
 }
 
 /// How long what waits will take.

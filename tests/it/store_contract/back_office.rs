@@ -241,7 +241,7 @@ async fn a_person_can_say_that_an_unclear_order_is_not_there(ledger: &Ledger) {
     assert!(refused.expect("answers").is_err(), "nothing is unclear about it");
     ledger.admit("1", "w", at(0)).await;
     let early = ledger.store.declare_absent(&key("1"), &act("x", at(1))).await.expect("answers");
-    assert_eq!(early.expect_err("a try is under way"), InvalidTransition::Busy);
+    assert_eq!(early.expect_err("an attempt is in progress"), InvalidTransition::Busy);
     let mut unclear = failure("1", 1, at(2));
     unclear.failed.class = ErrorClass::UnknownOutcome;
     unclear.failed.stage = Some(Stage::At);
