@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Hands orders in by HTTP, for a checkout without AMQP:
+# Submits orders by HTTP, for a checkout without AMQP:
 #
 #   export ORDER_RELAY_TOKEN=$(order-relay tokens create checkout --scope orders:publish)
 #   examples/curl.sh
 #
 # ORDER_RELAY_URL is where order-relay listens [http://127.0.0.1:8080]. 202 means that the orders are
-# safe. On anything else send them again: an order that arrives twice is taken once.
+# stored. After any other answer send them again: an order that arrives twice is accepted once.
 set -euo pipefail
 cd "$(dirname "$0")"
 url=${ORDER_RELAY_URL:-http://127.0.0.1:8080}

@@ -2,11 +2,11 @@
 // Publishes orders the way a shop's checkout should, with amqplib (npm install amqplib).
 //
 //     publish_amqplib.mjs order.json               one order
-//     publish_amqplib.mjs < orders.ndjson          one order a line
+//     publish_amqplib.mjs < orders.ndjson          one order per line
 //
 // The broker is AMQP_URL [amqp://guest:guest@127.0.0.1:5672/%2f], the exchange ORDERS_EXCHANGE
 // [orders]. Ends with 0 only when the broker has confirmed every order. Otherwise publish them again:
-// an order that arrives twice is taken once.
+// an order that arrives twice is accepted once.
 
 import { readFileSync } from "node:fs";
 import amqplib from "amqplib";
@@ -29,7 +29,7 @@ async function publish(orders) {
   channel.on("return", () => (returned += 1));
   for (const part of [connection, channel]) part.on("error", (error) => (broken = error));
 
-  // All are under way at once; each promise waits for its own confirm.
+  // All are in progress at the same time; each promise waits for its own confirm.
   const confirms = orders.map(
     (order) =>
       new Promise((resolve, reject) => {

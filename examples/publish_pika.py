@@ -2,11 +2,11 @@
 """Publishes orders the way a shop's checkout should, with pika (pip install pika).
 
     publish_pika.py order.json               one order
-    publish_pika.py < orders.ndjson          one order a line
+    publish_pika.py < orders.ndjson          one order per line
 
 The broker is AMQP_URL [amqp://guest:guest@127.0.0.1:5672/%2f], the exchange ORDERS_EXCHANGE or
 --exchange [orders]. Ends with 0 only when the broker has confirmed every order. Otherwise publish
-them again: an order that arrives twice is taken once.
+them again: an order that arrives twice is accepted once.
 """
 
 import argparse

@@ -1,8 +1,8 @@
-# What the scripts of this folder share; sourced by them, never run.
+# Functions that the scripts of this folder share; they source this file.
 # shellcheck shell=bash
 # shellcheck disable=SC2016 # what bash -c is given is not for this shell
 
-# Tells what is wrong and what mends it, and ends.
+# Prints what is wrong and how to fix it, and exits.
 die() {
   printf '%s: %s\n' "${0##*/}" "$*" >&2
   exit 1
@@ -12,7 +12,7 @@ say() {
   printf '%s: %s\n' "${0##*/}" "$*" >&2
 }
 
-# Runs a command for at most that many seconds. macOS has no `timeout`; there it may take for ever.
+# Runs a command for at most that many seconds. macOS has no `timeout`; there is no limit there.
 at_most() {
   if command -v timeout >/dev/null; then
     timeout "$@"
@@ -26,8 +26,8 @@ listens() { # PORT
   (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null
 }
 
-# Prints a port that nobody listens on. Below the ephemeral range: a client that keeps reconnecting
-# to a dead port of that range will one day be connected to itself.
+# Prints a free port, below the ephemeral range: a client that keeps reconnecting to a closed port of that
+# range can be connected to itself.
 free_port() {
   local port
   while :; do
@@ -37,7 +37,7 @@ free_port() {
   echo "$port"
 }
 
-# Prints the port of a private instance: the one it has always had, the one asked for, or a free one.
+# Prints the port of a private instance: the one of its last start, the requested one, or a free one.
 port_of() { # DIR [PORT]
   if [ ! -s "$1/port" ]; then
     local port=${2:-0}
@@ -47,7 +47,7 @@ port_of() { # DIR [PORT]
   cat "$1/port"
 }
 
-# Waits until a command succeeds, for so many tenths of a second.
+# Waits until a command succeeds, for that many tenths of a second.
 wait_for() { # TENTHS COMMAND...
   local left=$1
   shift
@@ -58,20 +58,20 @@ wait_for() { # TENTHS COMMAND...
   done
 }
 
-# Prints the processes that are alive (the dead may linger until they are collected): those that PID
-# has started, or those of a process group.
+# Prints the live processes (dead ones may remain until they are reaped): the children of PID, or those of
+# a process group.
 processes() { # parent|group PID
   local column=2
   [ "$1" = parent ] || column=3
   if [ -r /proc/self/stat ]; then
-    # pid (name) state parent group …; a process may end while it is looked at.
+    # pid (name) state parent group …; a process may end while it is read.
     cat /proc/[0-9]*/stat 2>/dev/null | awk '{ pid = $1; sub(/.*\) /, ""); print pid, $2, $3, $1 }' || true
   else
     ps -A -o pid= -o ppid= -o pgid= -o state=
   fi | awk -v column="$column" -v wanted="$2" '$column == wanted && $4 !~ /^[ZX]/ { print $1 }'
 }
 
-# The AMQP 0-9-1 handshake up to the answer to guest's password: connection.tune, or a refusal.
+# The AMQP 0-9-1 handshake up to the answer to the password of guest: connection.tune, or a refusal.
 amqp_answers() { # PORT
   at_most 10 bash -c '
     exec 3<>"/dev/tcp/127.0.0.1/$1" || exit 1
@@ -92,7 +92,7 @@ amqp_answers() { # PORT
   ' amqp_answers "$1" 2>/dev/null
 }
 
-# The start of a PostgreSQL session as `postgres`, which succeeds when no password is wanted.
+# The start of a PostgreSQL session as `postgres`, which succeeds when no password is required.
 postgres_answers() { # PORT
   at_most 10 bash -c '
     exec 3<>"/dev/tcp/127.0.0.1/$1" || exit 1
@@ -101,7 +101,7 @@ postgres_answers() { # PORT
   ' postgres_answers "$1" 2>/dev/null
 }
 
-# Installs Debian packages; fails where that cannot be done without asking.
+# Installs Debian packages; fails if that needs a password.
 install_packages() { # PACKAGE...
   local as_root=()
   command -v apt-get >/dev/null || return 1
@@ -117,7 +117,7 @@ install_packages() { # PACKAGE...
   } >&2 </dev/null || say "apt-get could not install $*"
 }
 
-# The browser that tests/it/browser.rs drives. Chrome's own chromedriver does as well.
+# The browser that tests/it/browser.rs controls. The chromedriver of Chrome also works.
 need_browser() {
   command -v chromedriver >/dev/null || {
     install_packages chromium chromium-driver
