@@ -1,4 +1,4 @@
-//! `check`: settings, database, migrations, broker, mail server and ERP, one line each with the mend.
+//! `check`: settings, database, migrations, broker, mail server and ERP, one line each with the fix.
 
 use std::io::Write;
 use std::time::Duration;

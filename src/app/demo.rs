@@ -1,5 +1,5 @@
 //! `demo`: everything in one process with no service needed. Orders come in, some of them fail now
-//! and then, and what happens is told as it happens.
+//! and then, and what happens is reported as it happens.
 
 use std::io::Write;
 use std::net::SocketAddr;

@@ -164,7 +164,7 @@ impl Service {
         self.roles.start("submitter", async move {
             consume(&relay, &submitter, reading).await;
             ended.cancel();
-            // What a broker within the process still holds would be gone with it.
+            // What an in-process broker still holds would be gone with it.
             if !relay.broker.is_durable() {
                 worked_off(&*relay.broker, &relay.broker.topology().names.failed()).await;
             }

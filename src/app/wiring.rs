@@ -109,7 +109,7 @@ pub fn topology(settings: &Settings) -> Topology {
     Topology::new(Names::new(&settings.amqp.prefix), &settings.delays())
 }
 
-/// Where RabbitMQ is; `None`: the broker within the process.
+/// Where RabbitMQ is; `None`: the in-process broker.
 pub fn amqp_address(settings: &Settings, worker: &str) -> anyhow::Result<Option<Address>> {
     let Some(url) = &settings.amqp.url else { return Ok(None) };
     Address::parse(url).map_err(|error| anyhow!(error))?;
@@ -215,7 +215,7 @@ fn policies(settings: &Settings, sending: Sending) -> anyhow::Result<Policies> {
 }
 
 /// Opens the ERP `name` anew with what files and environment say by then: a secret may have been
-/// mended. Keeps quiet about settings that are broken meanwhile; the next start tells.
+/// fixed. Keeps quiet about settings that are broken meanwhile; the next start tells.
 fn reopening(settings: &Settings, name: &str) -> Reopen {
     let (settings, name) = (settings.clone(), name.to_owned());
     Box::new(move || {

@@ -604,7 +604,7 @@ pub enum DeadLetters {
         /// How
         output: Output,
     },
-    /// Try them again, after what was wrong is mended
+    /// Try them again, after what was wrong is fixed
     #[command(after_help = "Examples:
   order-relay dead-letters replay 9c41f2
   order-relay dead-letters show 9c41f2 --raw > order.json   (mend it)
@@ -616,7 +616,7 @@ pub enum DeadLetters {
         /// All that are open
         #[arg(long, conflicts_with = "ids")]
         all: bool,
-        /// The mended message, instead of the bytes that came
+        /// The fixed message, instead of the bytes that came
         #[arg(long, value_name = "FILE", conflicts_with = "all")]
         file: Option<PathBuf>,
         #[command(flatten)]
@@ -922,7 +922,7 @@ pub enum Schema {
 pub enum Erp {
     /// List ERPs and whether orders flow to them
     Circuits(Output),
-    /// Stop the transfer to an ERP: orders come in and wait, no tries are used up
+    /// Stop the transfer to an ERP: orders come in and wait, no attempts are used up
     #[command(after_help = "Example:
   order-relay erp hold --reason \"the ERP is updated until 18:00\"")]
     Hold {

@@ -20,7 +20,7 @@ use crate::ops::orders::Ops;
 /// Orders under way at a time.
 const IN_FLIGHT: usize = 500;
 
-/// One order and where it stands. Bytes: what is not UTF-8 is refused, not mended.
+/// One order and where it stands. Bytes: what is not UTF-8 is refused, not fixed.
 struct Piece {
     place: String,
     bytes: Vec<u8>,

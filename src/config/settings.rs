@@ -47,7 +47,7 @@ const ONE_DAY: Duration = Duration::from_hours(24);
 pub struct Settings {
     /// `database.*`
     pub database: DatabaseSettings,
-    /// `amqp.*`; `None`: the broker within the process.
+    /// `amqp.*`; `None`: the in-process broker.
     pub amqp: AmqpSettings,
     /// What applies to shops without settings of their own.
     pub default_shop: ShopSettings,
@@ -96,7 +96,7 @@ pub struct DatabaseSettings {
 /// `amqp.*`
 #[derive(Debug, Clone)]
 pub struct AmqpSettings {
-    /// `None`: the broker within the process.
+    /// `None`: the in-process broker.
     pub url: Option<SecretString>,
     /// Begin of every name.
     pub prefix: String,
@@ -122,7 +122,7 @@ pub struct ShopSettings {
 }
 
 impl ShopSettings {
-    /// What follows a failed try.
+    /// What follows a failed attempt.
     pub fn retry_policy(&self) -> RetryPolicy {
         RetryPolicy {
             schedule: self.schedule.clone(),
@@ -172,7 +172,7 @@ pub struct ErpSettings {
 pub enum KeepExchanges {
     /// None.
     None,
-    /// All but those that have nothing to show beyond the try itself.
+    /// All but those that have nothing to show beyond the attempt itself.
     Auto,
     /// All.
     All,
@@ -374,7 +374,7 @@ fn set(table: &mut Map<String, Value>, key: &str, value: Value) {
         .entry(first.to_owned())
         .or_insert_with(|| Value::new(None, config::ValueKind::Table(Map::new())));
     if !matches!(below.kind, config::ValueKind::Table(_)) {
-        // A key below one that holds a value: it stays visible, and is told as unknown.
+        // A key below one that holds a value: it stays visible, and is reported as unknown.
         below.kind = config::ValueKind::Table(Map::new());
     }
     if let config::ValueKind::Table(below) = &mut below.kind {

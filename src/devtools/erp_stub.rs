@@ -200,7 +200,7 @@ impl ErpStub {
         })
     }
 
-    /// What happens to this try: the script of the order, one that the order brings, or the rule.
+    /// What happens to this attempt: the script of the order, one that the order brings, or the rule.
     fn next_mode(&self, id: &str, order: &Value, key: Option<&str>) -> StubMode {
         let mut state = self.state();
         state.requests += 1;

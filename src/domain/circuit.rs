@@ -1,6 +1,6 @@
 //! When the ERP as a whole counts as away: the breaker's evidence, and the circuit's states.
 //!
-//! Failures of single orders must not stop everything, and an outage must not burn tries. So the
+//! Failures of single orders must not stop everything, and an outage must not burn attempts. So the
 //! evidence is weighed: a few failures in a row only make us ask the ERP something harmless (is
 //! this order there?); no answer opens the circuit, an answer clears the suspicion. Failures of
 //! many different orders in a row open it whatever the ERP answers.
@@ -158,7 +158,7 @@ impl Breaker {
         self.in_a_row = 0;
     }
 
-    /// A try failed. `can_ask`: whether this ERP has a harmless question to be asked.
+    /// An attempt failed. `can_ask`: whether this ERP has a harmless question to be asked.
     pub fn record_failure(
         &mut self,
         key: &OrderKey,

@@ -17,13 +17,13 @@ use super::text::{MAX_ERROR_CHARS, one_line};
 
 /// The version of every envelope here.
 pub const VERSION: u32 = 1;
-/// Highest number of a try that is believed when another service reports it; our own tries count on
+/// Highest number of an attempt that is believed when another service reports it; our own tries count on
 /// from there.
 pub const MAX_FOREIGN_ATTEMPT: u32 = 1_000_000;
 /// Highest number of any try.
 pub const MAX_ATTEMPT: u32 = 2_000_000;
 
-/// Header: number of the try that a message asks for.
+/// Header: number of the attempt that a message asks for.
 pub const ATTEMPT: &str = "relay-attempt";
 /// Header: who asked for it.
 pub const TRIGGER: &str = "relay-trigger";
@@ -39,7 +39,7 @@ pub const TRACESTATE: &str = "tracestate";
 /// Text headers of a message; built afresh on every publish, never copied (docs/facts/rabbitmq.md 1.4).
 pub type Headers = BTreeMap<String, String>;
 
-/// `order.failed`: a try that failed, from our submitter or from any other ERP service.
+/// `order.failed`: an attempt that failed, from our submitter or from any other ERP service.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[schemars(title = "order_failed", description = "Published to `orders.events` / `order.failed`")]
 pub struct OrderFailed {
@@ -51,20 +51,20 @@ pub struct OrderFailed {
     /// Its shop.
     #[serde(default)]
     pub shop: Shop,
-    /// Number of the try, from 1; (`shop`, `order_id`, `attempt`) identifies the failure.
+    /// Number of the attempt, from 1; (`shop`, `order_id`, `attempt`) identifies the failure.
     #[schemars(range(min = 1, max = MAX_ATTEMPT))]
     pub attempt: u32,
-    /// Failed tries after which the order is parked; null ignores the maximum.
+    /// Failed attempts after which the order is parked; null ignores the maximum.
     #[serde(default)]
     pub max_count: Option<u32>,
-    /// What had asked for the try.
+    /// What had asked for the attempt.
     #[serde(default = "checkout")]
     pub trigger: Trigger,
     /// When it failed.
     #[serde(default)]
     #[schemars(with = "Option<String>", extend("format" = "date-time"))]
     pub occurred_at: Option<Timestamp>,
-    /// How long the try took, in milliseconds.
+    /// How long the attempt took, in milliseconds.
     #[serde(default)]
     pub duration_ms: u64,
     /// What went wrong.
@@ -106,7 +106,7 @@ pub struct FailedError {
 }
 
 impl OrderFailed {
-    /// The envelope for a try of ours that failed.
+    /// The envelope for an attempt of ours that failed.
     pub fn of(key: &OrderKey, attempt: u32, max_count: Option<u32>, failure: &Failure) -> Self {
         Self {
             version: Some(VERSION),
@@ -190,12 +190,12 @@ pub struct Again {
     pub shop: Shop,
     /// The order.
     pub order_id: OrderId,
-    /// The try that is meant; stale when another one was made since.
+    /// The attempt that is meant; stale when another one was made since.
     pub attempt: u32,
 }
 
 impl Again {
-    /// The message for that try of that order.
+    /// The message for that attempt of that order.
     pub fn new(key: &OrderKey, attempt: u32) -> Self {
         Self {
             version: Some(VERSION),
@@ -265,11 +265,11 @@ pub struct OrderEvent {
     pub order_id: OrderId,
     /// Its shop.
     pub shop: Shop,
-    /// Number of the try that led to it, 0 when none did.
+    /// Number of the attempt that led to it, 0 when none did.
     pub attempt: u32,
-    /// Failed tries so far.
+    /// Failed attempts so far.
     pub fail_count: u32,
-    /// What had asked for the try.
+    /// What had asked for the attempt.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub trigger: Option<Trigger>,
     /// When it happened.

@@ -16,7 +16,7 @@ use super::retry::later;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum NoticeKind {
-    /// To the administrators: a try failed.
+    /// To the administrators: an attempt failed.
     OrderFailed,
     /// To the customer: the order is in.
     CustomerConfirmation,
@@ -48,7 +48,7 @@ impl NoticeKind {
     }
 }
 
-/// Identity of the notice about one try; telling twice is the same as telling once.
+/// Identity of the notice about one attempt; telling twice is the same as telling once.
 pub fn order_notice_id(kind: NoticeKind, key: &OrderKey, attempt: u32) -> String {
     format!("{}:{key}#{attempt}", kind.as_str())
 }

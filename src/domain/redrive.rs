@@ -135,11 +135,11 @@ impl RedriveStatus {
 pub enum ItemStatus {
     /// Not sent yet.
     Waiting,
-    /// Its try was asked for; the answer is awaited.
+    /// Its attempt was asked for; the answer is awaited.
     Sent,
     /// In the ERP.
     Transferred,
-    /// The try failed.
+    /// The attempt failed.
     Failed,
     /// Nobody knows: the ERP is asked first.
     Unclear,
@@ -412,14 +412,14 @@ pub enum ItemOutcome {
     Untouched,
     /// It is being transferred right now.
     UnderWay,
-    /// It was taken up and given back without a try.
+    /// It was taken up and given back without an attempt.
     GivenBack,
     /// In the ERP.
     Transferred {
         /// The ERP's number.
         erp_order_id: Option<String>,
     },
-    /// The try failed; the order's last failure says how.
+    /// The attempt failed; the order's last failure says how.
     Failed,
     /// Nobody knows.
     Unclear,

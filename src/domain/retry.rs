@@ -46,7 +46,7 @@ impl RetryPolicy {
         self.schedule.get(step).or(self.schedule.last()).copied().unwrap_or(FIRST_ASK)
     }
 
-    /// Whether a failure of `class` ends the automatic tries whatever the count is.
+    /// Whether a failure of `class` ends the automatic attempts whatever the count is.
     pub fn gives_up_on(&self, class: ErrorClass) -> bool {
         match class {
             ErrorClass::Internal => true,
@@ -68,7 +68,7 @@ impl RetryPolicy {
         if now < settled { next.min(settled) } else { next }
     }
 
-    /// Time from the first failed try to the last, when every try fails at once; `None` without a
+    /// Time from the first failed try to the last, when every attempt fails at once; `None` without a
     /// maximum. Shown at start so that nobody is surprised how soon orders are parked.
     pub fn worst_case_window(&self, max_count: Option<u32>) -> Option<Duration> {
         let max = max_count?;

@@ -20,7 +20,7 @@ use super::retry::{MAX_RETRY_AFTER, RetryPolicy, is_exhausted, later};
 pub enum OrderState {
     /// Received, not in the ERP yet.
     Payed,
-    /// At least one try failed: a lost order.
+    /// At least one attempt failed: a lost order.
     OrderedFailed,
     /// Done.
     Confirmed,
@@ -48,7 +48,7 @@ impl OrderState {
 /// Where exactly an order stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Phase {
-    /// `payed`: waits for its first try, or is in it.
+    /// `payed`: waits for its first attempt, or is in it.
     Queued,
     /// `payed`: waits behind an open circuit.
     Held,
@@ -109,7 +109,7 @@ impl Phase {
         }
     }
 
-    /// When something is due by itself: the next try or the next question.
+    /// When something is due by itself: the next attempt or the next question.
     pub fn due_at(&self) -> Option<Timestamp> {
         match self {
             Self::Retrying { next_attempt_at } => Some(*next_attempt_at),
@@ -119,7 +119,7 @@ impl Phase {
     }
 }
 
-/// Who or what asked for a try.
+/// Who or what asked for an attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Trigger {
@@ -162,12 +162,12 @@ impl Trigger {
     }
 }
 
-/// A lease on one try: as long as it lives nobody else touches the order.
+/// A lease on one attempt: as long as it lives nobody else touches the order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Claim {
     /// The process that took it.
     pub worker: String,
-    /// The try it was taken for.
+    /// The attempt it was taken for.
     pub attempt: u32,
     /// When it dies; its holder sends nothing any more that would end after this.
     pub until: Timestamp,
@@ -203,9 +203,9 @@ pub struct OrderRecord {
     pub fail_count: u32,
     /// The maximum that the last failure named; `None`: no maximum.
     pub max_count: Option<u32>,
-    /// Highest number of a try that was recorded, 0 before the first.
+    /// Highest number of an attempt that was recorded, 0 before the first.
     pub last_attempt: u32,
-    /// The try under way.
+    /// The attempt under way.
     pub claim: Option<Claim>,
     /// Something may have been sent whose outcome nobody saw; it cannot have left after this time.
     pub unclear_since: Option<Timestamp>,
@@ -228,7 +228,7 @@ pub struct OrderRecord {
 /// A wish to try an order now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Call {
-    /// The try that is meant; `None`: whichever is next (an order message from checkout).
+    /// The attempt that is meant; `None`: whichever is next (an order message from checkout).
     pub attempt: Option<u32>,
     /// Who asks.
     pub trigger: Trigger,
@@ -254,12 +254,12 @@ pub enum Intent {
 pub enum Admission {
     /// Claimed, and certainly not in the ERP because of us: send it.
     Send {
-        /// Number of this try.
+        /// Number of this attempt.
         attempt: u32,
     },
     /// Claimed, but it may be in the ERP: ask before sending.
     AskFirst {
-        /// Number of this try.
+        /// Number of this attempt.
         attempt: u32,
         /// Why it may be there.
         doubt: Doubt,
@@ -268,7 +268,7 @@ pub enum Admission {
     Held,
     /// Another worker has a living lease; the sweeper looks after it should that worker die.
     Busy,
-    /// Nothing to do: this try was made already, or the order is done.
+    /// Nothing to do: this attempt was made already, or the order is done.
     Stale,
 }
 
@@ -281,19 +281,19 @@ pub enum Doubt {
         /// Nothing can have been sent after this time.
         since: Timestamp,
     },
-    /// The last try was answered by something in front of the ERP, or by an error in the middle of
+    /// The last attempt was answered by something in front of the ERP, or by an error in the middle of
     /// its work (500, 502, 504): who knows what it left. "Not there" counts when `erp.settle` has
-    /// passed, as the next automatic try waits for; a person may be earlier.
+    /// passed, as the next automatic attempt waits for; a person may be earlier.
     Answered {
         /// When the answer came.
         at: Timestamp,
     },
 }
 
-/// A failed try, as `order_failed` reports it.
+/// A failed attempt, as `order_failed` reports it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FailedAttempt {
-    /// Number of the try, from 1.
+    /// Number of the attempt, from 1.
     pub attempt: u32,
     /// The maximum that applies; `None` ignores it.
     pub max_count: Option<u32>,
@@ -315,12 +315,12 @@ pub struct FailedAttempt {
     pub worker: Option<String>,
 }
 
-/// What follows a failed try.
+/// What follows a failed attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
     /// Try again after `delay`.
     Retry {
-        /// Number of the next try.
+        /// Number of the next attempt.
         attempt: u32,
         /// How long to wait.
         delay: Duration,
@@ -332,7 +332,7 @@ pub enum Verdict {
         /// When.
         at: Timestamp,
     },
-    /// It was counted, but a later try decides already.
+    /// It was counted, but a later attempt decides already.
     Counted,
 }
 
@@ -347,7 +347,7 @@ pub enum InvalidTransition {
         /// Its phase.
         phase: &'static str,
     },
-    /// A try is under way.
+    /// An attempt is under way.
     #[error("the order is being transferred right now")]
     Busy,
     /// Its last transfer may have arrived.
@@ -355,14 +355,14 @@ pub enum InvalidTransition {
     Unclear,
 }
 
-/// How a claim is handed back without a try having been made.
+/// How a claim is handed back without an attempt having been made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum HandBack {
     /// The circuit opened before it was sent.
     Hold,
     /// The ERP gave no usable answer, or it is too early to believe "not there": ask then.
     AskAt(Timestamp),
-    /// The ERP does not have it, and no automatic try is left.
+    /// The ERP does not have it, and no automatic attempt is left.
     Park,
 }
 
@@ -388,7 +388,7 @@ impl OrderRecord {
         }
     }
 
-    /// The number of the next try.
+    /// The number of the next attempt.
     pub fn next_attempt(&self) -> u32 {
         self.last_attempt.saturating_add(1)
     }
@@ -440,13 +440,13 @@ impl OrderRecord {
                 Phase::Retrying { .. } | Phase::OutcomeUnknown { .. } => {
                     call.trigger != Trigger::Checkout
                 }
-                // A person's try that died in the middle has to be cleared up by the sweeper.
+                // A person's attempt that died in the middle has to be cleared up by the sweeper.
                 Phase::Parked => call.trigger.is_by_person() || self.claim.is_some(),
                 Phase::Transferred { .. } | Phase::Removed => false,
             }
     }
 
-    /// Counts a failed try that was not counted before, and says what follows.
+    /// Counts a failed attempt that was not counted before, and says what follows.
     ///
     /// A failure reported by the claim's own worker settles what that worker knew; one reported by
     /// somebody else never ends a claim and never makes an unclear order clear.
@@ -508,7 +508,7 @@ impl OrderRecord {
         }
         let asked = failed.retry_after.unwrap_or_default().min(MAX_RETRY_AFTER);
         // A gateway that lost patience says nothing about the ERP behind it, which may still be at
-        // work: the next try asks first, and "not there" has to count by then.
+        // work: the next attempt asks first, and "not there" has to count by then.
         let settled = if failed.stage == Some(Stage::At) { policy.settle } else { Duration::ZERO };
         let delay = policy.delay(self.fail_count).max(asked).max(settled);
         self.phase = Phase::Retrying { next_attempt_at: later(now, delay) };
@@ -516,7 +516,7 @@ impl OrderRecord {
     }
 
     /// The verdict that a failure got when it was counted, for a message that comes twice; `None`
-    /// when a later try has decided since. Should another service have reported the same try
+    /// when a later attempt has decided since. Should another service have reported the same attempt
     /// before its own worker did, what that worker knows still counts.
     pub fn verdict_again(
         &mut self,
@@ -552,7 +552,7 @@ impl OrderRecord {
         is_own
     }
 
-    /// Hands the claim of `worker` back without a try. Does nothing when it is not its claim.
+    /// Hands the claim of `worker` back without an attempt. Does nothing when it is not its claim.
     pub fn hand_back(&mut self, worker: &str, how: HandBack) -> bool {
         if self.claim.as_ref().is_none_or(|claim| claim.worker != worker) {
             return false;

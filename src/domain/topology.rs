@@ -9,7 +9,7 @@ use super::message::EventKind;
 
 /// Routing key of an order from checkout.
 pub const ORDER_PLACED: &str = "order.placed";
-/// Routing key of a failed try.
+/// Routing key of a failed attempt.
 pub const ORDER_FAILED: &str = "order.failed";
 /// Routing key from the redrive exchange to the submit queue.
 pub const SUBMIT: &str = "submit";

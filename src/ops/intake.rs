@@ -86,7 +86,7 @@ impl Ops {
         Ok(self.store.record_dead_letter(letter).await?)
     }
 
-    /// Tries a dead letter again, with other bytes if they were mended.
+    /// Tries a dead letter again, with other bytes if they were fixed.
     pub async fn replay(
         &self,
         letter: &DeadLetter,

@@ -164,7 +164,7 @@ pub enum Transferred {
     },
     /// The ERP's error.
     Failed {
-        /// The try.
+        /// The attempt.
         attempt: Box<Attempt>,
         /// The order now.
         record: Box<OrderRecord>,
@@ -270,7 +270,7 @@ impl Ops {
         }
     }
 
-    /// Transfers one order to the ERP now, whatever its count of failures; one try.
+    /// Transfers one order to the ERP now, whatever its count of failures; one attempt.
     pub async fn transfer(&self, key: &OrderKey, act: &Act) -> Result<Transferred, Refusal> {
         authorize(act, Permission::Process, Some(key.shop.as_str()))?;
         let before = self.show(key).await?.record;
@@ -297,7 +297,7 @@ impl Ops {
         self.publish(nudge).await
     }
 
-    /// Waits until the try that follows `before` has ended in some way.
+    /// Waits until the attempt that follows `before` has ended in some way.
     pub(super) async fn wait_for(&self, before: &OrderRecord) -> Result<Transferred, Refusal> {
         let watch = Stopwatch::start();
         while watch.elapsed() < self.transfer_patience {
@@ -317,7 +317,7 @@ impl Ops {
                     None => Transferred::StillWaiting,
                 });
             }
-            // Claimed and given back without a try.
+            // Claimed and given back without an attempt.
             if record.version > before.version && record.claim.is_none() {
                 let in_doubt = record.last_failure.as_ref().is_some_and(|last| last.in_doubt);
                 return Ok(match record.phase {

@@ -27,7 +27,7 @@ pub enum Reconciled {
         /// The order now.
         detail: Box<OrderDetail>,
     },
-    /// It is not there, and no automatic try is left.
+    /// It is not there, and no automatic attempt is left.
     Parked,
     /// The circuit opened meanwhile.
     Held,

@@ -155,7 +155,7 @@ pub enum PublishError {
     Unavailable(String),
 }
 
-/// What went wrong with the broker, in one sentence with the mend.
+/// What went wrong with the broker, in one sentence with the fix.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct BrokerError(pub String);

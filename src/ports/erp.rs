@@ -13,7 +13,7 @@ use serde::Serialize;
 use crate::domain::failure::{Failure, Stage};
 use crate::domain::order::OrderKey;
 
-/// Most exchanges of one try that are kept: the first ones and the last ones.
+/// Most exchanges of one attempt that are kept: the first ones and the last ones.
 const MAX_EXCHANGES: usize = 60;
 const FIRST_EXCHANGES: usize = 20;
 
@@ -89,7 +89,7 @@ pub struct Exchange {
     pub duration_ms: u64,
 }
 
-/// Exchanges of one try, noted while it runs: what was noted stays when the try is cut off.
+/// Exchanges of one attempt, noted while it runs: what was noted stays when the attempt is cut off.
 #[derive(Debug, Clone, Default)]
 pub struct Journal(Arc<Mutex<Vec<Exchange>>>);
 

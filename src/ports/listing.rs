@@ -252,7 +252,7 @@ pub enum SortBy {
     Failed,
     /// When something is due by itself; orders that wait for nothing come last.
     Due,
-    /// How many tries failed.
+    /// How many attempts failed.
     Tries,
 }
 

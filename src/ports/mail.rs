@@ -50,9 +50,9 @@ pub struct NoticeDetail {
     pub customer_email: Option<String>,
     /// Language of a confirmation.
     pub customer_locale: Option<String>,
-    /// Number of the try.
+    /// Number of the attempt.
     pub attempt: u32,
-    /// Failed tries so far.
+    /// Failed attempts so far.
     pub fail_count: u32,
     /// The maximum.
     pub max_count: Option<u32>,
@@ -72,7 +72,7 @@ pub struct NoticeDetail {
     pub erp: Option<String>,
     /// When it happened.
     pub occurred_at: Timestamp,
-    /// Whether a redrive had asked for the try: such failures are only told together.
+    /// Whether a redrive had asked for the attempt: such failures are only told together.
     #[serde(default)]
     pub by_redrive: bool,
 }

@@ -62,7 +62,7 @@ impl OutboundMessages<'_> {
         }
     }
 
-    /// A failed try; `claim` tells the error handler whose it was.
+    /// A failed attempt; `claim` tells the error handler whose it was.
     pub fn failed(&self, event: &OrderFailed, claim: &str) -> Outgoing {
         let mut headers = self.headers_of(event.attempt, Some(event.trigger));
         headers.insert(ORIGIN.to_owned(), claim.to_owned());

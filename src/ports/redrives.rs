@@ -212,7 +212,7 @@ pub struct RedriveItem {
     pub status: ItemStatus,
     /// Why it is not sent, or what is unclear.
     pub why: Option<String>,
-    /// The try that was asked for.
+    /// The attempt that was asked for.
     pub attempt: Option<u32>,
     /// The class of its failure.
     pub class: Option<String>,
@@ -262,7 +262,7 @@ pub const MANY_WAIT: u32 = 1_000;
 pub struct SentItem {
     /// Its turn.
     pub seq: u64,
-    /// The try that is asked for.
+    /// The attempt that is asked for.
     pub attempt: u32,
     /// The order's version less its revision.
     pub sent_version: i64,

@@ -144,7 +144,7 @@ pub struct Group {
     /// And the last.
     #[schemars(with = "String")]
     pub last_seen: Timestamp,
-    /// Failed tries in each of the last 24 hours, oldest first.
+    /// Failed attempts in each of the last 24 hours, oldest first.
     pub failures: Vec<u64>,
     /// Whether it was first seen within 24 hours.
     pub is_new: bool,

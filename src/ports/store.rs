@@ -109,17 +109,17 @@ impl Error for SharedError {
 /// The life of an order (docs/architecture.md, rows 4 to 9).
 #[async_trait]
 pub trait OrderStore: Send + Sync {
-    /// Inserts the order if it is new, checks its state and takes the claim of its next try.
+    /// Inserts the order if it is new, checks its state and takes the claim of its next attempt.
     async fn admit(&self, request: AdmitRequest) -> Result<Admitted, StoreError>;
     /// Takes an order in without trying it yet: what `POST /api/v1/orders` answers 202 for.
     async fn accept(&self, placed: Placed, now: Timestamp) -> Result<Accepted, StoreError>;
     /// A receipt of the ERP: the order is `confirmed`, from whatever state.
     async fn confirm(&self, request: ConfirmRequest) -> Result<Confirmed, StoreError>;
-    /// A failed try: counted once, with its verdict and its notice, in one transaction.
+    /// A failed attempt: counted once, with its verdict and its notice, in one transaction.
     async fn record_failure(&self, request: FailureRequest) -> Result<Recorded, StoreError>;
-    /// A claim given back without a try.
+    /// A claim given back without an attempt.
     async fn hand_back(&self, request: HandBackRequest) -> Result<(), StoreError>;
-    /// Keeps the exchanges of a try. Kept once, however often it is asked for.
+    /// Keeps the exchanges of an attempt. Kept once, however often it is asked for.
     async fn keep_exchanges(&self, request: KeepRequest) -> Result<(), StoreError>;
     /// Makes a claim live longer; `false` when it is not this worker's any more.
     async fn renew_claim(
@@ -199,7 +199,7 @@ pub enum Incoming {
     Again {
         /// The order.
         key: OrderKey,
-        /// The try that is meant.
+        /// The attempt that is meant.
         attempt: u32,
         /// Who asks.
         trigger: Trigger,
@@ -215,7 +215,7 @@ impl Incoming {
         }
     }
 
-    /// The try that is asked for.
+    /// The attempt that is asked for.
     pub fn call(&self) -> Call {
         match self {
             Self::Placed(_) => Call { attempt: None, trigger: Trigger::Checkout },
@@ -273,11 +273,11 @@ pub enum Accepted {
 pub struct ConfirmRequest {
     /// The order.
     pub key: OrderKey,
-    /// The try that brought it in.
+    /// The attempt that brought it in.
     pub attempt: u32,
     /// Who had asked for it.
     pub trigger: Trigger,
-    /// The process that made the try.
+    /// The process that made the attempt.
     pub worker: String,
     /// The ERP's number.
     pub erp_order_id: Option<String>,
@@ -285,9 +285,9 @@ pub struct ConfirmRequest {
     pub request: String,
     /// Status of the answer.
     pub status: u16,
-    /// How long the try took.
+    /// How long the attempt took.
     pub duration_ms: u64,
-    /// Whether it was found by asking and not sent by this try.
+    /// Whether it was found by asking and not sent by this attempt.
     pub found: bool,
     /// What the customer is told, if anything.
     pub notice: Option<Notice>,
@@ -300,7 +300,7 @@ pub struct ConfirmRequest {
 pub struct Confirmed {
     /// Whether this receipt confirmed the order, or it was confirmed before.
     pub first: bool,
-    /// Failed tries before.
+    /// Failed attempts before.
     pub fail_count: u32,
     /// The ERP's number that was written before, when it differs: the order is in the ERP twice.
     pub other_erp_order_id: Option<String>,
@@ -313,7 +313,7 @@ pub struct FailureRequest {
     pub key: OrderKey,
     /// The failure.
     pub failed: FailedAttempt,
-    /// What had asked for the try.
+    /// What had asked for the attempt.
     pub trigger: Trigger,
     /// How long it took.
     pub duration_ms: u64,
@@ -329,12 +329,12 @@ pub struct FailureRequest {
     pub now: Timestamp,
 }
 
-/// What became of a failed try.
+/// What became of a failed attempt.
 #[derive(Debug, Clone)]
 pub enum Recorded {
     /// It was counted, now or before.
     Counted {
-        /// What follows; `None` when a later try has decided since.
+        /// What follows; `None` when a later attempt has decided since.
         verdict: Option<Verdict>,
         /// The order as it is now.
         record: Box<OrderRecord>,
@@ -367,13 +367,13 @@ pub struct HandBackRequest {
 pub struct KeepRequest {
     /// The order.
     pub key: OrderKey,
-    /// The try.
+    /// The attempt.
     pub attempt: u32,
     /// The claim under which they were made.
     pub worker: String,
     /// What was exchanged, in order.
     pub exchanges: Vec<Exchange>,
-    /// Whether no try was made, only a question: the last one of a try replaces earlier ones, so
+    /// Whether no attempt was made, only a question: the last one of an attempt replaces earlier ones, so
     /// that an order that is asked about for weeks does not grow.
     pub only_asked: bool,
     /// When.
@@ -400,7 +400,7 @@ pub struct Sweep {
 pub struct Overdue {
     /// The order.
     pub key: OrderKey,
-    /// Its next try.
+    /// Its next attempt.
     pub attempt: u32,
     /// Its phase.
     pub phase: String,
@@ -808,7 +808,7 @@ pub struct OrderDetail {
     pub revisions: Vec<Revision>,
     /// How it came.
     pub source: String,
-    /// Its tries, oldest first.
+    /// Its attempts, oldest first.
     pub attempts: Vec<Attempt>,
     /// What was said to the ERP and back, oldest first.
     pub exchanges: Vec<StoredExchange>,
@@ -827,7 +827,7 @@ impl OrderDetail {
     }
 }
 
-/// One try, as it is kept.
+/// One attempt, as it is kept.
 #[derive(Debug, Clone, Serialize, JsonSchema)]
 pub struct Attempt {
     /// Its number.
@@ -857,14 +857,14 @@ pub struct Attempt {
     pub duration_ms: u64,
     /// The ERP's number.
     pub erp_order_id: Option<String>,
-    /// Whether the order was found by asking, not sent by this try.
+    /// Whether the order was found by asking, not sent by this attempt.
     pub found: bool,
 }
 
 /// An exchange, as it is kept.
 #[derive(Debug, Clone, Serialize, JsonSchema)]
 pub struct StoredExchange {
-    /// The try it belongs to.
+    /// The attempt it belongs to.
     pub attempt: u32,
     /// When that ended.
     #[schemars(with = "String")]

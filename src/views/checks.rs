@@ -9,6 +9,6 @@ pub struct CheckLine {
     pub what: String,
     /// `ok`, `note` or `FAULT`.
     pub state: &'static str,
-    /// What was found, and the mend.
+    /// What was found, and the fix.
     pub detail: String,
 }

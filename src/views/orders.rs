@@ -15,9 +15,9 @@ pub struct OrderView {
     pub order_id: String,
     pub state: &'static str,
     pub phase: &'static str,
-    /// Failed tries.
+    /// Failed attempts.
     pub fail_count: u32,
-    /// Failed tries after which it is parked; `null`: never by the count.
+    /// Failed attempts after which it is parked; `null`: never by the count.
     pub max_count: Option<u32>,
     /// Tries that were begun.
     pub attempts: u32,

@@ -204,7 +204,7 @@ impl Gate {
         state.breaker.record_answered();
     }
 
-    /// A try failed after `latency`; what to do about it. Only one caller at a time is sent to ask.
+    /// An attempt failed after `latency`; what to do about it. Only one caller at a time is sent to ask.
     pub fn record_failure(&self, key: &OrderKey, failure: &Failure, latency: Duration) -> Advice {
         let mut state = self.state();
         if failure.is_outage() {

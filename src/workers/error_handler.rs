@@ -100,7 +100,7 @@ impl ErrorHandler {
     }
 
     /// Publishes what the verdict asks for. A failure that comes twice publishes it twice; the
-    /// second retry finds its try made and is dropped.
+    /// second retry finds its attempt made and is dropped.
     async fn follow(
         &self,
         event: &OrderFailed,
@@ -127,7 +127,7 @@ impl ErrorHandler {
     }
 }
 
-/// The wide line of a failed try.
+/// The wide line of a failed attempt.
 fn tell(event: &OrderFailed, record: &OrderRecord, verdict: Option<Verdict>) {
     let next_attempt_in_s = match verdict {
         Some(Verdict::Retry { delay, .. }) => Some(delay.as_secs_f64()),

@@ -2,7 +2,7 @@
 //!
 //! Everything it decides follows from what is in the ledger, so that whoever comes after a crash goes
 //! on where it was: an order is marked as sent before its message is published, a message that is
-//! published twice asks for the same try and is stale the second time, and whether a try was made
+//! published twice asks for the same attempt and is stale the second time, and whether an attempt was made
 //! is read from the order itself. One process does it at a time.
 
 use std::collections::HashMap;
@@ -62,7 +62,7 @@ struct Course {
     is_known: bool,
 }
 
-/// A try that the submitter is asked for.
+/// An attempt that the submitter is asked for.
 struct Nudge {
     key: OrderKey,
     attempt: u32,
@@ -284,7 +284,7 @@ impl Redriver {
         }
     }
 
-    /// Publishes what asks the submitter for a try. One that is lost is published again later.
+    /// Publishes what asks the submitter for an attempt. One that is lost is published again later.
     async fn nudge_all(&self, id: Uuid, orders: Vec<Nudge>) {
         let relay = &self.relay;
         let nudges = stream::iter(orders).map(|nudge| async move {

@@ -57,7 +57,7 @@ pub struct Relay {
 pub struct ShopPolicy {
     /// The ERP it sends to, and the gate in front of it.
     pub gate: Arc<Gate>,
-    /// Failed tries after which an order is parked; `None`: never.
+    /// Failed attempts after which an order is parked; `None`: never.
     pub max_count: Option<u32>,
     /// When it is tried again.
     pub retry: RetryPolicy,

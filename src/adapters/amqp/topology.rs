@@ -207,7 +207,7 @@ async fn bind(channel: &Channel, binding: &Binding) -> Result<(), String> {
     }
 }
 
-/// The broker's refusal in one sentence with the mend.
+/// The broker's refusal in one sentence with the fix.
 async fn told(
     what: &str,
     call: impl Future<Output = Result<(), lapin::Error>>,

@@ -200,7 +200,7 @@ impl Erp for JsonErp {
         let watch = Stopwatch::start();
         let reply = self.http.call(Method::POST, self.url.clone(), headers, Some(body)).await?;
         let submitted = read_submitted(&reply);
-        // A clean success and a request that got no answer have nothing to show beyond the try.
+        // A clean success and a request that got no answer have nothing to show beyond the attempt.
         if self.keeps == Keep::All || (self.keeps == Keep::Auto && submitted.is_err()) {
             let noted = self.noted(order, &Method::POST, &self.url, Some(&order.document));
             let meaning = match &submitted {

@@ -168,7 +168,7 @@ fn date() -> SystemTime {
     SystemTime::now()
 }
 
-/// A refusal that no repetition changes. Refused logins (530 to 538) are ours to mend, not the
+/// A refusal that no repetition changes. Refused logins (530 to 538) are ours to fix, not the
 /// mail's fault (RFC 4954, 6).
 fn is_final(error: &lettre::transport::smtp::Error) -> bool {
     let code = error.status().map(u16::from);

@@ -580,8 +580,8 @@ fn is_open(loaded: &Loaded, request: &FailureRequest) -> bool {
         .is_some_and(|(record, _)| record.phase.state() != OrderState::Confirmed)
 }
 
-/// A failure that an order cannot have any more. One of a try that the ledger has seen end is only
-/// a late copy; one of a try it never heard of contradicts the ledger.
+/// A failure that an order cannot have any more. One of an attempt that the ledger has seen end is only
+/// a late copy; one of an attempt it never heard of contradicts the ledger.
 fn refusal(record: &OrderRecord, request: &FailureRequest) -> Option<InvalidTransition> {
     let is_confirmed = record.phase.state() == OrderState::Confirmed;
     (is_confirmed && request.failed.attempt > record.last_attempt).then(|| {

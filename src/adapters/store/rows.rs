@@ -115,7 +115,7 @@ fn facts(row: &mut Row) -> Result<OrderFacts, StoreError> {
     })
 }
 
-/// A try: attempt, outcome, triggered_by, worker, error_class, error_code, error_message, stage,
+/// An attempt: attempt, outcome, triggered_by, worker, error_class, error_code, error_message, stage,
 /// request, http_status, occurred_at_ms, duration_ms, erp_order_id, found.
 pub fn attempt(mut row: Row) -> Result<Attempt, StoreError> {
     row.table = "attempts";

@@ -330,7 +330,7 @@ struct Section {
 
 impl Section {
     /// The sections of a sorted list, as they follow each other: who has no value comes last, but
-    /// for no try at all, which is the least number of tries.
+    /// for no attempt at all, which is the least number of attempts.
     fn of(sort: Sort) -> Vec<Self> {
         let order = if sort.descending { "DESC" } else { "ASC" };
         let some = |column, condition| Self { column, condition, is_of_missing: false, order };

@@ -55,7 +55,7 @@ pub struct LetterQuery {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Again {
-    /// The mended message, as text; else it is tried as it came.
+    /// The fixed message, as text; else it is tried as it came.
     #[serde(default)]
     text: Option<String>,
     /// Kept with the change.

@@ -176,7 +176,7 @@ pub struct OutcomeView {
     detail: String,
     /// The ERP's number.
     erp_order_id: Option<String>,
-    /// The try that failed.
+    /// The attempt that failed.
     attempt: Option<Attempt>,
 }
 

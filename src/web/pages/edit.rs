@@ -132,7 +132,7 @@ fn show(ctx: &PageContext, detail: &OrderDetail, desk: &Desk) -> PageResult {
     ctx.page("edit.html", &title, Some(detail.record.key.shop.as_str()), values)
 }
 
-/// The document that the last try sent: the newest that was there when it ended.
+/// The document that the last attempt sent: the newest that was there when it ended.
 fn last_sent(detail: &OrderDetail) -> String {
     let tried_at = detail.attempts.iter().map(|attempt| attempt.occurred_at).max();
     let sent = detail.revisions.iter().rev().find(|r| tried_at.is_some_and(|tried| r.at <= tried));

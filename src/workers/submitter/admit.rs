@@ -1,6 +1,6 @@
-//! The submitter: takes orders to the ERP, one try per delivery (docs/architecture.md, rows 3 to 7).
+//! The submitter: takes orders to the ERP, one attempt per delivery (docs/architecture.md, rows 3 to 7).
 //!
-//! Admit and claim, pass the gate, ask where the outcome of an earlier try is in doubt, send, and
+//! Admit and claim, pass the gate, ask where the outcome of an earlier attempt is in doubt, send, and
 //! make the outcome durable: a receipt in the ledger, a failure as `order_failed` with the broker.
 //! It never decides what follows a failure; the error handler does.
 
@@ -50,13 +50,13 @@ pub(super) struct Work {
     pub(super) lease: Duration,
 }
 
-/// How a try ended.
+/// How an attempt ended.
 pub(super) enum AttemptOutcome {
     /// It is in the ERP.
     There(Receipt),
-    /// The try failed.
+    /// The attempt failed.
     Failed(Failure),
-    /// No try was made.
+    /// No attempt was made.
     HandedBack(HandBack),
 }
 

@@ -1,4 +1,4 @@
-//! One try of the submitter, from the gate to an outcome: ask where the outcome of an earlier try is in
+//! One attempt of the submitter, from the gate to an outcome: ask where the outcome of an earlier attempt is in
 //! doubt, send, finish what has to follow.
 //!
 //! Nothing is made durable here (`outcome.rs`), and what a failure says about the ERP as a whole is
@@ -24,7 +24,7 @@ use crate::workers::submitter::admit::{AttemptOutcome, LEASE_MARGIN, Submitter, 
 const CALL_MARGIN: Duration = Duration::from_secs(2);
 
 impl Submitter {
-    /// One try, from the gate to an outcome; holds the pass no longer than the call takes.
+    /// One attempt, from the gate to an outcome; holds the pass no longer than the call takes.
     pub(super) async fn attempt(&self, work: &Work) -> AttemptOutcome {
         let priority = match work.trigger {
             Trigger::Checkout | Trigger::Operator => Priority::Live,
@@ -66,7 +66,7 @@ impl Submitter {
         renewed.unwrap_or(false)
     }
 
-    /// An earlier try may have brought it in: nothing is sent before the ERP has said that it is
+    /// An earlier attempt may have brought it in: nothing is sent before the ERP has said that it is
     /// not there, and could not still come. Only an ERP that takes a repeat for the same order is
     /// not asked.
     pub(super) async fn ask_then_send(
@@ -106,7 +106,7 @@ impl Submitter {
             }
             (ProbeAnswer::Unclear(failure), Doubt::Answered { .. }) => {
                 self.suspect(work, &failure, Duration::ZERO, pass).await;
-                // Nothing was sent, so no try is used up; it is overdue, and asked about again.
+                // Nothing was sent, so no attempt is used up; it is overdue, and asked about again.
                 AttemptOutcome::HandedBack(HandBack::Hold)
             }
             (ProbeAnswer::Unclear(failure), Doubt::Unclear { since }) => {
@@ -182,7 +182,7 @@ impl Submitter {
         AttemptOutcome::Failed(Failure::new(class, "interrupted", &message, Stage::At))
     }
 
-    /// The circuit is half-open: a question costs no try, so it comes first.
+    /// The circuit is half-open: a question costs no attempt, so it comes first.
     pub(super) async fn try_then_send(&self, work: &Work, pass: &Pass) -> AttemptOutcome {
         match self.ask(work).await {
             ProbeAnswer::Found(receipt) => self.finish(work, receipt, pass).await,

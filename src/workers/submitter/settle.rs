@@ -1,4 +1,4 @@
-//! Making the outcome of a try durable: a receipt in the ledger, a failure as `order_failed` with the
+//! Making the outcome of an attempt durable: a receipt in the ledger, a failure as `order_failed` with the
 //! broker, a claim handed back, and what was said on the way.
 
 use std::time::Duration;
@@ -137,7 +137,7 @@ impl Submitter {
             OrderFailed::of(&work.record.key, work.attempt, work.policy.max_count, failure);
         event.trigger = work.trigger;
         event.duration_ms = duration_ms;
-        // An interrupted try ended when its lease did, not when we noticed.
+        // An interrupted attempt ended when its lease did, not when we noticed.
         event.occurred_at = Some(match (failure.class, work.doubt) {
             (ErrorClass::UnknownOutcome, Some(Doubt::Unclear { since }))
                 if failure.code == "interrupted" =>

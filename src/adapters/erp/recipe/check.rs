@@ -259,7 +259,7 @@ impl Check<'_> {
                 self.faults.push(expr.fault(format!("`{name}` is not there")));
             }
         }
-        // Sample replies have the wrong shape, so only what no reply could mend is a fault.
+        // Sample replies have the wrong shape, so only what no reply could fix is a fault.
         if let Err(error) = self.recipe.templates.eval(&expr.value, vars)
             && matches!(
                 error.kind(),

@@ -211,7 +211,7 @@ impl RecipeErp {
     }
 }
 
-/// The order is there, and something that has to follow is not done: the next try goes on from it.
+/// The order is there, and something that has to follow is not done: the next attempt goes on from it.
 fn unfinished(step: &Step, receipt: &Receipt, failure: Failure) -> Failure {
     let number = receipt.erp_order_id.as_deref().unwrap_or("?");
     let text = format!("in the ERP as {number}, but {} failed: {}", step.name, failure.message);
