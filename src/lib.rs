@@ -12,6 +12,9 @@ pub mod domain {
     pub mod retry;
     pub mod message;
     pub mod topology;
+    pub mod trace;
+    pub mod outbound_messages;
+    pub mod order_filter;
     pub mod notice;
     pub mod circuit;
     pub mod concurrency_limit;
@@ -34,13 +37,21 @@ pub mod ports {
     //! What we ask of the world: traits, and the errors that callers decide on.
     pub mod clock;
     pub mod broker;
-    pub mod outbound_messages;
-    pub mod listing;
-    pub mod statistics;
-    pub mod revisions;
+    pub mod combined;
+    pub mod store_error;
+    pub mod audit;
+    pub mod orders;
+    pub mod order_lists;
+    pub mod order_desk;
+    pub mod ledger;
+    pub mod notices;
+    pub mod circuits;
+    pub mod dead_letters;
     pub mod redrives;
-    pub mod store;
+    pub mod statistics;
+    pub mod workers;
     pub mod people;
+    pub mod schema;
     pub mod identity;
     pub mod erp;
     pub mod mail;
@@ -48,7 +59,7 @@ pub mod ports {
 
 pub mod workers {
     //! The loops; they see only ports and domain.
-    pub mod relay;
+    pub mod context;
     pub mod consume;
     pub mod erp_gate;
     pub mod circuit_watcher;
@@ -245,6 +256,7 @@ pub mod devtools {
 
 pub mod app {
     //! The only place that knows everything; supervises and shuts down.
+    pub mod store;
     pub mod commands;
     pub mod service;
     pub mod demo;

@@ -11,10 +11,10 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio::sync::Notify;
 
+use crate::domain::outbound_messages::{Audience, Outgoing};
 use crate::domain::topology::{ExchangeKind, Queue, Target, Topology};
 use crate::ports::broker::{
-    Audience, Broker, BrokerError, Death, Delivery, Outgoing, PublishError, QueueStatus, Settle,
-    Settler, Subscription,
+    Broker, BrokerError, Death, Delivery, PublishError, QueueStatus, Settle, Settler, Subscription,
 };
 use crate::ports::clock::Stopwatch;
 

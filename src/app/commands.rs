@@ -11,6 +11,7 @@ use serde::Serialize;
 use tokio::net::TcpListener;
 
 use crate::adapters::amqp;
+use crate::app::store::Store;
 use crate::cli::args::{
     Cli, Command, ConfigCommand, Erp, Format, LostOrders, Schema, Stub,
     Topology as TopologyCommand, WorkerKind,
@@ -21,20 +22,20 @@ use crate::cli::{circuits, dead_letters, orders, people, publish, reconcile, rec
 use crate::config::reader::Fault;
 use crate::config::settings::{Settings, SettingsFile};
 use crate::devtools::erp_stub::{ErpStub, StubSettings};
+use crate::devtools::fill::Filler;
 use crate::devtools::fill_command;
 use crate::domain::message::OrderFailed;
 use crate::domain::order::OrderDocument;
 use crate::domain::topology::{Target, Topology};
 use crate::ops::orders::Ops;
 use crate::ports::clock::SystemClock;
-use crate::ports::store::{OrderDetail, Store};
+use crate::ports::order_desk::OrderDetail;
 use crate::telemetry::{LogFormat, start_logging};
 
 use super::check::check;
-use super::demo;
-use super::erp_commands;
 use super::inline::Inline;
 use super::service::Service;
+use super::{demo, erp_commands};
 use crate::app::wiring::{self, Sending};
 
 /// One TLS provider for everything (deny.toml holds that there is no other). To be called before
@@ -166,7 +167,8 @@ async fn with_settings(
             records::ledger(&Desk::open(settings, Helpers::None).await?.ops, command, out).await
         }
         Command::Fill(command) => {
-            fill_command::fill(&Desk::open_or_make(settings).await?.ops, &command, out).await
+            let store = wiring::open_ready_store(settings, "fill").await?;
+            fill_command::fill(&Filler::new(store, Arc::new(SystemClock)), &command, out).await
         }
         Command::Measure(output) => {
             let desk = Desk::open(settings, Helpers::None).await?;

@@ -15,11 +15,11 @@ use crate::config::settings::{Settings, SettingsFile};
 use crate::devtools::erp_stub::{ErpStub, StubSettings};
 use crate::domain::order::Order;
 use crate::domain::permission::{self, Grants, Permission, RoleGrant};
+use crate::domain::trace::Trace;
 use crate::ops::orders::{Ops, Principal};
 use crate::ops::people::NewUser;
 use crate::ops::tokens::NewToken;
-use crate::ports::outbound_messages::Trace;
-use crate::ports::store::OrderSource;
+use crate::ports::orders::OrderSource;
 
 use super::service::{Service, end_signal};
 use super::supervisor::Supervisor;

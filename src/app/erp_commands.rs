@@ -13,7 +13,7 @@ use crate::cli::exit::Exit;
 use crate::config::settings::{ErpSettings, Settings};
 use crate::ops::orders::{DEFAULT_ERP, Ops};
 use crate::ports::erp::{Erp, Exchange, Journal, OrderForErp, ProbeAnswer};
-use crate::ports::store::OrderDetail;
+use crate::ports::order_desk::OrderDetail;
 
 use super::erps;
 

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use crate::app::store::Store;
 use crate::config::settings::Settings;
 use crate::ports::broker::Broker;
-use crate::ports::store::Store;
 use crate::workers::consume::{ReadMode, Reading, consume, worked_off};
 use crate::workers::error_handler::ErrorHandler;
 use crate::workers::notifier::Notifier;
@@ -37,28 +37,35 @@ impl Inline {
         worker: &str,
         sending: Sending,
     ) -> anyhow::Result<Self> {
-        let relay = wiring::relay(settings, store, broker, worker, sending)?;
+        let context = wiring::context(settings, store.clone(), broker, worker, sending)?;
         let post = wiring::post(settings)?;
         let stop = CancellationToken::new();
         let mut roles = Supervisor::default();
-        let names = relay.broker.topology().names.clone();
+        let names = context.broker.topology().names.clone();
         let reading = |queue: String| {
             let read_mode = watch::channel(ReadMode::Full).1;
             Reading { queue, permits: PERMITS, read_mode, stop: stop.clone() }
         };
         let (failed, submit) = (reading(names.failed()), reading(names.submit()));
-        let (handler, of_failed) = (ErrorHandler::new(relay.clone()), relay.clone());
+        let (handler, of_failed) =
+            (ErrorHandler::new(context.clone(), store.clone()), context.clone());
         roles.start("error-handler", async move { consume(&of_failed, &handler, failed).await });
         if sending == Sending::Yes {
-            let (submitter, of_submit) = (Submitter::new(relay.clone()), relay.clone());
+            let (submitter, of_submit) =
+                (Submitter::new(context.clone(), store.clone()), context.clone());
             roles.start("submitter", async move { consume(&of_submit, &submitter, submit).await });
             // Both must read before the first message is sent.
-            while relay.broker.queue_status(&names.submit()).await?.consumers == 0 {
+            while context.broker.queue_status(&names.submit()).await?.consumers == 0 {
                 tokio::task::yield_now().await;
             }
         }
-        let broker = relay.broker.clone();
-        Ok(Self { roles, stop, broker, notifier: Notifier::new(relay, post.templates, post.smtp) })
+        let broker = context.broker.clone();
+        Ok(Self {
+            roles,
+            stop,
+            broker,
+            notifier: Notifier::new(context, store, post.templates, post.smtp),
+        })
     }
 
     /// Finishes what is in hand, then sends the mails that it led to.

@@ -21,20 +21,21 @@ use crate::cli::exit::Exit;
 use crate::config::settings::Settings;
 use crate::ops::orders::Ops;
 use crate::ports::clock::SystemClock;
-use crate::ports::statistics::Worker;
+use crate::ports::workers::{Worker, WorkerRegistry};
 use crate::web::auth::access::Access;
 use crate::web::html::templates::Pages;
 use crate::web::router::router;
 use crate::web::state::{Backstage, Web};
 use crate::workers::circuit_watcher::CircuitWatcher;
 use crate::workers::consume::{ReadMode, Reading, consume, worked_off};
+use crate::workers::context::WorkerContext;
 use crate::workers::error_handler::{DeadLetterCollector, ErrorHandler};
 use crate::workers::notifier::Notifier;
 use crate::workers::redriver::Redriver;
-use crate::workers::relay::Relay;
 use crate::workers::submitter::admit::Submitter;
 use crate::workers::sweeper::{SweepRule, Sweeper};
 
+use super::store::Store;
 use super::supervisor::Supervisor;
 use super::{check, erp_commands};
 use crate::app::wiring::{self, Sending};
@@ -50,7 +51,8 @@ pub struct Service {
     pub ops: Arc<Ops>,
     /// Where the web port listens, if it does.
     pub web: Option<SocketAddr>,
-    relay: Arc<Relay>,
+    context: Arc<WorkerContext>,
+    store: Arc<dyn Store>,
     roles: Supervisor,
     infrastructure: Supervisor,
     /// Beats until every role has ended.
@@ -80,12 +82,13 @@ impl Service {
         let sending =
             if roles.contains(&WorkerKind::Submitter) { Sending::Yes } else { Sending::No };
         let broker = transport.broker.clone();
-        let relay = wiring::relay(settings, store.clone(), broker, &worker, sending)?;
-        let ops = wiring::ops(settings, store, transport.broker);
+        let context = wiring::context(settings, store.clone(), broker, &worker, sending)?;
+        let ops = wiring::ops(settings, store.clone(), transport.broker);
         let mut service = Self {
             ops,
             web: None,
-            relay,
+            context,
+            store,
             roles: Supervisor::default(),
             infrastructure: Supervisor::default(),
             heart: Supervisor::default(),
@@ -100,9 +103,14 @@ impl Service {
         for (name, task) in transport.tasks {
             service.infrastructure.start(name, task);
         }
-        let relay = service.relay.clone();
-        service.infrastructure.start("nudges", async move { relay.run_nudges().await });
-        let beating = heartbeat(service.relay.clone(), roles, service.stop_beating.clone());
+        let context = service.context.clone();
+        service.infrastructure.start("nudges", async move { context.run_nudges().await });
+        let beating = heartbeat(
+            service.context.clone(),
+            service.store.clone(),
+            roles,
+            service.stop_beating.clone(),
+        );
         service.heart.start("heartbeat", beating);
         if !roles.contains(&WorkerKind::Submitter) {
             service.stop_counting = service.stop.clone();
@@ -118,23 +126,26 @@ impl Service {
     }
 
     async fn start_role(&mut self, role: WorkerKind, settings: &Settings) -> anyhow::Result<()> {
-        let relay = self.relay.clone();
+        let context = self.context.clone();
         let permits = settings.amqp.prefetch;
         match role {
             WorkerKind::Submitter => self.start_submitter(permits).await?,
             WorkerKind::ErrorHandler => self.start_error_handler(permits),
             WorkerKind::Notifier => {
                 let post = wiring::post(settings)?;
-                let notifier = Notifier::new(relay.clone(), post.templates, post.smtp);
-                let reading = self.reading(relay.broker.topology().names.notify(), permits.min(10));
+                let notifier =
+                    Notifier::new(context.clone(), self.store.clone(), post.templates, post.smtp);
+                let reading =
+                    self.reading(context.broker.topology().names.notify(), permits.min(10));
                 self.roles
-                    .start("notifier", async move { consume(&relay, &notifier, reading).await });
+                    .start("notifier", async move { consume(&context, &notifier, reading).await });
             }
             WorkerKind::Sweeper => {
                 let s = settings.sweeper;
                 let rule = SweepRule { every: s.every, grace: s.grace, again_after: s.again_after };
-                let redriver = Redriver::new(relay.clone());
-                let (sweeper, stop) = (Sweeper::new(relay, rule), self.stop.clone());
+                let redriver = Redriver::new(context.clone(), self.store.clone());
+                let (sweeper, stop) =
+                    (Sweeper::new(context, self.store.clone(), rule), self.stop.clone());
                 let redriver_stop = stop.clone();
                 self.roles.start("sweeper", async move { sweeper.run(stop).await });
                 self.roles.start("redriver", async move { redriver.run(redriver_stop).await });
@@ -146,14 +157,16 @@ impl Service {
     }
 
     async fn start_submitter(&mut self, permits: u16) -> anyhow::Result<()> {
-        let relay = self.relay.clone();
-        let (circuit_watcher, read_mode) = CircuitWatcher::new(relay.clone());
+        let context = self.context.clone();
+        let (circuit_watcher, read_mode) = CircuitWatcher::new(context.clone(), self.store.clone());
         let unreadable = "the circuits could not be read";
         circuit_watcher.welcome_new_secrets().await.context(unreadable)?;
         circuit_watcher.round().await.context(unreadable)?;
-        let submitter = Submitter::new(relay.clone());
-        let reading =
-            Reading { read_mode, ..self.reading(relay.broker.topology().names.submit(), permits) };
+        let submitter = Submitter::new(context.clone(), self.store.clone());
+        let reading = Reading {
+            read_mode,
+            ..self.reading(context.broker.topology().names.submit(), permits)
+        };
         // Circuits are obeyed until the last order in hand is done.
         let ended = CancellationToken::new();
         let (gates_stop, stop_counting) = (ended.clone(), self.stop_counting.clone());
@@ -162,11 +175,11 @@ impl Service {
             std::future::pending::<()>().await;
         });
         self.roles.start("submitter", async move {
-            consume(&relay, &submitter, reading).await;
+            consume(&context, &submitter, reading).await;
             ended.cancel();
             // What an in-process broker still holds would be gone with it.
-            if !relay.broker.is_durable() {
-                worked_off(&*relay.broker, &relay.broker.topology().names.failed()).await;
+            if !context.broker.is_durable() {
+                worked_off(&*context.broker, &context.broker.topology().names.failed()).await;
             }
             stop_counting.cancel();
         });
@@ -174,20 +187,20 @@ impl Service {
     }
 
     fn start_error_handler(&mut self, permits: u16) {
-        let relay = self.relay.clone();
-        let names = &relay.broker.topology().names;
+        let context = self.context.clone();
+        let names = &context.broker.topology().names;
         let failed =
             Reading { stop: self.stop_counting.clone(), ..self.reading(names.failed(), permits) };
         let dead = self.reading(names.dead(), permits.min(50));
         let unrouted = self.reading(names.unrouted(), permits.min(50));
-        let handler = ErrorHandler::new(relay.clone());
-        let of_dead = DeadLetterCollector::of_dead(relay.clone());
-        let of_unrouted = DeadLetterCollector::of_unrouted(relay.clone());
+        let handler = ErrorHandler::new(context.clone(), self.store.clone());
+        let of_dead = DeadLetterCollector::of_dead(context.clone());
+        let of_unrouted = DeadLetterCollector::of_unrouted(context.clone());
         self.roles.start("error-handler", async move {
             tokio::join!(
-                consume(&relay, &handler, failed),
-                consume(&relay, &of_dead, dead),
-                consume(&relay, &of_unrouted, unrouted),
+                consume(&context, &handler, failed),
+                consume(&context, &of_dead, dead),
+                consume(&context, &of_unrouted, unrouted),
             );
         });
     }
@@ -210,7 +223,7 @@ impl Service {
         let pages = Pages::new().map_err(|error| anyhow::anyhow!(error))?;
         let web = Web {
             ops: self.ops.clone(),
-            metrics: self.relay.metrics.clone(),
+            metrics: self.context.metrics.clone(),
             pages: Arc::new(pages),
             backstage: Arc::new(backstage(settings)),
             draining: self.draining.clone(),
@@ -291,17 +304,18 @@ async fn part(stop_beating: &CancellationToken, heart: &mut Supervisor) {
 /// Says every now and then that this process lives, and at the end that it does no more. A database
 /// that is away keeps nobody from working: then it only looks dead.
 fn heartbeat(
-    relay: Arc<Relay>,
+    context: Arc<WorkerContext>,
+    registry: Arc<dyn WorkerRegistry>,
     roles: &[WorkerKind],
     stop: CancellationToken,
 ) -> impl Future<Output = ()> + Send + 'static {
     let roles = roles.iter().map(|role| role.name().to_owned()).collect();
-    let now = relay.now();
-    let mut worker = Worker { name: relay.worker.clone(), roles, started_at: now, seen_at: now };
+    let now = context.now();
+    let mut worker = Worker { name: context.worker.clone(), roles, started_at: now, seen_at: now };
     async move {
         loop {
-            worker.seen_at = relay.now();
-            if let Err(error) = relay.store.heartbeat(&worker).await {
+            worker.seen_at = context.now();
+            if let Err(error) = registry.heartbeat(&worker).await {
                 tracing::debug!(%error, "heartbeat.skipped");
             }
             tokio::select! {
@@ -309,7 +323,7 @@ fn heartbeat(
                 () = stop.cancelled() => break,
             }
         }
-        if let Err(error) = relay.store.deregister(&worker.name).await {
+        if let Err(error) = registry.deregister(&worker.name).await {
             tracing::debug!(%error, "heartbeat.not_taken_back");
         }
     }

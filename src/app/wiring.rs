@@ -21,6 +21,7 @@ use crate::adapters::store::ledger::SqlStore;
 use crate::adapters::store::postgres::PostgresDb;
 use crate::adapters::store::sqlite::SqliteDb;
 use crate::app::erps;
+use crate::app::store::Store;
 use crate::config::settings::{ErpSettings, MailSettings, OidcSettings, Settings, ShopSettings};
 use crate::domain::failure::ErrorClass;
 use crate::domain::notice::NoticeKind;
@@ -31,10 +32,9 @@ use crate::ops::orders::{DEFAULT_ERP, Ops};
 use crate::ops::passwords::Passwords;
 use crate::ports::broker::Broker;
 use crate::ports::clock::{Clock, SystemClock};
-use crate::ports::store::Store;
 use crate::telemetry::{ClassLabel, KindLabel, Metrics, ReasonLabel, WhatLabel};
+use crate::workers::context::{Policies, ShopPolicy, WorkerContext};
 use crate::workers::erp_gate::{Gate, Reopen};
-use crate::workers::relay::{Policies, Relay, ShopPolicy};
 
 /// How long a person waits for a transfer besides the calls themselves.
 const TRANSFER_MARGIN: Duration = Duration::from_secs(10);
@@ -144,20 +144,20 @@ pub enum Sending {
     No,
 }
 
-/// The relay that all roles share.
-pub fn relay(
+/// What all workers share.
+pub fn context(
     settings: &Settings,
     store: Arc<dyn Store>,
     broker: Arc<dyn Broker>,
     worker: &str,
     sending: Sending,
-) -> anyhow::Result<Arc<Relay>> {
+) -> anyhow::Result<Arc<WorkerContext>> {
     let metrics = Arc::new(Metrics::new(env!("CARGO_PKG_VERSION"), COMMIT));
     begin_at_zero(&metrics);
     let clock = Arc::new(SystemClock);
     let policies = policies(settings, sending)?;
     let (worker, max_bytes) = (worker.to_owned(), settings.max_bytes);
-    Ok(Arc::new(Relay::new(store, broker, clock, metrics, policies, worker, max_bytes)))
+    Ok(Arc::new(WorkerContext::new(store, broker, clock, metrics, policies, worker, max_bytes)))
 }
 
 /// A counter that appears with its first event hides that event from every rate over time: those

@@ -10,13 +10,13 @@ use jiff::SignedDuration;
 
 use crate::cli::redrive_args::{Edit, Redrive};
 use crate::domain::failure::ErrorClass;
+use crate::domain::order_filter::{Moment, Sort, SortBy};
 use crate::domain::permission::{Role, RoleGrant};
 use crate::domain::state::{OrderState, PHASES};
 use crate::ops::orders::DEFAULT_ERP;
 use crate::ops::people::LANGUAGES;
 use crate::ops::tokens::SCOPES;
-use crate::ports::listing::{Moment, Sort, SortBy};
-use crate::ports::store::MailStatus;
+use crate::ports::notices::MailStatus;
 
 /// Takes paid orders from a shop's checkout to the ERP: never lost, never entered twice, calm when
 /// the ERP is down.

@@ -11,7 +11,7 @@ use crate::cli::orders::{act, confirm, write_document};
 use crate::cli::output::{Column, facts, local, print, print_one};
 use crate::domain::message::Headers;
 use crate::ops::orders::Ops;
-use crate::ports::store::DeadLetter;
+use crate::ports::dead_letters::DeadLetter;
 
 /// Most open dead letters that ids are looked for in.
 const MAX_LETTERS: u32 = 100_000;

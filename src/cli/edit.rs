@@ -15,7 +15,8 @@ use crate::domain::order::{Fault, OrderKey};
 use crate::domain::text::one_line;
 use crate::ops::edit::PatchPreview;
 use crate::ops::orders::Ops;
-use crate::ports::store::{Act, OrderDetail};
+use crate::ports::audit::Act;
+use crate::ports::order_desk::OrderDetail;
 
 /// Most differences shown of one order.
 const MAX_SHOWN: usize = 200;

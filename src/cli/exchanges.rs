@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use crate::cli::output::local;
 use crate::domain::text::{is_unprintable, one_line};
 use crate::ports::erp::Exchange;
-use crate::ports::store::StoredExchange;
+use crate::ports::order_desk::StoredExchange;
 
 /// The request as a curl command. Secrets are not in it: put your own in place of `***`.
 pub fn curl(exchange: &Exchange) -> String {

@@ -8,8 +8,8 @@ use crate::cli::listing::watched;
 use crate::cli::orders::act;
 use crate::cli::output::{Column, local, print};
 use crate::domain::money::Money;
+use crate::domain::order_filter::ShopFilter;
 use crate::ops::orders::{Ops, Refusal};
-use crate::ports::listing::ShopFilter;
 use crate::ports::statistics::Group;
 
 /// `lost-orders groups`

@@ -13,8 +13,8 @@ use crate::cli::args::{Export, ExportFormat, Filter, Format, Watch};
 use crate::cli::exit::{Exit, Misuse};
 use crate::cli::output::{Column, Stream, local, print, printable_line, progress};
 use crate::domain::order::OrderKey;
+use crate::domain::order_filter::{MAX_PAGE, OrderFilter, Sort};
 use crate::ops::orders::Ops;
-use crate::ports::listing::{MAX_PAGE, OrderFilter, Sort};
 use crate::views::orders::OrderView;
 
 /// What is listed.

@@ -17,12 +17,11 @@ use crate::cli::output::{
     Column, facts, local, plain_table, print, print_one, progress, write_table,
 };
 use crate::domain::order::OrderKey;
+use crate::domain::order_filter::OrderFilter;
 use crate::domain::permission::Grants;
 use crate::ops::orders::{Ops, Principal, Refusal, Transferred};
-use crate::ports::revisions::Revision;
-use crate::ports::store::{
-    Act, Attempt, AuditEntry, Conflict, OrderDetail, OrderFilter, StoredExchange,
-};
+use crate::ports::audit::{Act, AuditEntry};
+use crate::ports::order_desk::{Attempt, Conflict, OrderDetail, Revision, StoredExchange};
 use crate::views::orders::OrderView;
 
 /// Most lost orders that `--all` takes.

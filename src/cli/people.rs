@@ -13,8 +13,8 @@ use crate::domain::permission::{Permission, RoleGrant, roles_text};
 use crate::ops::orders::Ops;
 use crate::ops::people::NewUser;
 use crate::ops::tokens::NewToken;
+use crate::ports::audit::Act;
 use crate::ports::people::{ApiToken, User};
-use crate::ports::store::Act;
 
 /// `users …`
 pub async fn users(ops: &Ops, command: Users, out: &mut dyn Write) -> anyhow::Result<Exit> {

@@ -10,11 +10,12 @@ use crate::cli::exit::Exit;
 use crate::cli::orders::{MAX_ALL, Outcome, act, confirm, find_all, print_results};
 use crate::cli::output::{local, progress};
 use crate::domain::order::OrderKey;
+use crate::domain::order_filter::OrderFilter;
 use crate::domain::text::one_line;
 use crate::ops::orders::{Ops, Refusal, Transferred};
 use crate::ops::reconcile::Reconciled;
 use crate::ports::erp::ProbeAnswer;
-use crate::ports::store::{OrderDetail, OrderFilter};
+use crate::ports::order_desk::OrderDetail;
 
 /// Asks the ERP about an order without any effect.
 pub type Ask<'a> = &'a dyn Fn(OrderDetail) -> BoxFuture<'a, anyhow::Result<ProbeAnswer>>;

@@ -9,8 +9,9 @@ use crate::cli::args::{Audit, Format, Ledger, Mails};
 use crate::cli::exit::Exit;
 use crate::cli::output::{Column, facts, local, print, print_one};
 use crate::ops::orders::Ops;
-use crate::ports::people::AuditFilter;
-use crate::ports::store::{AuditEntry, LedgerReport, MailStatus, StoredMail};
+use crate::ports::audit::{AuditEntry, AuditFilter};
+use crate::ports::ledger::LedgerReport;
+use crate::ports::notices::{MailStatus, StoredMail};
 
 #[derive(Serialize)]
 struct MailView {

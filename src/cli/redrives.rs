@@ -15,8 +15,8 @@ use crate::cli::output::{Column, facts, local, print, print_one, progress};
 use crate::cli::redrive_args::{One, Plan, Redrive as Command, Select};
 use crate::domain::redrive::{ItemStatus, RedriveStatus, RedriveThrottle};
 use crate::ops::orders::{Ops, Refusal};
+use crate::ports::audit::Act;
 use crate::ports::redrives::{NewRedrive, Redrive, RedriveItem, Selection};
-use crate::ports::store::Act;
 
 /// Most redrives that the end of an id is looked for in.
 const MAX_REDRIVES: u32 = 1_000;

@@ -16,9 +16,15 @@ use crate::domain::notice::NoticeKind;
 use crate::domain::order::{Order, OrderKey};
 use crate::domain::retry::{OnRejected, RetryPolicy};
 use crate::domain::state::{FailedAttempt, Trigger};
-use crate::ops::orders::{Ops, Refusal};
+use crate::ports::clock::Clock;
+use crate::ports::ledger::LedgerProof;
 use crate::ports::mail::Mail;
-use crate::ports::store::{ConfirmRequest, FailureRequest, NewMail, OrderSource, Placed};
+use crate::ports::notices::{NewMail, Outbox};
+use crate::ports::orders::{
+    ConfirmRequest, FailureRequest, OrderFailures, OrderIntake, OrderSource, OrderTransfers, Placed,
+};
+use crate::ports::statistics::StatisticsFolding;
+use crate::ports::store_error::{SharedError, StoreError};
 
 /// Orders that are written together.
 const BATCH: u64 = 2_000;
@@ -64,12 +70,33 @@ pub struct Filling {
     pub lost: u64,
 }
 
-impl Ops {
+crate::combined_port! {
+    /// What it takes to make orders that look as if they had happened.
+    pub trait FillLedger: OrderIntake, OrderFailures, OrderTransfers, LedgerProof, StatisticsFolding, Outbox
+}
+
+/// Makes orders.
+pub struct Filler {
+    ledger: Arc<dyn FillLedger>,
+    clock: Arc<dyn Clock>,
+}
+
+impl Filler {
+    /// Makes them in this ledger.
+    pub fn new(ledger: Arc<dyn FillLedger>, clock: Arc<dyn Clock>) -> Self {
+        Self { ledger, clock }
+    }
+
+    /// Orders that the ledger has taken in so far.
+    pub async fn there(&self) -> Result<u64, StoreError> {
+        self.ledger.count_received().await
+    }
+
     /// Makes orders; `told` hears how many are done. Those that are not lost are in the ERP, but for
     /// the newest few, which are queued.
-    pub async fn fill(&self, filling: Filling, told: impl Fn(u64)) -> Result<(), Refusal> {
+    pub async fn fill(&self, filling: Filling, told: impl Fn(u64)) -> Result<(), StoreError> {
         let now = self.clock.now();
-        let base = self.store.count_received().await?;
+        let base = self.ledger.count_received().await?;
         let Filling { orders, lost } = filling;
         let queued = (orders / 1_000).min(200);
         let mut made = 0;
@@ -92,31 +119,31 @@ impl Ops {
             self.write(&some).await?;
             self.keep_notices(batch).await?;
             if batch % FOLD_EVERY == FOLD_EVERY - 1 {
-                self.store.fold_statistics(now).await?;
+                self.ledger.fold_statistics(now).await?;
             }
             made += left;
             told(made);
         }
-        Ok(self.store.fold_statistics(now).await?)
+        Ok(self.ledger.fold_statistics(now).await?)
     }
 
-    async fn write(&self, made: &[Made]) -> Result<(), Refusal> {
-        try_join_all(made.iter().map(|one| self.store.accept(one.placed.clone(), one.at))).await?;
+    async fn write(&self, made: &[Made]) -> Result<(), StoreError> {
+        try_join_all(made.iter().map(|one| self.ledger.accept(one.placed.clone(), one.at))).await?;
         for attempt in 1..=MAX_TRIES {
             let fail = made.iter().filter(|one| one.failures >= attempt);
-            let fail = fail.map(|one| self.store.record_failure(one.failure(attempt)));
+            let fail = fail.map(|one| self.ledger.record_failure(one.failure(attempt)));
             try_join_all(fail).await?;
         }
         let receipts = made.iter().filter(|one| one.fate == Fate::Confirmed);
-        try_join_all(receipts.map(|one| self.store.confirm(one.receipt()))).await?;
+        try_join_all(receipts.map(|one| self.ledger.confirm(one.receipt()))).await?;
         Ok(())
     }
 
     /// Puts the notices of what was made into mails that nobody gets.
-    async fn keep_notices(&self, batch: u64) -> Result<(), Refusal> {
+    async fn keep_notices(&self, batch: u64) -> Result<(), StoreError> {
         loop {
             let now = self.clock.now();
-            let due = self.store.due_notices(now, 1_000).await?;
+            let due = self.ledger.due_notices(now, 1_000).await?;
             let ours = due.into_iter().filter(|notice| {
                 notice.detail.order_id.as_ref().is_some_and(|id| id.starts_with(PREFIX))
             });
@@ -124,7 +151,7 @@ impl Ops {
             if notices.is_empty() {
                 return Ok(());
             }
-            let id = self.unique_id();
+            let id = self.clock.unique_id();
             let text = format!("{} failures of made-up orders", notices.len());
             let mail = Mail {
                 kind: NoticeKind::OrderFailed,
@@ -137,7 +164,7 @@ impl Ops {
             };
             let audience = "fill".to_owned();
             let mail = NewMail { id, audience, mail, notices, keep_only: true, now };
-            self.store.compose_mails(vec![mail], None).await?;
+            self.ledger.compose_mails(vec![mail], None).await?;
         }
     }
 }
@@ -163,10 +190,10 @@ struct Made {
 }
 
 impl Made {
-    fn new(n: u64, fate: Fate, at: Timestamp) -> Result<Self, Refusal> {
+    fn new(n: u64, fate: Fate, at: Timestamp) -> Result<Self, StoreError> {
         let document = document(n, at);
         let order = Order::parse(document.as_bytes(), document.len());
-        let order = order.map_err(|fault| Refusal::NotFound(fault.to_string()))?;
+        let order = order.map_err(|fault| StoreError::Refused(SharedError(Arc::new(fault))))?;
         let tries = u32::try_from(dice(n, 1) % u64::from(MAX_TRIES)).unwrap_or(0) + 1;
         let failures = match fate {
             Fate::Lost => tries,

@@ -5,17 +5,17 @@ use std::io::Write;
 use crate::cli::args::{Fill, Format};
 use crate::cli::exit::{Exit, Misuse};
 use crate::cli::output::{Column, print, progress};
-use crate::devtools::fill::Filling;
-use crate::devtools::measure::Measured;
+use crate::devtools::fill::{Filler, Filling};
+use crate::devtools::measure::{Measure, Measured};
 use crate::ops::orders::Ops;
 
 /// `fill`
-pub async fn fill(ops: &Ops, command: &Fill, out: &mut dyn Write) -> anyhow::Result<Exit> {
+pub async fn fill(filler: &Filler, command: &Fill, out: &mut dyn Write) -> anyhow::Result<Exit> {
     let Fill { orders, lost, yes } = *command;
     if lost > orders {
         return Err(Misuse::told("--lost is more than --orders"));
     }
-    let there = ops.store.count_received().await?;
+    let there = filler.there().await?;
     if there > 0 && !yes {
         return Err(Misuse::told(format!(
             "this ledger holds {there} orders already, and made-up ones could not be taken out again: \
@@ -23,7 +23,7 @@ pub async fn fill(ops: &Ops, command: &Fill, out: &mut dyn Write) -> anyhow::Res
         )));
     }
     let bar = progress(orders, "filling");
-    ops.fill(Filling { orders, lost }, |made| bar.set_position(made)).await?;
+    filler.fill(Filling { orders, lost }, |made| bar.set_position(made)).await?;
     bar.finish_and_clear();
     writeln!(out, "{orders} orders were made, {lost} of them lost")?;
     Ok(Exit::Done)
@@ -32,7 +32,7 @@ pub async fn fill(ops: &Ops, command: &Fill, out: &mut dyn Write) -> anyhow::Res
 /// `measure`
 pub async fn measure(ops: &Ops, format: Format, out: &mut dyn Write) -> anyhow::Result<Exit> {
     let bar = indicatif::ProgressBar::new_spinner();
-    let measured = ops.measure(|what| bar.set_message(what.to_owned())).await?;
+    let measured = Measure::new(ops).all(|what| bar.set_message(what.to_owned())).await?;
     bar.finish_and_clear();
     let columns: [Column<'_, Measured>; 5] = [
         ("WHAT", &|m| m.what.clone()),

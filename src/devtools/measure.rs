@@ -5,9 +5,9 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::domain::order::Order;
+use crate::domain::order_filter::{MAX_PAGE, OrderFilter, ShopFilter, Sort, SortBy};
 use crate::ops::orders::{Ops, Refusal};
 use crate::ports::clock::Stopwatch;
-use crate::ports::listing::{MAX_PAGE, OrderFilter, ShopFilter, Sort, SortBy};
 
 /// How often each thing is asked, unless it takes too long.
 const TIMES: usize = 40;
@@ -33,23 +33,34 @@ pub struct Measured {
     pub found: u64,
 }
 
-impl Ops {
+/// Measures what people see.
+pub struct Measure<'a> {
+    ops: &'a Ops,
+}
+
+impl<'a> Measure<'a> {
+    /// Measures through these verbs.
+    pub fn new(ops: &'a Ops) -> Self {
+        Self { ops }
+    }
+
     /// Measures everything that pages show; `told` hears what is next.
-    pub async fn measure(&self, told: impl Fn(&str)) -> Result<Vec<Measured>, Refusal> {
+    pub async fn all(&self, told: impl Fn(&str)) -> Result<Vec<Measured>, Refusal> {
         let all = ShopFilter::default();
         let mut results = Vec::new();
         for hours in [1, 24, 168] {
             let span = Duration::from_hours(hours);
             let what = format!("overview, {hours} h");
             told(&what);
-            results
-                .push(timed(what, async || Ok(self.overview(&all, span).await?.received)).await?);
+            results.push(
+                timed(what, async || Ok(self.ops.overview(&all, span).await?.received)).await?,
+            );
         }
         told("groups");
-        let groups = async || Ok(self.groups(&all).await?.len() as u64);
+        let groups = async || Ok(self.ops.groups(&all).await?.len() as u64);
         results.push(timed("groups".to_owned(), groups).await?);
-        if let Some(group) = self.groups(&all).await?.first() {
-            let one = async || Ok(self.group(&group.fingerprint, &all).await?.orders);
+        if let Some(group) = self.ops.groups(&all).await?.first() {
+            let one = async || Ok(self.ops.group(&group.fingerprint, &all).await?.orders);
             results.push(timed("one group".to_owned(), one).await?);
         }
         for (name, filter) in [("lost", OrderFilter::lost()), ("all", OrderFilter::default())] {
@@ -61,7 +72,7 @@ impl Ops {
                     let deep = self.deep(&filter, sort).await?;
                     let what = format!("{name} by {sort}, {} orders deep", DEEP * MAX_PAGE);
                     let page = async || {
-                        let page = self.page(&filter, sort, deep.as_deref(), PAGE).await?;
+                        let page = self.ops.page(&filter, sort, deep.as_deref(), PAGE).await?;
                         Ok(page.orders.len() as u64)
                     };
                     results.push(timed(what, page).await?);
@@ -71,7 +82,7 @@ impl Ops {
         for (what, filter) in self.filters().await? {
             told(&what);
             results.push(self.first_page(what.clone(), &filter, Sort::default()).await?);
-            let count = async || self.count(&filter).await;
+            let count = async || self.ops.count(&filter).await;
             results.push(timed(format!("count of {what}"), count).await?);
         }
         Ok(results)
@@ -83,7 +94,7 @@ impl Ops {
         filter: &OrderFilter,
         sort: Sort,
     ) -> Result<Measured, Refusal> {
-        let page = async || Ok(self.page(filter, sort, None, PAGE).await?.orders.len() as u64);
+        let page = async || Ok(self.ops.page(filter, sort, None, PAGE).await?.orders.len() as u64);
         timed(what, page).await
     }
 
@@ -91,7 +102,7 @@ impl Ops {
     async fn deep(&self, filter: &OrderFilter, sort: Sort) -> Result<Option<String>, Refusal> {
         let mut after = None;
         for _ in 0..DEEP {
-            match self.page(filter, sort, after.as_deref(), MAX_PAGE).await?.next {
+            match self.ops.page(filter, sort, after.as_deref(), MAX_PAGE).await?.next {
                 Some(next) => after = Some(next),
                 None => break,
             }
@@ -105,11 +116,11 @@ impl Ops {
         let mut filters =
             vec![("all".to_owned(), OrderFilter::default()), ("lost".to_owned(), lost.clone())];
         let sort = SortBy::Received.natural().reversed();
-        let Some(order) = self.page(&lost, sort, None, 1).await?.orders.pop() else {
+        let Some(order) = self.ops.page(&lost, sort, None, 1).await?.orders.pop() else {
             return Ok(filters);
         };
-        let detail = self.show(&order.key).await?;
-        let parsed = Order::parse(detail.document.as_bytes(), self.max_bytes).ok();
+        let detail = self.ops.show(&order.key).await?;
+        let parsed = Order::parse(detail.document.as_bytes(), self.ops.max_bytes).ok();
         let sku = parsed.and_then(|order| Some(order.skus.first()?.as_str().to_owned()));
         let failure = order.last_failure.as_ref();
         let text = |text: &str| Some(text.to_owned());

@@ -16,9 +16,9 @@ use crate::domain::order::{Fault, Order, OrderKey, Reason};
 use crate::domain::permission::Permission;
 use crate::domain::state::OrderRecord;
 use crate::domain::text::one_line;
+use crate::ports::audit::Act;
+use crate::ports::order_desk::{EditRequest, NotEdited, OrderDetail, Revision};
 use crate::ports::redrives::Selection;
-use crate::ports::revisions::{EditRequest, NotEdited, Revision};
-use crate::ports::store::{Act, OrderDetail};
 
 use super::orders::{Ops, Refusal, authorize};
 

@@ -4,14 +4,14 @@ use std::sync::Arc;
 
 use crate::domain::message::OrderFailed;
 use crate::domain::order::{Fault, Order};
+use crate::domain::outbound_messages::Outgoing;
 use crate::domain::permission::Permission;
 use crate::domain::state::Trigger;
 use crate::domain::topology::ORDER_FAILED;
-use crate::ports::broker::Outgoing;
-use crate::ports::outbound_messages::Trace;
-use crate::ports::store::{
-    Accepted, Act, DeadLetter, NewDeadLetter, OrderSource, Placed, Resolution,
-};
+use crate::domain::trace::Trace;
+use crate::ports::audit::Act;
+use crate::ports::dead_letters::{DeadLetter, NewDeadLetter, Resolution};
+use crate::ports::orders::{Accepted, OrderSource, Placed};
 
 use super::orders::{Ops, Refusal, authorize};
 

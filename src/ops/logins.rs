@@ -17,9 +17,9 @@ use sha2::{Digest, Sha256};
 use crate::domain::login::{FREE_BY_ADDRESS, FREE_BY_NAME, return_path, user_name};
 use crate::domain::permission::{Role, RoleGrant};
 use crate::domain::text::one_line;
+use crate::ports::audit::Act;
 use crate::ports::identity::{BegunLogin, Claims, FinishedLogin, IdentityError, IdentityProvider};
 use crate::ports::people::{OidcLogin, Provider, SessionRecord, Tried, UserChange};
-use crate::ports::store::Act;
 
 use super::orders::{Ops, Principal, Refusal};
 use super::passwords::Passwords;

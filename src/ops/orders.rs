@@ -12,13 +12,26 @@ use uuid::Uuid;
 use crate::domain::circuit::{Circuit, CircuitState};
 use crate::domain::message::{EventKind, OrderEvent};
 use crate::domain::order::{Fault, OrderKey};
+use crate::domain::order_filter::{MAX_PAGE, Mark, OrderFilter, ShopFilter, Sort, ValueFault};
+use crate::domain::outbound_messages::{OutboundMessages, Outgoing};
 use crate::domain::permission::{Grants, Permission};
 use crate::domain::state::{InvalidTransition, OrderRecord, OrderState, Phase, Trigger};
-use crate::ports::broker::{Broker, Outgoing};
+use crate::domain::trace::Trace;
+use crate::ports::audit::{Act, AuditTrail};
+use crate::ports::broker::Broker;
+use crate::ports::circuits::{CircuitDesk, Circuits};
 use crate::ports::clock::{Clock, Stopwatch};
-use crate::ports::listing::{MAX_PAGE, Mark, OrderFilter, Sort, ValueFault};
-use crate::ports::outbound_messages::{OutboundMessages, Trace};
-use crate::ports::store::{Act, Attempt, OrderDetail, ShopFilter, Store, StoreError};
+use crate::ports::dead_letters::{DeadLetterDesk, DeadLetterIntake};
+use crate::ports::ledger::LedgerProof;
+use crate::ports::notices::{MailArchive, MailLevels};
+use crate::ports::order_desk::{Attempt, OrderDesk, OrderDetail, OrderRecords, Revisions};
+use crate::ports::order_lists::OrderLists;
+use crate::ports::orders::OrderIntake;
+use crate::ports::people::{RequestKeys, Sessions, Tokens, Users};
+use crate::ports::redrives::RedriveDesk;
+use crate::ports::statistics::Statistics;
+use crate::ports::store_error::StoreError;
+use crate::ports::workers::WorkerList;
 
 use super::logins::LoginConfig;
 
@@ -26,10 +39,17 @@ use super::logins::LoginConfig;
 pub(super) const PUBLISH_PATIENCE: Duration = Duration::from_secs(20);
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
+crate::combined_port! {
+    /// What people's verbs ask of the ledger.
+    pub trait OpsLedger: OrderIntake, OrderLists, OrderDesk, OrderRecords, Revisions, LedgerProof, MailArchive, MailLevels, Circuits,
+        CircuitDesk, DeadLetterDesk, DeadLetterIntake, RedriveDesk, Statistics, WorkerList, Users, Sessions,
+        Tokens, RequestKeys, AuditTrail
+}
+
 /// The verbs.
 pub struct Ops {
     /// The ledger.
-    pub store: Arc<dyn Store>,
+    pub store: Arc<dyn OpsLedger>,
     /// The transport.
     pub broker: Arc<dyn Broker>,
     /// Time and randomness.

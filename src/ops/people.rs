@@ -6,9 +6,10 @@ use uuid::Uuid;
 
 use crate::domain::login::{check_password, user_name};
 use crate::domain::order::Shop;
+use crate::domain::order_filter::ShopFilter;
 use crate::domain::permission::{Permission, RoleGrant};
-use crate::ports::people::{AuditFilter, AuditRow, User, UserChange, UserChanged};
-use crate::ports::store::{Act, ShopFilter};
+use crate::ports::audit::{Act, AuditFilter};
+use crate::ports::people::{AuditRow, User, UserChange, UserChanged};
 
 use super::orders::{Ops, Principal, Refusal, authorize};
 use super::passwords::Busy;

@@ -6,7 +6,8 @@
 use crate::domain::order::OrderKey;
 use crate::domain::permission::Permission;
 use crate::domain::state::{Phase, Trigger};
-use crate::ports::store::{Act, OrderDetail};
+use crate::ports::audit::Act;
+use crate::ports::order_desk::OrderDetail;
 
 use super::orders::{Ops, Refusal, Transferred, authorize, invalid};
 

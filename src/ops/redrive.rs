@@ -4,11 +4,11 @@ use uuid::Uuid;
 
 use crate::domain::circuit::CircuitState;
 use crate::domain::order::Reason;
+use crate::domain::order_filter::ShopFilter;
 use crate::domain::permission::Permission;
 use crate::domain::redrive::{ItemStatus, RedriveStatus, RedriveVerb, check_rate};
-use crate::ports::listing::ShopFilter;
+use crate::ports::audit::Act;
 use crate::ports::redrives::{Redrive, RedriveItem};
-use crate::ports::store::Act;
 
 use super::orders::{Ops, Refusal, authorize};
 use super::redrive_plan::{authorize_anywhere, unprocessable};

@@ -6,12 +6,12 @@ use uuid::Uuid;
 
 use crate::domain::money::{Purse, Sum};
 use crate::domain::order::{Fault, OrderKey, Reason};
+use crate::domain::order_filter::{Mark, OrderFilter, ShopFilter, SortBy};
 use crate::domain::permission::Permission;
 use crate::domain::redrive::{Exclusion, ItemStatus, MAX_ORDERS, RedriveThrottle};
 use crate::domain::state::{OrderRecord, OrderState};
-use crate::ports::listing::{Mark, OrderFilter, ShopFilter, SortBy};
+use crate::ports::audit::Act;
 use crate::ports::redrives::{NewRedrive, Redrive, RedriveItem, Selection};
-use crate::ports::store::Act;
 
 use super::orders::{Ops, Refusal, authorize};
 

@@ -6,13 +6,15 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use crate::domain::circuit::Circuit;
+use crate::domain::order_filter::{MAX_PAGE, Mark, OrderFilter, ShopFilter, Sort, ValueFault};
 use crate::domain::permission::Permission;
 use crate::domain::state::{OrderRecord, OrderState};
 use crate::domain::text::one_line;
 use crate::ops::orders::{Ops, Refusal, authorize};
-use crate::ports::listing::{MAX_PAGE, Mark, OrderFilter, ShopFilter, Sort, ValueFault};
-use crate::ports::statistics::{Flow, Group, Standing, Worker};
-use crate::ports::store::{Act, MailCounts};
+use crate::ports::audit::Act;
+use crate::ports::notices::MailCounts;
+use crate::ports::statistics::{Flow, Group, Standing};
+use crate::ports::workers::Worker;
 
 /// Longest note of a group, in characters.
 pub const MAX_NOTE_CHARS: usize = 2_000;

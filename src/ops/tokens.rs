@@ -5,8 +5,8 @@ use sha2::{Digest, Sha256};
 
 use crate::domain::order::Shop;
 use crate::domain::permission::Permission;
+use crate::ports::audit::Act;
 use crate::ports::people::ApiToken;
-use crate::ports::store::Act;
 
 use super::orders::{Ops, Principal, Refusal, authorize};
 

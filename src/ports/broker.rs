@@ -11,33 +11,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use crate::domain::message::Headers;
+use crate::domain::outbound_messages::Outgoing;
 use crate::domain::topology::Topology;
-
-/// A message to be published.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Outgoing {
-    /// To this exchange,
-    pub exchange: String,
-    /// by this key.
-    pub routing_key: String,
-    /// Text headers, built afresh.
-    pub headers: Headers,
-    /// JSON.
-    pub body: Vec<u8>,
-    /// Says the same when the same thing is published twice.
-    pub message_id: String,
-    /// Whether it must find a queue, or may vanish when nobody listens.
-    pub audience: Audience,
-}
-
-/// Whether a message must find a queue.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Audience {
-    /// Publishing fails when no queue takes it.
-    Required,
-    /// An event for whoever listens.
-    Optional,
-}
 
 /// A message that was delivered and has to be settled.
 #[derive(Clone)]

@@ -1,7 +1,4 @@
-//! Who may come in: users, sessions, failed logins, tokens; and what they did (the audit).
-//!
-//! Secrets reach the store as hashes only. Every change of a user or a token leaves its audit row in
-//! the same transaction.
+//! Users, sessions, tokens and idempotency keys.
 
 use std::time::Duration;
 
@@ -10,12 +7,13 @@ use jiff::Timestamp;
 use serde::Serialize;
 use uuid::Uuid;
 
-use super::store::{Act, AuditEntry, ShopFilter, StoreError};
 use crate::domain::permission::{Grants, Permission, Role, RoleGrant};
+use crate::ports::audit::{Act, AuditEntry};
+use crate::ports::store_error::StoreError;
 
-/// People, tokens, and what they did.
+/// Users with a password.
 #[async_trait]
-pub trait PeopleStore: Send + Sync {
+pub trait Users: Send + Sync {
     /// Adds a user; `false` when there is one of that name.
     async fn add_user(&self, user: &User, hash: &str, act: &Act) -> Result<bool, StoreError>;
     /// Every user, by name.
@@ -32,7 +30,11 @@ pub trait PeopleStore: Send + Sync {
         change: UserChange,
         act: &Act,
     ) -> Result<UserChanged, StoreError>;
+}
 
+/// Sessions and logins.
+#[async_trait]
+pub trait Sessions: Send + Sync {
     /// Begins a session, forgets those that are over, and leaves an audit row.
     async fn begin_session(
         &self,
@@ -51,7 +53,6 @@ pub trait PeopleStore: Send + Sync {
     ) -> Result<Option<SessionRecord>, StoreError>;
     /// Ends a session; `false` when there is none.
     async fn end_session(&self, hash: &[u8], act: &Act) -> Result<bool, StoreError>;
-
     /// Counts a login that begins as failed, until [`Self::login_succeeded`] takes it back: guesses
     /// that run side by side are all counted. While one of `whose` has to wait nothing is counted, and
     /// the end of the wait is answered.
@@ -62,12 +63,15 @@ pub trait PeopleStore: Send + Sync {
     ) -> Result<Option<Timestamp>, StoreError>;
     /// The login was right: its name begins at zero again, its address has one failure less.
     async fn login_succeeded(&self, name: &[u8], address: &[u8]) -> Result<(), StoreError>;
-
     /// Keeps a login that goes on at the identity provider, and forgets old ones.
     async fn begin_oidc_login(&self, state: &[u8], login: &OidcLogin) -> Result<(), StoreError>;
     /// Takes it out: it can be finished once.
     async fn take_oidc_login(&self, state: &[u8]) -> Result<Option<OidcLogin>, StoreError>;
+}
 
+/// Tokens of the API.
+#[async_trait]
+pub trait Tokens: Send + Sync {
     /// Keeps the hash of a new API token; `false` when there was ever one of that name.
     async fn add_token(&self, token: &ApiToken, hash: &[u8], act: &Act)
     -> Result<bool, StoreError>;
@@ -77,7 +81,11 @@ pub trait PeopleStore: Send + Sync {
     async fn list_tokens(&self) -> Result<Vec<ApiToken>, StoreError>;
     /// Ends a token; `false` when there is none of that name that is still valid.
     async fn revoke_token(&self, name: &str, act: &Act) -> Result<bool, StoreError>;
+}
 
+/// `Idempotency-Key`s of the API.
+#[async_trait]
+pub trait RequestKeys: Send + Sync {
     /// Claims an idempotency key for a request, or says what is known of it. Keys are forgotten after
     /// a day, those of a process that died after five minutes.
     async fn claim_key(&self, key: &RequestKey, now: Timestamp) -> Result<KeyClaim, StoreError>;
@@ -87,14 +95,6 @@ pub trait PeopleStore: Send + Sync {
         key: &RequestKey,
         answer: Option<&KeptAnswer>,
     ) -> Result<(), StoreError>;
-
-    /// What people did, newest first.
-    async fn list_audit(
-        &self,
-        filter: &AuditFilter,
-        after: Option<(Timestamp, Uuid)>,
-        limit: u32,
-    ) -> Result<Vec<AuditRow>, StoreError>;
 }
 
 /// Somebody with a password of their own here.
@@ -303,23 +303,6 @@ pub struct KeptAnswer {
     pub headers: Vec<(String, String)>,
     /// Body.
     pub body: Vec<u8>,
-}
-
-/// Which audit rows to list; every part that is set must match.
-#[derive(Debug, Clone, Default)]
-pub struct AuditFilter {
-    /// Who.
-    pub actor: Option<String>,
-    /// What: an action, or the begin of some that ends with a dot.
-    pub action: Option<String>,
-    /// To what.
-    pub target: Option<String>,
-    /// At or after.
-    pub since: Option<Timestamp>,
-    /// Before.
-    pub until: Option<Timestamp>,
-    /// Shops that the reader may see; rows that belong to no shop only with all of them.
-    pub shops: ShopFilter,
 }
 
 /// An audit row with its id.

@@ -1,25 +1,26 @@
-//! Redrives in the ledger: a frozen list of orders, where each of them stands, and what the runner
-//! needs to go on from wherever the process before it died.
+//! Redrives in the ledger: a frozen list of orders, and where each of them stands.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
+use serde::Serialize;
 use uuid::Uuid;
 
-use super::store::{Act, StoreError};
 use crate::domain::money::Money;
 use crate::domain::order::OrderKey;
 use crate::domain::redrive::{
     InvalidRedrive, ItemStatus, RedriveStatus, RedriveThrottle, RedriveVerb, StepTally,
 };
 use crate::domain::state::OrderRecord;
+use crate::ports::audit::Act;
+use crate::ports::store_error::StoreError;
 
-/// Redrives.
+/// Redrives as people plan and steer them.
 #[async_trait]
-pub trait RedriveStore: Send + Sync {
+pub trait RedriveDesk: Send + Sync {
     /// Keeps a plan with its orders and its audit row.
     async fn add_redrive(&self, plan: NewRedrive, act: &Act) -> Result<(), StoreError>;
     /// One redrive.
@@ -57,7 +58,11 @@ pub trait RedriveStore: Send + Sync {
         rate_per_minute: Option<u32>,
         act: &Act,
     ) -> Result<bool, StoreError>;
+}
 
+/// What the redriver needs to go on from wherever the process before it died.
+#[async_trait]
+pub trait RedriveRunner: Send + Sync {
     /// Redrives that the runner has to look after: running, or with orders that are not answered.
     async fn open_redrives(&self) -> Result<Vec<Uuid>, StoreError>;
     /// One redrive without the counts of its orders.
@@ -72,8 +77,6 @@ pub trait RedriveStore: Send + Sync {
         after: Option<u64>,
         limit: u32,
     ) -> Result<Vec<Turn>, StoreError>;
-    /// Those of these orders that the ledger has, in whatever order.
-    async fn records(&self, keys: &[OrderKey]) -> Result<Vec<OrderRecord>, StoreError>;
     /// Marks orders that wait as sent in that step, if the redrive is still running as it was
     /// loaded; those that are marked.
     async fn mark_sent(

@@ -1,8 +1,5 @@
-//! Figures about orders that are kept while orders move, lists that are quick however many there
-//! are, and who is alive. Nothing here counts rows one by one, except [`StatisticsStore::count_orders`]
-//! for filters that no counter knows.
+//! Statistics about orders, kept while orders move.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -11,19 +8,14 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::domain::money::Money;
-use crate::domain::order::OrderKey;
-use crate::domain::state::{OrderRecord, OrderState};
-use crate::ports::listing::{Mark, OrderFilter, ShopFilter, Sort};
-use crate::ports::store::{Act, StoreError};
+use crate::domain::order_filter::ShopFilter;
+use crate::domain::state::OrderState;
+use crate::ports::audit::Act;
+use crate::ports::store_error::StoreError;
 
-/// Most groups that are told of.
-pub const MAX_GROUPS: u32 = 1_000;
-/// How long a worker counts as alive after it was seen.
-pub const ALIVE: Duration = Duration::from_secs(30);
-
-/// Figures, lists, groups, workers.
+/// Figures about orders that are kept while orders move. Nothing here counts rows one by one.
 #[async_trait]
-pub trait StatisticsStore: Send + Sync {
+pub trait Statistics: Send + Sync {
     /// How many orders stand where, of one moment.
     async fn tally(&self, shops: &ShopFilter) -> Result<Tally, StoreError>;
     /// What happened since, in buckets of that width; only those in which something happened.
@@ -49,29 +41,17 @@ pub trait StatisticsStore: Send + Sync {
         runbook: Option<&str>,
         act: &Act,
     ) -> Result<bool, StoreError>;
-    /// Orders that match, after that mark.
-    async fn page_orders(
-        &self,
-        filter: &OrderFilter,
-        sort: Sort,
-        after: Option<&Mark>,
-        limit: u32,
-    ) -> Result<Vec<OrderRecord>, StoreError>;
-    /// How many orders match.
-    async fn count_orders(&self, filter: &OrderFilter) -> Result<u64, StoreError>;
-    /// The documents of orders, as they came; those that are there.
-    async fn documents(&self, keys: &[OrderKey]) -> Result<Vec<(OrderKey, Arc<str>)>, StoreError>;
-    /// Dead letters that wait for a person.
-    async fn count_dead_letters(&self) -> Result<u64, StoreError>;
+}
+
+/// Keeps the tables of the statistics small.
+#[async_trait]
+pub trait StatisticsFolding: Send + Sync {
     /// Adds up what was appended since; changes no figure, and harms nothing when two do it.
     async fn fold_statistics(&self, now: Timestamp) -> Result<(), StoreError>;
-    /// A worker lives; those that were not seen for a day are forgotten.
-    async fn heartbeat(&self, worker: &Worker) -> Result<(), StoreError>;
-    /// A worker has ended and says so.
-    async fn deregister(&self, name: &str) -> Result<(), StoreError>;
-    /// Workers that were seen within [`ALIVE`].
-    async fn workers(&self, now: Timestamp) -> Result<Vec<Worker>, StoreError>;
 }
+
+/// Most groups that are told of.
+pub const MAX_GROUPS: u32 = 1_000;
 
 /// How many orders stand where.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -157,19 +137,4 @@ pub struct Group {
     /// When.
     #[schemars(with = "Option<String>")]
     pub noted_at: Option<Timestamp>,
-}
-
-/// A process of the service.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
-pub struct Worker {
-    /// Its name.
-    pub name: String,
-    /// Its roles.
-    pub roles: Vec<String>,
-    /// When it started.
-    #[schemars(with = "String")]
-    pub started_at: Timestamp,
-    /// When it was seen last.
-    #[schemars(with = "String")]
-    pub seen_at: Timestamp,
 }

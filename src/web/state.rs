@@ -7,7 +7,7 @@ use futures_util::future::BoxFuture;
 
 use crate::ops::orders::Ops;
 use crate::ports::erp::Exchange;
-use crate::ports::store::OrderDetail;
+use crate::ports::order_desk::OrderDetail;
 use crate::telemetry::Metrics;
 use crate::views::checks::CheckLine;
 use crate::web::auth::access::Access;

@@ -11,32 +11,44 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::domain::circuit::{Circuit, CircuitState};
+use crate::domain::order_filter::ShopFilter;
 use crate::domain::retry::later;
 use crate::domain::state::Trigger;
-use crate::ports::outbound_messages::Trace;
-use crate::ports::store::{ShopFilter, StoreError, Sweep};
+use crate::domain::trace::Trace;
+use crate::ports::circuits::Circuits;
+use crate::ports::orders::{OverdueOrders, Sweep};
+use crate::ports::store_error::StoreError;
 use crate::telemetry::ErpLabel;
 use crate::workers::consume::ReadMode;
+use crate::workers::context::WorkerContext;
 use crate::workers::erp_gate::{Flow, Gate};
-use crate::workers::relay::Relay;
 
 /// How often circuits are looked at.
 const EVERY: Duration = Duration::from_millis(500);
 /// What a trial may take besides the calls themselves.
 const TRIAL_MARGIN: Duration = Duration::from_secs(15);
 
+crate::combined_port! {
+    /// What the circuit watcher asks of the ledger.
+    pub trait CircuitWatcherLedger: Circuits, OverdueOrders
+}
+
 /// Watches the circuits for the submitter of this process.
 pub struct CircuitWatcher {
-    relay: Arc<Relay>,
+    context: Arc<WorkerContext>,
+    ledger: Arc<dyn CircuitWatcherLedger>,
     read_mode: watch::Sender<ReadMode>,
     every: Duration,
 }
 
 impl CircuitWatcher {
     /// A circuit_watcher, and the read_mode that the submitter's loop obeys.
-    pub fn new(relay: Arc<Relay>) -> (Self, watch::Receiver<ReadMode>) {
+    pub fn new(
+        context: Arc<WorkerContext>,
+        ledger: Arc<dyn CircuitWatcherLedger>,
+    ) -> (Self, watch::Receiver<ReadMode>) {
         let (read_mode, obeyed) = watch::channel(ReadMode::Full);
-        (Self { relay, read_mode, every: EVERY }, obeyed)
+        (Self { context, ledger, read_mode, every: EVERY }, obeyed)
     }
 
     /// Looks after the gates until `stop`.
@@ -55,10 +67,10 @@ impl CircuitWatcher {
     /// A process that has just started may have other secrets than the one whose login was refused:
     /// such a circuit is tried at once. To be called once, before the first [`CircuitWatcher::round`].
     pub async fn welcome_new_secrets(&self) -> Result<(), StoreError> {
-        let store = &self.relay.store;
+        let store = &self.ledger;
         for circuit in store.circuits().await? {
             if circuit.state == CircuitState::Open && circuit.is_login_refused() {
-                store.hasten_trial(&circuit.erp, self.relay.now()).await?;
+                store.hasten_trial(&circuit.erp, self.context.now()).await?;
             }
         }
         Ok(())
@@ -67,8 +79,8 @@ impl CircuitWatcher {
     /// Obeys every circuit once. Called before the first order is taken, so that a process that
     /// starts during an outage does not begin with a volley.
     pub async fn round(&self) -> Result<(), StoreError> {
-        let circuits = self.relay.store.circuits().await?;
-        let gates = self.relay.policies.gates();
+        let circuits = self.ledger.circuits().await?;
+        let gates = self.context.policies.gates();
         for gate in &gates {
             let circuit = circuits.iter().find(|circuit| circuit.erp == gate.erp_name());
             let state = circuit.map_or(CircuitState::Closed, |circuit| circuit.state);
@@ -77,7 +89,7 @@ impl CircuitWatcher {
                 _ => gate.set_flow(Flow::Open),
             }
             let erp = ErpLabel::new(gate.erp_name());
-            self.relay.metrics.circuit_state.get_or_create(&erp).set(state as i64);
+            self.context.metrics.circuit_state.get_or_create(&erp).set(state as i64);
         }
         let flows: Vec<Flow> = gates.iter().map(|gate| gate.flow()).collect();
         let read_mode = if flows.contains(&Flow::Open) {
@@ -93,7 +105,7 @@ impl CircuitWatcher {
 
     /// A circuit that is not closed: wait, or make the trial ours.
     async fn obey(&self, gate: &Arc<Gate>, circuit: &Circuit) -> Result<(), StoreError> {
-        let now = self.relay.now();
+        let now = self.context.now();
         let is_due = match circuit.state {
             CircuitState::Open => circuit.trial_at.is_some_and(|at| at <= now),
             // Ours to go on with, or another's that may have died.
@@ -104,8 +116,8 @@ impl CircuitWatcher {
             return Ok(());
         }
         let until = later(now, gate.erp().call_budget() * 2 + TRIAL_MARGIN);
-        let (erp, worker) = (gate.erp_name(), &self.relay.worker);
-        if !self.relay.store.begin_trial(erp, worker, until, now).await? {
+        let (erp, worker) = (gate.erp_name(), &self.context.worker);
+        if !self.ledger.begin_trial(erp, worker, until, now).await? {
             gate.set_flow(Flow::Stopped);
             return Ok(());
         }
@@ -122,7 +134,7 @@ impl CircuitWatcher {
 
     /// Nudges one order that is held or overdue, should none come by itself.
     async fn fetch_one(&self, gate: &Arc<Gate>) -> Result<(), StoreError> {
-        let policies = &self.relay.policies;
+        let policies = &self.context.policies;
         let names = |mine: bool| {
             let shops = policies.shops.iter();
             let of_gate =
@@ -136,16 +148,16 @@ impl CircuitWatcher {
             ShopFilter::Only(names(true))
         };
         let sweep = Sweep {
-            now: self.relay.now(),
+            now: self.context.now(),
             grace: Duration::ZERO,
             again_after: Duration::ZERO,
             shops,
             limit: 1,
         };
-        for order in self.relay.store.take_overdue(sweep).await? {
+        for order in self.ledger.take_overdue(sweep).await? {
             let trace = Trace { parent: order.traceparent, state: None };
             if let Err(error) =
-                self.relay.nudge(&order.key, order.attempt, Trigger::Sweeper, &trace).await
+                self.context.nudge(&order.key, order.attempt, Trigger::Sweeper, &trace).await
             {
                 tracing::debug!(%error, "circuit.nothing_to_try");
             }

@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use crate::crash::{CrashPoint, reach};
 use crate::domain::order::{Fault, Reason};
 use crate::ports::broker::{Broker, Delivery, Settle, Subscription};
-use crate::workers::relay::Relay;
+use crate::workers::context::WorkerContext;
 
 /// Pause before a queue is subscribed again that could not be.
 const PAUSE: Duration = Duration::from_secs(2);
@@ -53,14 +53,14 @@ pub struct Reading {
 }
 
 /// Reads a queue until `stop`, and returns when everything in hand is settled.
-pub async fn consume(relay: &Relay, handler: &impl Handler, reading: Reading) {
+pub async fn consume(context: &WorkerContext, handler: &impl Handler, reading: Reading) {
     let (queue, permits) = (reading.queue.clone(), usize::from(reading.permits));
-    deliveries(&*relay.broker, reading)
+    deliveries(&*context.broker, reading)
         .for_each_concurrent(permits, |delivery| {
             let queue = &queue;
             async move {
                 reach(CrashPoint::Received);
-                let settle = fenced(relay, handler, queue, &delivery).await;
+                let settle = fenced(context, handler, queue, &delivery).await;
                 delivery.settler.settle(settle).await;
             }
         })
@@ -76,14 +76,19 @@ pub async fn worked_off(broker: &dyn Broker, queue: &str) {
 
 /// A handler that panics breaks nothing but its own delivery, which becomes a dead letter: what
 /// broke the code once would break it again.
-async fn fenced(relay: &Relay, handler: &impl Handler, queue: &str, delivery: &Delivery) -> Settle {
+async fn fenced(
+    context: &WorkerContext,
+    handler: &impl Handler,
+    queue: &str,
+    delivery: &Delivery,
+) -> Settle {
     match AssertUnwindSafe(handler.handle(delivery)).catch_unwind().await {
         Ok(settle) => settle,
         Err(_) => {
             tracing::error!(queue, "handler.panicked");
             let fault =
                 Fault::whole(Reason::HandlerPanicked, "handling this message broke our code");
-            match relay.bury(queue, delivery, &fault).await {
+            match context.bury(queue, delivery, &fault).await {
                 Ok(()) => Settle::Ack,
                 Err(error) => {
                     tracing::error!(%error, queue, "dead_letter.refused");

@@ -12,31 +12,32 @@ use crate::crash::{CrashPoint, reach};
 use crate::domain::message::{EventKind, MAX_FOREIGN_ATTEMPT, ORIGIN, OrderEvent, OrderFailed};
 use crate::domain::order::{Fault, Reason};
 use crate::domain::state::{OrderRecord, Verdict};
+use crate::domain::trace::Trace;
 use crate::ports::broker::{Delivery, Settle};
-use crate::ports::outbound_messages::Trace;
-use crate::ports::store::{FailureRequest, OrderSource, Placed, Recorded};
+use crate::ports::orders::{FailureRequest, OrderFailures, OrderSource, Placed, Recorded};
 use crate::workers::consume::Handler;
-use crate::workers::relay::Relay;
+use crate::workers::context::WorkerContext;
 
 /// Pause before a message comes again that could not even be kept as a dead letter.
 const REFUSED_PAUSE: Duration = Duration::from_secs(10);
 
 /// Reads `orders.failed`.
 pub struct ErrorHandler {
-    relay: Arc<Relay>,
+    context: Arc<WorkerContext>,
+    failures: Arc<dyn OrderFailures>,
     queue: String,
 }
 
 impl ErrorHandler {
-    /// The role over `relay`.
-    pub fn new(relay: Arc<Relay>) -> Self {
-        let queue = relay.broker.topology().names.failed();
-        Self { relay, queue }
+    /// The role over `context`.
+    pub fn new(context: Arc<WorkerContext>, failures: Arc<dyn OrderFailures>) -> Self {
+        let queue = context.broker.topology().names.failed();
+        Self { context, failures, queue }
     }
 
     async fn process(&self, delivery: &Delivery) -> Result<(), Fault> {
-        let relay = &self.relay;
-        let (event, order) = OrderFailed::parse(&delivery.body, relay.max_bytes)?;
+        let context = &self.context;
+        let (event, order) = OrderFailed::parse(&delivery.body, context.max_bytes)?;
         if event.attempt > MAX_FOREIGN_ATTEMPT && !delivery.headers.contains_key(ORIGIN) {
             let expected =
                 format!("attempt is {}, expected 1 to {MAX_FOREIGN_ATTEMPT}", event.attempt);
@@ -45,7 +46,7 @@ impl ErrorHandler {
         let trace = Trace::of(&delivery.headers);
         let request = self.request(delivery, &event, order, &trace);
         let recorded =
-            relay.retry_until_available(|| relay.store.record_failure(request.clone())).await;
+            context.retry_until_available(|| self.failures.record_failure(request.clone())).await;
         reach(CrashPoint::FailureRecorded);
         let (verdict, record, new) = match recorded {
             Ok(Recorded::Counted { verdict, record, new, .. }) => (verdict, record, new),
@@ -67,7 +68,7 @@ impl ErrorHandler {
             self.follow(&event, &record, verdict, &trace).await;
         }
         if new {
-            relay.notices_wait();
+            context.notices_wait();
             tell(&event, &record, verdict);
         }
         Ok(())
@@ -80,7 +81,7 @@ impl ErrorHandler {
         order: Option<crate::domain::order::Order>,
         trace: &Trace,
     ) -> FailureRequest {
-        let now = self.relay.now();
+        let now = self.context.now();
         FailureRequest {
             key: event.key(),
             failed: event.failed_try(delivery.headers.get(ORIGIN).cloned(), now),
@@ -94,7 +95,7 @@ impl ErrorHandler {
                 traceparent: trace.parent.clone(),
                 tracestate: trace.state.clone(),
             }),
-            policy: self.relay.policies.of(&event.shop).retry.clone(),
+            policy: self.context.policies.of(&event.shop).retry.clone(),
             now,
         }
     }
@@ -110,7 +111,7 @@ impl ErrorHandler {
     ) {
         let kind = match verdict {
             Verdict::Retry { attempt, delay } => {
-                self.relay.publish_retry(&record.key, attempt, delay, trace).await;
+                self.context.publish_retry(&record.key, attempt, delay, trace).await;
                 reach(CrashPoint::RetryPublished);
                 return;
             }
@@ -123,7 +124,7 @@ impl ErrorHandler {
         told.fail_count = record.fail_count;
         told.trigger = Some(event.trigger);
         told.error = Some(event.error.clone());
-        self.relay.publish_event(&told, trace).await;
+        self.context.publish_event(&told, trace).await;
     }
 }
 
@@ -154,29 +155,29 @@ impl Handler for ErrorHandler {
     async fn handle(&self, delivery: &Delivery) -> Settle {
         match self.process(delivery).await {
             Ok(()) => Settle::Ack,
-            Err(fault) => keep(&self.relay, &self.queue, delivery, &fault).await,
+            Err(fault) => keep(&self.context, &self.queue, delivery, &fault).await,
         }
     }
 }
 
 /// Reads `orders.dead` and `orders.unrouted`.
 pub struct DeadLetterCollector {
-    relay: Arc<Relay>,
+    context: Arc<WorkerContext>,
     queue: String,
     is_unrouted: bool,
 }
 
 impl DeadLetterCollector {
     /// For what no consumer could settle.
-    pub fn of_dead(relay: Arc<Relay>) -> Self {
-        let queue = relay.broker.topology().names.dead();
-        Self { relay, queue, is_unrouted: false }
+    pub fn of_dead(context: Arc<WorkerContext>) -> Self {
+        let queue = context.broker.topology().names.dead();
+        Self { context, queue, is_unrouted: false }
     }
 
     /// For what found no queue.
-    pub fn of_unrouted(relay: Arc<Relay>) -> Self {
-        let queue = relay.broker.topology().names.unrouted();
-        Self { relay, queue, is_unrouted: true }
+    pub fn of_unrouted(context: Arc<WorkerContext>) -> Self {
+        let queue = context.broker.topology().names.unrouted();
+        Self { context, queue, is_unrouted: true }
     }
 
     fn fault(&self, delivery: &Delivery) -> Fault {
@@ -198,13 +199,13 @@ impl DeadLetterCollector {
 #[async_trait]
 impl Handler for DeadLetterCollector {
     async fn handle(&self, delivery: &Delivery) -> Settle {
-        keep(&self.relay, &self.queue, delivery, &self.fault(delivery)).await
+        keep(&self.context, &self.queue, delivery, &self.fault(delivery)).await
     }
 }
 
 /// Keeps a message as a dead letter; only then it may be forgotten by the broker.
-async fn keep(relay: &Relay, queue: &str, delivery: &Delivery, fault: &Fault) -> Settle {
-    match relay.bury(queue, delivery, fault).await {
+async fn keep(context: &WorkerContext, queue: &str, delivery: &Delivery, fault: &Fault) -> Settle {
+    match context.bury(queue, delivery, fault).await {
         Ok(()) => {
             reach(CrashPoint::DeadLetterRecorded);
             Settle::Ack

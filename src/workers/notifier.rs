@@ -18,10 +18,11 @@ use crate::domain::notice::{DigestRule, DigestWindow, Plan, plan};
 use crate::domain::retry::later;
 use crate::ports::broker::{Delivery, Settle};
 use crate::ports::mail::{Composer, MailError, Mailer, NoticeDetail};
-use crate::ports::store::{MailFate, NewMail, Notice, StoreError, StoredMail};
+use crate::ports::notices::{MailFate, NewMail, Notice, Outbox, StoredMail};
+use crate::ports::store_error::StoreError;
 use crate::telemetry::KindLabel;
 use crate::workers::consume::Handler;
-use crate::workers::relay::Relay;
+use crate::workers::context::WorkerContext;
 
 /// Most notices looked at in one go, and so the longest digest.
 const MAX_NOTICES: u32 = 10_000;
@@ -38,7 +39,8 @@ const MAX_MAIL_AGE: Duration = Duration::from_hours(7 * 24);
 
 /// The role.
 pub struct Notifier {
-    relay: Arc<Relay>,
+    context: Arc<WorkerContext>,
+    outbox: Arc<dyn Outbox>,
     composer: Arc<dyn Composer>,
     mailer: Arc<dyn Mailer>,
     queue: String,
@@ -47,10 +49,15 @@ pub struct Notifier {
 }
 
 impl Notifier {
-    /// The role over `relay`.
-    pub fn new(relay: Arc<Relay>, composer: Arc<dyn Composer>, mailer: Arc<dyn Mailer>) -> Self {
-        let queue = relay.broker.topology().names.notify();
-        Self { relay, composer, mailer, queue, round: tokio::sync::Mutex::default() }
+    /// The role over `context`.
+    pub fn new(
+        context: Arc<WorkerContext>,
+        outbox: Arc<dyn Outbox>,
+        composer: Arc<dyn Composer>,
+        mailer: Arc<dyn Mailer>,
+    ) -> Self {
+        let queue = context.broker.topology().names.notify();
+        Self { context, outbox, composer, mailer, queue, round: tokio::sync::Mutex::default() }
     }
 
     /// Works off everything that is due now.
@@ -63,9 +70,10 @@ impl Notifier {
 
     /// Puts due notices into mails; whether there may be more.
     async fn compose(&self) -> Result<bool, StoreError> {
-        let relay = &self.relay;
-        let now = relay.now();
-        let due = relay.retry_until_available(|| relay.store.due_notices(now, MAX_NOTICES)).await?;
+        let context = &self.context;
+        let now = context.now();
+        let due =
+            context.retry_until_available(|| self.outbox.due_notices(now, MAX_NOTICES)).await?;
         if due.is_empty() {
             return Ok(false);
         }
@@ -109,8 +117,9 @@ impl Notifier {
         if notices.is_empty() {
             return Ok(());
         }
-        let relay = &self.relay;
-        let window = relay.retry_until_available(|| relay.store.digest_window(window_name)).await?;
+        let context = &self.context;
+        let window =
+            context.retry_until_available(|| self.outbox.digest_window(window_name)).await?;
         let waiting = u32::try_from(notices.len()).unwrap_or(u32::MAX);
         let (mails, window): (Vec<NewMail>, DigestWindow) = match plan(window, waiting, rule, now) {
             Plan::Each { window } => {
@@ -120,8 +129,8 @@ impl Notifier {
             Plan::Digest { window } => (vec![self.mail(audience, notices, now)], window),
             Plan::Wait { until } => {
                 let ids: Vec<String> = notices.iter().map(|notice| notice.id.clone()).collect();
-                return relay
-                    .retry_until_available(|| relay.store.postpone_notices(&ids, until))
+                return context
+                    .retry_until_available(|| self.outbox.postpone_notices(&ids, until))
                     .await;
             }
         };
@@ -133,16 +142,16 @@ impl Notifier {
         mails: Vec<NewMail>,
         window: Option<(String, DigestWindow)>,
     ) -> Result<(), StoreError> {
-        let relay = &self.relay;
-        let written = relay
-            .retry_until_available(|| relay.store.compose_mails(mails.clone(), window.clone()))
+        let context = &self.context;
+        let written = context
+            .retry_until_available(|| self.outbox.compose_mails(mails.clone(), window.clone()))
             .await?;
         // Otherwise another process put one of them into a mail first; what is left comes again.
         for new in mails.iter().filter(|_| written) {
             let (kind, kept) = (new.mail.kind.as_str(), new.keep_only);
             tracing::info!(kind, mail_id = %new.id, notices = new.notices.len(), kept, "mail.composed");
             if kept {
-                relay.metrics.notices_sent.get_or_create(&KindLabel::new(kind)).inc();
+                context.metrics.notices_sent.get_or_create(&KindLabel::new(kind)).inc();
             }
         }
         Ok(())
@@ -154,7 +163,7 @@ impl Notifier {
             notices.iter().map(|notice| notice.detail.clone()).collect();
         let ids: Vec<String> = notices.iter().map(|notice| notice.id.clone()).collect();
         NewMail {
-            id: self.relay.clock.unique_id(),
+            id: self.context.clock.unique_id(),
             audience: audience.to_owned(),
             mail: self.composer.compose(audience, kind, &details, &ids.join("\n")),
             notices: ids,
@@ -165,18 +174,20 @@ impl Notifier {
 
     /// Sends some of the mails that are due; whether there may be more.
     async fn send(&self) -> Result<bool, StoreError> {
-        let relay = &self.relay;
-        let now = relay.now();
+        let context = &self.context;
+        let now = context.now();
         let budget = self.mailer.send_budget();
         let until = later(now, budget * LEASE_IN_BUDGETS);
-        let mails = relay
-            .retry_until_available(|| relay.store.claim_mails(&relay.worker, now, until, MAX_MAILS))
+        let mails = context
+            .retry_until_available(|| {
+                self.outbox.claim_mails(&context.worker, now, until, MAX_MAILS)
+            })
             .await?;
         let any = !mails.is_empty();
         // An audience whose server is away is not tried again for each of its mails.
         let mut away = BTreeMap::<String, String>::new();
         for mail in mails {
-            if later(relay.now(), budget) > until {
+            if later(context.now(), budget) > until {
                 // What may not be sent within the lease is left for whoever takes it next.
                 break;
             }
@@ -198,7 +209,7 @@ impl Notifier {
             Ok(()) => {
                 reach(CrashPoint::MailSent);
                 tracing::info!(kind, mail_id = %mail.id, "mail.sent");
-                MailFate::Sent(self.relay.now())
+                MailFate::Sent(self.context.now())
             }
             Err(MailError::Later(error)) => {
                 // The server's words may hold addresses: they stand in `mails show`.
@@ -213,7 +224,7 @@ impl Notifier {
     }
 
     fn later(&self, mail: &StoredMail, error: String) -> MailFate {
-        let now = self.relay.now();
+        let now = self.context.now();
         if now >= later(mail.created_at, MAX_MAIL_AGE) {
             return MailFate::Failed(error);
         }
@@ -222,14 +233,14 @@ impl Notifier {
     }
 
     async fn settle(&self, mail: &StoredMail, fate: MailFate) -> Result<(), StoreError> {
-        let relay = &self.relay;
+        let context = &self.context;
         let kind = KindLabel::new(mail.mail.kind.as_str());
         match &fate {
-            MailFate::Sent(_) => drop(relay.metrics.notices_sent.get_or_create(&kind).inc()),
-            MailFate::Failed(_) => drop(relay.metrics.notices_failed.get_or_create(&kind).inc()),
+            MailFate::Sent(_) => drop(context.metrics.notices_sent.get_or_create(&kind).inc()),
+            MailFate::Failed(_) => drop(context.metrics.notices_failed.get_or_create(&kind).inc()),
             MailFate::Later { .. } => {}
         }
-        relay.retry_until_available(|| relay.store.settle_mail(mail.id, fate.clone())).await
+        context.retry_until_available(|| self.outbox.settle_mail(mail.id, fate.clone())).await
     }
 }
 
@@ -237,7 +248,7 @@ impl Notifier {
 impl Handler for Notifier {
     async fn handle(&self, delivery: &Delivery) -> Settle {
         if let Err(fault) = NoticeWaiting::parse(&delivery.body) {
-            return match self.relay.bury(&self.queue, delivery, &fault).await {
+            return match self.context.bury(&self.queue, delivery, &fault).await {
                 Ok(()) => Settle::Ack,
                 Err(_) => Settle::Reject,
             };

@@ -22,11 +22,14 @@ use crate::domain::redrive::{
 };
 use crate::domain::retry::later;
 use crate::domain::state::{OrderRecord, Phase};
+use crate::domain::trace::Trace;
+use crate::ports::circuits::Circuits;
 use crate::ports::clock::Stopwatch;
-use crate::ports::outbound_messages::Trace;
-use crate::ports::redrives::{Redrive, SentItem, SettledItem, StepState, Turn};
-use crate::ports::store::StoreError;
-use crate::workers::relay::Relay;
+use crate::ports::order_desk::OrderRecords;
+use crate::ports::redrives::{Redrive, RedriveRunner, SentItem, SettledItem, StepState, Turn};
+use crate::ports::store_error::StoreError;
+use crate::ports::workers::Leases;
+use crate::workers::context::WorkerContext;
 
 /// Pause between looks while a redrive is open, and while none is.
 const BUSY: Duration = Duration::from_millis(200);
@@ -41,9 +44,15 @@ const RENEW_AFTER: Duration = Duration::from_secs(1);
 /// An order that nobody has taken up for so long is asked for again.
 const NUDGE_AGAIN_AFTER: Duration = Duration::from_secs(30);
 
+crate::combined_port! {
+    /// What the redriver asks of the ledger.
+    pub trait RedriverLedger: RedriveRunner, OrderRecords, Leases, Circuits
+}
+
 /// Runs beside the sweeper.
 pub struct Redriver {
-    relay: Arc<Relay>,
+    context: Arc<WorkerContext>,
+    ledger: Arc<dyn RedriverLedger>,
 }
 
 /// What this process remembers between two looks; nothing that is not in the ledger counts.
@@ -77,9 +86,9 @@ impl Nudge {
 }
 
 impl Redriver {
-    /// The role over `relay`.
-    pub fn new(relay: Arc<Relay>) -> Self {
-        Self { relay }
+    /// The role over `context`.
+    pub fn new(context: Arc<WorkerContext>, ledger: Arc<dyn RedriverLedger>) -> Self {
+        Self { context, ledger }
     }
 
     /// Works redrives off until `stop`.
@@ -106,7 +115,7 @@ impl Redriver {
 
     /// One look at every redrive that is open; whether there is one.
     async fn round(&self, memory: &mut Memory, watch: &Stopwatch) -> Result<bool, StoreError> {
-        let open = self.relay.store.open_redrives().await?;
+        let open = self.ledger.open_redrives().await?;
         memory.courses.retain(|id, _| open.contains(id));
         if open.is_empty() {
             return Ok(false);
@@ -116,7 +125,7 @@ impl Redriver {
             return Ok(true);
         }
         for id in open {
-            if let Some(redrive) = self.relay.store.redrive_head(id).await? {
+            if let Some(redrive) = self.ledger.redrive_head(id).await? {
                 let course = memory.courses.entry(id).or_insert_with(|| Course {
                     meter: Meter::default(),
                     rate_per_minute: redrive.pace.rate_per_minute,
@@ -132,10 +141,10 @@ impl Redriver {
         if memory.led_since.is_some_and(|since| since.elapsed() < RENEW_AFTER) {
             return Ok(true);
         }
-        let (relay, now) = (&self.relay, self.relay.now());
+        let (context, now) = (&self.context, self.context.now());
         let asked = Stopwatch::start();
         let leads =
-            relay.store.acquire_lease("redriver", &relay.worker, later(now, LEASE), now).await?;
+            self.ledger.acquire_lease("redriver", &context.worker, later(now, LEASE), now).await?;
         memory.led_since = leads.then_some(asked);
         Ok(leads)
     }
@@ -147,13 +156,13 @@ impl Redriver {
         course: &mut Course,
         watch: &Stopwatch,
     ) -> Result<(), StoreError> {
-        let circuits = self.relay.store.circuits().await?;
+        let circuits = self.ledger.circuits().await?;
         let held_back = self.settle_sent(redrive, course, &circuits).await?;
         course.is_known = true;
         if redrive.status != RedriveStatus::Running {
             return Ok(());
         }
-        let step = self.relay.store.redrive_step(redrive.id, redrive.wave).await?;
+        let step = self.ledger.redrive_step(redrive.id, redrive.wave).await?;
         if let Some(why) = held_back.or_else(|| why_to_stop(redrive, &step)) {
             return self.halt(redrive, &why).await;
         }
@@ -166,7 +175,7 @@ impl Redriver {
             if step.tally.sent == 0 {
                 let next = redrive.ramp_at + 1;
                 tracing::info!(redrive = %redrive.id, step = next + 1, "redrive.step");
-                self.relay.store.begin_step(redrive, next).await?;
+                self.ledger.begin_step(redrive, next).await?;
             }
             return Ok(());
         }
@@ -193,10 +202,10 @@ impl Redriver {
         course: &Course,
         circuits: &[Circuit],
     ) -> Result<Option<String>, StoreError> {
-        let relay = &self.relay;
-        let now = relay.now();
+        let context = &self.context;
+        let now = context.now();
         let turns =
-            relay.store.redrive_turns(redrive.id, ItemStatus::Sent, None, MAX_IN_FLIGHT).await?;
+            self.ledger.redrive_turns(redrive.id, ItemStatus::Sent, None, MAX_IN_FLIGHT).await?;
         let is_running = redrive.status == RedriveStatus::Running;
         let (mut settled, mut again, mut why) = (Vec::new(), Vec::new(), None);
         for turn in &turns {
@@ -224,7 +233,7 @@ impl Redriver {
                 outcome => settled.push(answered(seq, record, outcome)),
             }
         }
-        relay.store.settle_items(redrive.id, ItemStatus::Sent, &settled, now).await?;
+        self.ledger.settle_items(redrive.id, ItemStatus::Sent, &settled, now).await?;
         if !settled.is_empty() {
             reach(CrashPoint::RedriveSettled);
         }
@@ -242,7 +251,7 @@ impl Redriver {
         if allowed == 0 {
             return Ok(());
         }
-        let store = &self.relay.store;
+        let store = &self.ledger;
         let turns =
             store.redrive_turns(redrive.id, ItemStatus::Waiting, None, MAX_IN_FLIGHT).await?;
         let (mut passed, mut sent, mut stopped) = (Vec::new(), Vec::new(), None);
@@ -268,7 +277,7 @@ impl Redriver {
             sent.push(SentItem { seq, attempt, sent_version: sent_version_of(record) });
             nudges.insert(seq, Nudge::new(record, attempt));
         }
-        let now = self.relay.now();
+        let now = self.context.now();
         store.settle_items(redrive.id, ItemStatus::Waiting, &passed, now).await?;
         if !sent.is_empty() {
             let marked = store.mark_sent(redrive, &sent, now).await?;
@@ -286,9 +295,9 @@ impl Redriver {
 
     /// Publishes what asks the submitter for an attempt. One that is lost is published again later.
     async fn nudge_all(&self, id: Uuid, orders: Vec<Nudge>) {
-        let relay = &self.relay;
+        let context = &self.context;
         let nudges = stream::iter(orders).map(|nudge| async move {
-            relay.nudge_for_redrive(&nudge.key, nudge.attempt, id, &nudge.trace).await
+            context.nudge_for_redrive(&nudge.key, nudge.attempt, id, &nudge.trace).await
         });
         let mut nudges = nudges.buffer_unordered(NUDGES_AT_ONCE);
         while let Some(nudged) = nudges.next().await {
@@ -300,7 +309,7 @@ impl Redriver {
 
     /// Why the ERP of an order takes nothing now.
     fn stopped(&self, record: &OrderRecord, circuits: &[Circuit]) -> Option<String> {
-        let policy = self.relay.policies.of(&record.key.shop);
+        let policy = self.context.policies.of(&record.key.shop);
         let erp = policy.gate.erp_name();
         let is_open =
             |circuit: &&Circuit| circuit.erp == erp && circuit.state == CircuitState::Open;
@@ -310,9 +319,9 @@ impl Redriver {
     }
 
     async fn halt(&self, redrive: &Redrive, why: &str) -> Result<(), StoreError> {
-        let now = self.relay.now();
+        let now = self.context.now();
         let status = RedriveStatus::Stopped;
-        if self.relay.store.end_redrive(redrive, status, Some(why), now).await? {
+        if self.ledger.end_redrive(redrive, status, Some(why), now).await? {
             // Why may be the ERP's own text: it stands in `redrive show`.
             tracing::warn!(redrive = %redrive.id, "redrive.stopped");
         }
@@ -320,8 +329,8 @@ impl Redriver {
     }
 
     async fn end(&self, redrive: &Redrive) -> Result<(), StoreError> {
-        let now = self.relay.now();
-        if self.relay.store.end_redrive(redrive, RedriveStatus::Done, None, now).await? {
+        let now = self.context.now();
+        if self.ledger.end_redrive(redrive, RedriveStatus::Done, None, now).await? {
             tracing::info!(redrive = %redrive.id, "redrive.done");
         }
         Ok(())

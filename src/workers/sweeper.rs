@@ -13,13 +13,20 @@ use tokio_util::sync::CancellationToken;
 
 use crate::crash::{CrashPoint, reach};
 use crate::domain::circuit::CircuitState;
+use crate::domain::order_filter::ShopFilter;
 use crate::domain::retry::later;
 use crate::domain::state::{OrderState, Trigger};
+use crate::domain::trace::Trace;
+use crate::ports::circuits::Circuits;
 use crate::ports::clock::Stopwatch;
-use crate::ports::outbound_messages::Trace;
-use crate::ports::store::{Overdue, ShopFilter, StoreError, Sweep};
+use crate::ports::ledger::LedgerProof;
+use crate::ports::notices::MailLevels;
+use crate::ports::orders::{Overdue, OverdueOrders, Sweep};
+use crate::ports::statistics::StatisticsFolding;
+use crate::ports::store_error::StoreError;
+use crate::ports::workers::Leases;
 use crate::telemetry::{PhaseLabels, StateLabel, WhatLabel};
-use crate::workers::relay::{Relay, ShopPolicy};
+use crate::workers::context::{ShopPolicy, WorkerContext};
 
 /// Most orders nudged in one round; the next round takes the next ones.
 const MAX_ORDERS: u32 = 500;
@@ -39,16 +46,26 @@ pub struct SweepRule {
     pub again_after: Duration,
 }
 
+crate::combined_port! {
+    /// What the sweeper asks of the ledger.
+    pub trait SweeperLedger: OverdueOrders, Leases, StatisticsFolding, LedgerProof, MailLevels, Circuits
+}
+
 /// The role.
 pub struct Sweeper {
-    relay: Arc<Relay>,
+    context: Arc<WorkerContext>,
+    ledger: Arc<dyn SweeperLedger>,
     rule: SweepRule,
 }
 
 impl Sweeper {
-    /// The role over `relay`.
-    pub fn new(relay: Arc<Relay>, rule: SweepRule) -> Self {
-        Self { relay, rule }
+    /// The role over `context`.
+    pub fn new(
+        context: Arc<WorkerContext>,
+        ledger: Arc<dyn SweeperLedger>,
+        rule: SweepRule,
+    ) -> Self {
+        Self { context, ledger, rule }
     }
 
     /// Sweeps until `stop`.
@@ -75,20 +92,20 @@ impl Sweeper {
 
     /// One look at everything; whether this process was the one to look.
     async fn round(&self, first: bool) -> Result<bool, StoreError> {
-        let relay = &self.relay;
-        let now = relay.now();
+        let context = &self.context;
+        let now = context.now();
         self.show_levels().await?;
         // A transport within the process is nobody else's to sweep, and forgot everything that was
         // under way when the process started.
-        let forgot = first && !relay.broker.is_durable();
+        let forgot = first && !context.broker.is_durable();
         let lease = later(now, self.rule.every * 3 + Duration::from_secs(5));
-        if relay.broker.is_durable()
-            && !relay.store.acquire_lease("sweeper", &relay.worker, lease, now).await?
+        if context.broker.is_durable()
+            && !self.ledger.acquire_lease("sweeper", &context.worker, lease, now).await?
         {
             return Ok(false);
         }
         self.remake_notices(now).await?;
-        relay.store.fold_statistics(now).await?;
+        self.ledger.fold_statistics(now).await?;
         let (grace, again_after) = match forgot {
             true => (Duration::ZERO, Duration::ZERO),
             false => (self.rule.grace, self.rule.again_after),
@@ -96,7 +113,7 @@ impl Sweeper {
         loop {
             let shops = self.reachable_shops().await?;
             let sweep = Sweep { now, grace, again_after, shops, limit: MAX_ORDERS };
-            let overdue = relay.store.take_overdue(sweep).await?;
+            let overdue = self.ledger.take_overdue(sweep).await?;
             let taken = overdue.len();
             if taken > 0 {
                 reach(CrashPoint::Swept);
@@ -111,27 +128,27 @@ impl Sweeper {
 
     /// Nudges the notifier when something is due and no nudge is waiting for it already.
     async fn remake_notices(&self, now: Timestamp) -> Result<(), StoreError> {
-        let relay = &self.relay;
-        if !relay.store.has_due_mail(now).await? {
+        let context = &self.context;
+        if !self.ledger.has_due_mail(now).await? {
             return Ok(());
         }
-        let queue = relay.broker.topology().names.notify();
-        let waiting = relay.broker.queue_status(&queue).await.map_or(0, |status| status.ready);
+        let queue = context.broker.topology().names.notify();
+        let waiting = context.broker.queue_status(&queue).await.map_or(0, |status| status.ready);
         if waiting == 0 {
-            relay.notices_wait();
-            relay.metrics.sweeper_remade.get_or_create(&WhatLabel::new("notices")).inc();
+            context.notices_wait();
+            context.metrics.sweeper_remade.get_or_create(&WhatLabel::new("notices")).inc();
         }
         Ok(())
     }
 
     /// Makes the messages for overdue orders again, many at once; whether the broker took them all.
     async fn nudge_all(&self, overdue: Vec<Overdue>) -> bool {
-        let relay = &self.relay;
+        let context = &self.context;
         let nudges = stream::iter(overdue).map(|order| async move {
             let trace = Trace { parent: order.traceparent, state: None };
-            relay.nudge(&order.key, order.attempt, Trigger::Sweeper, &trace).await.map(|()| {
+            context.nudge(&order.key, order.attempt, Trigger::Sweeper, &trace).await.map(|()| {
                 let what = WhatLabel::new(&order.phase);
-                relay.metrics.sweeper_remade.get_or_create(&what).inc();
+                context.metrics.sweeper_remade.get_or_create(&what).inc();
             })
         });
         let mut nudges = nudges.buffer_unordered(NUDGES_AT_ONCE);
@@ -149,8 +166,8 @@ impl Sweeper {
     /// that is half-open fetches the order that it needs. Circuits are read from the ledger: this
     /// process may have no submitter that watches them.
     async fn reachable_shops(&self) -> Result<ShopFilter, StoreError> {
-        let policies = &self.relay.policies;
-        let circuits = self.relay.store.circuits().await?;
+        let policies = &self.context.policies;
+        let circuits = self.ledger.circuits().await?;
         let is_closed = |policy: &ShopPolicy| {
             let erp = policy.gate.erp_name();
             let circuit = circuits.iter().find(|circuit| circuit.erp == erp);
@@ -168,19 +185,19 @@ impl Sweeper {
 
     /// Whether every order that was taken in still has its row.
     async fn show_difference(&self) -> Result<(), StoreError> {
-        let difference = self.relay.store.count_difference().await?;
-        self.relay.metrics.ledger_difference.set(difference);
+        let difference = self.ledger.count_difference().await?;
+        self.context.metrics.ledger_difference.set(difference);
         if difference != 0 {
-            tracing::error!(difference, "ledger.difference: see `order-relay ledger check`");
+            tracing::error!(difference, "ledger.difference: see `order-context ledger check`");
         }
         Ok(())
     }
 
     /// Gauges that only the ledger knows.
     async fn show_levels(&self) -> Result<(), StoreError> {
-        let (store, metrics) = (&self.relay.store, &self.relay.metrics);
+        let (store, metrics) = (&self.ledger, &self.context.metrics);
         let counts = store.count_open().await?;
-        let now = self.relay.now();
+        let now = self.context.now();
         metrics.orders_open.clear();
         for count in &counts {
             let labels = PhaseLabels::new(count.state.as_str(), &count.phase);

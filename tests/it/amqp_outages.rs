@@ -9,8 +9,9 @@ use lapin::options::{BasicGetOptions, QueueBindOptions, QueueDeclareOptions, Que
 use lapin::types::FieldTable;
 use lapin::{BasicProperties, Channel};
 use order_relay::app::wiring as app;
+use order_relay::domain::outbound_messages::Outgoing;
 use order_relay::domain::topology::ORDER_PLACED;
-use order_relay::ports::broker::{Broker, Outgoing};
+use order_relay::ports::broker::Broker;
 use tokio::task::JoinSet;
 
 use crate::node::{Node, shared_node};

@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use order_relay::adapters::in_process::QUEUE_LIMIT;
+use order_relay::domain::outbound_messages::Audience;
 use order_relay::domain::topology::{NOTICE, ORDER_PLACED};
-use order_relay::ports::broker::{Audience, Death, Delivery, PublishError, Settle, Subscription};
+use order_relay::ports::broker::{Death, Delivery, PublishError, Settle, Subscription};
 use order_relay::ports::clock::Stopwatch;
 
 use crate::node::shared_node;

@@ -7,8 +7,8 @@ use axum::response::IntoResponse;
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use order_relay::domain::message::OrderFailed;
+use order_relay::domain::order_filter::{OrderFilter, Sort};
 use order_relay::domain::text::is_unprintable;
-use order_relay::ports::listing::{OrderFilter, Sort};
 use order_relay::web::pages::routes::page_routes;
 use reqwest::Method;
 use reqwest::header::CONTENT_DISPOSITION;
@@ -123,7 +123,7 @@ async fn reported(world: &mut World) {
     let request = failure("H-0", 2, now);
     let failed = event.failed_try(None, now);
     let (request_text, status) = (event.error.request, event.error.status);
-    let request = order_relay::ports::store::FailureRequest {
+    let request = order_relay::ports::orders::FailureRequest {
         failed,
         request: request_text,
         status,

@@ -12,7 +12,7 @@ use lapin::options::{BasicGetOptions, QueueBindOptions, QueueDeclareOptions};
 use lapin::types::FieldTable;
 use lapin::{Channel, Connection};
 use order_relay::domain::state::OrderState;
-use order_relay::ports::store::DeadLetter;
+use order_relay::ports::dead_letters::DeadLetter;
 use reqwest::Response;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;

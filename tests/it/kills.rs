@@ -3,9 +3,8 @@
 use std::time::Duration;
 
 use order_relay::devtools::erp_stub::StubSettings;
+use order_relay::domain::order_filter::{OrderFilter, Sort};
 use order_relay::ports::clock::Stopwatch;
-use order_relay::ports::listing::Sort;
-use order_relay::ports::store::OrderFilter;
 
 use crate::private_postgres::PrivatePostgres;
 use crate::world::{Place, World, amqp_url, order, order_that};

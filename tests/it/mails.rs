@@ -1,7 +1,7 @@
 //! Mails over real SMTP: encrypted and with a password, hostile data, templates, languages, digests,
 //! and sending again without telling twice.
 
-use order_relay::ports::store::{MailStatus, StoredMail};
+use order_relay::ports::notices::{MailStatus, StoredMail};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use serde_json::json;
 use tokio::task::JoinSet;

@@ -2,7 +2,7 @@
 
 use std::process::Stdio;
 
-use order_relay::ports::people::AuditFilter;
+use order_relay::ports::audit::AuditFilter;
 use reqwest::header::{COOKIE, LOCATION, ORIGIN, RETRY_AFTER, SET_COOKIE};
 use reqwest::{Client, Method, RequestBuilder, Response, redirect};
 use ring::hmac;

@@ -8,21 +8,25 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use jiff::{SignedDuration, Timestamp};
+use order_relay::app::store::Store;
 use order_relay::app::wiring as app;
 use order_relay::config::settings::{Settings, SettingsFile};
 use order_relay::domain::failure::{ErrorClass, Stage, fingerprint};
 use order_relay::domain::order::{Order, OrderKey};
+use order_relay::domain::order_filter::ShopFilter;
 use order_relay::domain::permission::Grants;
 use order_relay::domain::retry::{OnRejected, RetryPolicy};
 use order_relay::domain::state::{
     Admission, Doubt, FailedAttempt, HandBack, Intent, InvalidTransition, Phase, Trigger, Verdict,
 };
+use order_relay::ports::audit::Act;
 use order_relay::ports::clock::{Clock, SystemClock};
-use order_relay::ports::store::{
-    Accepted, Act, AdmitRequest, Admitted, ConfirmRequest, Confirmed, FailureRequest,
-    HandBackRequest, Incoming, OrderDetail, OrderSource, Placed, Recorded, ShopFilter, Store,
-    StoreError, Sweep,
+use order_relay::ports::order_desk::OrderDetail;
+use order_relay::ports::orders::{
+    Accepted, AdmitRequest, Admitted, ConfirmRequest, Confirmed, FailureRequest, HandBackRequest,
+    Incoming, OrderSource, Placed, Recorded, Sweep,
 };
+use order_relay::ports::store_error::StoreError;
 use serde_json::json;
 use tempfile::TempDir;
 

@@ -16,10 +16,9 @@ use order_relay::adapters::amqp::broker::AmqpBroker;
 use order_relay::adapters::amqp::connection::Address;
 use order_relay::adapters::in_process::{InProcess, InProcessBroker};
 use order_relay::domain::message::Headers;
+use order_relay::domain::outbound_messages::{Audience, Outgoing};
 use order_relay::domain::topology::{Names, ORDER_PLACED, Topology};
-use order_relay::ports::broker::{
-    Audience, Broker, Delivery, Outgoing, PublishError, Settle, Subscription,
-};
+use order_relay::ports::broker::{Broker, Delivery, PublishError, Settle, Subscription};
 use order_relay::ports::clock::Stopwatch;
 use tokio::task::JoinSet;
 

@@ -4,10 +4,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
+use crate::domain::outbound_messages::Outgoing;
 use crate::domain::topology::Topology;
-use crate::ports::broker::{
-    Broker, BrokerError, Outgoing, PublishError, QueueStatus, Subscription,
-};
+use crate::ports::broker::{Broker, BrokerError, PublishError, QueueStatus, Subscription};
 
 use super::connection::Address;
 use super::consumer::Consumers;

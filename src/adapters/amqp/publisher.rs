@@ -17,8 +17,9 @@ use lapin::types::{AMQPValue, FieldTable};
 use lapin::{BasicProperties, Channel, Confirmation, Connection, Event};
 use tokio::sync::{mpsc, oneshot, watch};
 
+use crate::domain::outbound_messages::{Audience, Outgoing};
 use crate::domain::text::one_line;
-use crate::ports::broker::{Audience, BrokerError, Outgoing, PublishError};
+use crate::ports::broker::{BrokerError, PublishError};
 
 use super::connection::{Address, PATIENCE, close, in_time, open_channel};
 

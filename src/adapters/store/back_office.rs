@@ -4,16 +4,19 @@ use async_trait::async_trait;
 
 use crate::domain::order::OrderKey;
 use crate::domain::state::{InvalidTransition, OrderRecord, OrderState};
-use crate::ports::revisions::RevisionStore;
-use crate::ports::store::{Act, BackOffice, OrderDetail, SchemaStatus, StoreError};
+use crate::ports::audit::Act;
+use crate::ports::order_desk::{Attempt, OrderDesk, OrderDetail, OrderRecords, Revisions};
+use crate::ports::schema::{Schema, SchemaStatus};
+use crate::ports::store_error::StoreError;
 use crate::sql_args;
 
 use super::db::{Db, Sql, Tx, Value};
 use super::ledger::SqlStore;
-use super::rows::{self, MAIL_COLUMNS, ORDER_COLUMNS};
+use super::redrives::{ROWS_AT_ONCE, these_orders};
+use super::rows::{self, ATTEMPT_COLUMNS, MAIL_COLUMNS, ORDER_COLUMNS};
 
 #[async_trait]
-impl<D: Db> BackOffice for SqlStore<D> {
+impl<D: Db> OrderDesk for SqlStore<D> {
     async fn order(&self, key: &OrderKey) -> Result<Option<OrderDetail>, StoreError> {
         let sql = format!(
             "SELECT {ORDER_COLUMNS}, source, document
@@ -26,12 +29,12 @@ impl<D: Db> BackOffice for SqlStore<D> {
         let record = rows::order_record(&mut row)?;
         let source = row.text("source")?;
         let document = row.text("document")?.into();
-        let attempts = "SELECT attempt, outcome, triggered_by, worker, error_class, error_code,
-              error_message, stage, request, http_status, occurred_at_ms, duration_ms, erp_order_id,
-              found
+        let attempts = format!(
+            "SELECT {ATTEMPT_COLUMNS}
             FROM attempts
             WHERE shop = $1 AND order_id = $2
-            ORDER BY attempt, outcome";
+            ORDER BY attempt, outcome"
+        );
         let exchanges = "SELECT attempt, at_ms, step, question, method, url, request_headers,
               request_body, http_status, stage, meaning, message, reply, duration_ms
             FROM exchanges
@@ -52,7 +55,7 @@ impl<D: Db> BackOffice for SqlStore<D> {
             WHERE id IN (SELECT mail_id FROM notices WHERE shop = $1 AND order_id = $2)
             ORDER BY created_at_ms, id"
         );
-        let attempts = self.db.fetch(&attempts.into(), of(key)).await?;
+        let attempts = self.db.fetch(&Sql::Built(attempts), of(key)).await?;
         let exchanges = self.db.fetch(&exchanges.into(), of(key)).await?;
         let conflicts = self.db.fetch(&conflicts.into(), of(key)).await?;
         let audit = self.db.fetch(&audit.into(), of(key)).await?;
@@ -111,7 +114,38 @@ impl<D: Db> BackOffice for SqlStore<D> {
         insert_audit(&mut tx, act, action, &key.to_string(), Some(key), None).await?;
         tx.commit().await
     }
+}
 
+#[async_trait]
+impl<D: Db> OrderRecords for SqlStore<D> {
+    async fn records(&self, keys: &[OrderKey]) -> Result<Vec<OrderRecord>, StoreError> {
+        let mut records = Vec::with_capacity(keys.len());
+        for some in keys.chunks(ROWS_AT_ONCE) {
+            let (these, args) = these_orders(some);
+            let sql = format!("SELECT {ORDER_COLUMNS} FROM orders WHERE {these}");
+            for mut row in self.db.fetch(&Sql::Built(sql), args).await? {
+                records.push(rows::order_record(&mut row)?);
+            }
+        }
+        Ok(records)
+    }
+
+    async fn attempt(&self, key: &OrderKey, number: u32) -> Result<Option<Attempt>, StoreError> {
+        let sql = format!(
+            "SELECT {ATTEMPT_COLUMNS}
+            FROM attempts
+            WHERE shop = $1 AND order_id = $2 AND attempt = $3
+            ORDER BY outcome DESC
+            LIMIT 1"
+        );
+        let (shop, order_id) = (key.shop.as_str(), key.order_id.as_str());
+        let found = self.db.fetch(&Sql::Built(sql), sql_args![shop, order_id, number]).await?.pop();
+        found.map(rows::attempt).transpose()
+    }
+}
+
+#[async_trait]
+impl<D: Db> Schema for SqlStore<D> {
     async fn schema_status(&self) -> Result<SchemaStatus, StoreError> {
         self.db.schema_status().await
     }

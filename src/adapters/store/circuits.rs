@@ -5,7 +5,11 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 
 use crate::domain::circuit::{Circuit, CircuitState};
-use crate::ports::store::{Act, CircuitStore, Notice, StoreError};
+use crate::ports::audit::Act;
+use crate::ports::circuits::{CircuitDesk, Circuits};
+use crate::ports::notices::Notice;
+use crate::ports::store_error::StoreError;
+use crate::ports::workers::Leases;
 use crate::sql_args;
 
 use super::back_office::insert_audit;
@@ -13,7 +17,7 @@ use super::db::{Db, Tx};
 use super::ledger::SqlStore;
 
 #[async_trait]
-impl<D: Db> CircuitStore for SqlStore<D> {
+impl<D: Db> Circuits for SqlStore<D> {
     async fn circuits(&self) -> Result<Vec<Circuit>, StoreError> {
         let sql = "SELECT erp, state, reason, opened_at_ms, trial_at_ms, trials
             FROM circuits
@@ -100,7 +104,10 @@ impl<D: Db> CircuitStore for SqlStore<D> {
             WHERE erp = $1 AND state = 'half_open'";
         self.db.execute(&sql.into(), sql_args![erp]).await.map(|_| ())
     }
+}
 
+#[async_trait]
+impl<D: Db> CircuitDesk for SqlStore<D> {
     async fn hold_circuit(&self, erp: &str, reason: &str, act: &Act) -> Result<(), StoreError> {
         let sql = "INSERT INTO circuits (erp, state, reason, opened_at_ms, trial_at_ms, trials)
             VALUES ($1, 'open', $2, $3, NULL, 0)
@@ -126,7 +133,10 @@ impl<D: Db> CircuitStore for SqlStore<D> {
         tx.commit().await?;
         Ok(released)
     }
+}
 
+#[async_trait]
+impl<D: Db> Leases for SqlStore<D> {
     async fn acquire_lease(
         &self,
         task: &str,

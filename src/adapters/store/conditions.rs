@@ -1,8 +1,8 @@
 //! From a filter to a `WHERE`. States and phases stand in the text as they are, never as arguments:
 //! only then a database sees that an index of lost orders alone will do.
 
+use crate::domain::order_filter::{OrderFilter, ShopFilter};
 use crate::domain::state::{OrderState, PHASES};
-use crate::ports::listing::{OrderFilter, ShopFilter};
 use crate::sql_args;
 
 use super::db::Value;

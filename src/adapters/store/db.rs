@@ -12,9 +12,10 @@ use uuid::Uuid;
 
 use crate::domain::order::OrderKey;
 use crate::domain::state::OrderRecord;
-use crate::ports::store::{
-    ConfirmRequest, FailureRequest, KeepRequest, Notice, Placed, SchemaStatus, StoreError,
-};
+use crate::ports::notices::Notice;
+use crate::ports::orders::{ConfirmRequest, FailureRequest, KeepRequest, Placed};
+use crate::ports::schema::SchemaStatus;
+use crate::ports::store_error::StoreError;
 
 /// A database.
 #[async_trait]

@@ -4,18 +4,21 @@ use async_trait::async_trait;
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
-use crate::ports::store::{
-    Act, DeadLetter, DeadLetterStore, NewDeadLetter, Resolution, SharedError, StoreError,
+use crate::ports::audit::Act;
+use crate::ports::dead_letters::{
+    DeadLetter, DeadLetterDesk, DeadLetterIntake, NewDeadLetter, Resolution,
 };
+use crate::ports::store_error::{SharedError, StoreError};
 use crate::sql_args;
 
 use super::back_office::insert_audit;
 use super::db::{Db, Sql, Tx};
 use super::ledger::SqlStore;
+use super::orders::wrong_answer;
 use super::rows::{self, DEAD_LETTER_COLUMNS};
 
 #[async_trait]
-impl<D: Db> DeadLetterStore for SqlStore<D> {
+impl<D: Db> DeadLetterIntake for SqlStore<D> {
     async fn record_dead_letter(&self, letter: NewDeadLetter) -> Result<(), StoreError> {
         let sql = "INSERT INTO dead_letters (id, source, reason, place, detail, body, digest,
               headers, exchange, routing_key, status, first_seen_ms, last_seen_ms)
@@ -39,7 +42,10 @@ impl<D: Db> DeadLetterStore for SqlStore<D> {
         ];
         self.db.execute(&sql.into(), args).await.map(|_| ())
     }
+}
 
+#[async_trait]
+impl<D: Db> DeadLetterDesk for SqlStore<D> {
     async fn list_dead_letters(
         &self,
         open_only: bool,
@@ -83,5 +89,13 @@ impl<D: Db> DeadLetterStore for SqlStore<D> {
         }
         tx.commit().await?;
         Ok(resolved)
+    }
+
+    async fn count_dead_letters(&self) -> Result<u64, StoreError> {
+        let sql = "SELECT COUNT(*)
+            FROM dead_letters
+            WHERE status = 'open'";
+        let mut rows = self.db.fetch(&sql.into(), Vec::new()).await?;
+        rows.pop().ok_or_else(wrong_answer)?.number("count")
     }
 }

@@ -15,10 +15,12 @@ use crate::domain::notice::{NoticeKind, order_notice_id};
 use crate::domain::order::{Order, OrderKey};
 use crate::domain::state::{Admission, InvalidTransition, OrderRecord, OrderState, Trigger};
 use crate::ports::mail::NoticeDetail;
-use crate::ports::store::{
+use crate::ports::notices::Notice;
+use crate::ports::orders::{
     Accepted, AdmitRequest, Admitted, ConfirmRequest, Confirmed, FailureRequest, HandBackRequest,
-    Incoming, KeepRequest, Notice, Placed, Recorded, SharedError, StoreError,
+    Incoming, KeepRequest, Placed, Recorded,
 };
+use crate::ports::store_error::{SharedError, StoreError};
 use crate::sql_args;
 
 use super::db::{Db, Tx};

@@ -6,10 +6,10 @@ use jiff::Timestamp;
 use uuid::Uuid;
 
 use crate::domain::notice::DigestWindow;
-use crate::ports::store::{
-    MailCounts, MailFate, MailStatus, NewMail, Notice, NoticeStore, SharedError, StoreError,
-    StoredMail,
+use crate::ports::notices::{
+    MailArchive, MailCounts, MailFate, MailLevels, MailStatus, NewMail, Notice, Outbox, StoredMail,
 };
+use crate::ports::store_error::{SharedError, StoreError};
 use crate::sql_args;
 
 use super::db::{Db, Sql, Tx};
@@ -17,7 +17,7 @@ use super::ledger::SqlStore;
 use super::rows::{self, MAIL_COLUMNS};
 
 #[async_trait]
-impl<D: Db> NoticeStore for SqlStore<D> {
+impl<D: Db> Outbox for SqlStore<D> {
     async fn add_notice(&self, notice: Notice) -> Result<(), StoreError> {
         let mut tx = self.db.begin().await?;
         tx.insert_notices(&[notice]).await?;
@@ -154,7 +154,10 @@ impl<D: Db> NoticeStore for SqlStore<D> {
         };
         self.db.execute(&sql.into(), args).await.map(|_| ())
     }
+}
 
+#[async_trait]
+impl<D: Db> MailLevels for SqlStore<D> {
     async fn count_mails(&self) -> Result<MailCounts, StoreError> {
         let sql = "SELECT
               (SELECT COUNT(*) FROM notices WHERE mail_id IS NULL)
@@ -172,7 +175,10 @@ impl<D: Db> NoticeStore for SqlStore<D> {
                     AND (claimed_until_ms IS NULL OR claimed_until_ms <= $1))";
         Ok(!self.db.fetch(&sql.into(), sql_args![now]).await?.is_empty())
     }
+}
 
+#[async_trait]
+impl<D: Db> MailArchive for SqlStore<D> {
     async fn list_mails(
         &self,
         status: Option<MailStatus>,

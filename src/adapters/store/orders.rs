@@ -5,14 +5,16 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 
 use crate::domain::order::OrderKey;
+use crate::domain::order_filter::ShopFilter;
 use crate::domain::state::OrderState;
-use crate::ports::listing::ShopFilter;
-use crate::ports::statistics::StatisticsStore;
-use crate::ports::store::{
+use crate::ports::ledger::{LedgerProof, LedgerReport, OpenCount, Violation};
+use crate::ports::orders::{
     Accepted, AdmitRequest, Admitted, ConfirmRequest, Confirmed, FailureRequest, HandBackRequest,
-    KeepRequest, LedgerReport, OpenCount, OrderStore, Overdue, Placed, Recorded, StoreError, Sweep,
-    Violation,
+    KeepRequest, OrderFailures, OrderIntake, OrderTransfers, Overdue, OverdueOrders, Placed,
+    Recorded, Sweep,
 };
+use crate::ports::statistics::Statistics;
+use crate::ports::store_error::StoreError;
 use crate::sql_args;
 
 use super::db::{Db, Sql, Tx};
@@ -31,21 +33,13 @@ macro_rules! done {
 }
 
 #[async_trait]
-impl<D: Db> OrderStore for SqlStore<D> {
+impl<D: Db> OrderTransfers for SqlStore<D> {
     async fn admit(&self, request: AdmitRequest) -> Result<Admitted, StoreError> {
         done!(self.run(Work::Admit(request)).await, Admitted)
     }
 
-    async fn accept(&self, placed: Placed, now: Timestamp) -> Result<Accepted, StoreError> {
-        done!(self.run(Work::Accept(placed, now)).await, Accepted)
-    }
-
     async fn confirm(&self, request: ConfirmRequest) -> Result<Confirmed, StoreError> {
         done!(self.run(Work::Confirm(Box::new(request))).await, Confirmed)
-    }
-
-    async fn record_failure(&self, request: FailureRequest) -> Result<Recorded, StoreError> {
-        done!(self.run(Work::Fail(Box::new(request))).await, Recorded)
     }
 
     async fn hand_back(&self, request: HandBackRequest) -> Result<(), StoreError> {
@@ -69,6 +63,38 @@ impl<D: Db> OrderStore for SqlStore<D> {
         Ok(self.db.execute(&sql.into(), args).await? > 0)
     }
 
+    async fn orders_under(
+        &self,
+        erp_order_id: &str,
+        except: &OrderKey,
+    ) -> Result<Vec<OrderKey>, StoreError> {
+        let sql = "SELECT shop, order_id
+            FROM orders
+            WHERE erp_order_id = $1 AND NOT (shop = $2 AND order_id = $3)
+            ORDER BY shop, order_id
+            LIMIT 20";
+        let args = sql_args![erp_order_id, except.shop.as_str(), except.order_id.as_str()];
+        let rows = self.db.fetch(&sql.into(), args).await?;
+        rows.into_iter().map(|mut row| rows::order_key(&mut row)).collect()
+    }
+}
+
+#[async_trait]
+impl<D: Db> OrderIntake for SqlStore<D> {
+    async fn accept(&self, placed: Placed, now: Timestamp) -> Result<Accepted, StoreError> {
+        done!(self.run(Work::Accept(placed, now)).await, Accepted)
+    }
+}
+
+#[async_trait]
+impl<D: Db> OrderFailures for SqlStore<D> {
+    async fn record_failure(&self, request: FailureRequest) -> Result<Recorded, StoreError> {
+        done!(self.run(Work::Fail(Box::new(request))).await, Recorded)
+    }
+}
+
+#[async_trait]
+impl<D: Db> OverdueOrders for SqlStore<D> {
     async fn take_overdue(&self, sweep: Sweep) -> Result<Vec<Overdue>, StoreError> {
         let (shops, mut shop_args) = shop_condition("shop", &sweep.shops, 5);
         let sql = format!(
@@ -113,22 +139,10 @@ impl<D: Db> OrderStore for SqlStore<D> {
         overdue.sort_by(|a, b| (a.0, &a.1.key).cmp(&(b.0, &b.1.key)));
         Ok(overdue.into_iter().map(|(_, order)| order).collect())
     }
+}
 
-    async fn orders_under(
-        &self,
-        erp_order_id: &str,
-        except: &OrderKey,
-    ) -> Result<Vec<OrderKey>, StoreError> {
-        let sql = "SELECT shop, order_id
-            FROM orders
-            WHERE erp_order_id = $1 AND NOT (shop = $2 AND order_id = $3)
-            ORDER BY shop, order_id
-            LIMIT 20";
-        let args = sql_args![erp_order_id, except.shop.as_str(), except.order_id.as_str()];
-        let rows = self.db.fetch(&sql.into(), args).await?;
-        rows.into_iter().map(|mut row| rows::order_key(&mut row)).collect()
-    }
-
+#[async_trait]
+impl<D: Db> LedgerProof for SqlStore<D> {
     async fn count_open(&self) -> Result<Vec<OpenCount>, StoreError> {
         let tally = self.tally(&ShopFilter::default()).await?;
         let open = tally.standing.into_iter().filter(|s| s.state != OrderState::Confirmed);

@@ -8,11 +8,13 @@ use uuid::Uuid;
 
 use crate::domain::login::{REMEMBERED, wait_after};
 use crate::domain::permission::{RoleGrant, roles_text};
+use crate::ports::audit::{Act, AuditFilter, AuditTrail};
 use crate::ports::people::{
-    ApiToken, AuditFilter, AuditRow, KeptAnswer, KeyClaim, OidcLogin, PeopleStore, Provider,
-    RequestKey, SessionRecord, Tried, User, UserChange, UserChanged, last_administrator,
+    ApiToken, AuditRow, KeptAnswer, KeyClaim, OidcLogin, Provider, RequestKey, RequestKeys,
+    SessionRecord, Sessions, Tokens, Tried, User, UserChange, UserChanged, Users,
+    last_administrator,
 };
-use crate::ports::store::{Act, StoreError};
+use crate::ports::store_error::StoreError;
 use crate::sql_args;
 
 use super::back_office::insert_audit;
@@ -33,7 +35,7 @@ const USER: &str = "name, roles, language, created_at_ms, password_changed_ms, d
 const TOKEN: &str = "name, scopes, shops, created_at_ms, expires_at_ms, revoked_at_ms";
 
 #[async_trait]
-impl<D: Db> PeopleStore for SqlStore<D> {
+impl<D: Db> Users for SqlStore<D> {
     async fn add_user(&self, user: &User, hash: &str, act: &Act) -> Result<bool, StoreError> {
         let sql = "INSERT INTO users (name, password_hash, roles, language, created_at_ms,
               password_changed_ms)
@@ -99,7 +101,10 @@ impl<D: Db> PeopleStore for SqlStore<D> {
         tx.commit().await?;
         Ok(UserChanged::Done)
     }
+}
 
+#[async_trait]
+impl<D: Db> Sessions for SqlStore<D> {
     async fn begin_session(
         &self,
         session: &SessionRecord,
@@ -257,7 +262,10 @@ impl<D: Db> PeopleStore for SqlStore<D> {
             created_at: row.time("created_at_ms")?,
         }))
     }
+}
 
+#[async_trait]
+impl<D: Db> Tokens for SqlStore<D> {
     async fn add_token(
         &self,
         token: &ApiToken,
@@ -318,7 +326,10 @@ impl<D: Db> PeopleStore for SqlStore<D> {
         tx.commit().await?;
         Ok(true)
     }
+}
 
+#[async_trait]
+impl<D: Db> RequestKeys for SqlStore<D> {
     async fn claim_key(&self, key: &RequestKey, now: Timestamp) -> Result<KeyClaim, StoreError> {
         let forget = "DELETE FROM idempotency_keys WHERE created_at_ms <= $1";
         self.db.execute(&forget.into(), sql_args![before(now, KEY_LIFE)?]).await?;
@@ -377,7 +388,10 @@ impl<D: Db> PeopleStore for SqlStore<D> {
         let args = sql_args![&key.actor, &key.name, status, headers, body];
         self.db.execute(&sql.into(), args).await.map(|_| ())
     }
+}
 
+#[async_trait]
+impl<D: Db> AuditTrail for SqlStore<D> {
     async fn list_audit(
         &self,
         filter: &AuditFilter,

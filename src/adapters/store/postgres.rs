@@ -17,9 +17,10 @@ use sqlx::{Column, Row as _, Transaction, TypeInfo, ValueRef};
 use crate::domain::order::OrderKey;
 use crate::domain::state::OrderRecord;
 use crate::ports::erp::Exchange;
-use crate::ports::store::{
-    ConfirmRequest, FailureRequest, KeepRequest, Notice, Placed, SchemaStatus, StoreError,
-};
+use crate::ports::notices::Notice;
+use crate::ports::orders::{ConfirmRequest, FailureRequest, KeepRequest, Placed};
+use crate::ports::schema::SchemaStatus;
+use crate::ports::store_error::StoreError;
 
 use super::db::{Db, Row, Sql, Tx, Value, storable};
 use super::rows::{self, ORDER_COLUMNS};

@@ -11,12 +11,12 @@ use crate::domain::order::OrderKey;
 use crate::domain::redrive::{
     InvalidRedrive, ItemStatus, RedriveStatus, RedriveThrottle, RedriveVerb,
 };
-use crate::domain::state::OrderRecord;
+use crate::ports::audit::Act;
 use crate::ports::redrives::{
-    MANY_WAIT, NewRedrive, Redrive, RedriveItem, RedriveStore, SentItem, SettledItem, StepState,
-    Turn,
+    MANY_WAIT, NewRedrive, Redrive, RedriveDesk, RedriveItem, RedriveRunner, SentItem, SettledItem,
+    StepState, Turn,
 };
-use crate::ports::store::{Act, SharedError, StoreError};
+use crate::ports::store_error::{SharedError, StoreError};
 use crate::sql_args;
 
 use super::back_office::insert_audit;
@@ -25,7 +25,7 @@ use super::ledger::SqlStore;
 use super::rows::{self, ORDER_COLUMNS};
 
 /// Rows in one statement; each has eight arguments, and SQLite takes 32,766 in all.
-const ROWS_AT_ONCE: usize = 500;
+pub(super) const ROWS_AT_ONCE: usize = 500;
 
 const COLUMNS: &str = "id, status, selection, rate_per_minute, ramp, stop_percent, known, money, wave, \
     ramp_at, why, created_by, created_at_ms, started_at_ms, ended_at_ms, reason, version";
@@ -33,7 +33,7 @@ const ITEM_COLUMNS: &str = "seq, shop, order_id, revision, status, why, attempt,
     error_code, error_message, fingerprint, erp_order_id, currency, total, at_ms, sent_version";
 
 #[async_trait]
-impl<D: Db> RedriveStore for SqlStore<D> {
+impl<D: Db> RedriveDesk for SqlStore<D> {
     async fn add_redrive(&self, plan: NewRedrive, act: &Act) -> Result<(), StoreError> {
         let sql =
             "INSERT INTO redrives (id, status, selection, rate_per_minute, ramp, stop_percent,
@@ -172,7 +172,10 @@ impl<D: Db> RedriveStore for SqlStore<D> {
         tx.commit().await?;
         Ok(true)
     }
+}
 
+#[async_trait]
+impl<D: Db> RedriveRunner for SqlStore<D> {
     async fn open_redrives(&self) -> Result<Vec<Uuid>, StoreError> {
         let sql = "SELECT id
             FROM redrives
@@ -267,18 +270,6 @@ impl<D: Db> RedriveStore for SqlStore<D> {
             sent_version,
         };
         Ok(items.into_iter().map(turn).collect())
-    }
-
-    async fn records(&self, keys: &[OrderKey]) -> Result<Vec<OrderRecord>, StoreError> {
-        let mut records = Vec::with_capacity(keys.len());
-        for some in keys.chunks(ROWS_AT_ONCE) {
-            let (these, args) = these_orders(some);
-            let sql = format!("SELECT {ORDER_COLUMNS} FROM orders WHERE {these}");
-            for mut row in self.db.fetch(&Sql::Built(sql), args).await? {
-                records.push(rows::order_record(&mut row)?);
-            }
-        }
-        Ok(records)
     }
 
     async fn mark_sent(

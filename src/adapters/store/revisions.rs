@@ -6,8 +6,8 @@ use async_trait::async_trait;
 
 use crate::domain::order::OrderKey;
 use crate::domain::state::OrderRecord;
-use crate::ports::revisions::{EditRequest, NotEdited, Revision, RevisionStore};
-use crate::ports::store::StoreError;
+use crate::ports::order_desk::{EditRequest, NotEdited, Revision, Revisions};
+use crate::ports::store_error::StoreError;
 use crate::sql_args;
 
 use super::back_office::insert_audit;
@@ -21,7 +21,7 @@ use super::schema::skus;
 const ORDERS_AT_ONCE: usize = 500;
 
 #[async_trait]
-impl<D: Db> RevisionStore for SqlStore<D> {
+impl<D: Db> Revisions for SqlStore<D> {
     async fn edit_order(
         &self,
         edit: EditRequest,

@@ -6,13 +6,13 @@ use crate::domain::failure::{ErrorClass, Stage};
 use crate::domain::notice::NoticeKind;
 use crate::domain::order::{Currency, Customer, Decimal, Email, OrderFacts, OrderKey};
 use crate::domain::state::{Claim, LastFailure, OrderRecord, Phase};
+use crate::ports::audit::AuditEntry;
+use crate::ports::dead_letters::DeadLetter;
 use crate::ports::erp::Exchange;
 use crate::ports::mail::Mail;
-use crate::ports::revisions::Revision;
-use crate::ports::store::{
-    Attempt, AuditEntry, Conflict, DeadLetter, MailStatus, Notice, StoreError, StoredExchange,
-    StoredMail,
-};
+use crate::ports::notices::{MailStatus, Notice, StoredMail};
+use crate::ports::order_desk::{Attempt, Conflict, Revision, StoredExchange};
+use crate::ports::store_error::StoreError;
 
 use super::db::Row;
 
@@ -114,6 +114,10 @@ fn facts(row: &mut Row) -> Result<OrderFacts, StoreError> {
         payment: row.text_or_null("payment")?,
     })
 }
+
+/// What [`attempt`] reads.
+pub const ATTEMPT_COLUMNS: &str = "attempt, outcome, triggered_by, worker, error_class, error_code, \
+    error_message, stage, request, http_status, occurred_at_ms, duration_ms, erp_order_id, found";
 
 /// An attempt: attempt, outcome, triggered_by, worker, error_class, error_code, error_message, stage,
 /// request, http_status, occurred_at_ms, duration_ms, erp_order_id, found.

@@ -6,7 +6,10 @@ use std::sync::Arc;
 use sqlx::migrate::{Migration, MigrationType, Migrator};
 
 use crate::domain::order::{Order, Sku};
-use crate::ports::store::{Notice, SchemaStatus, SharedError, ShopFilter, StoreError};
+use crate::domain::order_filter::ShopFilter;
+use crate::ports::notices::Notice;
+use crate::ports::schema::SchemaStatus;
+use crate::ports::store_error::{SharedError, StoreError};
 
 use super::conditions::framed;
 use super::db::{Row, Value};

@@ -20,10 +20,10 @@ use sqlx::{Row as _, Transaction, TypeInfo, ValueRef};
 use crate::domain::order::OrderKey;
 use crate::domain::state::OrderRecord;
 use crate::ports::clock::Stopwatch;
-use crate::ports::store::{
-    ConfirmRequest, FailureRequest, KeepRequest, Notice, Placed, SchemaStatus, SharedError,
-    StoreError,
-};
+use crate::ports::notices::Notice;
+use crate::ports::orders::{ConfirmRequest, FailureRequest, KeepRequest, Placed};
+use crate::ports::schema::SchemaStatus;
+use crate::ports::store_error::{SharedError, StoreError};
 use crate::sql_args;
 
 use super::db::{Db, Row, Sql, Tx, Value};

@@ -16,12 +16,15 @@ use crate::adapters::store::orders::wrong_answer;
 use crate::adapters::store::rows::{self, ORDER_COLUMNS};
 use crate::domain::money::{Purse, Sum};
 use crate::domain::order::OrderKey;
+use crate::domain::order_filter::{Mark, OrderFilter, ShopFilter, Sort, SortBy};
 use crate::domain::state::{OrderRecord, OrderState, PHASES};
-use crate::ports::listing::{Mark, OrderFilter, ShopFilter, Sort, SortBy};
+use crate::ports::audit::Act;
+use crate::ports::order_lists::OrderLists;
 use crate::ports::statistics::{
-    ALIVE, Flow, Group, MAX_GROUPS, Standing, StatisticsStore, Tally, Worker,
+    Flow, Group, MAX_GROUPS, Standing, Statistics, StatisticsFolding, Tally,
 };
-use crate::ports::store::{Act, StoreError};
+use crate::ports::store_error::StoreError;
+use crate::ports::workers::{ALIVE, Worker, WorkerList, WorkerRegistry};
 use crate::sql_args;
 
 const MINUTE_MS: i64 = 60_000;
@@ -37,7 +40,7 @@ const FOLDS: [(i64, i64, SignedDuration); 3] = [
 ];
 
 #[async_trait]
-impl<D: Db> StatisticsStore for SqlStore<D> {
+impl<D: Db> Statistics for SqlStore<D> {
     async fn tally(&self, shops: &ShopFilter) -> Result<Tally, StoreError> {
         let mut conditions = Conditions::default();
         conditions.shops(shops);
@@ -173,7 +176,10 @@ impl<D: Db> StatisticsStore for SqlStore<D> {
         tx.commit().await?;
         Ok(true)
     }
+}
 
+#[async_trait]
+impl<D: Db> OrderLists for SqlStore<D> {
     async fn page_orders(
         &self,
         filter: &OrderFilter,
@@ -253,15 +259,10 @@ impl<D: Db> StatisticsStore for SqlStore<D> {
             .collect();
         self.db.fetch(&Sql::Built(sql), args).await?.into_iter().map(rows::document).collect()
     }
+}
 
-    async fn count_dead_letters(&self) -> Result<u64, StoreError> {
-        let sql = "SELECT COUNT(*)
-            FROM dead_letters
-            WHERE status = 'open'";
-        let mut rows = self.db.fetch(&sql.into(), Vec::new()).await?;
-        rows.pop().ok_or_else(wrong_answer)?.number("count")
-    }
-
+#[async_trait]
+impl<D: Db> StatisticsFolding for SqlStore<D> {
     async fn fold_statistics(&self, now: Timestamp) -> Result<(), StoreError> {
         let mut tx = self.db.begin().await?;
         for sql in D::FOLD_COUNTS {
@@ -277,7 +278,10 @@ impl<D: Db> StatisticsStore for SqlStore<D> {
         }
         tx.commit().await
     }
+}
 
+#[async_trait]
+impl<D: Db> WorkerRegistry for SqlStore<D> {
     async fn heartbeat(&self, worker: &Worker) -> Result<(), StoreError> {
         let sql = "INSERT INTO workers (name, roles, started_at_ms, seen_at_ms)
             VALUES ($1, $2, $3, $4)
@@ -298,7 +302,10 @@ impl<D: Db> StatisticsStore for SqlStore<D> {
             WHERE name = $1";
         self.db.execute(&sql.into(), sql_args![name]).await.map(|_| ())
     }
+}
 
+#[async_trait]
+impl<D: Db> WorkerList for SqlStore<D> {
     async fn workers(&self, now: Timestamp) -> Result<Vec<Worker>, StoreError> {
         let sql = "SELECT name, roles, started_at_ms, seen_at_ms
             FROM workers

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::domain::permission::Permission;
 use crate::ops::intake::Replayed;
 use crate::ops::orders::Refusal;
-use crate::ports::store::DeadLetter;
+use crate::ports::dead_letters::DeadLetter;
 use crate::web::api::call::{Call, Done, Items, Nothing, Reply, Why};
 use crate::web::api::orders::limit;
 use crate::web::api::routes::{About, Routes};

@@ -5,12 +5,12 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::domain::order::OrderKey;
+use crate::domain::order_filter::OrderFilter;
 use crate::domain::permission::Permission;
 use crate::domain::removal::Removal;
 use crate::ops::orders::{Refusal, Transferred};
 use crate::ops::reconcile::Reconciled;
-use crate::ports::listing::OrderFilter;
-use crate::ports::store::Attempt;
+use crate::ports::order_desk::Attempt;
 use crate::views::orders::OrderView;
 use crate::web::api::call::{Call, Items, NeededWhy, Nothing, Reply, Why};
 use crate::web::api::payload::etag;

@@ -8,11 +8,13 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use uuid::Uuid;
 
+use crate::domain::order_filter::Moment;
 use crate::domain::permission::Permission;
 use crate::ops::orders::Refusal;
-use crate::ports::listing::Moment;
-use crate::ports::people::{AuditFilter, AuditRow};
-use crate::ports::store::{LedgerReport, MailStatus};
+use crate::ports::audit::AuditFilter;
+use crate::ports::ledger::LedgerReport;
+use crate::ports::notices::MailStatus;
+use crate::ports::people::AuditRow;
 use crate::web::api::call::{Call, Items, Nothing, Reply};
 use crate::web::api::orders::limit;
 use crate::web::api::routes::{About, Routes};

@@ -4,10 +4,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use crate::ports::revisions::Revision;
-use crate::ports::store::{
-    Attempt, AuditEntry, Conflict, DeadLetter, OrderDetail, StoredExchange, StoredMail,
-};
+use crate::ports::audit::AuditEntry;
+use crate::ports::dead_letters::DeadLetter;
+use crate::ports::notices::StoredMail;
+use crate::ports::order_desk::{Attempt, Conflict, OrderDetail, Revision, StoredExchange};
 use crate::views::orders::OrderView;
 
 /// An order with everything that happened to it.

@@ -14,11 +14,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::domain::login::return_path;
 use crate::domain::order::OrderKey;
+use crate::domain::order_filter::ShopFilter;
 use crate::domain::permission::Permission;
 use crate::domain::text::{is_unprintable, path_segment};
 use crate::ops::orders::Refusal;
-use crate::ports::listing::ShopFilter;
-use crate::ports::store::Act;
+use crate::ports::audit::Act;
 use crate::web::auth::session::SessionUser;
 use crate::web::html::language::{LANGUAGE_COOKIE, Language};
 use crate::web::html::templates::Formatter;
@@ -253,8 +253,8 @@ impl From<Refusal> for Failure {
     }
 }
 
-impl From<crate::ports::store::StoreError> for Failure {
-    fn from(error: crate::ports::store::StoreError) -> Self {
+impl From<crate::ports::store_error::StoreError> for Failure {
+    fn from(error: crate::ports::store_error::StoreError) -> Self {
         Refusal::Store(error).into()
     }
 }

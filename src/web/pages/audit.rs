@@ -7,9 +7,10 @@ use minijinja::{Value, context};
 use uuid::Uuid;
 
 use crate::domain::order::OrderKey;
+use crate::domain::order_filter::Moment;
 use crate::domain::text::{one_line, path_segment};
-use crate::ports::listing::Moment;
-use crate::ports::people::{AuditFilter, AuditRow};
+use crate::ports::audit::AuditFilter;
+use crate::ports::people::AuditRow;
 use crate::web::html::context::{
     Failure, Fields, PageContext, PageResult, field, order_address, without_unseen,
 };

@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use crate::domain::permission::Permission;
 use crate::domain::text::{one_line, shown_json};
-use crate::ports::store::DeadLetter;
+use crate::ports::dead_letters::DeadLetter;
 use crate::web::auth::session::Posted;
 use crate::web::html::context::{Failure, Fields, PageContext, PageResult, download, field};
 use crate::web::html::templates::printable;

@@ -11,7 +11,7 @@ use crate::domain::permission::Permission;
 use crate::domain::text::{is_unprintable, one_line, shown_json};
 use crate::ops::edit::Review;
 use crate::ops::orders::Refusal;
-use crate::ports::store::OrderDetail;
+use crate::ports::order_desk::OrderDetail;
 use crate::web::auth::session::Posted;
 use crate::web::html::context::{Failure, Fields, PageContext, PageResult, field, order_address};
 use crate::web::html::rows;

@@ -8,9 +8,9 @@ use futures_util::stream;
 
 use crate::cli::listing::export_columns;
 use crate::cli::output::cell;
+use crate::domain::order_filter::{OrderFilter, Sort};
 use crate::domain::state::OrderRecord;
 use crate::ops::orders::{Ops, Refusal};
-use crate::ports::listing::{OrderFilter, Sort};
 use crate::views::orders::OrderView;
 use crate::web::html::context::download;
 

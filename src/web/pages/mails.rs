@@ -7,7 +7,7 @@ use minijinja::{Value, context};
 use uuid::Uuid;
 
 use crate::domain::text::one_line;
-use crate::ports::store::{MailStatus, StoredMail};
+use crate::ports::notices::{MailStatus, StoredMail};
 use crate::web::html::context::{Failure, Fields, PageContext, PageResult, field};
 use crate::web::html::templates::printable;
 use crate::web::pages::dead_letters::authorize_all_shops;

@@ -15,7 +15,7 @@ use crate::domain::state::{OrderRecord, OrderState, Phase};
 use crate::domain::text::one_line;
 use crate::ops::orders::Transferred;
 use crate::ops::reconcile::Reconciled;
-use crate::ports::store::{Attempt, OrderDetail, StoredExchange};
+use crate::ports::order_desk::{Attempt, OrderDetail, StoredExchange};
 use crate::web::auth::session::Posted;
 use crate::web::html::context::{
     Failure, Fields, PageContext, PageResult, download, field, order_address, wants_json,

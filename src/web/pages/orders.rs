@@ -7,15 +7,14 @@ use axum::response::{IntoResponse, Response};
 use minijinja::{Value, context};
 
 use crate::domain::failure::ErrorClass;
+use crate::domain::order_filter::{OrderFilter, Sort, SortBy};
 use crate::domain::state::{OrderState, PHASES};
 use crate::domain::text::path_segment;
 use crate::ops::orders::Refusal;
 use crate::ops::statistics::Page;
-use crate::ports::listing::{OrderFilter, Sort, SortBy};
 use crate::web::html::context::{Failure, Fields, PageContext, PageResult, field, without_unseen};
 use crate::web::html::rows;
-use crate::web::pages::export;
-use crate::web::pages::overview;
+use crate::web::pages::{export, overview};
 
 /// Orders on one page.
 const PAGE: u32 = 50;
@@ -142,7 +141,7 @@ fn read(
 
 fn nothing() -> OrderFilter {
     OrderFilter {
-        shops: crate::ports::listing::ShopFilter::Only(Vec::new()),
+        shops: crate::domain::order_filter::ShopFilter::Only(Vec::new()),
         ..OrderFilter::default()
     }
 }

@@ -16,22 +16,30 @@ use crate::domain::message::{Again, EventKind, OrderEvent, TRIGGER};
 use crate::domain::order::{Fault, Order, Reason};
 use crate::domain::retry::later;
 use crate::domain::state::{Admission, Doubt, HandBack, Intent, OrderRecord, Phase, Trigger};
+use crate::domain::trace::Trace;
 use crate::ports::broker::{Delivery, Settle};
+use crate::ports::circuits::Circuits;
 use crate::ports::clock::Stopwatch;
 use crate::ports::erp::{Journal, OrderForErp, Receipt};
-use crate::ports::outbound_messages::Trace;
-use crate::ports::store::{AdmitRequest, Admitted, Incoming, OrderSource, Placed, StoreError};
+use crate::ports::orders::{AdmitRequest, Admitted, Incoming, OrderSource, OrderTransfers, Placed};
+use crate::ports::store_error::StoreError;
 use crate::workers::consume::Handler;
+use crate::workers::context::{ShopPolicy, WorkerContext};
 use crate::workers::erp_gate::Flow;
-use crate::workers::relay::{Relay, ShopPolicy};
 
 /// What a lease is longer than the longest call: time to wait at the gate and to write the outcome.
 /// Should it not be enough, another worker asks the ERP about the order; nothing is sent twice.
 pub(super) const LEASE_MARGIN: Duration = Duration::from_secs(5);
 
+crate::combined_port! {
+    /// What the submitter asks of the ledger.
+    pub trait SubmitterLedger: OrderTransfers, Circuits
+}
+
 /// The role.
 pub struct Submitter {
-    pub(super) relay: Arc<Relay>,
+    pub(super) context: Arc<WorkerContext>,
+    pub(super) ledger: Arc<dyn SubmitterLedger>,
     queue: String,
     /// The exchange through which retries and nudges come; everything else is an order message.
     redrive: String,
@@ -61,11 +69,11 @@ pub(super) enum AttemptOutcome {
 }
 
 impl Submitter {
-    /// The role over `relay`.
-    pub fn new(relay: Arc<Relay>) -> Self {
-        let names = &relay.broker.topology().names;
+    /// The role over `context`.
+    pub fn new(context: Arc<WorkerContext>, ledger: Arc<dyn SubmitterLedger>) -> Self {
+        let names = &context.broker.topology().names;
         let (queue, redrive) = (names.submit(), names.redrive());
-        Self { relay, queue, redrive }
+        Self { context, ledger, queue, redrive }
     }
 
     fn read(&self, delivery: &Delivery) -> Result<Incoming, Fault> {
@@ -78,7 +86,7 @@ impl Submitter {
                 trigger: trigger.unwrap_or(Trigger::Retry),
             });
         }
-        let order = Order::parse(&delivery.body, self.relay.max_bytes)?;
+        let order = Order::parse(&delivery.body, self.context.max_bytes)?;
         let trace = Trace::of(&delivery.headers);
         Ok(Incoming::Placed(Placed {
             order: Arc::new(order),
@@ -90,20 +98,20 @@ impl Submitter {
 
     async fn process(&self, delivery: &Delivery) -> Result<(), Unsettled> {
         let incoming = self.read(delivery).map_err(Unsettled::Fault)?;
-        let relay = &self.relay;
-        let policy = relay.policies.of(&incoming.key().shop).clone();
+        let context = &self.context;
+        let policy = context.policies.of(&incoming.key().shop).clone();
         let lease = policy.gate.erp().call_budget() * 2 + LEASE_MARGIN;
-        let claim = relay.claim_name();
-        let admitted = relay
+        let claim = context.claim_name();
+        let admitted = context
             .retry_until_available(|| {
-                let now = relay.now();
+                let now = context.now();
                 let intent = match policy.gate.flow() {
                     Flow::Stopped => Intent::Hold,
                     Flow::Open | Flow::Trial => {
                         Intent::Claim { worker: claim.clone(), until: later(now, lease) }
                     }
                 };
-                relay.store.admit(AdmitRequest { incoming: incoming.clone(), intent, now })
+                self.ledger.admit(AdmitRequest { incoming: incoming.clone(), intent, now })
             })
             .await?;
         reach(CrashPoint::Admitted);
@@ -143,7 +151,7 @@ impl Submitter {
         conflict: bool,
         trigger: Trigger,
     ) {
-        let metrics = &self.relay.metrics;
+        let metrics = &self.context.metrics;
         let (shop, order_id) = (record.key.shop.as_str(), record.key.order_id.as_str());
         if new {
             metrics.orders_received.get_or_create(&metrics.shop(shop)).inc();
@@ -166,7 +174,7 @@ impl Submitter {
             event.attempt = record.last_attempt;
             event.fail_count = record.fail_count;
             event.erp_order_id.clone_from(erp_order_id);
-            self.relay.publish_event(&event, &trace).await;
+            self.context.publish_event(&event, &trace).await;
         }
     }
 
@@ -220,7 +228,7 @@ impl Handler for Submitter {
                 Fault::whole(Reason::Refused, format!("{error}: {}", cause.unwrap_or_default()))
             }
         };
-        match self.relay.bury(&self.queue, delivery, &fault).await {
+        match self.context.bury(&self.queue, delivery, &fault).await {
             Ok(()) => {
                 reach(CrashPoint::DeadLetterRecorded);
                 Settle::Ack

@@ -53,15 +53,15 @@ impl Submitter {
     /// Whether the lease outlives a call that begins now; made longer when it does not.
     pub(super) async fn claim_is_good(&self, work: &Work) -> bool {
         let Some(claim) = &work.record.claim else { return false };
-        let now = self.relay.now();
+        let now = self.context.now();
         let budget = work.lease - LEASE_MARGIN;
         if later(now, budget) <= claim.until {
             return true;
         }
         let (key, until) = (&work.record.key, later(now, work.lease));
         let renewed = self
-            .relay
-            .retry_until_available(|| self.relay.store.renew_claim(key, &work.claim, until))
+            .context
+            .retry_until_available(|| self.ledger.renew_claim(key, &work.claim, until))
             .await;
         renewed.unwrap_or(false)
     }
@@ -79,7 +79,7 @@ impl Submitter {
         if erp.is_idempotent() && !self.has_no_try_left(work) {
             return self.send(work, pass).await;
         }
-        let now = self.relay.now();
+        let now = self.context.now();
         if !erp.can_ask() {
             return self.wait_for_person(work, doubt, now);
         }
@@ -147,7 +147,7 @@ impl Submitter {
             .unwrap_or_else(|why| Err(Failure::new(ErrorClass::Unavailable, why, why, Stage::At)));
         match finished {
             Ok(receipt) => {
-                self.relay.metrics.duplicates_prevented.inc();
+                self.context.metrics.duplicates_prevented.inc();
                 self.heard_from(work, pass).await;
                 AttemptOutcome::There(receipt)
             }
@@ -224,10 +224,10 @@ impl Submitter {
         let Some(number) = receipt.erp_order_id.as_deref() else {
             return ProbeAnswer::Found(receipt);
         };
-        let (relay, key) = (&self.relay, &work.record.key);
-        let others = relay.retry_until_available(|| relay.store.orders_under(number, key)).await;
+        let (context, key) = (&self.context, &work.record.key);
+        let others = context.retry_until_available(|| self.ledger.orders_under(number, key)).await;
         let erp = work.policy.gate.erp_name();
-        let same_erp = |other: &OrderKey| relay.policies.of(&other.shop).gate.erp_name() == erp;
+        let same_erp = |other: &OrderKey| context.policies.of(&other.shop).gate.erp_name() == erp;
         match others.unwrap_or_default().into_iter().find(same_erp) {
             None => ProbeAnswer::Found(receipt),
             Some(other) => {
@@ -251,7 +251,7 @@ impl Submitter {
         let watch = Stopwatch::start();
         let sent = fenced(erp.submit(&work.order), erp.call_budget()).await;
         let latency = watch.elapsed();
-        self.relay.metrics.erp_request_duration_seconds.observe(latency.as_secs_f64());
+        self.context.metrics.erp_request_duration_seconds.observe(latency.as_secs_f64());
         let result = sent.unwrap_or_else(|why| {
             Err(Failure::new(ErrorClass::UnknownOutcome, why, why, Stage::At))
         });
@@ -261,7 +261,7 @@ impl Submitter {
                 work.policy.gate.record_success(latency);
                 self.heard_from(work, pass).await;
                 if receipt.found {
-                    self.relay.metrics.duplicates_prevented.inc();
+                    self.context.metrics.duplicates_prevented.inc();
                 }
                 AttemptOutcome::There(receipt)
             }
@@ -275,14 +275,14 @@ impl Submitter {
 
     pub(super) fn count_request(&self, work: &Work, step: &str, outcome: &str) {
         let labels = RequestLabels::new(work.policy.gate.erp_name(), step, outcome);
-        self.relay.metrics.erp_requests.get_or_create(&labels).inc();
+        self.context.metrics.erp_requests.get_or_create(&labels).inc();
     }
 
     pub(super) fn show_load(&self, work: &Work) {
         let (in_flight, limit) = work.policy.gate.load();
         let erp = ErpLabel::new(work.policy.gate.erp_name());
-        self.relay.metrics.erp_in_flight.get_or_create(&erp).set(in_flight.into());
-        self.relay.metrics.erp_in_flight_limit.get_or_create(&erp).set(limit.into());
+        self.context.metrics.erp_in_flight.get_or_create(&erp).set(in_flight.into());
+        self.context.metrics.erp_in_flight_limit.get_or_create(&erp).set(limit.into());
     }
 }
 

@@ -12,7 +12,7 @@ use crate::domain::notice::{NoticeKind, circuit_notice_id};
 use crate::domain::retry::later;
 use crate::ports::erp::ProbeAnswer;
 use crate::ports::mail::NoticeDetail;
-use crate::ports::store::Notice;
+use crate::ports::notices::Notice;
 use crate::workers::erp_gate::{Flow, Pass};
 use crate::workers::submitter::admit::{Submitter, Work};
 
@@ -22,9 +22,9 @@ impl Submitter {
         if !pass.is_trial() {
             return;
         }
-        let (relay, gate) = (&self.relay, &work.policy.gate);
+        let (context, gate) = (&self.context, &work.policy.gate);
         let closed =
-            relay.retry_until_available(|| relay.store.close_circuit(gate.erp_name())).await;
+            context.retry_until_available(|| self.ledger.close_circuit(gate.erp_name())).await;
         if let Err(error) = closed {
             tracing::error!(%error, erp = gate.erp_name(), "circuit.not_closed");
             return;
@@ -63,13 +63,13 @@ impl Submitter {
     }
 
     pub(super) async fn open_circuit(&self, work: &Work, failure: &Failure) {
-        let (relay, gate) = (&self.relay, &work.policy.gate);
+        let (context, gate) = (&self.context, &work.policy.gate);
         gate.set_flow(Flow::Stopped);
-        let now = relay.now();
+        let now = context.now();
         let pause = gate.rule().pause_for(failure, 0);
         let reason = reason_of(failure);
         let (erp, shop) = (gate.erp_name(), work.record.key.shop.as_str());
-        let opened = relay
+        let opened = context
             .retry_until_available(|| {
                 let notice = Notice {
                     id: circuit_notice_id(erp, now),
@@ -77,14 +77,14 @@ impl Submitter {
                     detail: NoticeDetail::of_erp(erp, shop, &reason, now),
                     created_at: now,
                 };
-                relay.store.open_circuit(erp, &reason, later(now, pause), Some(notice), now)
+                self.ledger.open_circuit(erp, &reason, later(now, pause), Some(notice), now)
             })
             .await;
         match opened {
             Ok(true) => {
                 // The ERP's own words may name people: they stand in the mail and in `erp circuits`.
                 tracing::warn!(erp, code = failure.code, "circuit.opened");
-                relay.notices_wait();
+                context.notices_wait();
             }
             Ok(false) => {}
             Err(error) => tracing::error!(%error, erp, "circuit.not_opened"),
@@ -92,15 +92,15 @@ impl Submitter {
     }
 
     pub(super) async fn fail_trial(&self, work: &Work, failure: &Failure) {
-        let (relay, gate) = (&self.relay, &work.policy.gate);
+        let (context, gate) = (&self.context, &work.policy.gate);
         gate.set_flow(Flow::Stopped);
         let (erp, reason) = (gate.erp_name(), reason_of(failure));
-        let failed = relay
+        let failed = context
             .retry_until_available(|| async {
-                let circuits = relay.store.circuits().await?;
+                let circuits = self.ledger.circuits().await?;
                 let trials = circuits.iter().find(|c| c.erp == erp).map_or(0, |c| c.trials);
-                let at = later(relay.now(), gate.rule().pause_for(failure, trials + 1));
-                relay.store.fail_trial(erp, &relay.worker, &reason, at).await
+                let at = later(context.now(), gate.rule().pause_for(failure, trials + 1));
+                self.ledger.fail_trial(erp, &context.worker, &reason, at).await
             })
             .await;
         match failed {

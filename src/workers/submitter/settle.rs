@@ -10,7 +10,9 @@ use crate::domain::notice::{NoticeKind, order_notice_id};
 use crate::domain::state::{Doubt, HandBack};
 use crate::ports::erp::Receipt;
 use crate::ports::mail::NoticeDetail;
-use crate::ports::store::{ConfirmRequest, HandBackRequest, KeepRequest, Notice, StoreError};
+use crate::ports::notices::Notice;
+use crate::ports::orders::{ConfirmRequest, HandBackRequest, KeepRequest};
+use crate::ports::store_error::StoreError;
 use crate::telemetry::ClassLabel;
 use crate::workers::submitter::admit::{Submitter, Work};
 
@@ -21,37 +23,37 @@ impl Submitter {
         if exchanges.is_empty() {
             return;
         }
-        let relay = &self.relay;
+        let context = &self.context;
         let request = KeepRequest {
             key: work.record.key.clone(),
             attempt: work.attempt,
             worker: work.claim.clone(),
             exchanges,
             only_asked,
-            now: relay.now(),
+            now: context.now(),
         };
         let kept =
-            relay.retry_until_available(|| relay.store.keep_exchanges(request.clone())).await;
+            context.retry_until_available(|| self.ledger.keep_exchanges(request.clone())).await;
         if let Err(error) = kept {
             tracing::error!(%error, "exchanges.not_kept");
         }
     }
 
     pub(super) async fn hand_back(&self, work: &Work, how: HandBack) -> Result<(), StoreError> {
-        let relay = &self.relay;
+        let context = &self.context;
         let request = || HandBackRequest {
             key: work.record.key.clone(),
             worker: work.claim.clone(),
             how,
-            now: relay.now(),
+            now: context.now(),
         };
-        relay.retry_until_available(|| relay.store.hand_back(request())).await?;
+        context.retry_until_available(|| self.ledger.hand_back(request())).await?;
         if how == HandBack::Park {
-            let mut event = OrderEvent::new(EventKind::Parked, &work.record.key, relay.now());
+            let mut event = OrderEvent::new(EventKind::Parked, &work.record.key, context.now());
             event.attempt = work.record.last_attempt;
             event.fail_count = work.record.fail_count;
             event.trigger = Some(work.trigger);
-            relay.publish_event(&event, &work.trace).await;
+            context.publish_event(&event, &work.trace).await;
         }
         Ok(())
     }
@@ -62,8 +64,8 @@ impl Submitter {
         receipt: Receipt,
         duration_ms: u64,
     ) -> Result<(), StoreError> {
-        let relay = &self.relay;
-        let now = relay.now();
+        let context = &self.context;
+        let now = context.now();
         let (record, key) = (&work.record, &work.record.key);
         let notice = work.policy.customer.applies(record.fail_count).then(|| Notice {
             id: order_notice_id(NoticeKind::CustomerConfirmation, key, work.attempt),
@@ -89,7 +91,7 @@ impl Submitter {
             now,
         };
         let confirmed =
-            relay.retry_until_available(|| relay.store.confirm(request.clone())).await?;
+            context.retry_until_available(|| self.ledger.confirm(request.clone())).await?;
         reach(CrashPoint::Confirmed);
         let (shop, order_id) = (key.shop.as_str(), key.order_id.as_str());
         if let Some(other) = confirmed.other_erp_order_id {
@@ -102,7 +104,7 @@ impl Submitter {
             );
         }
         if confirmed.first {
-            let (metrics, trigger) = (&relay.metrics, work.trigger.as_str());
+            let (metrics, trigger) = (&context.metrics, work.trigger.as_str());
             metrics.orders_confirmed.get_or_create(&metrics.shop(shop)).inc();
             let age =
                 Duration::try_from(now.duration_since(record.received_at)).unwrap_or_default();
@@ -120,19 +122,19 @@ impl Submitter {
             );
         }
         if has_notice {
-            relay.notices_wait();
+            context.notices_wait();
         }
         let mut event = OrderEvent::new(EventKind::Confirmed, key, now);
         event.attempt = work.attempt;
         event.fail_count = confirmed.fail_count;
         event.trigger = Some(work.trigger);
         event.erp_order_id = receipt.erp_order_id;
-        relay.publish_event(&event, &work.trace).await;
+        context.publish_event(&event, &work.trace).await;
         Ok(())
     }
 
     pub(super) async fn report(&self, work: &Work, failure: &Failure, duration_ms: u64) {
-        let relay = &self.relay;
+        let context = &self.context;
         let mut event =
             OrderFailed::of(&work.record.key, work.attempt, work.policy.max_count, failure);
         event.trigger = work.trigger;
@@ -144,13 +146,13 @@ impl Submitter {
             {
                 since
             }
-            _ => relay.now(),
+            _ => context.now(),
         });
-        relay.publish_failed(&event, &work.claim, &work.trace).await;
+        context.publish_failed(&event, &work.claim, &work.trace).await;
         reach(CrashPoint::FailurePublished);
-        relay.metrics.orders_failed.get_or_create(&ClassLabel::new(failure.class.as_str())).inc();
+        context.metrics.orders_failed.get_or_create(&ClassLabel::new(failure.class.as_str())).inc();
         if failure.class == ErrorClass::UnknownOutcome {
-            relay.metrics.outcome_unknown.inc();
+            context.metrics.outcome_unknown.inc();
         }
     }
 }

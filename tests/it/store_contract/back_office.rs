@@ -4,11 +4,12 @@ use jiff::Timestamp;
 use order_relay::domain::failure::{ErrorClass, Stage};
 use order_relay::domain::message::Headers;
 use order_relay::domain::order::{Fault, Reason};
+use order_relay::domain::order_filter::{OrderFilter, Sort};
 use order_relay::domain::state::{Admission, InvalidTransition, OrderState, Trigger};
 use order_relay::ports::clock::{Clock, SystemClock};
+use order_relay::ports::dead_letters::{NewDeadLetter, Resolution};
 use order_relay::ports::erp::Exchange;
-use order_relay::ports::listing::Sort;
-use order_relay::ports::store::{KeepRequest, NewDeadLetter, OrderFilter, Resolution};
+use order_relay::ports::orders::KeepRequest;
 use serde_json::json;
 
 use super::{Ledger, act, at, failure, key, placed};

@@ -7,10 +7,12 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use order_relay::domain::failure::{ErrorClass, fingerprint};
 use order_relay::domain::order::OrderKey;
+use order_relay::domain::order_filter::{Mark, OrderFilter, ShopFilter, Sort, SortBy};
 use order_relay::domain::state::{FailedAttempt, OrderState, Trigger};
-use order_relay::ports::listing::{Mark, OrderFilter, ShopFilter, Sort, SortBy};
-use order_relay::ports::statistics::{Group, Worker};
-use order_relay::ports::store::{FailureRequest, StoreError};
+use order_relay::ports::orders::FailureRequest;
+use order_relay::ports::statistics::Group;
+use order_relay::ports::store_error::StoreError;
+use order_relay::ports::workers::Worker;
 use serde_json::json;
 
 use super::{Ledger, act, at, failed, failure, key, placed};

@@ -6,7 +6,7 @@ use order_relay::domain::circuit::CircuitState;
 use order_relay::domain::notice::{DigestWindow, NoticeKind};
 use order_relay::ports::clock::{Clock, SystemClock};
 use order_relay::ports::mail::{Mail, NoticeDetail};
-use order_relay::ports::store::{MailFate, MailStatus, NewMail, Notice, StoredMail};
+use order_relay::ports::notices::{MailFate, MailStatus, NewMail, Notice, StoredMail};
 
 use super::{Ledger, at};
 

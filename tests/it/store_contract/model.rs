@@ -5,10 +5,11 @@ use std::collections::BTreeSet;
 use jiff::Timestamp;
 use order_relay::domain::failure::ErrorClass;
 use order_relay::domain::order::OrderKey;
+use order_relay::domain::order_filter::ShopFilter;
 use order_relay::domain::state::{Admission, FailedAttempt, HandBack, Intent, OrderState, Trigger};
-use order_relay::ports::store::{
-    AdmitRequest, FailureRequest, HandBackRequest, Incoming, OrderDetail, Recorded, ShopFilter,
-    Sweep,
+use order_relay::ports::order_desk::OrderDetail;
+use order_relay::ports::orders::{
+    AdmitRequest, FailureRequest, HandBackRequest, Incoming, Recorded, Sweep,
 };
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};

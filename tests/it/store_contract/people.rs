@@ -4,12 +4,13 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use jiff::Timestamp;
+use order_relay::domain::order_filter::ShopFilter;
 use order_relay::domain::permission::{Role, RoleGrant};
+use order_relay::ports::audit::{Act, AuditFilter};
 use order_relay::ports::people::{
-    ApiToken, AuditFilter, KeptAnswer, KeyClaim, OidcLogin, Provider, RequestKey, SessionRecord,
-    Tried, User, UserChange, UserChanged,
+    ApiToken, KeptAnswer, KeyClaim, OidcLogin, Provider, RequestKey, SessionRecord, Tried, User,
+    UserChange, UserChanged,
 };
-use order_relay::ports::store::{Act, ShopFilter};
 
 use super::{Ledger, at};
 

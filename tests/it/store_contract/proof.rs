@@ -1,6 +1,6 @@
 //! `ledger check`: whatever is done to the rows behind the ledger's back, the proof finds it.
 
-use order_relay::ports::store::LedgerReport;
+use order_relay::ports::ledger::LedgerReport;
 
 use super::{Ledger, at, failure, placed};
 use crate::world::order;

@@ -5,9 +5,10 @@ use std::sync::Arc;
 use futures_util::future::join;
 use order_relay::domain::failure::ErrorClass;
 use order_relay::domain::order::Order;
+use order_relay::domain::order_filter::OrderFilter;
 use order_relay::domain::state::{Admission, FailedAttempt, InvalidTransition, Trigger};
-use order_relay::ports::revisions::{EditRequest, NotEdited};
-use order_relay::ports::store::{Admitted, FailureRequest, OrderFilter};
+use order_relay::ports::order_desk::{EditRequest, NotEdited};
+use order_relay::ports::orders::{Admitted, FailureRequest};
 use serde_json::json;
 
 use super::{Ledger, act, at, failed, failure, key, placed};

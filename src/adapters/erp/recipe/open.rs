@@ -14,14 +14,13 @@ use crate::ports::clock::Clock;
 
 use super::super::http::{HttpClient, Limits, LongReply, Reach};
 use super::super::redact::Mask;
-use super::check;
 use super::engine::RecipeErp;
 use super::jwt::SigningKey;
 use super::model::{AuthKind, Recipe, SecretPlace};
 use super::request::render;
 use super::templates::Vars;
 use super::toml_text::RecipeFault;
-use super::values;
+use super::{check, values};
 
 /// Largest reply unless the recipe says otherwise, in bytes: thousands of rows of a lookup.
 const MAX_REPLY: usize = 16 * 1024 * 1024;

@@ -11,10 +11,10 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jiff::{SignedDuration, Timestamp};
 
-use crate::domain::failure::ErrorClass;
-use crate::domain::order::OrderKey;
-use crate::domain::state::{OrderRecord, OrderState, PHASES};
-use crate::domain::text::one_line;
+use super::failure::ErrorClass;
+use super::order::OrderKey;
+use super::state::{OrderRecord, OrderState, PHASES};
+use super::text::one_line;
 
 /// Longest text of one part of a filter, in bytes.
 pub const MAX_FILTER_BYTES: usize = 500;

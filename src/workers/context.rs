@@ -15,12 +15,14 @@ use uuid::Uuid;
 use crate::domain::message::{OrderEvent, OrderFailed};
 use crate::domain::notice::CustomerConfirmation;
 use crate::domain::order::{Fault, OrderKey, Shop};
+use crate::domain::outbound_messages::{OutboundMessages, Outgoing};
 use crate::domain::retry::RetryPolicy;
 use crate::domain::state::Trigger;
-use crate::ports::broker::{Broker, Delivery, Outgoing, PublishError};
+use crate::domain::trace::Trace;
+use crate::ports::broker::{Broker, Delivery, PublishError};
 use crate::ports::clock::Clock;
-use crate::ports::outbound_messages::{OutboundMessages, Trace};
-use crate::ports::store::{NewDeadLetter, Store, StoreError};
+use crate::ports::dead_letters::{DeadLetterIntake, NewDeadLetter};
+use crate::ports::store_error::StoreError;
 use crate::telemetry::{Metrics, ReasonLabel};
 use crate::workers::erp_gate::Gate;
 
@@ -32,9 +34,9 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 const NUDGE_EVERY: Duration = Duration::from_millis(100);
 
 /// What a role needs of the world.
-pub struct Relay {
+pub struct WorkerContext {
     /// The ledger.
-    pub store: Arc<dyn Store>,
+    pub dead_letters: Arc<dyn DeadLetterIntake>,
     /// The transport.
     pub broker: Arc<dyn Broker>,
     /// Time and randomness.
@@ -112,10 +114,10 @@ impl Outage {
     }
 }
 
-impl Relay {
-    /// A relay over these ports.
+impl WorkerContext {
+    /// A context over these ports.
     pub fn new(
-        store: Arc<dyn Store>,
+        dead_letters: Arc<dyn DeadLetterIntake>,
         broker: Arc<dyn Broker>,
         clock: Arc<dyn Clock>,
         metrics: Arc<Metrics>,
@@ -124,7 +126,7 @@ impl Relay {
         max_bytes: usize,
     ) -> Self {
         Self {
-            store,
+            dead_letters,
             broker,
             clock,
             metrics,
@@ -274,7 +276,7 @@ impl Relay {
     ) -> Result<(), StoreError> {
         let id = self.clock.unique_id();
         self.retry_until_available(|| {
-            self.store.record_dead_letter(NewDeadLetter {
+            self.dead_letters.record_dead_letter(NewDeadLetter {
                 id,
                 source: source.to_owned(),
                 fault: fault.clone(),

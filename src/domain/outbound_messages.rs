@@ -8,35 +8,39 @@ use std::time::Duration;
 use serde::Serialize;
 use uuid::Uuid;
 
-use crate::domain::message::{
+use super::message::{
     ATTEMPT, Again, Headers, NoticeWaiting, ORIGIN, OrderEvent, OrderFailed, REDRIVE_ID,
     TRACEPARENT, TRACESTATE, TRIGGER,
 };
-use crate::domain::order::{Order, OrderKey};
-use crate::domain::state::Trigger;
-use crate::domain::topology::{NOTICE, ORDER_FAILED, ORDER_PLACED, SUBMIT, Topology};
-use crate::ports::broker::{Audience, Outgoing};
+use super::order::{Order, OrderKey};
+use super::state::Trigger;
+use super::topology::{NOTICE, ORDER_FAILED, ORDER_PLACED, SUBMIT, Topology};
+use super::trace::Trace;
 
-/// The W3C trace context that checkout sent; kept on every message that follows.
-#[derive(Debug, Clone, Default)]
-pub struct Trace {
-    /// `traceparent`.
-    pub parent: Option<String>,
-    /// `tracestate`.
-    pub state: Option<String>,
+/// A message to be published.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outgoing {
+    /// To this exchange,
+    pub exchange: String,
+    /// by this key.
+    pub routing_key: String,
+    /// Text headers, built afresh.
+    pub headers: Headers,
+    /// JSON.
+    pub body: Vec<u8>,
+    /// Says the same when the same thing is published twice.
+    pub message_id: String,
+    /// Whether it must find a queue, or may vanish when nobody listens.
+    pub audience: Audience,
 }
 
-impl Trace {
-    /// The context in message headers, as far as it may go into an HTTP header.
-    pub fn of(headers: &Headers) -> Self {
-        let of = |name| headers.get(name).cloned().filter(|value| Self::is_good(value));
-        Self { parent: of(TRACEPARENT), state: of(TRACESTATE) }
-    }
-
-    /// Whether `value` is short printable ASCII.
-    pub fn is_good(value: &str) -> bool {
-        (1..=512).contains(&value.len()) && value.bytes().all(|b| (b' '..=b'~').contains(&b))
-    }
+/// Whether a message must find a queue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Audience {
+    /// Publishing fails when no queue takes it.
+    Required,
+    /// An event for whoever listens.
+    Optional,
 }
 
 /// Writes messages in the name of one process.

@@ -1,0 +1,19 @@
+//! Everything that the ledger can do, to be handed out piece by piece: nobody but the wiring sees all of it.
+
+use crate::devtools::fill::FillLedger;
+use crate::ops::orders::OpsLedger;
+use crate::ports::dead_letters::DeadLetterIntake;
+use crate::ports::notices::Outbox;
+use crate::ports::orders::OrderFailures;
+use crate::ports::schema::Schema;
+use crate::ports::workers::WorkerRegistry;
+use crate::workers::circuit_watcher::CircuitWatcherLedger;
+use crate::workers::redriver::RedriverLedger;
+use crate::workers::submitter::admit::SubmitterLedger;
+use crate::workers::sweeper::SweeperLedger;
+
+crate::combined_port! {
+    /// Everything.
+    pub trait Store: SubmitterLedger, OrderFailures, DeadLetterIntake, Outbox, SweeperLedger, RedriverLedger,
+        CircuitWatcherLedger, OpsLedger, FillLedger, WorkerRegistry, Schema
+}

@@ -1,0 +1,25 @@
+//! The W3C trace context of an order.
+
+use super::message::{Headers, TRACEPARENT, TRACESTATE};
+
+/// The W3C trace context that checkout sent; kept on every message that follows.
+#[derive(Debug, Clone, Default)]
+pub struct Trace {
+    /// `traceparent`.
+    pub parent: Option<String>,
+    /// `tracestate`.
+    pub state: Option<String>,
+}
+
+impl Trace {
+    /// The context in message headers, as far as it may go into an HTTP header.
+    pub fn of(headers: &Headers) -> Self {
+        let of = |name| headers.get(name).cloned().filter(|value| Self::is_good(value));
+        Self { parent: of(TRACEPARENT), state: of(TRACESTATE) }
+    }
+
+    /// Whether `value` is short printable ASCII.
+    pub fn is_good(value: &str) -> bool {
+        (1..=512).contains(&value.len()) && value.bytes().all(|b| (b' '..=b'~').contains(&b))
+    }
+}

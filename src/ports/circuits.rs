@@ -1,0 +1,55 @@
+//! Circuits, shared by all workers through the ledger.
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+
+use crate::domain::circuit::Circuit;
+use crate::ports::audit::Act;
+use crate::ports::notices::Notice;
+use crate::ports::store_error::StoreError;
+
+/// Circuits, shared by all workers.
+#[async_trait]
+pub trait Circuits: Send + Sync {
+    /// Every circuit that was ever opened.
+    async fn circuits(&self) -> Result<Vec<Circuit>, StoreError>;
+    /// Opens a closed circuit, with its notice; `false` when it was not closed.
+    async fn open_circuit(
+        &self,
+        erp: &str,
+        reason: &str,
+        trial_at: Timestamp,
+        notice: Option<Notice>,
+        now: Timestamp,
+    ) -> Result<bool, StoreError>;
+    /// Makes the trial of an open circuit this worker's, until then; `false` when another has it,
+    /// it is not due or nothing is open.
+    async fn begin_trial(
+        &self,
+        erp: &str,
+        worker: &str,
+        until: Timestamp,
+        now: Timestamp,
+    ) -> Result<bool, StoreError>;
+    /// The trial failed: open again until then.
+    async fn fail_trial(
+        &self,
+        erp: &str,
+        worker: &str,
+        reason: &str,
+        trial_at: Timestamp,
+    ) -> Result<(), StoreError>;
+    /// Makes the next trial of an open circuit due at `at`, if it would be later.
+    async fn hasten_trial(&self, erp: &str, at: Timestamp) -> Result<(), StoreError>;
+    /// The trial went well: closed, unless a person holds it meanwhile.
+    async fn close_circuit(&self, erp: &str) -> Result<(), StoreError>;
+}
+
+/// Circuits as people hold and release them.
+#[async_trait]
+pub trait CircuitDesk: Send + Sync {
+    /// A person stops the transfer to an ERP until it is released.
+    async fn hold_circuit(&self, erp: &str, reason: &str, act: &Act) -> Result<(), StoreError>;
+    /// The next trial of an open circuit is due now; `false` when it is not open.
+    async fn release_circuit(&self, erp: &str, act: &Act) -> Result<bool, StoreError>;
+}

@@ -1,0 +1,112 @@
+//! Messages that could not be accepted.
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use uuid::Uuid;
+
+use crate::domain::message::Headers;
+use crate::domain::order::Fault;
+use crate::ports::audit::Act;
+use crate::ports::store_error::StoreError;
+
+/// Keeps messages that could not be accepted.
+#[async_trait]
+pub trait DeadLetterIntake: Send + Sync {
+    /// Keeps a message. One that came before and is still open is only counted again.
+    async fn record_dead_letter(&self, letter: NewDeadLetter) -> Result<(), StoreError>;
+}
+
+/// Dead letters as people look at and settle them.
+#[async_trait]
+pub trait DeadLetterDesk: Send + Sync {
+    /// Dead letters, newest first.
+    async fn list_dead_letters(
+        &self,
+        open_only: bool,
+        limit: u32,
+    ) -> Result<Vec<DeadLetter>, StoreError>;
+    /// One of them.
+    async fn dead_letter(&self, id: Uuid) -> Result<Option<DeadLetter>, StoreError>;
+    /// Marks an open one as replayed or discarded, with who and why; `false` when it is not open.
+    async fn resolve_dead_letter(
+        &self,
+        id: Uuid,
+        resolution: Resolution,
+        by: &Act,
+    ) -> Result<bool, StoreError>;
+    /// Dead letters that wait for a person.
+    async fn count_dead_letters(&self) -> Result<u64, StoreError>;
+}
+
+/// A message to be kept.
+#[derive(Debug, Clone)]
+pub struct NewDeadLetter {
+    /// Its id.
+    pub id: Uuid,
+    /// The queue or face it came from.
+    pub source: String,
+    /// Why it was not accepted.
+    pub fault: Fault,
+    /// Its bytes.
+    pub body: Vec<u8>,
+    /// Its headers.
+    pub headers: Headers,
+    /// The exchange it came through.
+    pub exchange: String,
+    /// The key it came by.
+    pub routing_key: String,
+    /// When.
+    pub now: Timestamp,
+}
+
+/// A message that could not be accepted.
+#[derive(Debug, Clone)]
+pub struct DeadLetter {
+    /// Its id.
+    pub id: Uuid,
+    /// The queue or face it came from.
+    pub source: String,
+    /// The name of the reason.
+    pub reason: String,
+    /// The place in the document.
+    pub place: Option<String>,
+    /// What is wrong.
+    pub detail: String,
+    /// Its bytes.
+    pub body: Vec<u8>,
+    /// Its headers.
+    pub headers: Headers,
+    /// The exchange it came through.
+    pub exchange: String,
+    /// The key it came by.
+    pub routing_key: String,
+    /// `open`, `replayed` or `discarded`.
+    pub status: String,
+    /// How often it came.
+    pub seen: u64,
+    /// When it came first.
+    pub first_seen_at: Timestamp,
+    /// When it came last.
+    pub last_seen_at: Timestamp,
+    /// Who settled it and why.
+    pub resolution: Option<String>,
+}
+
+/// How a dead letter ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Resolution {
+    /// It was accepted at last.
+    Replayed,
+    /// A person decided that it is not needed.
+    Discarded,
+}
+
+impl Resolution {
+    /// The name used in tables.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Replayed => "replayed",
+            Self::Discarded => "discarded",
+        }
+    }
+}

@@ -1,0 +1,66 @@
+//! The proof that nothing is lost, or what contradicts it.
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use crate::domain::state::OrderState;
+use crate::ports::store_error::StoreError;
+
+/// Counts that prove that nothing is lost.
+#[async_trait]
+pub trait LedgerProof: Send + Sync {
+    /// Open orders by state and phase.
+    async fn count_open(&self) -> Result<Vec<OpenCount>, StoreError>;
+    /// Orders taken in, counted when they came.
+    async fn count_received(&self) -> Result<u64, StoreError>;
+    /// Orders taken in, counted when they came, less the orders that are there; anything but 0 is a
+    /// loss. Counts every row.
+    async fn count_difference(&self) -> Result<i64, StoreError>;
+    /// Proves that nothing is lost; reads every row.
+    async fn check_ledger(&self, since: Option<Timestamp>) -> Result<LedgerReport, StoreError>;
+}
+
+/// Open orders of one state and phase.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct OpenCount {
+    /// The state.
+    pub state: OrderState,
+    /// The phase.
+    pub phase: String,
+    /// How many.
+    pub orders: u64,
+    /// When the oldest of them came.
+    pub oldest: Option<Timestamp>,
+}
+
+/// The proof that nothing is lost, or what contradicts it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct LedgerReport {
+    /// Orders taken in, counted when they came.
+    pub received: u64,
+    /// Orders in `confirmed`.
+    pub confirmed: u64,
+    /// Orders in `ordered_failed`.
+    pub lost: u64,
+    /// Orders in `payed`/`queued`.
+    pub queued: u64,
+    /// Orders in `payed`/`held`.
+    pub held: u64,
+    /// received - (confirmed + lost + queued + held).
+    pub difference: i64,
+    /// What contradicts the promises, with examples.
+    pub violations: Vec<Violation>,
+}
+
+/// A promise that rows contradict.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct Violation {
+    /// The promise.
+    pub promise: &'static str,
+    /// How many rows contradict it.
+    pub rows: u64,
+    /// Up to five of them.
+    pub examples: Vec<String>,
+}

@@ -1,0 +1,172 @@
+//! Notices and the mails that they become (docs/architecture.md, row 11).
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use serde::Serialize;
+use uuid::Uuid;
+
+use crate::domain::notice::{DigestWindow, NoticeKind};
+use crate::ports::mail::{Mail, NoticeDetail};
+use crate::ports::store_error::StoreError;
+
+/// What the notifier does (docs/architecture.md, row 11).
+#[async_trait]
+pub trait Outbox: Send + Sync {
+    /// Writes a notice that belongs to no order; nothing when it is there already.
+    async fn add_notice(&self, notice: Notice) -> Result<(), StoreError>;
+    /// Notices that are due and in no mail yet, oldest first.
+    async fn due_notices(&self, now: Timestamp, limit: u32) -> Result<Vec<Notice>, StoreError>;
+    /// Lets notices wait until then.
+    async fn postpone_notices(&self, ids: &[String], until: Timestamp) -> Result<(), StoreError>;
+    /// What was mailed lately to an audience.
+    async fn digest_window(&self, audience: &str) -> Result<Option<DigestWindow>, StoreError>;
+    /// Writes mails and puts each one's notices into it, all or nothing; `false` when one of the
+    /// notices is in a mail already.
+    async fn compose_mails(
+        &self,
+        mails: Vec<NewMail>,
+        window: Option<(String, DigestWindow)>,
+    ) -> Result<bool, StoreError>;
+    /// Takes mails that are due, under a lease.
+    async fn claim_mails(
+        &self,
+        worker: &str,
+        now: Timestamp,
+        until: Timestamp,
+        limit: u32,
+    ) -> Result<Vec<StoredMail>, StoreError>;
+    /// What became of a mail that was claimed.
+    async fn settle_mail(&self, id: Uuid, fate: MailFate) -> Result<(), StoreError>;
+}
+
+/// How many mails wait, and whether one is due.
+#[async_trait]
+pub trait MailLevels: Send + Sync {
+    /// Mails and notices that wait, and mails that failed for good.
+    async fn count_mails(&self) -> Result<MailCounts, StoreError>;
+    /// Whether a notice or a mail is due at `now`.
+    async fn has_due_mail(&self, now: Timestamp) -> Result<bool, StoreError>;
+}
+
+/// Mails as people look at them.
+#[async_trait]
+pub trait MailArchive: Send + Sync {
+    /// Mails, newest first.
+    async fn list_mails(
+        &self,
+        status: Option<MailStatus>,
+        limit: u32,
+    ) -> Result<Vec<StoredMail>, StoreError>;
+    /// One mail.
+    async fn mail(&self, id: Uuid) -> Result<Option<StoredMail>, StoreError>;
+}
+
+/// Something that has to be told.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Notice {
+    /// Deterministic (domain::notice).
+    pub id: String,
+    /// What it tells.
+    pub kind: NoticeKind,
+    /// What its mail needs.
+    pub detail: NoticeDetail,
+    /// When it was made.
+    pub created_at: Timestamp,
+}
+
+/// A mail to be written.
+#[derive(Debug, Clone)]
+pub struct NewMail {
+    /// Its id.
+    pub id: Uuid,
+    /// Who sends and receives it.
+    pub audience: String,
+    /// The mail.
+    pub mail: Mail,
+    /// The notices in it.
+    pub notices: Vec<String>,
+    /// Whether it is only kept.
+    pub keep_only: bool,
+    /// When.
+    pub now: Timestamp,
+}
+
+/// A mail in the ledger.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StoredMail {
+    /// Its id.
+    pub id: Uuid,
+    /// Who sends and receives it.
+    pub audience: String,
+    /// The mail.
+    pub mail: Mail,
+    /// Where it stands.
+    pub status: MailStatus,
+    /// How often sending it was tried.
+    pub tries: u32,
+    /// The last error.
+    pub error: Option<String>,
+    /// When it was written.
+    pub created_at: Timestamp,
+    /// When the server took it.
+    pub sent_at: Option<Timestamp>,
+}
+
+/// Where a mail stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MailStatus {
+    /// Not sent yet.
+    Waiting,
+    /// Taken by the mail server.
+    Sent,
+    /// No mail server is set: only kept.
+    Kept,
+    /// Will never be taken as it is.
+    Failed,
+}
+
+impl MailStatus {
+    /// Every status.
+    pub const ALL: [Self; 4] = [Self::Waiting, Self::Sent, Self::Kept, Self::Failed];
+
+    /// The name used everywhere.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Waiting => "waiting",
+            Self::Sent => "sent",
+            Self::Kept => "kept",
+            Self::Failed => "failed",
+        }
+    }
+
+    /// The status with that name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|status| status.as_str() == name)
+    }
+}
+
+/// What became of a mail.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum MailFate {
+    /// The server took it.
+    Sent(Timestamp),
+    /// Try again then.
+    Later {
+        /// When.
+        at: Timestamp,
+        /// Why.
+        error: String,
+    },
+    /// Give up, visibly.
+    Failed(String),
+}
+
+/// Mails and notices by where they stand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct MailCounts {
+    /// Notices that are in no mail yet, and mails that were not sent.
+    pub waiting: u64,
+    /// Mails given up.
+    pub failed: u64,
+}

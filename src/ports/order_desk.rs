@@ -1,0 +1,202 @@
+//! One order as people see it, and what they do with it: remove, restore, edit, declare absent.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use crate::domain::order::{Order, OrderKey};
+use crate::domain::state::{InvalidTransition, OrderRecord};
+use crate::ports::audit::{Act, AuditEntry};
+use crate::ports::erp::Exchange;
+use crate::ports::notices::StoredMail;
+use crate::ports::store_error::StoreError;
+
+/// Rows of orders, without what happened to them.
+#[async_trait]
+pub trait OrderRecords: Send + Sync {
+    /// Those of these orders that the ledger has, in whatever order.
+    async fn records(&self, keys: &[OrderKey]) -> Result<Vec<OrderRecord>, StoreError>;
+    /// One order's row.
+    async fn record(&self, key: &OrderKey) -> Result<Option<OrderRecord>, StoreError> {
+        Ok(self.records(std::slice::from_ref(key)).await?.pop())
+    }
+    /// One attempt of an order, once it has ended.
+    async fn attempt(&self, key: &OrderKey, number: u32) -> Result<Option<Attempt>, StoreError>;
+}
+
+/// What people see of one order and do with it.
+#[async_trait]
+pub trait OrderDesk: Send + Sync {
+    /// One order with everything that happened to it.
+    async fn order(&self, key: &OrderKey) -> Result<Option<OrderDetail>, StoreError>;
+    /// Orders with this number, in whatever shop; at most 20.
+    async fn find_orders(&self, order_id: &str) -> Result<Vec<OrderKey>, StoreError>;
+    /// Takes an order off the list.
+    async fn remove_order(
+        &self,
+        key: &OrderKey,
+        act: &Act,
+    ) -> Result<Result<OrderRecord, InvalidTransition>, StoreError>;
+    /// Puts it back.
+    async fn restore_order(
+        &self,
+        key: &OrderKey,
+        act: &Act,
+    ) -> Result<Result<OrderRecord, InvalidTransition>, StoreError>;
+    /// A person says that the ERP does not have an order whose outcome is unclear.
+    async fn declare_absent(
+        &self,
+        key: &OrderKey,
+        act: &Act,
+    ) -> Result<Result<OrderRecord, InvalidTransition>, StoreError>;
+    /// Leaves an audit row about something that a person asks for and a role will do.
+    async fn audit_order(&self, act: &Act, action: &str, key: &OrderKey) -> Result<(), StoreError>;
+}
+
+/// What people make of an order that came wrong: revisions beside the original, which stays.
+#[async_trait]
+pub trait Revisions: Send + Sync {
+    /// Makes a new revision of a lost order, with its audit row; what is sent from now on. The
+    /// original stays what duplicates are compared with.
+    async fn edit_order(
+        &self,
+        edit: EditRequest,
+    ) -> Result<Result<OrderRecord, NotEdited>, StoreError>;
+    /// Those of these orders that the ledger has, each with the document that would be sent.
+    async fn current(&self, keys: &[OrderKey]) -> Result<Vec<(OrderRecord, Arc<str>)>, StoreError>;
+    /// The revisions of an order, oldest first.
+    async fn revisions(&self, key: &OrderKey) -> Result<Vec<Revision>, StoreError>;
+}
+
+/// An order with everything that happened to it.
+#[derive(Debug, Clone)]
+pub struct OrderDetail {
+    /// The order.
+    pub record: OrderRecord,
+    /// Its document as it came.
+    pub document: Arc<str>,
+    /// What people made of it, oldest first.
+    pub revisions: Vec<Revision>,
+    /// How it came.
+    pub source: String,
+    /// Its tries, oldest first.
+    pub attempts: Vec<Attempt>,
+    /// What was said to the ERP and back, oldest first.
+    pub exchanges: Vec<StoredExchange>,
+    /// Other payloads under its number.
+    pub conflicts: Vec<Conflict>,
+    /// Its mails.
+    pub mails: Vec<StoredMail>,
+    /// What people did to it.
+    pub audit: Vec<AuditEntry>,
+}
+
+impl OrderDetail {
+    /// The document that would be sent now: the newest revision, else what came.
+    pub fn current(&self) -> &Arc<str> {
+        self.revisions.last().map_or(&self.document, |newest| &newest.document)
+    }
+}
+
+/// One try, as it is kept.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+pub struct Attempt {
+    /// Its number.
+    pub attempt: u32,
+    /// `failed` or `succeeded`.
+    pub outcome: String,
+    /// What had asked for it.
+    pub trigger: String,
+    /// The process that made it.
+    pub worker: Option<String>,
+    /// Error class.
+    pub class: Option<String>,
+    /// Error code.
+    pub code: Option<String>,
+    /// The ERP's text.
+    pub message: Option<String>,
+    /// How far it got.
+    pub stage: Option<String>,
+    /// Method and address that were called.
+    pub request: Option<String>,
+    /// HTTP status.
+    pub status: Option<u16>,
+    /// When it ended.
+    #[schemars(with = "String")]
+    pub occurred_at: Timestamp,
+    /// How long it took.
+    pub duration_ms: u64,
+    /// The ERP's number.
+    pub erp_order_id: Option<String>,
+    /// Whether the order was found by asking, not sent by this try.
+    pub found: bool,
+}
+
+/// An exchange, as it is kept.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+pub struct StoredExchange {
+    /// The try it belongs to.
+    pub attempt: u32,
+    /// When that ended.
+    #[schemars(with = "String")]
+    pub at: Timestamp,
+    /// The exchange.
+    #[serde(flatten)]
+    pub exchange: Exchange,
+}
+
+/// Another payload that came under the number of a known order.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+pub struct Conflict {
+    /// The document.
+    pub document: String,
+    /// When it came.
+    #[schemars(with = "String")]
+    pub received_at: Timestamp,
+    /// How it came.
+    pub source: String,
+}
+
+/// A document that a person made of an order.
+#[derive(Debug, Clone, Serialize)]
+pub struct Revision {
+    /// From 1; 0 is what came.
+    pub revision: u32,
+    /// The document.
+    pub document: Arc<str>,
+    /// When.
+    pub at: Timestamp,
+    /// Who.
+    pub actor: String,
+    /// Why.
+    pub reason: Option<String>,
+}
+
+/// A document to be stored.
+#[derive(Debug, Clone)]
+pub struct EditRequest {
+    /// The order; its document may not name another.
+    pub key: OrderKey,
+    /// The revision that was edited.
+    pub base_revision: u32,
+    /// What was made of it.
+    pub edited: Arc<Order>,
+    /// The places that differ, for the audit: never the values.
+    pub places: String,
+    /// Who, why, when.
+    pub act: Act,
+}
+
+/// Why nothing was changed.
+#[derive(Debug, Clone)]
+pub enum NotEdited {
+    /// There is no such order.
+    Unknown,
+    /// Its state does not allow it.
+    Invalid(InvalidTransition),
+    /// It has another revision by now; this one.
+    Newer(Revision),
+}

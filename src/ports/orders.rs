@@ -1,0 +1,331 @@
+//! The life of an order in the ledger: every effect is keyed by (order, attempt), and whatever is done twice is
+//! the same as done once.
+//!
+//! Calls on the hot path take one item each and are grouped inside into one transaction, so that a commit costs
+//! the same for one and for two hundred. The promises: tests/it/store_contract.rs.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use serde::Serialize;
+
+use crate::domain::order::{Order, OrderKey};
+use crate::domain::order_filter::ShopFilter;
+use crate::domain::retry::RetryPolicy;
+use crate::domain::state::{
+    Admission, Call, FailedAttempt, HandBack, Intent, InvalidTransition, OrderRecord, Trigger,
+    Verdict,
+};
+use crate::ports::erp::Exchange;
+use crate::ports::notices::Notice;
+use crate::ports::store_error::StoreError;
+
+/// Takes orders in without trying them yet: what `POST /api/v1/orders` answers 202 for.
+#[async_trait]
+pub trait OrderIntake: Send + Sync {
+    /// Takes an order in without trying it yet: what `POST /api/v1/orders` answers 202 for.
+    async fn accept(&self, placed: Placed, now: Timestamp) -> Result<Accepted, StoreError>;
+}
+
+/// What the submitter does with an order (docs/architecture.md, rows 4 to 6).
+#[async_trait]
+pub trait OrderTransfers: Send + Sync {
+    /// Inserts the order if it is new, checks its state and takes the claim of its next try.
+    async fn admit(&self, request: AdmitRequest) -> Result<Admitted, StoreError>;
+    /// Makes a claim live longer; `false` when it is not this worker's any more.
+    async fn renew_claim(
+        &self,
+        key: &OrderKey,
+        worker: &str,
+        until: Timestamp,
+    ) -> Result<bool, StoreError>;
+    /// A claim given back without a try.
+    async fn hand_back(&self, request: HandBackRequest) -> Result<(), StoreError>;
+    /// A receipt of the ERP: the order is `confirmed`, from whatever state.
+    async fn confirm(&self, request: ConfirmRequest) -> Result<Confirmed, StoreError>;
+    /// Keeps the exchanges of a try. Kept once, however often it is asked for.
+    async fn keep_exchanges(&self, request: KeepRequest) -> Result<(), StoreError>;
+    /// Other orders that are in an ERP under this number; at most 20.
+    async fn orders_under(
+        &self,
+        erp_order_id: &str,
+        except: &OrderKey,
+    ) -> Result<Vec<OrderKey>, StoreError>;
+}
+
+/// What the error handler does with a failed attempt (docs/architecture.md, row 8).
+#[async_trait]
+pub trait OrderFailures: Send + Sync {
+    /// A failed try: counted once, with its verdict and its notice, in one transaction.
+    async fn record_failure(&self, request: FailureRequest) -> Result<Recorded, StoreError>;
+}
+
+/// What the sweeper and the trial of a circuit look for.
+#[async_trait]
+pub trait OverdueOrders: Send + Sync {
+    /// Orders that lie about though something is due, oldest first; marked as swept at `now`, and
+    /// not returned again before `again_after` has passed.
+    async fn take_overdue(&self, sweep: Sweep) -> Result<Vec<Overdue>, StoreError>;
+}
+
+/// An order that somebody placed.
+#[derive(Debug, Clone)]
+pub struct Placed {
+    /// The order.
+    pub order: Arc<Order>,
+    /// How it came.
+    pub source: OrderSource,
+    /// W3C trace context.
+    pub traceparent: Option<String>,
+    /// Its vendor part.
+    pub tracestate: Option<String>,
+}
+
+/// How an order came in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OrderSource {
+    /// From the broker.
+    Broker,
+    /// Over the API.
+    Api,
+    /// From the command line.
+    CommandLine,
+    /// With an `order_failed` of another ERP service.
+    OrderFailed,
+    /// By replaying a dead letter.
+    DeadLetter,
+}
+
+impl OrderSource {
+    /// The name used in tables.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Broker => "broker",
+            Self::Api => "api",
+            Self::CommandLine => "command_line",
+            Self::OrderFailed => "order_failed",
+            Self::DeadLetter => "dead_letter",
+        }
+    }
+}
+
+/// What is asked to be admitted.
+#[derive(Debug, Clone)]
+pub enum Incoming {
+    /// An order message.
+    Placed(Placed),
+    /// A retry or a nudge for an order that the ledger has.
+    Again {
+        /// The order.
+        key: OrderKey,
+        /// The try that is meant.
+        attempt: u32,
+        /// Who asks.
+        trigger: Trigger,
+    },
+}
+
+impl Incoming {
+    /// The order that is meant.
+    pub fn key(&self) -> &OrderKey {
+        match self {
+            Self::Placed(placed) => &placed.order.key,
+            Self::Again { key, .. } => key,
+        }
+    }
+
+    /// The try that is asked for.
+    pub fn call(&self) -> Call {
+        match self {
+            Self::Placed(_) => Call { attempt: None, trigger: Trigger::Checkout },
+            Self::Again { attempt, trigger, .. } => {
+                Call { attempt: Some(*attempt), trigger: *trigger }
+            }
+        }
+    }
+}
+
+/// A wish to try an order.
+#[derive(Debug, Clone)]
+pub struct AdmitRequest {
+    /// The order.
+    pub incoming: Incoming,
+    /// Whether it can be sent now.
+    pub intent: Intent,
+    /// When.
+    pub now: Timestamp,
+}
+
+/// What became of it.
+#[derive(Debug, Clone)]
+pub enum Admitted {
+    /// The order is in the ledger.
+    Known {
+        /// What to do now.
+        admission: Admission,
+        /// The order as it is now, with the claim if one was taken.
+        record: Box<OrderRecord>,
+        /// The document to send.
+        document: Arc<str>,
+        /// Whether an order message with another payload came, and was kept beside.
+        conflict: bool,
+        /// Whether this call made the row.
+        new: bool,
+    },
+    /// A retry for an order that the ledger does not have.
+    Unknown,
+}
+
+/// What became of an order that was only taken in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Accepted {
+    /// It is new.
+    New,
+    /// It was known with the same content.
+    Duplicate,
+    /// It was known with another content, which stays; this one is kept beside it.
+    Conflict,
+}
+
+/// A receipt to be written.
+#[derive(Debug, Clone)]
+pub struct ConfirmRequest {
+    /// The order.
+    pub key: OrderKey,
+    /// The try that brought it in.
+    pub attempt: u32,
+    /// Who had asked for it.
+    pub trigger: Trigger,
+    /// The process that made the try.
+    pub worker: String,
+    /// The ERP's number.
+    pub erp_order_id: Option<String>,
+    /// Method and address that were called.
+    pub request: String,
+    /// Status of the answer.
+    pub status: u16,
+    /// How long the try took.
+    pub duration_ms: u64,
+    /// Whether it was found by asking and not sent by this try.
+    pub found: bool,
+    /// What the customer is told, if anything.
+    pub notice: Option<Notice>,
+    /// When.
+    pub now: Timestamp,
+}
+
+/// What became of a receipt.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Confirmed {
+    /// Whether this receipt confirmed the order, or it was confirmed before.
+    pub first: bool,
+    /// Failed tries before.
+    pub fail_count: u32,
+    /// The ERP's number that was written before, when it differs: the order is in the ERP twice.
+    pub other_erp_order_id: Option<String>,
+}
+
+/// A failed try to be counted.
+#[derive(Debug, Clone)]
+pub struct FailureRequest {
+    /// The order.
+    pub key: OrderKey,
+    /// The failure.
+    pub failed: FailedAttempt,
+    /// What had asked for the try.
+    pub trigger: Trigger,
+    /// How long it took.
+    pub duration_ms: u64,
+    /// Method and address that were called.
+    pub request: Option<String>,
+    /// Status of the answer.
+    pub status: Option<u16>,
+    /// The order itself, should the ledger not have it.
+    pub order: Option<Placed>,
+    /// What follows a failure in this shop.
+    pub policy: RetryPolicy,
+    /// When.
+    pub now: Timestamp,
+}
+
+/// What became of a failed try.
+#[derive(Debug, Clone)]
+pub enum Recorded {
+    /// It was counted, now or before.
+    Counted {
+        /// What follows; `None` when a later try has decided since.
+        verdict: Option<Verdict>,
+        /// The order as it is now.
+        record: Box<OrderRecord>,
+        /// The notice for the administrators.
+        notice: String,
+        /// Whether it was counted now.
+        new: bool,
+    },
+    /// Refused: the order is not in a state that can fail.
+    Invalid(InvalidTransition),
+    /// The ledger does not know the order, and it did not come with the failure.
+    Unknown,
+}
+
+/// A claim to be given back.
+#[derive(Debug, Clone)]
+pub struct HandBackRequest {
+    /// The order.
+    pub key: OrderKey,
+    /// Whose claim.
+    pub worker: String,
+    /// How.
+    pub how: HandBack,
+    /// When.
+    pub now: Timestamp,
+}
+
+/// Exchanges of a try to be kept.
+#[derive(Debug, Clone)]
+pub struct KeepRequest {
+    /// The order.
+    pub key: OrderKey,
+    /// The try.
+    pub attempt: u32,
+    /// The claim under which they were made.
+    pub worker: String,
+    /// What was exchanged, in order.
+    pub exchanges: Vec<Exchange>,
+    /// Whether no try was made, only a question: the last one of a try replaces earlier ones, so
+    /// that an order that is asked about for weeks does not grow.
+    pub only_asked: bool,
+    /// When.
+    pub now: Timestamp,
+}
+
+/// What to look for when sweeping.
+#[derive(Debug, Clone)]
+pub struct Sweep {
+    /// Now.
+    pub now: Timestamp,
+    /// How long something may be overdue before it counts as left lying.
+    pub grace: Duration,
+    /// How long an order that was swept is left alone.
+    pub again_after: Duration,
+    /// Which shops to look at: those whose circuit is closed.
+    pub shops: ShopFilter,
+    /// Most orders to take.
+    pub limit: u32,
+}
+
+/// An order that lies about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Overdue {
+    /// The order.
+    pub key: OrderKey,
+    /// Its next try.
+    pub attempt: u32,
+    /// Its phase.
+    pub phase: String,
+    /// Its trace context.
+    pub traceparent: Option<String>,
+}

@@ -1,0 +1,57 @@
+//! Which processes are alive, and which one does what only one may do.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use crate::ports::store_error::StoreError;
+
+/// Work that only one process does at a time.
+#[async_trait]
+pub trait Leases: Send + Sync {
+    /// Makes this worker the only one that does `task` until then; `false` when another does.
+    async fn acquire_lease(
+        &self,
+        task: &str,
+        worker: &str,
+        until: Timestamp,
+        now: Timestamp,
+    ) -> Result<bool, StoreError>;
+}
+
+/// How a process says that it is alive.
+#[async_trait]
+pub trait WorkerRegistry: Send + Sync {
+    /// A worker lives; those that were not seen for a day are forgotten.
+    async fn heartbeat(&self, worker: &Worker) -> Result<(), StoreError>;
+    /// A worker has ended and says so.
+    async fn deregister(&self, name: &str) -> Result<(), StoreError>;
+}
+
+/// Which processes are alive.
+#[async_trait]
+pub trait WorkerList: Send + Sync {
+    /// Workers that were seen within [`ALIVE`].
+    async fn workers(&self, now: Timestamp) -> Result<Vec<Worker>, StoreError>;
+}
+
+/// How long a worker counts as alive after it was seen.
+pub const ALIVE: Duration = Duration::from_secs(30);
+
+/// A process of the service.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct Worker {
+    /// Its name.
+    pub name: String,
+    /// Its roles.
+    pub roles: Vec<String>,
+    /// When it started.
+    #[schemars(with = "String")]
+    pub started_at: Timestamp,
+    /// When it was seen last.
+    #[schemars(with = "String")]
+    pub seen_at: Timestamp,
+}
