@@ -82,7 +82,7 @@ pub struct OrderDetail {
     pub revisions: Vec<Revision>,
     /// How it came.
     pub source: String,
-    /// Its tries, oldest first.
+    /// Its attempts, oldest first.
     pub attempts: Vec<Attempt>,
     /// What was said to the ERP and back, oldest first.
     pub exchanges: Vec<StoredExchange>,
@@ -101,7 +101,7 @@ impl OrderDetail {
     }
 }
 
-/// One try, as it is kept.
+/// One attempt, as it is kept.
 #[derive(Debug, Clone, Serialize, JsonSchema)]
 pub struct Attempt {
     /// Its number.
@@ -138,7 +138,7 @@ pub struct Attempt {
 /// An exchange, as it is kept.
 #[derive(Debug, Clone, Serialize, JsonSchema)]
 pub struct StoredExchange {
-    /// The try it belongs to.
+    /// The attempt it belongs to.
     pub attempt: u32,
     /// When that ended.
     #[schemars(with = "String")]

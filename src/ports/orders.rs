@@ -25,14 +25,14 @@ use crate::ports::store_error::StoreError;
 /// Takes orders in without trying them yet: what `POST /api/v1/orders` answers 202 for.
 #[async_trait]
 pub trait OrderIntake: Send + Sync {
-    /// Takes an order in without trying it yet: what `POST /api/v1/orders` answers 202 for.
+    /// Takes an order in without an attempt yet: what `POST /api/v1/orders` answers 202 for.
     async fn accept(&self, placed: Placed, now: Timestamp) -> Result<Accepted, StoreError>;
 }
 
 /// What the submitter does with an order (docs/architecture.md, rows 4 to 6).
 #[async_trait]
 pub trait OrderTransfers: Send + Sync {
-    /// Inserts the order if it is new, checks its state and takes the claim of its next try.
+    /// Inserts the order if it is new, checks its state and takes the claim of its next attempt.
     async fn admit(&self, request: AdmitRequest) -> Result<Admitted, StoreError>;
     /// Makes a claim live longer; `false` when it is not this worker's any more.
     async fn renew_claim(
@@ -41,11 +41,11 @@ pub trait OrderTransfers: Send + Sync {
         worker: &str,
         until: Timestamp,
     ) -> Result<bool, StoreError>;
-    /// A claim given back without a try.
+    /// A claim given back without an attempt.
     async fn hand_back(&self, request: HandBackRequest) -> Result<(), StoreError>;
     /// A receipt of the ERP: the order is `confirmed`, from whatever state.
     async fn confirm(&self, request: ConfirmRequest) -> Result<Confirmed, StoreError>;
-    /// Keeps the exchanges of a try. Kept once, however often it is asked for.
+    /// Keeps the exchanges of an attempt. Kept once, however often it is asked for.
     async fn keep_exchanges(&self, request: KeepRequest) -> Result<(), StoreError>;
     /// Other orders that are in an ERP under this number; at most 20.
     async fn orders_under(
@@ -58,7 +58,7 @@ pub trait OrderTransfers: Send + Sync {
 /// What the error handler does with a failed attempt (docs/architecture.md, row 8).
 #[async_trait]
 pub trait OrderFailures: Send + Sync {
-    /// A failed try: counted once, with its verdict and its notice, in one transaction.
+    /// A failed attempt: counted once, with its verdict and its notice, in one transaction.
     async fn record_failure(&self, request: FailureRequest) -> Result<Recorded, StoreError>;
 }
 
@@ -121,7 +121,7 @@ pub enum Incoming {
     Again {
         /// The order.
         key: OrderKey,
-        /// The try that is meant.
+        /// The attempt that is meant.
         attempt: u32,
         /// Who asks.
         trigger: Trigger,
@@ -137,7 +137,7 @@ impl Incoming {
         }
     }
 
-    /// The try that is asked for.
+    /// The attempt that is asked for.
     pub fn call(&self) -> Call {
         match self {
             Self::Placed(_) => Call { attempt: None, trigger: Trigger::Checkout },
@@ -195,7 +195,7 @@ pub enum Accepted {
 pub struct ConfirmRequest {
     /// The order.
     pub key: OrderKey,
-    /// The try that brought it in.
+    /// The attempt that brought it in.
     pub attempt: u32,
     /// Who had asked for it.
     pub trigger: Trigger,
@@ -207,7 +207,7 @@ pub struct ConfirmRequest {
     pub request: String,
     /// Status of the answer.
     pub status: u16,
-    /// How long the try took.
+    /// How long the attempt took.
     pub duration_ms: u64,
     /// Whether it was found by asking and not sent by this try.
     pub found: bool,
@@ -228,7 +228,7 @@ pub struct Confirmed {
     pub other_erp_order_id: Option<String>,
 }
 
-/// A failed try to be counted.
+/// A failed attempt to be counted.
 #[derive(Debug, Clone)]
 pub struct FailureRequest {
     /// The order.
@@ -251,7 +251,7 @@ pub struct FailureRequest {
     pub now: Timestamp,
 }
 
-/// What became of a failed try.
+/// What became of a failed attempt.
 #[derive(Debug, Clone)]
 pub enum Recorded {
     /// It was counted, now or before.
@@ -284,18 +284,18 @@ pub struct HandBackRequest {
     pub now: Timestamp,
 }
 
-/// Exchanges of a try to be kept.
+/// Exchanges of an attempt to be kept.
 #[derive(Debug, Clone)]
 pub struct KeepRequest {
     /// The order.
     pub key: OrderKey,
-    /// The try.
+    /// The attempt.
     pub attempt: u32,
     /// The claim under which they were made.
     pub worker: String,
     /// What was exchanged, in order.
     pub exchanges: Vec<Exchange>,
-    /// Whether no try was made, only a question: the last one of a try replaces earlier ones, so
+    /// Whether no attempt was made, only a question: the last one of an attempt replaces earlier ones, so
     /// that an order that is asked about for weeks does not grow.
     pub only_asked: bool,
     /// When.

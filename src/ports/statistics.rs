@@ -97,7 +97,7 @@ pub struct Flow {
     pub received: u64,
     /// Orders that the ERP took.
     pub confirmed: u64,
-    /// Tries that failed.
+    /// attempts that failed.
     pub failed: u64,
 }
 
