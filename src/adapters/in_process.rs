@@ -1,8 +1,8 @@
 //! The transport within one process: for the embedded default, the demo and one-shot commands.
 //!
-//! Routes by the same [`Topology`] as RabbitMQ and keeps the same promises while the process lives.
-//! Every queue is bounded: a full one refuses. It has no durability of its own, and needs none:
-//! what it loses at a restart the sweeper makes again from the ledger.
+//! Routes by the same [`Topology`] as RabbitMQ and keeps the same promises while the process runs.
+//! Every queue is bounded: a full one refuses. It is not durable and need not be: after a restart
+//! the sweeper publishes everything again from the ledger.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -20,7 +20,7 @@ use crate::ports::clock::Stopwatch;
 
 /// Messages one queue holds at most.
 pub const QUEUE_LIMIT: usize = 10_000;
-/// Times a message is delivered before it goes the way of dead letters, as RabbitMQ 4 does.
+/// Number of deliveries before a message is dead-lettered, as in RabbitMQ 4.
 const DELIVERY_LIMIT: u32 = 20;
 
 /// The in-process transport.
@@ -39,7 +39,7 @@ struct LocalQueue {
 #[derive(Default)]
 struct QueueState {
     ready: VecDeque<Message>,
-    /// By the moment they are due, in time since the start of the broker.
+    /// By due time, measured since the start of the broker.
     delayed: BTreeMap<(Duration, u64), Message>,
     sequence: u64,
     unsettled: usize,
@@ -82,7 +82,7 @@ impl InProcessBroker {
         Arc::new(Self { queues: queues.collect(), started: Stopwatch::start(), topology })
     }
 
-    /// Takes expired retries back to the submit queue; runs as long as the process does.
+    /// Moves expired retries back to the submit queue; runs as long as the process.
     pub async fn run_delays(self: Arc<Self>) {
         loop {
             let now = self.started.elapsed();
@@ -122,7 +122,7 @@ impl InProcessBroker {
         }
     }
 
-    /// A dead letter is stored even in a full queue: it was accepted once and may not get lost.
+    /// A dead letter is stored even in a full queue: it was accepted and must not get lost.
     fn dead_letter(&self, from: &LocalQueue, mut message: Message, reason: &str) {
         let Some(route) = &from.queue.dead_letter else { return };
         message.died = Some(Death { queue: from.queue.name.clone(), reason: reason.to_owned() });
@@ -254,7 +254,7 @@ impl Subscription for LocalSubscription {
             if has_room && let Some(delivery) = self.take() {
                 return Ok(Some(delivery));
             }
-            // An arrival wakes one reader: who has no room leaves it to the others.
+            // An arrival wakes one consumer: one without room leaves it to the others.
             tokio::select! { () = arrived, if has_room => {}, () = settled => {} }
         }
     }
@@ -319,7 +319,7 @@ impl LocalSettler {
         match how {
             Settle::Ack => {}
             Settle::Reject => self.broker.dead_letter(&self.local, message, "rejected"),
-            // Without a way for dead letters giving it up would lose it.
+            // Without a dead-letter route it would be lost.
             Settle::Requeue
                 if message.deliveries >= DELIVERY_LIMIT
                     && self.local.queue.dead_letter.is_some() =>

@@ -1,9 +1,9 @@
 //! Acknowledging: one frame for a finished prefix, single ones behind a slow delivery.
 //!
-//! With one order in 500 hanging, acknowledging only prefixes falls to a fortieth of the rate and
-//! acknowledging all singly costs half again as much CPU (docs/facts/rabbitmq.md 1.8); this does both where
-//! each is right. A round is written, then the next one takes whatever finished meanwhile: the load
-//! clocks it, no timer does. Acks go only through `delivery.acker`, and its answer is looked at.
+//! With one order in 500 hanging, acknowledging only prefixes falls to a fortieth of the rate, and
+//! acknowledging all singly costs half again as much CPU (docs/facts/rabbitmq.md 1.8); so both are
+//! used. A batch is written, then the next one takes what finished in the meantime: there is no
+//! timer. Acks go only through `delivery.acker`, and its result is checked.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -42,13 +42,13 @@ impl Settler for DeliverySettler {
 }
 
 impl Acks {
-    /// The book of a channel.
+    /// The unsettled deliveries of a channel.
     pub fn new(session: Arc<Session>, channel: lapin::Channel) -> Arc<Self> {
         let writing = tokio::sync::Mutex::new(());
         Arc::new(Self { session, _channel: channel, book: Mutex::default(), writing })
     }
 
-    /// Enters a delivery.
+    /// Adds a delivery.
     pub fn open(self: &Arc<Self>, tag: u64, acker: Acker) -> Arc<dyn Settler> {
         self.book().open.insert(tag, (acker, None));
         Arc::new(DeliverySettler { acks: self.clone(), tag })
@@ -58,8 +58,8 @@ impl Acks {
         self.book.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Writes rounds until nothing is finished. Whoever finds somebody writing may leave: the writer
-    /// looks once more after it has let go.
+    /// Writes batches until nothing is finished. If another task is writing, the caller may return:
+    /// the writer checks once more after it has released the lock.
     async fn write(&self) {
         loop {
             let Ok(writing) = self.writing.try_lock() else { return };
@@ -77,8 +77,9 @@ impl Acks {
         }
     }
 
-    /// A settlement that lapin takes while its connection breaks may never be answered (a service
-    /// then never drained): a lost session is not waited for, and no session is for long.
+    /// A settlement that lapin accepts while its connection breaks may never be answered, and the
+    /// service would never drain: so a lost session is not waited for, and any other one only for a
+    /// limited time.
     async fn write_round(&self, round: Vec<Mark<Acker>>) {
         let written = tokio::select! {
             biased;
@@ -91,7 +92,7 @@ impl Acks {
         for result in written {
             match result {
                 Ok(true) => {}
-                // The session is gone; the broker delivers again what it did not hear of.
+                // The session is gone; the broker redelivers what was not acknowledged.
                 Ok(false) => self.session.lose("a settlement came too late"),
                 Err(error) => self.session.lose(&error.to_string()),
             }
@@ -145,7 +146,7 @@ impl<A> Book<A> {
 
     /// Takes everything finished: the acknowledged prefix as one mark, the rest singly. The prefix
     /// mark covers exactly the deliveries before the first unfinished or refused one, because tags
-    /// rise in the order of delivery and every delivery handed out stands in the book.
+    /// rise in the order of delivery and every delivery that was handed out is recorded.
     fn take_round(&mut self) -> Vec<Mark<A>> {
         let mut round = Vec::new();
         if self.finished == 0 {
@@ -209,8 +210,8 @@ mod tests {
     }
 
     proptest! {
-        /// In whatever order deliveries finish and rounds are taken: each is settled once, as it
-        /// was meant, and a prefix never covers one that is unfinished.
+        /// In whatever order deliveries finish and batches are taken: each is settled once, with
+        /// its verdict, and a prefix never covers an unfinished one.
         #[test]
         fn every_delivery_is_settled_once_and_no_unfinished_one_is(
             order in Just((1u64..40).collect::<Vec<_>>()).prop_shuffle(),

@@ -21,7 +21,7 @@ pub struct AmqpBroker {
 
 impl AmqpBroker {
     /// The broker at `address`, and the publishing task, which the caller lets run under a
-    /// supervisor. Connects by itself, again and again.
+    /// supervisor. Connects and reconnects automatically.
     pub fn new(
         address: Address,
         topology: Topology,

@@ -1,8 +1,8 @@
-//! Connections to RabbitMQ, and making them again.
+//! Connections to RabbitMQ, and reconnecting.
 //!
-//! lapin's own recovery is off: it loses messages and stalls silently (docs/facts/rabbitmq.md 4). A session is
-//! thrown away whole on any error and built again here, with `backoff`. This is the only file that
-//! may name that crate (docs/decisions).
+//! lapin's own recovery is off: it loses messages and stalls silently (docs/facts/rabbitmq.md 4).
+//! On any error a session is discarded as a whole and built again here, with `backoff`. This is the
+//! only file that may name that crate (docs/decisions).
 
 use std::time::Duration;
 
@@ -63,7 +63,7 @@ impl Address {
         }
     }
 
-    /// Connects however long it takes; tells of the first failure of a row and of the end of it.
+    /// Connects, however long it takes; logs the first failure and the recovery.
     #[allow(clippy::disallowed_types, reason = "the one place that reconnects")]
     pub async fn connect_again(&self, purpose: &str) -> Connection {
         use backoff::backoff::Backoff;
@@ -119,7 +119,7 @@ pub async fn open_channel(connection: &Connection) -> Result<Channel, BrokerErro
     in_time("opening a channel", connection.create_channel()).await
 }
 
-/// Waits at most [`PATIENCE`], and puts what was being done into the error.
+/// Waits at most [`PATIENCE`], and names the operation in the error.
 pub async fn in_time<T>(
     doing: &str,
     call: impl Future<Output = Result<T, lapin::Error>>,
@@ -133,7 +133,7 @@ pub async fn in_time<T>(
     }
 }
 
-/// Says goodbye; whether the broker hears it does not matter.
+/// Closes the connection; whether the broker receives that does not matter.
 pub async fn close(connection: &Connection) {
     let goodbye = connection.close(200, ShortString::from("OK"));
     if let Ok(Err(error)) = tokio::time::timeout(Duration::from_secs(2), goodbye).await {

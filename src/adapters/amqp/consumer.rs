@@ -1,8 +1,8 @@
 //! Reading queues: one connection per process, one channel per subscription.
 //!
-//! Whatever goes wrong on any of them loses the whole session; every subscription of it ends, and
-//! the next `subscribe` builds a new one. A stream that ends by itself is such a loss: the queue was
-//! deleted or the broker cancelled us, and nothing else would tell (docs/facts/rabbitmq.md 4).
+//! Any error discards the whole session; every subscription of it ends, and the next `subscribe`
+//! builds a new one. A stream that ends without an error is also a loss: the queue was deleted or
+//! the broker cancelled the consumer, and nothing else reports that (docs/facts/rabbitmq.md 4).
 
 use std::sync::Arc;
 
@@ -28,7 +28,7 @@ pub struct Session {
 }
 
 impl Session {
-    /// Gives the session up; the first one to notice says why.
+    /// Discards the session; the first caller gives the reason.
     pub fn lose(&self, why: &str) {
         if !self.lost.is_cancelled() {
             tracing::warn!(why, "broker.session_lost");
@@ -36,7 +36,7 @@ impl Session {
         }
     }
 
-    /// Returns when it was given up.
+    /// Returns when it was discarded.
     pub async fn until_lost(&self) {
         self.lost.cancelled().await;
     }
@@ -59,7 +59,7 @@ impl Consumers {
         Self { address, session: tokio::sync::Mutex::default() }
     }
 
-    /// The session, made again if need be, however long that takes.
+    /// The session, built again if necessary, however long that takes.
     async fn session(&self) -> Arc<Session> {
         let mut current = self.session.lock().await;
         if let Some(session) = current.as_ref() {
@@ -74,7 +74,7 @@ impl Consumers {
         session
     }
 
-    /// Whether the consuming connection stands. A process that reads nothing has none.
+    /// Whether the consuming connection is open. A process without consumers has none.
     pub fn is_connected(&self) -> bool {
         match self.session.try_lock() {
             Ok(current) => current.as_ref().is_some_and(|session| session.is_good()),
@@ -91,8 +91,8 @@ impl Consumers {
         let session = self.session().await;
         match subscribe(&session, queue, prefetch).await {
             Ok(subscription) => Ok(subscription),
-            // Only the channel is gone. Losing the session for it would take away from all other
-            // readers what they have in hand, as often as somebody asks for a queue that is missing.
+            // Only the channel is gone. Discarding the session would take the messages in progress
+            // from all other consumers whenever a missing queue is requested.
             Err(error) if error.0.contains("NOT_FOUND") => Err(error),
             Err(error) => {
                 session.lose(&error.0);
@@ -209,7 +209,8 @@ fn text_headers(table: &FieldTable) -> Headers {
         .collect()
 }
 
-/// The first entry of `x-death`: the newest (docs/facts/rabbitmq.md 5c). Looked at to explain, never to count.
+/// The first entry of `x-death`: the newest (docs/facts/rabbitmq.md 5c). Used for explanation,
+/// never for counting.
 fn newest_death(table: &FieldTable) -> Option<Death> {
     let AMQPValue::FieldArray(deaths) = table.inner().get("x-death")? else { return None };
     let AMQPValue::FieldTable(newest) = deaths.as_slice().first()? else { return None };

@@ -1,8 +1,8 @@
 //! Publishing: one task owns the confirm channel, about 500 confirms are outstanding.
 //!
 //! Sharing a confirm channel between threads swaps confirms; confirming one by one is fifteen times
-//! slower (docs/facts/rabbitmq.md 1.2, 1.7). On any error the session is thrown away and whatever was not
-//! confirmed is published again on the next one: twice is normal, lost is not.
+//! slower (docs/facts/rabbitmq.md 1.2, 1.7). On any error the session is discarded and everything
+//! unconfirmed is published again on the next one: duplicates are normal, losses are not.
 
 use std::collections::{HashMap, VecDeque};
 use std::pin::Pin;
@@ -25,12 +25,12 @@ use super::connection::{Address, PATIENCE, close, in_time, open_channel};
 
 /// Confirms outstanding: more cost lapin a longer scan per confirm, fewer wait (docs/facts/rabbitmq.md 3).
 const WINDOW: usize = 500;
-/// Commands in line before callers wait.
+/// Queued commands before callers wait.
 const LINE: usize = 2_000;
 const PERSISTENT: u8 = 2;
 const TICK: Duration = Duration::from_millis(500);
-/// Between a session that was lost and the next: a broker that connects us and then throws us out
-/// is not asked again at once.
+/// Between a session that was lost and the next: a broker that accepts a connection and then closes
+/// it is not contacted again at once.
 const PAUSE: Duration = Duration::from_millis(200);
 
 /// The handle that callers hold.
@@ -46,17 +46,17 @@ struct Command {
 }
 
 impl Command {
-    /// Whether the caller has lost patience meanwhile.
+    /// Whether the caller has timed out.
     fn is_abandoned(&self) -> bool {
         self.reply.is_closed()
     }
 
     fn answer(self, result: Result<(), PublishError>) {
-        // A caller that has lost patience does not listen any more.
+        // A caller that has timed out does not receive any more.
         drop(self.reply.send(result));
     }
 
-    /// What a returned message is known by; two with the same name took the same way.
+    /// The identity of a returned message; two with the same one had the same routing.
     fn name(&self) -> Name {
         let message = &self.message;
         (message.exchange.clone(), message.routing_key.clone(), message.message_id.clone())
@@ -67,9 +67,9 @@ impl Command {
         self.answer(Err(PublishError::Unroutable { exchange, routing_key }));
     }
 
-    /// Keeps it for the next session, unless it is the one that the broker closed the channel for:
-    /// that one would close the next as well, and all that is published beside it would wait for
-    /// ever (AMQP 0-9-1, 1.2: 404 and 403 are told by the name of the exchange).
+    /// Keeps it for the next session, unless it is the message for which the broker closed the
+    /// channel: it would close the next one as well, and all other messages would wait for ever
+    /// (AMQP 0-9-1, 1.2: 404 and 403 are told by the name of the exchange).
     fn put_off(self, why: &str, again: &mut VecDeque<Self>) {
         let is_meant = why.contains(&format!("exchange '{}'", self.message.exchange));
         if is_meant && why.contains("NOT_FOUND") {
@@ -108,7 +108,7 @@ impl Publisher {
         }
     }
 
-    /// Whether the publishing connection stands.
+    /// Whether the publishing connection is open.
     pub fn is_connected(&self) -> bool {
         *self.connected.borrow()
     }
@@ -141,8 +141,8 @@ async fn publish_all(
     }
 }
 
-/// Connects after a pause, and forgets commands whose callers lose patience meanwhile; `None` when nobody is left
-/// who could publish.
+/// Connects after a pause, and drops commands whose callers have timed out; `None` if no publisher
+/// is left.
 async fn connect(
     address: &Address,
     pause: Duration,
@@ -365,8 +365,8 @@ impl Window {
         ready
     }
 
-    /// Takes, for a moment, the lock under which lapin completes all confirms of one frame: the
-    /// first poll of this call does nothing else that matters here.
+    /// Briefly takes the lock under which lapin completes all confirms of one frame: the first poll
+    /// of this call has no other relevant effect.
     fn let_lapin_finish_a_frame(&self) {
         drop(self.channel.wait_for_confirms().now_or_never());
     }
@@ -383,9 +383,9 @@ impl Window {
         true
     }
 
-    /// Keeps what was not confirmed for the next session. All outstanding confirms fail at once when
-    /// the connection is lost (docs/facts/rabbitmq.md 3); those that do not, because the line is frozen, are not
-    /// waited for.
+    /// Keeps what was not confirmed for the next session. All outstanding confirms fail at once
+    /// when the connection is lost (docs/facts/rabbitmq.md 3); those that do not, because the
+    /// connection is frozen, are not waited for.
     async fn give_up(self, again: &mut VecDeque<Command>) {
         let Self { channel, mut in_flight, .. } = self;
         drop(channel);

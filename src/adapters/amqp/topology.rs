@@ -1,8 +1,8 @@
 //! Declaring and checking what must exist on the broker.
 //!
-//! A worker needs no right to configure: what it may not declare it looks at, and only refuses to
-//! start when something is missing. Each step uses a channel of its own where the broker may close
-//! it (404, 403, 406: AMQP 0-9-1, 1.2).
+//! A worker needs no configure permission: what it may not declare it checks, and it refuses to
+//! start only if something is missing. Each step uses a channel of its own where the broker may
+//! close it (404, 403, 406: AMQP 0-9-1, 1.2).
 
 use lapin::options::{
     ExchangeBindOptions, ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions,
@@ -17,7 +17,7 @@ use crate::ports::broker::BrokerError;
 use super::connection::{Address, PATIENCE, close, open_channel};
 
 /// Deliveries after which a message of a queue without a dead-letter route is dropped. RabbitMQ 4
-/// would take 20, and a few peeks by hand would lose a dead letter; "unlimited" is written in ways
+/// would take 20, and a few reads by hand would lose a dead letter; "unlimited" is written in ways
 /// that 3.x and 4.x understand differently (docs/facts/rabbitmq.md 1.5, 2).
 const NEVER: i64 = 1_000_000;
 
@@ -46,7 +46,7 @@ pub async fn check(address: &Address, topology: &Topology) -> Result<Vec<Finding
     findings
 }
 
-/// For a worker at start: declares what it may, and insists that the rest is there.
+/// For a worker at start: declares what it may, and requires that the rest exists.
 pub async fn ensure(address: &Address, topology: &Topology) -> Result<(), BrokerError> {
     match declare(address, topology).await {
         Ok(()) => Ok(()),
@@ -85,7 +85,7 @@ async fn declare_all(connection: &Connection, topology: &Topology) -> Result<(),
     Ok(())
 }
 
-/// Looks first and compares afterwards: declaring something that exists changes nothing, and is
+/// Checks first and compares afterwards: declaring something that exists changes nothing, and is
 /// refused when it is different.
 async fn check_all(
     connection: &Connection,
@@ -153,7 +153,8 @@ async fn declare_queue(channel: &Channel, queue: &Queue, way: Way) -> Result<(),
     told(&format!("queue {name}"), async { declare.await.map(|_| ()) }).await
 }
 
-/// Safety stands in arguments: an operator's policy cannot take it away (docs/facts/rabbitmq.md 1.6).
+/// What safety needs is set by arguments: an operator's policy cannot override it
+/// (docs/facts/rabbitmq.md 1.6).
 fn queue_arguments(queue: &Queue) -> FieldTable {
     let mut arguments = FieldTable::default();
     text_argument(&mut arguments, "x-queue-type", "quorum");

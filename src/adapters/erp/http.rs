@@ -56,7 +56,7 @@ impl Reach {
 /// What becomes of a reply that is longer than it may be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LongReply {
-    /// Its begin is taken for the whole.
+    /// Its start counts as the whole.
     Cut,
     /// It counts as no answer.
     Refuse,

@@ -1,4 +1,4 @@
-//! The recipe `json` of docs/erp.md: an ERP, or a small adapter in front of one, that speaks plain
+//! The recipe `json` of docs/erp.md: an ERP, or a small adapter in front of one, that uses plain
 //! JSON.
 //!
 //! `POST {erp.url}` with the order document, `GET {erp.url}/{order_id}` to ask. What each reply means
@@ -23,7 +23,7 @@ use super::redact::{HIDDEN, Mask};
 /// Longest number of an ERP that is kept, in characters.
 const MAX_NUMBER: usize = 200;
 
-/// An ERP that speaks plain JSON.
+/// An ERP that uses plain JSON.
 pub struct JsonErp {
     http: HttpClient,
     url: Url,
@@ -260,8 +260,8 @@ fn read_submitted(reply: &Reply) -> Result<Option<String>, Failure> {
 /// What a status other than success means for the order.
 ///
 /// 503 and 429 say that nothing was done. The other 5xx may stand for work half done, or for a
-/// gateway that lost patience, so they leave the order in doubt (`Stage::At`): it is retried, but
-/// asked about first. Redirects are never followed; they mean that the address is wrong.
+/// gateway that timed out, so they leave the order in doubt (`Stage::At`): it is retried, but asked
+/// about first. Redirects are never followed; they mean that the address is wrong.
 fn refusal(reply: &Reply) -> Failure {
     let (class, stage) = match reply.status {
         401 | 403 => (ErrorClass::Unauthorized, Stage::After),

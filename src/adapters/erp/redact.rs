@@ -78,7 +78,7 @@ impl Mask {
     }
 }
 
-/// The begin of `text`, at most `max` bytes, cut at a character.
+/// The start of `text`, at most `max` bytes, cut at a character.
 fn cut(text: &str, max: usize) -> &str {
     let mut end = max.min(text.len());
     while !text.is_char_boundary(end) {

@@ -1,7 +1,7 @@
 //! Handing mails to an SMTP server, with a pool of connections.
 //!
-//! `smtp://` uses STARTTLS where it is offered, and insists on it when there is a password and the
-//! server is not on this machine; `smtps://` is TLS from the first byte; `?tls=required`,
+//! `smtp://` uses STARTTLS if it is offered, and requires it if there is a password and the server
+//! is not on this machine; `smtps://` is TLS from the first byte; `?tls=required`,
 //! `?tls=opportunistic` and `?tls=none` say so explicitly.
 
 use std::collections::BTreeMap;
@@ -69,7 +69,7 @@ pub fn check_url(url: &SecretString) -> Result<(), String> {
     transport(url, Duration::ZERO).map(|_| ())
 }
 
-/// Checks that text can stand in From or To.
+/// Checks that text is valid in From or To.
 pub fn check_mailbox(text: &str) -> Result<(), String> {
     mailbox(text).map(|_| ()).map_err(|error| format!("`{}`: {error}", one_line(text, 80)))
 }

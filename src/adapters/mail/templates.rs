@@ -1,8 +1,9 @@
 //! Composing mails from templates: built in, and overridable file by file by a folder.
 //!
-//! A mail is never lost to a broken template: where the user's does not render, the built-in one is
-//! taken and the log says why. Texts of orders and ERPs are made printable before they get near a
-//! template; HTML is escaped by the engine because the template's name ends in `.html`.
+//! A mail is never lost because of a broken template: if the user's does not render, the built-in
+//! one is used and the reason is logged. Texts of orders and ERPs are made printable before they
+//! are passed to a template; HTML is escaped by the engine because the template's name ends in
+//! `.html`.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -20,7 +21,7 @@ use crate::ports::mail::{Composer, Mail, NoticeDetail};
 
 /// Longest piece of order data in a mail, in characters.
 const MAX_FACT: usize = 200;
-/// Most of the work a template may do, so that none runs for ever (minijinja `fuel`).
+/// Limit of a template's work, so that none runs for ever (minijinja `fuel`).
 const FUEL: u64 = 20_000_000;
 const SUBJECT: &str = "order_failed.subject";
 
@@ -145,7 +146,7 @@ impl Templates {
         })
     }
 
-    /// The language that a customer is written to in.
+    /// The language of mails to a customer.
     fn language(&self, notice: &NoticeDetail) -> &'static str {
         let locale = notice.customer_locale.as_deref().unwrap_or_default();
         match locale.split(['-', '_']).next() {

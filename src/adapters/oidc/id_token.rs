@@ -1,5 +1,6 @@
 //! Verifying an ID token (OpenID Connect Core 1.0, 3.1.3.7) over ring: signature, issuer, audience,
-//! time and nonce. `none` and symmetric algorithms are not known here, so that nobody can choose them.
+//! time and nonce. `none` and symmetric algorithms are not supported, so that nobody can choose
+//! them.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -53,13 +54,13 @@ struct Header {
     kid: Option<String>,
 }
 
-/// What is to be thought of a token.
+/// The verdict about a token.
 pub enum Verdict {
-    /// It holds; these are its claims.
+    /// It is valid; these are its claims.
     Good(Claims),
-    /// It does not, and why; goes on after "its ID token".
+    /// It is not valid, with the reason; continues after "its ID token".
     Bad(String),
-    /// None of the keys fits: there may be a new one.
+    /// No key matches: there may be a new one.
     UnknownKey,
 }
 

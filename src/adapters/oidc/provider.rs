@@ -1,5 +1,6 @@
-//! An identity provider by discovery (OpenID Connect Core 1.0 and Discovery 1.0): authorization code
-//! with PKCE. Nothing that it says is believed before the ID token is verified (`id_token.rs`).
+//! An identity provider by discovery (OpenID Connect Core 1.0 and Discovery 1.0): authorization
+//! code with PKCE. Nothing of its answers is trusted before the ID token is verified
+//! (`id_token.rs`).
 
 use std::time::Duration;
 
@@ -19,7 +20,7 @@ use super::id_token::{Expected, Keys, Verdict, verify};
 
 const PATIENCE: Duration = Duration::from_secs(10);
 const MAX_REPLY: usize = 1024 * 1024;
-/// How long what the provider says about itself is believed.
+/// How long the provider's metadata is cached.
 const BELIEVED: Duration = Duration::from_hours(1);
 
 /// How a provider is reached.
@@ -27,11 +28,11 @@ const BELIEVED: Duration = Duration::from_hours(1);
 pub struct OidcSettings {
     /// Its issuer, word for word.
     pub issuer: String,
-    /// Who we are there.
+    /// Our client id.
     pub client_id: String,
-    /// How we prove it; none: PKCE alone.
+    /// The client secret; `None`: only PKCE.
     pub client_secret: Option<SecretString>,
-    /// What is asked for.
+    /// The requested scopes.
     pub scopes: String,
 }
 
@@ -73,7 +74,7 @@ struct TokenError {
 }
 
 impl OidcProvider {
-    /// Nothing is asked yet.
+    /// Nothing is requested yet.
     pub fn new(settings: OidcSettings) -> Result<Self, String> {
         let client = Client::builder()
             .user_agent(concat!("order-relay/", env!("CARGO_PKG_VERSION")))
@@ -124,7 +125,7 @@ impl OidcProvider {
         parse(&body(response).await?)
     }
 
-    /// What the provider names must be as safe as the provider itself.
+    /// The addresses that the provider names must be as safe as the provider itself.
     fn checked(&self, address: &str) -> Result<Url, IdentityError> {
         let is_tls = |text: &str| text.starts_with("https://");
         let url =

@@ -1,4 +1,4 @@
-//! What people look at and do by hand; every change leaves an audit row in the same transaction.
+//! Reads and changes for people; every change writes an audit row in the same transaction.
 
 use async_trait::async_trait;
 
@@ -188,7 +188,7 @@ fn standing(record: &OrderRecord) -> String {
     format!("{}/{}", record.phase.state().as_str(), record.phase.name())
 }
 
-/// Leaves a trace of something done by hand.
+/// Writes the audit row of a change by hand.
 pub(super) async fn insert_audit<T: Tx>(
     tx: &mut T,
     act: &Act,

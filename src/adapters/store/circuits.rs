@@ -1,5 +1,5 @@
-//! Circuits and leases: what all workers must agree on. Every change repeats in its `WHERE` what it
-//! expects, so of several workers that want it exactly one gets it.
+//! Circuits and leases, shared by all workers. Every change repeats the expected state in its
+//! `WHERE`, so that exactly one of several workers succeeds.
 
 use async_trait::async_trait;
 use jiff::Timestamp;

@@ -1,5 +1,5 @@
-//! From a filter to a `WHERE`. States and phases stand in the text as they are, never as arguments:
-//! only then a database sees that an index of lost orders alone will do.
+//! From a filter to a `WHERE`. States and phases are literals, never arguments: only then can a
+//! database use an index that covers lost orders alone.
 
 use crate::domain::order_filter::{OrderFilter, ShopFilter};
 use crate::domain::state::{OrderState, PHASES};
@@ -8,7 +8,7 @@ use crate::sql_args;
 use super::db::Value;
 use super::schema::shop_condition;
 
-/// A `WHERE` that grows; `?` in a part becomes the next argument's number.
+/// A `WHERE` in construction; `?` in a part becomes the number of the next argument.
 pub(super) struct Conditions {
     pub(super) text: String,
     pub(super) args: Vec<Value>,
@@ -23,7 +23,7 @@ impl Default for Conditions {
 }
 
 impl Conditions {
-    /// The rows of `orders` that a filter means; `shop` is [`Db::SHOP_IN_LISTS`].
+    /// The rows of `orders` that a filter selects; `shop` is [`Db::SHOP_IN_LISTS`].
     pub(super) fn of(filter: &OrderFilter, shop: &'static str) -> Self {
         let mut conditions = Self { shop, ..Self::default() };
         conditions.place(filter);
@@ -42,7 +42,7 @@ impl Conditions {
             (_, Some((state, name))) => {
                 self.add(&format!("phase = '{name}'"), Vec::new());
                 if state != OrderState::Confirmed {
-                    // SQLite does not conclude it, and needs it to see that `orders_open` will do.
+                    // SQLite does not infer it, and needs it to use the index `orders_open`.
                     self.add("state <> 'confirmed'", Vec::new());
                 }
             }
@@ -124,7 +124,7 @@ impl Conditions {
     }
 }
 
-/// Whether `order_counts` alone can tell how many orders match.
+/// Whether `order_counts` alone can answer how many orders match.
 pub(super) fn is_counted(filter: &OrderFilter) -> bool {
     let plain = OrderFilter {
         state: filter.state,

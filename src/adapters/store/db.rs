@@ -1,8 +1,8 @@
-//! What the ledger needs of a database: a few statements that are written differently for each one,
-//! and a plain way to run all the others.
+//! What the ledger needs from a database: a few statements that differ for each one, and a simple
+//! way to run all others.
 //!
-//! `postgres.rs` and `sqlite.rs` implement [`Db`] and [`Tx`]; every decision stands once, in the
-//! files beside them. The types that cross this line are only integers, text and bytes.
+//! `postgres.rs` and `sqlite.rs` implement [`Db`] and [`Tx`]; every decision is made once, in the
+//! files beside them. Only integers, text and bytes cross this boundary.
 
 use std::collections::HashSet;
 
@@ -29,7 +29,7 @@ pub trait Db: Send + Sync + 'static {
     const FOLD_ACTIVITY: &'static [&'static str];
     /// The column `shop` of `orders` as lists and counts name it.
     const SHOP_IN_LISTS: &'static str;
-    /// What a query ends with that locks its rows until the end of the transaction.
+    /// The suffix of a query that locks its rows until the end of the transaction.
     const FOR_UPDATE: &'static str;
     /// Begins a transaction that will write.
     async fn begin(&self) -> Result<Self::Tx, StoreError>;
@@ -79,12 +79,12 @@ pub trait Tx: Send {
     async fn insert_notices(&mut self, rows: &[Notice]) -> Result<(), StoreError>;
 }
 
-/// A statement: written out in our source, or put together from such pieces.
+/// A statement: a literal of our source, or composed of such literals.
 #[derive(Debug, Clone)]
 pub enum Sql {
-    /// Stands in our source as it is.
+    /// A literal of our source.
     Fixed(&'static str),
-    /// Put together from pieces of our source; never from input.
+    /// Composed of literals of our source; never of input.
     Built(String),
 }
 
@@ -275,7 +275,7 @@ impl Row {
         parse(&text).ok_or_else(|| self.corrupt(column, &format!("`{text}` is not known")))
     }
 
-    /// The error for a column that holds what it cannot hold.
+    /// The error for a column with an invalid value.
     pub fn corrupt(&self, column: &'static str, detail: &str) -> StoreError {
         let row = self.name.clone();
         StoreError::Corrupt { table: self.table, column, row, detail: detail.to_owned() }

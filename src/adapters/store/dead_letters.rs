@@ -1,4 +1,4 @@
-//! Messages that could not be accepted, kept with everything they came with.
+//! Messages that could not be accepted, stored with headers and routing.
 
 use async_trait::async_trait;
 use sha2::{Digest, Sha256};

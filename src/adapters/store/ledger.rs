@@ -1,9 +1,9 @@
 //! The hot path of the ledger: admitting, confirming, counting failures, for both databases.
 //!
-//! Whoever has work puts it in line; whoever gets the pen writes everything that is in line as one
-//! transaction and answers the others. So the load sets the size of a round by itself: one row when
-//! it is quiet, hundreds when it is not, and never a wait for a round to fill. Decisions are the
-//! domain's; this file loads, asks it, and writes back.
+//! Each caller puts its work into a queue; the caller that acquires the writer lock writes the
+//! whole queue as one transaction and answers the others. So the load sets the size of a batch: one
+//! row when there is little to do, hundreds under load, and never a wait for a batch to fill. The
+//! domain decides; this file loads, calls it, and writes back.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -26,7 +26,7 @@ use crate::sql_args;
 use super::db::{Db, Tx};
 use super::rows::{self, Documents};
 
-/// Most pieces of work in one transaction; measured, more gains nothing (docs/facts/rabbitmq.md 6).
+/// Most items in one transaction; measured: more gains nothing (docs/facts/rabbitmq.md 6).
 const MAX_ROUND: usize = 400;
 /// Most document bytes in one transaction, and so in one message to the database.
 const MAX_ROUND_BYTES: usize = 16 * 1024 * 1024;
@@ -41,7 +41,7 @@ pub struct SqlStore<D> {
     shard: i64,
 }
 
-/// One piece of work on the hot path.
+/// One item of work on the hot path.
 pub(super) enum Work {
     Admit(AdmitRequest),
     Accept(Placed, Timestamp),
@@ -52,7 +52,7 @@ pub(super) enum Work {
 }
 
 impl Work {
-    /// Bytes of documents that it brings.
+    /// Bytes of its documents.
     fn bytes(&self) -> usize {
         let placed = match self {
             Self::Admit(AdmitRequest { incoming: Incoming::Placed(placed), .. })
@@ -64,7 +64,7 @@ impl Work {
     }
 }
 
-/// What became of it.
+/// Its result.
 pub(super) enum Done {
     Admitted(Admitted),
     Accepted(Accepted),
@@ -87,10 +87,11 @@ impl<D: Db> SqlStore<D> {
         Self { db, line: Mutex::default(), pen: tokio::sync::Mutex::default(), shard }
     }
 
-    /// Puts work in line and waits until it is durable.
+    /// Queues work and waits until it is durable.
     ///
-    /// The loop ends: our work stays in line until some round takes it, rounds take the oldest
-    /// first, and whoever holds the pen answers everybody in its round before it lets go.
+    /// The loop ends: our work stays in the queue until a batch takes it, batches take the oldest
+    /// first, and the holder of the writer lock answers everybody in its batch before it releases
+    /// the lock.
     pub(super) async fn run(&self, work: Work) -> Result<Done, StoreError> {
         let (reply, mut answer) = oneshot::channel();
         self.line.lock().unwrap_or_else(PoisonError::into_inner).push(Pending { work, reply });
@@ -118,13 +119,13 @@ impl<D: Db> SqlStore<D> {
             round.into_iter().map(|pending| (pending.work, pending.reply)).unzip();
         let results = self.write_all(&works).await;
         for (reply, result) in replies.into_iter().zip(results) {
-            // Nobody waits any more when the asking task was cut off at shutdown.
+            // Nobody waits any more if the calling task was aborted at shutdown.
             drop(reply.send(result));
         }
     }
 
-    /// One transaction for all; should the database refuse it or a row be broken, one for each, so
-    /// that one bad row cannot hold up its neighbours.
+    /// One transaction for all; if the database refuses it or a row is invalid, one for each, so
+    /// that one bad row does not block the others.
     async fn write_all(&self, works: &[Work]) -> Vec<Result<Done, StoreError>> {
         match self.write(works).await {
             Ok(done) => done.into_iter().map(Ok).collect(),
@@ -175,7 +176,7 @@ fn given_up() -> StoreError {
     )))
 }
 
-/// Somebody who wants an order in the ledger.
+/// A request to store an order.
 #[derive(Clone, Copy)]
 enum Entry<'a> {
     Admit(&'a AdmitRequest),
@@ -205,7 +206,7 @@ impl<'a> Entry<'a> {
         }
     }
 
-    /// Applies the wish to the record; what the asker is told.
+    /// Applies the request to the record; returns the answer.
     fn enter(self, record: &mut OrderRecord, document: Arc<str>, story: Story) -> Done {
         match self {
             Self::Accept(..) => Done::Accepted(match story {
@@ -238,7 +239,7 @@ enum Story {
     Conflict,
 }
 
-/// One transaction under way, and the answers to give when it is durable.
+/// One transaction in progress, and the answers to give when it is durable.
 struct Round<T> {
     tx: T,
     shard: i64,
@@ -294,7 +295,8 @@ impl<T: Tx> Round<T> {
         self.keep_conflicts(&conflicts).await
     }
 
-    /// Inserts what is new and answers it; returns what was there before, or came twice here.
+    /// Inserts new orders and answers them; returns those that existed before or are duplicates in
+    /// this batch.
     async fn insert_new<'e>(
         &mut self,
         entries: &[(usize, Entry<'e>)],
@@ -312,7 +314,7 @@ impl<T: Tx> Round<T> {
                 fresh.push((*slot, placed, record, done));
             }
         }
-        // In the order of their keys, so that two processes never wait for each other in a ring.
+        // In the order of their keys, so that two processes never deadlock.
         fresh.sort_by(|a, b| a.2.key.cmp(&b.2.key));
         let rows: Vec<_> = fresh.iter().map(|(_, placed, record, _)| (*placed, record)).collect();
         let inserted = self.insert_orders(&rows).await?;
@@ -365,8 +367,8 @@ impl<T: Tx> Round<T> {
         Ok(loaded)
     }
 
-    /// The stored documents where they are needed: to be sent, or to be compared. What is sent of an
-    /// order that was edited is never what came with the message.
+    /// The stored documents where they are needed: to be sent, or to be compared. Of an edited
+    /// order, the newest revision is sent and never the document of the message.
     async fn documents_for(
         &mut self,
         entries: &[(usize, Entry<'_>)],
@@ -431,7 +433,7 @@ impl<T: Tx> Round<T> {
         Ok(())
     }
 
-    /// Receipts in as many rounds as one order has receipts here.
+    /// Receipts, in as many passes as one order has receipts here.
     async fn confirm(
         &mut self,
         mut receipts: Vec<(usize, &ConfirmRequest)>,
@@ -524,7 +526,7 @@ impl<T: Tx> Round<T> {
         if notices.is_empty() { Ok(()) } else { self.tx.insert_notices(&notices).await }
     }
 
-    /// Loads the orders that failed; one that was never seen and came along is inserted first.
+    /// Loads the orders that failed; an unknown one that is part of the message is inserted first.
     async fn load_or_insert(
         &mut self,
         failures: &[(usize, &FailureRequest)],
@@ -582,8 +584,8 @@ fn is_open(loaded: &Loaded, request: &FailureRequest) -> bool {
         .is_some_and(|(record, _)| record.phase.state() != OrderState::Confirmed)
 }
 
-/// A failure that an order cannot have any more. One of an attempt that the ledger has seen end is only
-/// a late copy; one of an attempt it never heard of contradicts the ledger.
+/// A failure that is not possible any more. For an attempt that the ledger knows as ended it is
+/// only a late copy; for an unknown attempt it contradicts the ledger.
 fn refusal(record: &OrderRecord, request: &FailureRequest) -> Option<InvalidTransition> {
     let is_confirmed = record.phase.state() == OrderState::Confirmed;
     (is_confirmed && request.failed.attempt > record.last_attempt).then(|| {

@@ -1,4 +1,4 @@
-//! Notices and mails in the ledger: each notice ends in exactly one mail, which is kept as it is
+//! Notices and mails in the ledger: each notice ends in exactly one mail, which is stored as it is
 //! sent.
 
 use async_trait::async_trait;
@@ -83,7 +83,7 @@ impl<D: Db> Outbox for SqlStore<D> {
                 status.as_str(),
                 new.now
             ];
-            // The same notices make the same Message-ID: somebody else wrote this mail first.
+            // The same notices have the same Message-ID: another process wrote this mail first.
             if tx.execute(&insert.into(), args).await? == 0 {
                 return Ok(false);
             }

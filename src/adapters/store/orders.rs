@@ -1,5 +1,5 @@
-//! The life of an order in the ledger: the hot path goes through `ledger.rs`, the sweeper's and the
-//! prover's queries stand here.
+//! The life of an order in the ledger: the hot path goes through `ledger.rs`, the queries of the
+//! sweeper and of `ledger check` are here.
 
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -22,7 +22,7 @@ use super::ledger::{Done, SqlStore, Work};
 use super::rows;
 use super::schema::shop_condition;
 
-/// Takes the expected answer of a piece of work; a round answers each with its own kind.
+/// Takes the expected answer of an item; a batch answers each with its own kind.
 macro_rules! done {
     ($answer:expr, $kind:ident) => {
         match $answer? {
@@ -135,7 +135,7 @@ impl<D: Db> OverdueOrders for SqlStore<D> {
             };
             overdue.push((row.int("received_at_ms")?, order));
         }
-        // RETURNING promises no order.
+        // RETURNING guarantees no order.
         overdue.sort_by(|a, b| (a.0, &a.1.key).cmp(&(b.0, &b.1.key)));
         Ok(overdue.into_iter().map(|(_, order)| order).collect())
     }
@@ -186,8 +186,9 @@ impl<D: Db> LedgerProof for SqlStore<D> {
         let (confirmed, lost) = (row.number("confirmed")?, row.number("lost")?);
         let (queued, held) = (row.number("queued")?, row.number("held")?);
         let (rows, tally) = (row.number("count")?, row.number("received")?);
-        // The tally has no dates: for a part of the ledger it can only be the rows themselves. It is
-        // read by the same statement as the rows, or what comes in meanwhile would look lost.
+        // The tally has no dates: for a part of the ledger only the rows can be counted. It is read
+        // by the same statement as the rows, otherwise orders that arrive in between would look
+        // lost.
         let received: u64 = if since.is_some() { rows } else { tally };
         let accounted =
             i128::from(confirmed) + i128::from(lost) + i128::from(queued) + i128::from(held);
@@ -203,7 +204,8 @@ impl<D: Db> LedgerProof for SqlStore<D> {
     }
 }
 
-/// Promises that rows can contradict; `||` keeps SQLite from searching by shop, which all share. Each with the condition on `orders AS o` that does.
+/// Promises that rows can break; `||` keeps SQLite from searching by shop, which all share. Each
+/// with the condition on `orders AS o` that does.
 const PROMISES: [(&str, &str); 5] = [
     (
         "a transferred order has exactly one successful try",
@@ -238,8 +240,8 @@ const PROMISES: [(&str, &str); 5] = [
 ];
 
 impl<D: Db> SqlStore<D> {
-    /// Places where the counters say something else than the rows. One statement, so that orders
-    /// which move meanwhile are on both sides or on none.
+    /// Places where the counters differ from the rows. One statement, so that orders which change
+    /// in between are on both sides or on none.
     async fn miscounted(&self) -> Result<Option<Violation>, StoreError> {
         let sql = "SELECT shop, state, phase, currency, fingerprint
             FROM (

@@ -26,7 +26,7 @@ use super::schema::read_failed;
 
 /// How long an answer is given again for the same key.
 const KEY_LIFE: Duration = Duration::from_hours(24);
-/// Longer than any request may take: whoever claimed such a key has died.
+/// Longer than any request may take: the process that claimed such a key has died.
 const KEY_ABANDONED: Duration = Duration::from_mins(5);
 /// How long a login at the identity provider may take.
 const LOGIN_LIFE: Duration = Duration::from_mins(10);
@@ -204,7 +204,7 @@ impl<D: Db> Sessions for SqlStore<D> {
         for tried in whose {
             let hash = &tried.whose[..];
             tx.execute(&known.into(), sql_args![hash, now]).await?;
-            // The update locks the row: guesses side by side are counted one after the other.
+            // The update locks the row: parallel guesses are counted one after the other.
             let Some(mut row) = tx.fetch(&count.into(), sql_args![hash, now, old]).await?.pop()
             else {
                 let sql = "SELECT blocked_until_ms FROM login_failures WHERE whose = $1";
@@ -346,7 +346,7 @@ impl<D: Db> RequestKeys for SqlStore<D> {
             WHERE actor = $1 AND name = $2";
         let args = sql_args![&key.actor, &key.name];
         let Some(mut row) = self.db.fetch(&known.into(), args).await?.pop() else {
-            // It was given free a moment ago.
+            // It was released a moment ago.
             return Ok(KeyClaim::Running);
         };
         row.table = "idempotency_keys";
@@ -513,7 +513,7 @@ fn roles(text: &str) -> Option<Vec<RoleGrant>> {
     serde_json::from_str(text).ok()
 }
 
-/// Times far away are clamped by nobody: the clock is broken then.
+/// Times outside the range are not clamped: the clock is broken then.
 fn before(now: Timestamp, span: Duration) -> Result<Timestamp, StoreError> {
     now.checked_sub(span).map_err(|error| read_failed(sqlx::Error::Encode(error.into())))
 }

@@ -60,7 +60,7 @@ impl PostgresDb {
 #[async_trait]
 impl Db for PostgresDb {
     type Tx = PostgresTx;
-    // It knows how many orders a shop has, and chooses well by itself.
+    // PostgreSQL knows how many orders a shop has, and chooses a good plan itself.
     const SHOP_IN_LISTS: &'static str = "shop";
     const FOR_UPDATE: &'static str = "FOR UPDATE";
     const FOLD_COUNTS: &'static [&'static str] = &["WITH taken AS (

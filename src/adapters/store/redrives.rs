@@ -1,5 +1,6 @@
-//! Redrives in the ledger. Every write of the runner repeats what it had loaded: a redrive that a
-//! person has paused meanwhile sends nothing more, and two runners never send the same order.
+//! Redrives in the ledger. Every write of the runner repeats the loaded state as a condition: a
+//! redrive that a person paused in the meantime sends nothing more, and two runners never send the
+//! same order.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -124,7 +125,7 @@ impl<D: Db> RedriveDesk for SqlStore<D> {
         act: &Act,
     ) -> Result<Option<Result<Redrive, InvalidRedrive>>, StoreError> {
         let mut tx = self.db.begin().await?;
-        // The row is locked by what changes it, so that the runner and two people take turns.
+        // The row is locked by each change, so that the runner and people are serialised.
         let lock = "UPDATE redrives SET version = version + 1 WHERE id = $1";
         tx.execute(&lock.into(), sql_args![id]).await?;
         let sql = Sql::Built(format!("SELECT {COLUMNS} FROM redrives WHERE id = $1"));
@@ -194,7 +195,7 @@ impl<D: Db> RedriveRunner for SqlStore<D> {
     }
 
     async fn redrive_step(&self, id: Uuid, wave: u32) -> Result<StepState, StoreError> {
-        // One statement, so that an order that moves meanwhile is in one place.
+        // One statement, so that an order that changes in between is counted once.
         let sql = format!(
             "SELECT status, COALESCE(fingerprint, '') AS kind, MIN(COALESCE(error_message, '')),
               COUNT(*)
@@ -433,7 +434,7 @@ async fn is_as_loaded<T: Tx>(tx: &mut T, redrive: &Redrive) -> Result<bool, Stor
     Ok(tx.execute(&sql.into(), sql_args![redrive.id, redrive.version]).await? > 0)
 }
 
-/// A ramp begins again after a stop, and goes on after a pause.
+/// A ramp starts again after a stop, and continues after a pause.
 async fn write_verb<T: Tx>(
     tx: &mut T,
     before: &Redrive,

@@ -81,7 +81,7 @@ impl<D: Db> Revisions for SqlStore<D> {
     }
 }
 
-/// Who was faster; the original when the editor speaks of a revision that never was.
+/// The first editor; the original if the edit names a revision that does not exist.
 async fn newest<T: Tx>(tx: &mut T, record: &OrderRecord) -> Result<Revision, StoreError> {
     let sql = "SELECT revision, document, at_ms, actor, reason
         FROM revisions
@@ -119,7 +119,7 @@ async fn insert_revision<T: Tx>(
     tx.execute(&sql.into(), args).await.map(|_| ())
 }
 
-/// The columns that people read an order by follow what it says now.
+/// The columns that people see follow the newest revision.
 async fn update_order<T: Tx>(
     tx: &mut T,
     record: &OrderRecord,

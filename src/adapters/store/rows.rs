@@ -1,4 +1,4 @@
-//! From result rows to what the ledger speaks of, the same for both databases.
+//! From result rows to the types of the ledger, the same for both databases.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! What both databases share around the statements: errors, migrations, conditions.
+//! Shared by both databases: errors, migrations, conditions.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -51,7 +51,7 @@ pub fn migrator(migrations: &'static [(&'static str, &'static str)]) -> Migrator
     Migrator { migrations: migrations.collect::<Vec<_>>().into(), ..Migrator::DEFAULT }
 }
 
-/// Compares what was applied with what this release brings.
+/// Compares the applied migrations with those of this release.
 pub fn status(
     applied: Result<Vec<Row>, StoreError>,
     migrator: &Migrator,

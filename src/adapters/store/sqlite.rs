@@ -75,8 +75,8 @@ impl SqliteDb {
 #[async_trait]
 impl Db for SqliteDb {
     type Tx = SqliteTx;
-    // Bare, it would make SQLite walk the primary key by shop and sort all that it finds; so an index
-    // by time is walked, and each of those holds the shop too.
+    // Without it SQLite would scan the primary key by shop and sort the result; so an index by time
+    // is used, and each of those contains the shop too.
     const SHOP_IN_LISTS: &'static str = "shop || ''";
     // There is one writer.
     const FOR_UPDATE: &'static str = "";
@@ -91,7 +91,7 @@ impl Db for SqliteDb {
             GROUP BY begins, shop, what, fingerprint
             ON CONFLICT (minutes, bucket_ms, shop, what, fingerprint) DO UPDATE SET
               orders = orders + excluded.orders, last_ms = MAX(last_ms, excluded.last_ms)",
-        // $2 is of no use here, and a statement takes what the others take.
+        // $2 is not used here; it keeps the arguments the same as in the other statements.
         "DELETE FROM activity
             WHERE $2 > $1 AND minutes = $1 AND bucket_ms < $3",
     ];
@@ -113,8 +113,8 @@ impl Db for SqliteDb {
     }
 
     async fn schema_status(&self) -> Result<SchemaStatus, StoreError> {
-        // While another process is just making the file, SQLite answers that it is locked without
-        // waiting: switching to WAL heeds no busy timeout.
+        // While another process creates the file, SQLite answers "locked" without waiting:
+        // switching to WAL ignores the busy timeout.
         let watch = Stopwatch::start();
         loop {
             let applied = self.fetch(&schema::APPLIED.into(), Vec::new()).await;
@@ -129,7 +129,8 @@ impl Db for SqliteDb {
 
     async fn migrate(&self) -> Result<Vec<String>, StoreError> {
         let pending = self.schema_status().await?.pending;
-        // One transaction around all of it: two processes that open the same new file take turns.
+        // One transaction around all of it: two processes that open the same new file are
+        // serialised.
         let mut tx = self.begin().await?;
         self.migrator.run_direct(tx.conn()).await.map_err(|e| read_failed(e.into()))?;
         tx.commit().await?;

@@ -1,5 +1,5 @@
-//! Figures, lists, groups, workers. Counters and buckets are written by triggers on `orders`
-//! (migration `0003_figures`); here they are added up and read.
+//! Statistics, lists, groups, workers. Counters and buckets are written by triggers on `orders`
+//! (migration `0003_figures`); they are added up and read here.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -29,7 +29,7 @@ use crate::sql_args;
 
 const MINUTE_MS: i64 = 60_000;
 const HOUR_MS: i64 = 60 * MINUTE_MS;
-/// How long a process that is not seen any more is remembered.
+/// How long a process that is not seen any more stays in the list.
 const REMEMBERED: Duration = Duration::from_hours(24);
 /// Which buckets of `activity` become wider when: what was just appended, in PostgreSQL one row for
 /// each statement, becomes minutes, those hours, and those days.
@@ -44,7 +44,7 @@ impl<D: Db> Statistics for SqlStore<D> {
     async fn tally(&self, shops: &ShopFilter) -> Result<Tally, StoreError> {
         let mut conditions = Conditions::default();
         conditions.shops(shops);
-        // One statement: what moves meanwhile is counted once.
+        // One statement: an order that changes in between is counted once.
         let sql = format!(
             "SELECT state, phase, currency, CAST(SUM(orders) AS BIGINT), CAST(SUM(units) AS BIGINT),
               CAST(SUM(nanos) AS BIGINT), CAST(SUM(unsummed) AS BIGINT)
@@ -143,7 +143,7 @@ impl<D: Db> Statistics for SqlStore<D> {
         let is_theirs = |group: &Group| {
             group.orders > 0 || fingerprint.is_some() && group.failures.iter().any(|n| *n > 0)
         };
-        // Who sees only some shops learns nothing of what happened in others.
+        // A reader of only some shops must not see what happened in others.
         groups.retain(|group| is_theirs(group) || fingerprint.is_some() && shops.is_all());
         groups.sort_by(|a, b| {
             b.orders.cmp(&a.orders).then_with(|| a.fingerprint.cmp(&b.fingerprint))
@@ -190,8 +190,8 @@ impl<D: Db> OrderLists for SqlStore<D> {
         let mut after = after;
         let mut orders: Vec<OrderRecord> = Vec::new();
         for section in Section::of(sort) {
-            // A lost order has failed (`failed_means_counted`): to look for others would mean to look
-            // at every one.
+            // A lost order has failed (`failed_means_counted`): searching for others would mean
+            // reading every order.
             if section.is_of_missing
                 && sort.by == SortBy::Tries
                 && filter.state == Some(OrderState::OrderedFailed)
@@ -327,7 +327,7 @@ impl<D: Db> WorkerList for SqlStore<D> {
     }
 }
 
-/// Orders in the order of one column, or those that have nothing in it, as they came.
+/// Orders sorted by one column, or those without a value in it, as received.
 struct Section {
     column: &'static str,
     condition: &'static str,
@@ -336,8 +336,8 @@ struct Section {
 }
 
 impl Section {
-    /// The sections of a sorted list, as they follow each other: who has no value comes last, but
-    /// for no attempt at all, which is the least number of attempts.
+    /// The sections of a sorted list, in their order: orders without a value come last, except for
+    /// the number of attempts, where none is the smallest.
     fn of(sort: Sort) -> Vec<Self> {
         let order = if sort.descending { "DESC" } else { "ASC" };
         let some = |column, condition| Self { column, condition, is_of_missing: false, order };
@@ -376,7 +376,7 @@ impl Section {
         }
         let found = format!("SELECT {ORDER_COLUMNS} FROM orders WHERE {}", conditions.text);
         // A customer has few orders. They are found first and sorted then: with a limit in sight
-        // PostgreSQL would rather walk through all orders until it has met enough of theirs.
+        // PostgreSQL would scan all orders until it has found enough of theirs.
         let found = match filter.customer {
             Some(_) => {
                 format!("WITH few AS MATERIALIZED ({found}) SELECT {ORDER_COLUMNS} FROM few")
@@ -503,7 +503,7 @@ impl<D: Db> SqlStore<D> {
         Ok(groups)
     }
 
-    /// What is known about groups apart from figures.
+    /// The notes and samples of groups.
     async fn known_groups(
         &self,
         shops: &ShopFilter,
@@ -512,7 +512,7 @@ impl<D: Db> SqlStore<D> {
     ) -> Result<Vec<Group>, StoreError> {
         let mut conditions = Conditions::default();
         conditions.shops(shops);
-        // The sample that is kept may be of a shop that they must not see.
+        // The stored sample may be of a shop that the reader must not see.
         let message = match shops.is_all() {
             true => "g.message".to_owned(),
             false => format!(
@@ -597,7 +597,7 @@ mod tests {
     use super::*;
     use crate::adapters::store::sqlite::SqliteDb;
 
-    /// What SQLite says it would do for a page of orders.
+    /// The query plan of SQLite for a page of orders.
     async fn plan(filter: &OrderFilter, sort: &str) -> String {
         let folder = tempfile::tempdir().unwrap();
         let url = format!("sqlite://{}", folder.path().join("ledger.db").display());

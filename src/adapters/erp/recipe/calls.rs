@@ -177,7 +177,7 @@ impl RecipeErp {
         order.journal.note(exchange);
     }
 
-    /// Headers whose values are nobody's business.
+    /// Headers with secret values.
     pub(super) fn hidden_headers(&self) -> Vec<HeaderName> {
         let mut names: Vec<HeaderName> =
             self.recipe.auth.attach.iter().map(|(name, _)| name.clone()).collect();

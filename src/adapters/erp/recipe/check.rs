@@ -1,4 +1,4 @@
-//! What can be known of a recipe before the first order: every template renders a sample order,
+//! What can be checked in a recipe before the first order: every template renders a sample order,
 //! JSON is JSON, expressions name only what is there.
 
 use std::sync::Arc;

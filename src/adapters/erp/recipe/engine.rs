@@ -1,4 +1,4 @@
-//! The recipe engine: an ERP that is spoken to by what a TOML file says.
+//! The recipe engine: an ERP described by a TOML file.
 //!
 //! `submit`: reads, one commit, what follows. `ask`: the probe. `finish`: what follows, for an
 //! order that was found. A refused commit is asked about once before the refusal is believed; an

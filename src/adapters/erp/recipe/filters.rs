@@ -101,7 +101,7 @@ fn json(value: &Value) -> Result<String, Error> {
     bounded(text.ok_or_else(|| wrong(format!("`{}` cannot be JSON", shown(value))))?)
 }
 
-/// A text that a filter has made longer: a row of such filters must not fill the memory.
+/// A text that a filter has made longer: a chain of such filters must not fill up the memory.
 fn bounded(text: String) -> Result<String, Error> {
     if text.len() > MAX_OUTPUT {
         return Err(wrong(format!("a text of more than {MAX_OUTPUT} bytes")));

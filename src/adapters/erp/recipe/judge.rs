@@ -135,7 +135,7 @@ impl Judge<'_> {
         (!text.is_empty()).then_some(text)
     }
 
-    /// What is told of a reply that did not go well.
+    /// The message about a failed reply.
     pub fn failure(&self, purpose: Purpose, outcome: Outcome, reply: &Read) -> Failure {
         let class = match outcome {
             Outcome::Unknown if purpose == Purpose::Commit => ErrorClass::UnknownOutcome,

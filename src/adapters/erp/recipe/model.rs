@@ -66,7 +66,7 @@ pub struct HttpRules {
     pub connect_timeout: Option<Duration>,
     /// For one request.
     pub timeout: Option<Duration>,
-    /// Most requests under way.
+    /// Most concurrent requests.
     pub concurrency: Option<u32>,
     /// Most bytes of a reply.
     pub max_reply: Option<u32>,

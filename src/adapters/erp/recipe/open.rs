@@ -25,7 +25,7 @@ use super::{check, values};
 /// Largest reply unless the recipe says otherwise, in bytes: thousands of rows of a lookup.
 const MAX_REPLY: usize = 16 * 1024 * 1024;
 
-/// Recipes that come along.
+/// Shipped recipes.
 pub const SHIPPED: [(&str, &str); 10] = [
     ("business-central", include_str!("../../../../templates/erp/business-central.toml")),
     ("dolibarr", include_str!("../../../../templates/erp/dolibarr.toml")),
@@ -60,7 +60,7 @@ impl fmt::Display for RecipeFaults {
 
 impl std::error::Error for RecipeFaults {}
 
-/// What the settings say about an ERP that a recipe speaks to; what is set here wins.
+/// The settings of an ERP with a recipe; they override the recipe.
 #[derive(Debug, Clone, Default)]
 pub struct Overrides {
     /// `erp.url`
@@ -160,7 +160,7 @@ impl Loaded {
         RecipeFaults { file: self.file.clone(), faults }
     }
 
-    /// The ERP, ready to be spoken to.
+    /// The ERP, ready to be used.
     pub fn open(
         self,
         overrides: &Overrides,

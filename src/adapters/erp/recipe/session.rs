@@ -1,6 +1,6 @@
 //! Sessions with an ERP: begun once, used by all requests, begun anew once when the ERP ends one.
 //!
-//! Whoever needs a session while another begins it waits for that one. A refused login is not
+//! A caller that needs a session while another one begins it waits for it. A refused login is not
 //! repeated: until [`LOGIN_REST`] has passed everybody gets the same refusal without a request, so
 //! that an ERP that counts wrong passwords never sees a series of ours.
 
