@@ -1,8 +1,8 @@
-//! The circuit_watcher: keeps the gates of this process in step with the circuits in the ledger, and
-//! begins the trial of an open one when it is due.
+//! The circuit watcher: keeps the gates of this process in step with the circuits in the ledger,
+//! and begins the trial of an open one when it is due.
 //!
-//! One process tries, with one order; everybody else waits for the result. Without an order at hand
-//! it fetches one that is held.
+//! One process makes the trial, with one order; all others wait for the result. Without a waiting
+//! order it fetches one that is held.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,9 +23,9 @@ use crate::workers::consume::ReadMode;
 use crate::workers::context::WorkerContext;
 use crate::workers::erp_gate::{Flow, Gate};
 
-/// How often circuits are looked at.
+/// How often circuits are checked.
 const EVERY: Duration = Duration::from_millis(500);
-/// What a trial may take besides the calls themselves.
+/// How much longer than the calls themselves a trial may take.
 const TRIAL_MARGIN: Duration = Duration::from_secs(15);
 
 crate::combined_port! {
@@ -42,7 +42,7 @@ pub struct CircuitWatcher {
 }
 
 impl CircuitWatcher {
-    /// A circuit_watcher, and the read_mode that the submitter's loop obeys.
+    /// A circuit watcher, and the read mode that the submitter's loop obeys.
     pub fn new(
         context: Arc<WorkerContext>,
         ledger: Arc<dyn CircuitWatcherLedger>,
@@ -51,7 +51,7 @@ impl CircuitWatcher {
         (Self { context, ledger, read_mode, every: EVERY }, obeyed)
     }
 
-    /// Looks after the gates until `stop`.
+    /// Keeps the gates up to date until `stop`.
     pub async fn run(&self, stop: CancellationToken) {
         loop {
             if let Err(error) = self.round().await {
@@ -65,7 +65,8 @@ impl CircuitWatcher {
     }
 
     /// A process that has just started may have other secrets than the one whose login was refused:
-    /// such a circuit is tried at once. To be called once, before the first [`CircuitWatcher::round`].
+    /// such a circuit gets a trial at once. To be called once, before the first
+    /// [`CircuitWatcher::round`].
     pub async fn welcome_new_secrets(&self) -> Result<(), StoreError> {
         let store = &self.ledger;
         for circuit in store.circuits().await? {
@@ -77,7 +78,7 @@ impl CircuitWatcher {
     }
 
     /// Obeys every circuit once. Called before the first order is taken, so that a process that
-    /// starts during an outage does not begin with a volley.
+    /// starts during an outage does not begin with a burst.
     pub async fn round(&self) -> Result<(), StoreError> {
         let circuits = self.ledger.circuits().await?;
         let gates = self.context.policies.gates();
@@ -103,12 +104,12 @@ impl CircuitWatcher {
         Ok(())
     }
 
-    /// A circuit that is not closed: wait, or make the trial ours.
+    /// A circuit that is not closed: wait, or acquire the trial.
     async fn obey(&self, gate: &Arc<Gate>, circuit: &Circuit) -> Result<(), StoreError> {
         let now = self.context.now();
         let is_due = match circuit.state {
             CircuitState::Open => circuit.trial_at.is_some_and(|at| at <= now),
-            // Ours to go on with, or another's that may have died.
+            // Our own trial, or one of another process that may have died.
             _ => true,
         };
         if !is_due {
@@ -132,7 +133,7 @@ impl CircuitWatcher {
         Ok(())
     }
 
-    /// Nudges one order that is held or overdue, should none come by itself.
+    /// Nudges one held or overdue order, in case none arrives.
     async fn fetch_one(&self, gate: &Arc<Gate>) -> Result<(), StoreError> {
         let policies = &self.context.policies;
         let names = |mine: bool| {

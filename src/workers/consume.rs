@@ -1,8 +1,8 @@
-//! The one consume loop: permits, panic fence, settling, pausing and draining.
+//! The consume loop: permits, isolation of panics, settling, pausing and draining.
 //!
-//! A handler is a function from a delivery to what shall become of it; this loop owns the
-//! acknowledgement and gives it only after the handler has returned, when every effect is durable.
-//! Nothing is batched here: the ledger and the publisher group what many handlers do at once.
+//! A handler is a function from a delivery to a verdict; this loop owns the acknowledgement and
+//! sends it only after the handler has returned, when every effect is durable. Nothing is batched
+//! here: the ledger and the publisher group the work of many handlers.
 
 use std::panic::AssertUnwindSafe;
 use std::time::Duration;
@@ -17,15 +17,15 @@ use crate::domain::order::{Fault, Reason};
 use crate::ports::broker::{Broker, Delivery, Settle, Subscription};
 use crate::workers::context::WorkerContext;
 
-/// Pause before a queue is subscribed again that could not be.
+/// Pause before a failed subscription is repeated.
 const PAUSE: Duration = Duration::from_secs(2);
 
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 
-/// Does the work of a role on one delivery.
+/// Handles one delivery for a worker.
 #[async_trait]
 pub trait Handler: Send + Sync {
-    /// What shall become of the delivery; returns only when every effect is durable.
+    /// The verdict; returns only when every effect is durable.
     async fn handle(&self, delivery: &Delivery) -> Settle;
 }
 
@@ -44,15 +44,15 @@ pub enum ReadMode {
 pub struct Reading {
     /// The queue.
     pub queue: String,
-    /// Most deliveries in hand.
+    /// Most deliveries in progress.
     pub permits: u16,
     /// How much may be read now.
     pub read_mode: watch::Receiver<ReadMode>,
-    /// Stops reading; what is in hand is finished.
+    /// Stops reading; deliveries in progress are finished.
     pub stop: CancellationToken,
 }
 
-/// Reads a queue until `stop`, and returns when everything in hand is settled.
+/// Reads a queue until `stop`, and returns when every delivery is settled.
 pub async fn consume(context: &WorkerContext, handler: &impl Handler, reading: Reading) {
     let (queue, permits) = (reading.queue.clone(), usize::from(reading.permits));
     deliveries(&*context.broker, reading)
@@ -67,15 +67,15 @@ pub async fn consume(context: &WorkerContext, handler: &impl Handler, reading: R
         .await;
 }
 
-/// Returns when nothing waits in `queue` any more; at once when that cannot be told.
+/// Returns when nothing waits in `queue` any more; at once if that cannot be determined.
 pub async fn worked_off(broker: &dyn Broker, queue: &str) {
     while broker.queue_status(queue).await.is_ok_and(|status| status.ready > 0) {
         tokio::time::sleep(LOOK_EVERY).await;
     }
 }
 
-/// A handler that panics breaks nothing but its own delivery, which becomes a dead letter: what
-/// broke the code once would break it again.
+/// A handler that panics affects only its own delivery, which becomes a dead letter: it would panic
+/// again.
 async fn fenced(
     context: &WorkerContext,
     handler: &impl Handler,
@@ -99,7 +99,7 @@ async fn fenced(
     }
 }
 
-/// Where the stream of deliveries stands.
+/// The state of the stream of deliveries.
 enum Reader {
     Ended,
     Open { subscription: Box<dyn Subscription>, read_mode: ReadMode, cancelled: bool },
@@ -144,7 +144,7 @@ fn deliveries(broker: &dyn Broker, reading: Reading) -> impl Stream<Item = Deliv
     })
 }
 
-/// Returns when the read_mode is another one; never, when nobody is there to change it.
+/// Returns when the read mode changes; never, if nothing can change it.
 async fn change(read_mode: &mut watch::Receiver<ReadMode>, from: ReadMode) {
     if read_mode.wait_for(|now| *now != from).await.is_err() {
         std::future::pending::<()>().await;
@@ -155,7 +155,7 @@ async fn change(read_mode: &mut watch::Receiver<ReadMode>, from: ReadMode) {
 async fn open(broker: &dyn Broker, reading: &mut Reading) -> Reader {
     let allowed = reading.read_mode.wait_for(|read_mode| *read_mode != ReadMode::None).await;
     let Some(read_mode) = allowed.ok().map(|read_mode| *read_mode) else {
-        // Whoever paused us is gone, and so is the whole process in a moment.
+        // The sender is gone: the process is ending.
         return std::future::pending().await;
     };
     let prefetch = if read_mode == ReadMode::One { 1 } else { reading.permits };
@@ -172,8 +172,8 @@ async fn open(broker: &dyn Broker, reading: &mut Reading) -> Reader {
     }
 }
 
-/// Asks for no more. What was delivered already still comes, and is handled: handing it back would
-/// count as a failed delivery of orders that nobody has looked at.
+/// Requests no more deliveries. Those that were already delivered are still handled: returning them
+/// would count as a failed delivery of untouched orders.
 async fn cancel(mut subscription: Box<dyn Subscription>, read_mode: ReadMode) -> Reader {
     match subscription.cancel().await {
         Ok(()) => Reader::Open { subscription, read_mode, cancelled: true },

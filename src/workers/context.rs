@@ -1,7 +1,8 @@
-//! What all roles share: the ports, the policies, and how they speak through them.
+//! Shared by all workers: the ports, the policies, and calls that are repeated until they succeed.
 //!
-//! Here stands also how long we retry_until_available: the ledger and the broker may be away for hours, and a role
-//! then waits with what it has in hand, says so once, and goes on when they are back.
+//! Calls to the ledger and publishes to the broker are repeated until they succeed: both may be
+//! unavailable for hours. A worker then keeps the messages in progress, logs the outage once, and
+//! continues when they are back.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -26,14 +27,14 @@ use crate::ports::store_error::StoreError;
 use crate::telemetry::{Metrics, ReasonLabel};
 use crate::workers::erp_gate::Gate;
 
-/// How long one publish is waited for before it is looked at anew.
+/// How long to wait for the confirm of one publish before it is repeated.
 const PUBLISH_PATIENCE: Duration = Duration::from_secs(20);
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
-/// Nudges to the notifier are at most this frequent: one nudge works off everything that waits.
+/// Nudges to the notifier are at most this frequent: one nudge handles everything that waits.
 const NUDGE_EVERY: Duration = Duration::from_millis(100);
 
-/// What a role needs of the world.
+/// What a worker needs.
 pub struct WorkerContext {
     /// The ledger.
     pub dead_letters: Arc<dyn DeadLetterIntake>,
@@ -61,9 +62,9 @@ pub struct ShopPolicy {
     pub gate: Arc<Gate>,
     /// Failed attempts after which an order is parked; `None`: never.
     pub max_count: Option<u32>,
-    /// When it is tried again.
+    /// When it is retried.
     pub retry: RetryPolicy,
-    /// When a customer is told of success.
+    /// When a customer gets a confirmation.
     pub customer: CustomerConfirmation,
 }
 
@@ -93,7 +94,7 @@ impl Policies {
     }
 }
 
-/// Tells once that the ledger is away, and once that it is back.
+/// Logs once that the ledger is unavailable, and once that it is back.
 #[derive(Default)]
 struct Outage {
     away: AtomicBool,
@@ -144,7 +145,7 @@ impl WorkerContext {
         self.clock.now()
     }
 
-    /// A name for the claim of one delivery, unlike any other.
+    /// A unique name for the claim of one delivery.
     pub fn claim_name(&self) -> String {
         format!("{}.{}", self.worker, self.deliveries.fetch_add(1, Ordering::Relaxed))
     }
@@ -173,8 +174,8 @@ impl WorkerContext {
         }
     }
 
-    /// Publishes until the broker has it. A message that no queue takes is given up: the ledger
-    /// still knows what it was about, and the sweeper makes it again.
+    /// Publishes until the broker confirms it. A message that no queue accepts is dropped: its
+    /// content is in the ledger, and the sweeper publishes it again.
     async fn publish_until_confirmed(&self, message: Outgoing) {
         let mut pause = FIRST_PAUSE;
         loop {
@@ -193,12 +194,13 @@ impl WorkerContext {
         }
     }
 
-    /// Emits `order_failed` and returns when it is safe with the broker.
+    /// Publishes `order_failed` and returns when the broker has confirmed it.
     pub async fn publish_failed(&self, event: &OrderFailed, claim: &str, trace: &Trace) {
         self.publish_until_confirmed(self.outbound(trace).failed(event, claim)).await;
     }
 
-    /// Lets a retry wait in the delay queue that fits; without one the sweeper brings it back.
+    /// Publishes a retry to the delay queue that fits; without one the sweeper publishes it when
+    /// due.
     pub async fn publish_retry(
         &self,
         key: &OrderKey,
@@ -208,7 +210,7 @@ impl WorkerContext {
     ) {
         let Some(message) = self.outbound(trace).retry(key, attempt, delay) else { return };
         // A full queue may stay full for as long as its delay: the ledger knows when the retry is
-        // due, and the sweeper brings it.
+        // due, and the sweeper publishes it.
         match self.broker.publish(message.clone(), PUBLISH_PATIENCE).await {
             Err(error @ PublishError::Refused) => tracing::warn!(%error, "retry.left_to_sweeper"),
             Err(_) => self.publish_until_confirmed(message).await,
@@ -216,7 +218,7 @@ impl WorkerContext {
         }
     }
 
-    /// Asks the submitter to look at an order now. Not insisted on: the sweeper asks again.
+    /// Nudges the submitter to look at an order now. It is not repeated: the sweeper nudges again.
     pub async fn nudge(
         &self,
         key: &OrderKey,
@@ -228,7 +230,7 @@ impl WorkerContext {
         self.broker.publish(message, PUBLISH_PATIENCE).await
     }
 
-    /// The same on behalf of a redrive, which asks again.
+    /// The same on behalf of a redrive, which nudges again.
     pub async fn nudge_for_redrive(
         &self,
         key: &OrderKey,
@@ -240,7 +242,7 @@ impl WorkerContext {
         self.broker.publish(message, PUBLISH_PATIENCE).await
     }
 
-    /// Tells whoever listens what happened.
+    /// Publishes an event.
     pub async fn publish_event(&self, event: &OrderEvent, trace: &Trace) {
         self.publish_until_confirmed(self.outbound(trace).event(event)).await;
     }
@@ -249,12 +251,12 @@ impl WorkerContext {
         OutboundMessages { topology: self.broker.topology(), origin: &self.worker, trace }
     }
 
-    /// Says that the notifier has something to do.
+    /// Signals that the notifier has something to do.
     pub fn notices_wait(&self) {
         self.notices_waiting.notify_one();
     }
 
-    /// Passes that on, many as one; runs as long as the process does.
+    /// Forwards these signals, many as one; runs as long as the process.
     pub async fn run_nudges(&self) {
         loop {
             self.notices_waiting.notified().await;
@@ -267,7 +269,8 @@ impl WorkerContext {
         }
     }
 
-    /// Keeps a message that cannot be accepted, with its fault; `source` is the queue it came from.
+    /// Stores a message that cannot be accepted, with its fault; `source` is the queue it came
+    /// from.
     pub async fn bury(
         &self,
         source: &str,

@@ -1,8 +1,9 @@
-//! The gate in front of one ERP: how many calls at once, how fast, and whether at all.
+//! The gate in front of one ERP: how many calls at the same time, at which rate, and whether at
+//! all.
 //!
-//! Everything that talks to the ERP passes here, live orders before retries. The gate collects the
-//! evidence on which the circuit opens; what the circuit is, all workers share through the ledger
-//! (`circuit_watcher.rs`), the gate only obeys.
+//! Every call to the ERP passes here, live orders before retries. The gate collects the evidence on
+//! which the circuit opens; all workers share the state of the circuit through the ledger
+//! (`circuit_watcher.rs`), and the gate obeys it.
 
 use std::collections::VecDeque;
 use std::num::NonZeroU32;
@@ -25,9 +26,9 @@ pub const LONGEST_WAIT: Duration = Duration::from_secs(60);
 /// What passes first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Priority {
-    /// An order that came just now, or that a person waits for.
+    /// An order that was just received, or that a person waits for.
     Live,
-    /// A retry, or something that was left lying.
+    /// A retry, or something that was overdue.
     Later,
 }
 
@@ -36,7 +37,7 @@ pub enum Priority {
 pub enum Flow {
     /// Everything.
     Open,
-    /// One at a time, to see whether the ERP is back.
+    /// One at a time, to test whether the ERP is back.
     Trial,
     /// Nothing.
     Stopped,
@@ -105,19 +106,19 @@ impl Gate {
         &self.name
     }
 
-    /// The same gate, that can open its ERP anew.
+    /// The same gate, which can reopen its ERP.
     #[must_use]
     pub fn reopened_by(self, reopen: Reopen) -> Self {
         Self { reopen: Some(reopen), ..self }
     }
 
-    /// The ERP behind it; to be called with a pass in hand.
+    /// The ERP behind it; callers must hold a pass.
     pub fn erp(&self) -> Arc<dyn Erp> {
         self.erp.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Opens the ERP anew, for it refused us and may have been given other secrets; without success
-    /// the old one stays.
+    /// Reopens the ERP: it refused our login and may have other secrets now; if that fails, the old
+    /// one stays.
     pub fn reopen(&self) {
         if let Some(erp) = self.reopen.as_ref().and_then(|reopen| reopen()) {
             *self.erp.write().unwrap_or_else(PoisonError::into_inner) = erp;
@@ -134,18 +135,18 @@ impl Gate {
         *self.flow.borrow()
     }
 
-    /// Tells of every change of [`Gate::flow`].
+    /// Notifies of every change of [`Gate::flow`].
     pub fn watch_flow(&self) -> watch::Receiver<Flow> {
         self.flow.subscribe()
     }
 
-    /// Calls under way, and how many may be.
+    /// Calls in progress, and their limit.
     pub fn load(&self) -> (u32, u32) {
         let state = self.state();
         (state.in_flight, self.limit(&state))
     }
 
-    /// Waits for a turn; `None` when the circuit is or gets open.
+    /// Waits for a turn; `None` if the circuit is open or opens.
     pub async fn enter(self: &Arc<Self>, priority: Priority) -> Option<Pass> {
         let mut flow = self.watch_flow();
         let turn = {
@@ -166,7 +167,7 @@ impl Gate {
             turn = turn => turn.ok()?,
             _ = flow.wait_for(|flow| *flow == Flow::Stopped) => return None,
         }
-        // From here on the turn is ours and is given back when the pass is dropped.
+        // From here on we have the turn; it is returned when the pass is dropped.
         let pass = Pass { gate: self.clone(), is_trial: self.flow() == Flow::Trial };
         tokio::select! {
             biased;
@@ -189,7 +190,7 @@ impl Gate {
         }
     }
 
-    /// The ERP dealt with an order in `latency`.
+    /// The ERP processed an order in `latency`.
     pub fn record_success(&self, latency: Duration) {
         let mut state = self.state();
         state.pace.record_answer(latency);
@@ -204,7 +205,8 @@ impl Gate {
         state.breaker.record_answered();
     }
 
-    /// An attempt failed after `latency`; what to do about it. Only one caller at a time is sent to ask.
+    /// An attempt failed after `latency`; returns what to do. Only one caller at a time is told to
+    /// ask.
     pub fn record_failure(&self, key: &OrderKey, failure: &Failure, latency: Duration) -> Advice {
         let mut state = self.state();
         if failure.is_outage() {
@@ -229,11 +231,11 @@ impl Gate {
         }
     }
 
-    /// Obeys the circuit. Everybody who waits at a stopped gate is sent away.
+    /// Obeys the circuit. All callers that wait at a stopped gate are released.
     pub fn set_flow(&self, flow: Flow) {
         let mut state = self.state();
         let before = self.flow.send_replace(flow);
-        // Whoever was sent to ask has come to an end with it, or is overtaken.
+        // The caller that was told to ask has finished, or its result is obsolete.
         state.asking = state.asking && flow == Flow::Open && before == Flow::Open;
         if flow == before {
             return;
@@ -272,7 +274,7 @@ impl Gate {
     }
 }
 
-/// The right to make one call; given back when dropped.
+/// The right to make one call; returned when dropped.
 pub struct Pass {
     gate: Arc<Gate>,
     is_trial: bool,

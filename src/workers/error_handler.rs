@@ -1,7 +1,7 @@
 //! The error handler: counts failed attempts and decides what follows (docs/architecture.md, rows 8 and 9).
 //!
-//! It also reads what no consumer could settle and what found no queue, and keeps each such message
-//! as a dead letter, so that nothing stays in a queue for a person to dig out by hand.
+//! It also reads messages that no consumer could settle or that matched no queue, and stores each
+//! as a dead letter, so that no person has to fetch messages from a queue by hand.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,7 +18,7 @@ use crate::ports::orders::{FailureRequest, OrderFailures, OrderSource, Placed, R
 use crate::workers::consume::Handler;
 use crate::workers::context::WorkerContext;
 
-/// Pause before a message comes again that could not even be kept as a dead letter.
+/// Pause before the redelivery of a message that could not even be stored as a dead letter.
 const REFUSED_PAUSE: Duration = Duration::from_secs(10);
 
 /// Reads `orders.failed`.
@@ -100,8 +100,8 @@ impl ErrorHandler {
         }
     }
 
-    /// Publishes what the verdict asks for. A failure that comes twice publishes it twice; the
-    /// second retry finds its attempt made and is dropped.
+    /// Publishes what the verdict requires. A failure that is delivered twice publishes it twice;
+    /// the attempt of the second retry was already made, and it is dropped.
     async fn follow(
         &self,
         event: &OrderFailed,
@@ -168,13 +168,13 @@ pub struct DeadLetterCollector {
 }
 
 impl DeadLetterCollector {
-    /// For what no consumer could settle.
+    /// For messages that no consumer could settle.
     pub fn of_dead(context: Arc<WorkerContext>) -> Self {
         let queue = context.broker.topology().names.dead();
         Self { context, queue, is_unrouted: false }
     }
 
-    /// For what found no queue.
+    /// For messages that matched no queue.
     pub fn of_unrouted(context: Arc<WorkerContext>) -> Self {
         let queue = context.broker.topology().names.unrouted();
         Self { context, queue, is_unrouted: true }
@@ -203,7 +203,7 @@ impl Handler for DeadLetterCollector {
     }
 }
 
-/// Keeps a message as a dead letter; only then it may be forgotten by the broker.
+/// Stores a message as a dead letter; only then it is acknowledged.
 async fn keep(context: &WorkerContext, queue: &str, delivery: &Delivery, fault: &Fault) -> Settle {
     match context.bury(queue, delivery, fault).await {
         Ok(()) => {
@@ -211,7 +211,7 @@ async fn keep(context: &WorkerContext, queue: &str, delivery: &Delivery, fault: 
             Settle::Ack
         }
         Err(error) => {
-            // What the database refuses even as bytes stays where the broker keeps it.
+            // A message that the database refuses even as bytes stays on the broker.
             tracing::error!(%error, queue, "dead_letter.refused");
             tokio::time::sleep(REFUSED_PAUSE).await;
             Settle::Requeue

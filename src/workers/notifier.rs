@@ -1,9 +1,9 @@
 //! The notifier: turns notices into mails and hands mails to the mail server (docs/architecture.md, row 11).
 //!
-//! A nudge only says that something waits; the work is whatever is due in the ledger. First every
-//! due notice goes into exactly one mail, rendered and kept; then mails are sent, each as often as
-//! it takes and always with the same Message-ID. A mail server that is away delays mails, nothing
-//! else.
+//! A nudge only says that something waits; the work is what is due in the ledger. First every due
+//! notice goes into exactly one mail, rendered and stored; then mails are sent, each until it is
+//! accepted and always with the same Message-ID. A mail server that is unavailable delays mails,
+//! nothing else.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -24,17 +24,17 @@ use crate::telemetry::KindLabel;
 use crate::workers::consume::Handler;
 use crate::workers::context::WorkerContext;
 
-/// Most notices looked at in one go, and so the longest digest.
+/// Most notices handled at a time, and so the longest digest.
 const MAX_NOTICES: u32 = 10_000;
 /// Mails taken for sending at a time.
 const MAX_MAILS: u32 = 20;
-/// How many times the time for one mail a worker may take for all that it took.
+/// The lease on a batch of mails, in multiples of the time limit for one mail.
 const LEASE_IN_BUDGETS: u32 = 3;
-/// What redrives lead to has a window of its own beside each audience's; no shop has a blank in its name.
+/// Failures of redrives have a separate window for each audience; no shop has a blank in its name.
 const OF_REDRIVES: &str = " (redrives)";
 const FIRST_PAUSE: Duration = Duration::from_secs(15);
 const LONGEST_PAUSE: Duration = Duration::from_mins(15);
-/// A mail that no server took for so long is given up, visibly.
+/// A mail that no server accepted for this long is abandoned, and stays visible.
 const MAX_MAIL_AGE: Duration = Duration::from_hours(7 * 24);
 
 /// The role.
@@ -44,7 +44,7 @@ pub struct Notifier {
     composer: Arc<dyn Composer>,
     mailer: Arc<dyn Mailer>,
     queue: String,
-    /// One round at a time; a nudge that finds one running waits and then finds nothing to do.
+    /// One run at a time; a nudge during a run waits and then finds nothing to do.
     round: tokio::sync::Mutex<()>,
 }
 
@@ -60,7 +60,7 @@ impl Notifier {
         Self { context, outbox, composer, mailer, queue, round: tokio::sync::Mutex::default() }
     }
 
-    /// Works off everything that is due now.
+    /// Handles everything that is due now.
     pub async fn work_off(&self) -> Result<(), StoreError> {
         let _round = self.round.lock().await;
         while self.compose().await? {}
@@ -104,7 +104,7 @@ impl Notifier {
         Ok(is_full)
     }
 
-    /// Mails about failed orders: one by one, as a digest, or not yet. `window_name` says of which
+    /// Mails about failed orders: one by one, as a digest, or not yet. `window_name` names the
     /// window.
     async fn compose_for(
         &self,
@@ -146,7 +146,7 @@ impl Notifier {
         let written = context
             .retry_until_available(|| self.outbox.compose_mails(mails.clone(), window.clone()))
             .await?;
-        // Otherwise another process put one of them into a mail first; what is left comes again.
+        // Otherwise another process put one of them into a mail first; the rest is taken again.
         for new in mails.iter().filter(|_| written) {
             let (kind, kept) = (new.mail.kind.as_str(), new.keep_only);
             tracing::info!(kind, mail_id = %new.id, notices = new.notices.len(), kept, "mail.composed");
@@ -184,11 +184,11 @@ impl Notifier {
             })
             .await?;
         let any = !mails.is_empty();
-        // An audience whose server is away is not tried again for each of its mails.
+        // If the server of an audience is unavailable, the rest of its mails are not attempted.
         let mut away = BTreeMap::<String, String>::new();
         for mail in mails {
             if later(context.now(), budget) > until {
-                // What may not be sent within the lease is left for whoever takes it next.
+                // What cannot be sent within the lease is left for the next worker.
                 break;
             }
             let fate = match away.get(&mail.audience) {
@@ -212,7 +212,7 @@ impl Notifier {
                 MailFate::Sent(self.context.now())
             }
             Err(MailError::Later(error)) => {
-                // The server's words may hold addresses: they stand in `mails show`.
+                // The server's text may contain addresses: it is in `mails show`, not in the log.
                 tracing::warn!(kind, mail_id = %mail.id, tries = mail.tries, "mail.delayed");
                 self.later(mail, error)
             }
@@ -254,7 +254,7 @@ impl Handler for Notifier {
             };
         }
         if let Err(error) = self.work_off().await {
-            // The notices stay in the ledger and the sweeper comes back to them.
+            // The notices stay in the ledger, and the sweeper nudges again.
             let cause = std::error::Error::source(&error).map(ToString::to_string);
             tracing::error!(%error, cause, "notifier.refused");
         }

@@ -1,9 +1,9 @@
-//! The redriver: works redrives off, step by step (docs/architecture.md, "The life of a redrive").
+//! The redriver: runs redrives, step by step (docs/architecture.md, "The life of a redrive").
 //!
-//! Everything it decides follows from what is in the ledger, so that whoever comes after a crash goes
-//! on where it was: an order is marked as sent before its message is published, a message that is
-//! published twice asks for the same attempt and is stale the second time, and whether an attempt was made
-//! is read from the order itself. One process does it at a time.
+//! Every decision depends only on the ledger, so that after a crash another process continues: an
+//! order is marked as sent before its message is published, a message that is published twice asks
+//! for the same attempt and is stale the second time, and whether an attempt was made is read from
+//! the order itself. One process at a time is active.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -31,17 +31,17 @@ use crate::ports::store_error::StoreError;
 use crate::ports::workers::Leases;
 use crate::workers::context::WorkerContext;
 
-/// Pause between looks while a redrive is open, and while none is.
+/// Pause between two checks while a redrive is open, and while none is.
 const BUSY: Duration = Duration::from_millis(200);
 const IDLE: Duration = Duration::from_millis(500);
 /// Most orders that are sent and not answered: a live order does not wait behind thousands.
 const MAX_IN_FLIGHT: u32 = 500;
 /// Nudges published at once.
 const NUDGES_AT_ONCE: usize = 100;
-/// How long this process leads without saying so again.
+/// How long the lease of this process lasts without renewal.
 const LEASE: Duration = Duration::from_secs(4);
 const RENEW_AFTER: Duration = Duration::from_secs(1);
-/// An order that nobody has taken up for so long is asked for again.
+/// An order that no worker has started for this long is nudged again.
 const NUDGE_AGAIN_AFTER: Duration = Duration::from_secs(30);
 
 crate::combined_port! {
@@ -55,23 +55,22 @@ pub struct Redriver {
     ledger: Arc<dyn RedriverLedger>,
 }
 
-/// What this process remembers between two looks; nothing that is not in the ledger counts.
+/// What this process keeps in memory between two checks; only the ledger is authoritative.
 #[derive(Default)]
 struct Memory {
     led_since: Option<Stopwatch>,
     courses: HashMap<Uuid, Course>,
 }
 
-/// One redrive under way.
+/// One running redrive.
 struct Course {
     meter: Meter,
     rate_per_minute: Option<u32>,
-    /// Whether its orders were looked at by this process: messages of a process before it may have
-    /// died with it.
+    /// Whether this process has checked its orders: messages of a process before it may be lost.
     is_known: bool,
 }
 
-/// An attempt that the submitter is asked for.
+/// An attempt that is requested from the submitter.
 struct Nudge {
     key: OrderKey,
     attempt: u32,
@@ -91,7 +90,7 @@ impl Redriver {
         Self { context, ledger }
     }
 
-    /// Works redrives off until `stop`.
+    /// Runs redrives until `stop`.
     pub async fn run(&self, stop: CancellationToken) {
         let (watch, mut memory) = (Stopwatch::start(), Memory::default());
         while !stop.is_cancelled() {
@@ -113,7 +112,7 @@ impl Redriver {
         }
     }
 
-    /// One look at every redrive that is open; whether there is one.
+    /// Checks every open redrive; returns whether there is one.
     async fn round(&self, memory: &mut Memory, watch: &Stopwatch) -> Result<bool, StoreError> {
         let open = self.ledger.open_redrives().await?;
         memory.courses.retain(|id, _| open.contains(id));
@@ -179,7 +178,7 @@ impl Redriver {
             }
             return Ok(());
         }
-        // A circuit that is half-open waits for an order to try: one of ours will do, and no more.
+        // A half-open circuit waits for a trial: one of our orders is enough, and not more.
         let is_trial = circuits.iter().any(|circuit| circuit.state == CircuitState::HalfOpen);
         let at_once = if is_trial { 1 } else { u64::from(MAX_IN_FLIGHT) };
         let room = (size - begun).min(at_once.saturating_sub(step.tally.sent));
@@ -195,7 +194,7 @@ impl Redriver {
         self.send(redrive, allowed, &circuits).await
     }
 
-    /// What became of the orders that were sent; why the redrive has to stop, when their ERP has.
+    /// The outcomes of the orders that were sent; the reason to stop, if their ERP is stopped.
     async fn settle_sent(
         &self,
         redrive: &Redrive,
@@ -241,7 +240,7 @@ impl Redriver {
         Ok(why.filter(|_| is_running))
     }
 
-    /// Sends the next orders that are still fit; those that are not are skipped.
+    /// Sends the next orders that can still be sent; the others are skipped.
     async fn send(
         &self,
         redrive: &Redrive,
@@ -293,7 +292,7 @@ impl Redriver {
         }
     }
 
-    /// Publishes what asks the submitter for an attempt. One that is lost is published again later.
+    /// Publishes the requests for attempts. A lost one is published again later.
     async fn nudge_all(&self, id: Uuid, orders: Vec<Nudge>) {
         let context = &self.context;
         let nudges = stream::iter(orders).map(|nudge| async move {
@@ -307,7 +306,7 @@ impl Redriver {
         }
     }
 
-    /// Why the ERP of an order takes nothing now.
+    /// Why the ERP of an order accepts nothing now.
     fn stopped(&self, record: &OrderRecord, circuits: &[Circuit]) -> Option<String> {
         let policy = self.context.policies.of(&record.key.shop);
         let erp = policy.gate.erp_name();
@@ -322,7 +321,7 @@ impl Redriver {
         let now = self.context.now();
         let status = RedriveStatus::Stopped;
         if self.ledger.end_redrive(redrive, status, Some(why), now).await? {
-            // Why may be the ERP's own text: it stands in `redrive show`.
+            // The reason may be the ERP's own text: it is in `redrive show`, not in the log.
             tracing::warn!(redrive = %redrive.id, "redrive.stopped");
         }
         Ok(())
@@ -337,7 +336,7 @@ impl Redriver {
     }
 }
 
-/// The rules that stop a redrive by itself, from what is durable.
+/// The rules that stop a redrive automatically, from durable data only.
 fn why_to_stop(redrive: &Redrive, step: &StepState) -> Option<String> {
     let is_new = |kind: &&(String, String)| !redrive.known_fingerprints.contains(&kind.0);
     if let Some((fingerprint, message)) = step.failures.iter().find(is_new) {
@@ -357,8 +356,8 @@ fn skipped(seq: u64, why: Exclusion) -> SettledItem {
     SettledItem::because(seq, ItemStatus::Skipped, why.as_str())
 }
 
-/// An order whose turn has come and that is not fit any more. One that was sent before a stop may
-/// have arrived after it.
+/// An order that cannot be sent any more when its turn comes. One that was sent before a stop may
+/// have been transferred after it.
 fn not_sent(turn: &Turn, record: &OrderRecord, why: Exclusion) -> SettledItem {
     match (&record.phase, turn.item.attempt) {
         (Phase::Transferred { erp_order_id }, Some(_)) => SettledItem {

@@ -1,8 +1,8 @@
-//! The sweeper: finds in the ledger what lies about although something is due, and makes the message
-//! for it again (docs/architecture.md, row 12).
+//! The sweeper: finds overdue orders, claims and notices in the ledger, and publishes their
+//! messages again (docs/architecture.md, row 12).
 //!
-//! It needs to know nothing about how a message got lost. One process sweeps at a time; should two
-//! ever do, claims and try numbers make the second message a stale one.
+//! How a message got lost does not matter. One process sweeps at a time; if two do, claims and
+//! attempt numbers make the second message stale.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,21 +28,22 @@ use crate::ports::workers::Leases;
 use crate::telemetry::{PhaseLabels, StateLabel, WhatLabel};
 use crate::workers::context::{ShopPolicy, WorkerContext};
 
-/// Most orders nudged in one round; the next round takes the next ones.
+/// Most orders nudged in one sweep; the next sweep takes the next ones.
 const MAX_ORDERS: u32 = 500;
-/// Nudges under way at once: one by one they would wait for each other's confirm.
+/// Nudges in progress at the same time: one by one, each would wait for the confirm of the one
+/// before.
 const NUDGES_AT_ONCE: usize = 100;
-/// How often all rows are counted against the tally.
+/// How often all rows are compared with the tally.
 const COUNT_EVERY: Duration = Duration::from_mins(1);
 
 /// `sweeper.*` of the settings.
 #[derive(Debug, Clone, Copy)]
 pub struct SweepRule {
-    /// Pause between rounds.
+    /// Pause between two sweeps.
     pub every: Duration,
-    /// How long something may be overdue before it is made again.
+    /// How long something may be overdue before its message is published again.
     pub grace: Duration,
-    /// How long an order that was swept is left alone.
+    /// How long a swept order is not returned again.
     pub again_after: Duration,
 }
 
@@ -90,13 +91,13 @@ impl Sweeper {
         }
     }
 
-    /// One look at everything; whether this process was the one to look.
+    /// One sweep; returns whether this process had the lease.
     async fn round(&self, first: bool) -> Result<bool, StoreError> {
         let context = &self.context;
         let now = context.now();
         self.show_levels().await?;
-        // A transport within the process is nobody else's to sweep, and forgot everything that was
-        // under way when the process started.
+        // No other process can sweep for an in-process transport, and it has lost all messages when
+        // the process started.
         let forgot = first && !context.broker.is_durable();
         let lease = later(now, self.rule.every * 3 + Duration::from_secs(5));
         if context.broker.is_durable()
@@ -119,7 +120,7 @@ impl Sweeper {
                 reach(CrashPoint::Swept);
             }
             let all_sent = self.nudge_all(overdue).await;
-            // With `forgot` every order would be taken again and again.
+            // With `forgot` every order would be returned again and again.
             if !all_sent || forgot || taken < usize::try_from(MAX_ORDERS).unwrap_or(usize::MAX) {
                 return Ok(true);
             }
@@ -141,7 +142,8 @@ impl Sweeper {
         Ok(())
     }
 
-    /// Makes the messages for overdue orders again, many at once; whether the broker took them all.
+    /// Publishes the messages of overdue orders again, many at a time; returns whether the broker
+    /// accepted all.
     async fn nudge_all(&self, overdue: Vec<Overdue>) -> bool {
         let context = &self.context;
         let nudges = stream::iter(overdue).map(|order| async move {
@@ -162,8 +164,8 @@ impl Sweeper {
         all_sent
     }
 
-    /// Shops whose orders could be sent now; the others wait for their circuit, and the trial of one
-    /// that is half-open fetches the order that it needs. Circuits are read from the ledger: this
+    /// Shops whose orders could be sent now; the others wait for their circuit, and the trial of a
+    /// half-open one fetches the order that it needs. Circuits are read from the ledger: this
     /// process may have no submitter that watches them.
     async fn reachable_shops(&self) -> Result<ShopFilter, StoreError> {
         let policies = &self.context.policies;
@@ -183,7 +185,7 @@ impl Sweeper {
         })
     }
 
-    /// Whether every order that was taken in still has its row.
+    /// Whether every received order still has its row.
     async fn show_difference(&self) -> Result<(), StoreError> {
         let difference = self.ledger.count_difference().await?;
         self.context.metrics.ledger_difference.set(difference);
@@ -193,7 +195,7 @@ impl Sweeper {
         Ok(())
     }
 
-    /// Gauges that only the ledger knows.
+    /// Gauges that are read from the ledger.
     async fn show_levels(&self) -> Result<(), StoreError> {
         let (store, metrics) = (&self.ledger, &self.context.metrics);
         let counts = store.count_open().await?;

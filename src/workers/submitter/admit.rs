@@ -1,6 +1,7 @@
-//! The submitter: takes orders to the ERP, one attempt per delivery (docs/architecture.md, rows 3 to 7).
+//! The submitter: sends orders to the ERP, one attempt per delivery (docs/architecture.md, rows 3
+//! to 7).
 //!
-//! Admit and claim, pass the gate, ask where the outcome of an earlier attempt is in doubt, send, and
+//! Admit and claim, pass the gate, ask if the outcome of an earlier attempt is in doubt, send, and
 //! make the outcome durable: a receipt in the ledger, a failure as `order_failed` with the broker.
 //! It never decides what follows a failure; the error handler does.
 
@@ -27,8 +28,9 @@ use crate::workers::consume::Handler;
 use crate::workers::context::{ShopPolicy, WorkerContext};
 use crate::workers::erp_gate::Flow;
 
-/// What a lease is longer than the longest call: time to wait at the gate and to write the outcome.
-/// Should it not be enough, another worker asks the ERP about the order; nothing is sent twice.
+/// How much longer than the longest call a lease is: time to wait at the gate and to write the
+/// outcome. If it is not enough, another worker asks the ERP about the order; nothing is sent
+/// twice.
 pub(super) const LEASE_MARGIN: Duration = Duration::from_secs(5);
 
 crate::combined_port! {
@@ -41,11 +43,11 @@ pub struct Submitter {
     pub(super) context: Arc<WorkerContext>,
     pub(super) ledger: Arc<dyn SubmitterLedger>,
     queue: String,
-    /// The exchange through which retries and nudges come; everything else is an order message.
+    /// The exchange of retries and nudges; everything else is an order message.
     redrive: String,
 }
 
-/// An order that is claimed, on its way.
+/// A claimed order that is being transferred.
 pub(super) struct Work {
     pub(super) record: Box<OrderRecord>,
     pub(super) order: OrderForErp,

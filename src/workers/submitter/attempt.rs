@@ -1,8 +1,8 @@
-//! One attempt of the submitter, from the gate to an outcome: ask where the outcome of an earlier attempt is in
-//! doubt, send, finish what has to follow.
+//! One attempt of the submitter, from the gate to an outcome: ask if the outcome of an earlier
+//! attempt is in doubt, send, finish the remaining steps.
 //!
-//! Nothing is made durable here (`outcome.rs`), and what a failure says about the ERP as a whole is
-//! weighed in `outage.rs`.
+//! Nothing is made durable here (`settle.rs`); what a failure means for the ERP as a whole is
+//! evaluated in `evidence.rs`.
 
 use std::panic::AssertUnwindSafe;
 use std::time::Duration;
@@ -20,7 +20,7 @@ use crate::telemetry::{ErpLabel, RequestLabels};
 use crate::workers::erp_gate::{Pass, Priority};
 use crate::workers::submitter::admit::{AttemptOutcome, LEASE_MARGIN, Submitter, Work};
 
-/// What a call may take longer than its own limit says before it counts as hanging.
+/// How much longer than its own limit a call may take before it counts as hanging.
 const CALL_MARGIN: Duration = Duration::from_secs(2);
 
 impl Submitter {
@@ -34,7 +34,7 @@ impl Submitter {
             return AttemptOutcome::HandedBack(HandBack::Hold);
         };
         if !self.claim_is_good(work).await {
-            // Somebody else has taken it over because we waited too long.
+            // Another worker has taken it over because we waited too long.
             return AttemptOutcome::HandedBack(HandBack::Hold);
         }
         self.show_load(work);
@@ -50,7 +50,7 @@ impl Submitter {
         outcome
     }
 
-    /// Whether the lease outlives a call that begins now; made longer when it does not.
+    /// Whether the lease outlives a call that starts now; it is extended if it does not.
     pub(super) async fn claim_is_good(&self, work: &Work) -> bool {
         let Some(claim) = &work.record.claim else { return false };
         let now = self.context.now();
@@ -66,8 +66,8 @@ impl Submitter {
         renewed.unwrap_or(false)
     }
 
-    /// An earlier attempt may have brought it in: nothing is sent before the ERP has said that it is
-    /// not there, and could not still come. Only an ERP that takes a repeat for the same order is
+    /// An earlier attempt may have entered it: nothing is sent before the ERP has answered that it
+    /// is not there, and it cannot arrive any more. Only an ERP that recognises repeated orders is
     /// not asked.
     pub(super) async fn ask_then_send(
         &self,
@@ -106,7 +106,8 @@ impl Submitter {
             }
             (ProbeAnswer::Unclear(failure), Doubt::Answered { .. }) => {
                 self.suspect(work, &failure, Duration::ZERO, pass).await;
-                // Nothing was sent, so no attempt is used up; it is overdue, and asked about again.
+                // Nothing was sent, so no attempt is used up; the order is overdue, and the ERP is
+                // asked again.
                 AttemptOutcome::HandedBack(HandBack::Hold)
             }
             (ProbeAnswer::Unclear(failure), Doubt::Unclear { since }) => {
@@ -116,7 +117,7 @@ impl Submitter {
         }
     }
 
-    /// Nobody but a person can say whether it is there.
+    /// Only a person can decide whether it is there.
     pub(super) fn wait_for_person(
         &self,
         work: &Work,
@@ -133,7 +134,7 @@ impl Submitter {
         }
     }
 
-    /// It is there: what has to follow, and then it is done.
+    /// It is there: run the remaining steps, and it is done.
     pub(super) async fn finish(
         &self,
         work: &Work,
@@ -165,7 +166,7 @@ impl Submitter {
             && is_exhausted(work.record.fail_count, work.record.max_count)
     }
 
-    /// The outcome stays unknown. If that was not told yet (a worker died in the middle), it is now.
+    /// The outcome stays unknown. If that was not reported yet (a worker died), it is reported now.
     pub(super) fn ask_later(
         &self,
         work: &Work,
@@ -182,12 +183,12 @@ impl Submitter {
         AttemptOutcome::Failed(Failure::new(class, "interrupted", &message, Stage::At))
     }
 
-    /// The circuit is half-open: a question costs no attempt, so it comes first.
+    /// The circuit is half-open: a question uses up no attempt, so it comes first.
     pub(super) async fn try_then_send(&self, work: &Work, pass: &Pass) -> AttemptOutcome {
         match self.ask(work).await {
             ProbeAnswer::Found(receipt) => self.finish(work, receipt, pass).await,
             ProbeAnswer::Absent => self.send(work, pass).await,
-            // Certainly not this order, which was never sent.
+            // It is certainly not this order, which was never sent.
             ProbeAnswer::Unclear(failure) if failure.class == ErrorClass::Rejected => {
                 self.send(work, pass).await
             }
@@ -218,8 +219,8 @@ impl Submitter {
         }
     }
 
-    /// An ERP that is asked by number alone may show another shop's order of the same number: what
-    /// is another order's already cannot be this one's.
+    /// An ERP that is asked by number alone may show another shop's order of the same number: a
+    /// number that already belongs to another order cannot be this one's.
     pub(super) async fn doubt_what_is_taken(&self, work: &Work, receipt: Receipt) -> ProbeAnswer {
         let Some(number) = receipt.erp_order_id.as_deref() else {
             return ProbeAnswer::Found(receipt);
@@ -286,8 +287,7 @@ impl Submitter {
     }
 }
 
-/// Lets a call to the ERP take its time and no longer, and survives its panic; either leaves the
-/// outcome open.
+/// Limits the time of a call to the ERP, and survives its panic; both leave the outcome open.
 async fn fenced<T>(call: impl Future<Output = T>, budget: Duration) -> Result<T, &'static str> {
     let call = AssertUnwindSafe(tokio::time::timeout(budget + CALL_MARGIN, call)).catch_unwind();
     match call.await {

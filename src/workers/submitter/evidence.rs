@@ -1,8 +1,7 @@
-//! What the submitter's tries tell about the ERP as a whole: suspecting it, opening its circuit, ending
-//! a trial.
+//! What the attempts say about the ERP as a whole: asking it, opening its circuit, ending a trial.
 //!
-//! The rule is the domain's (`domain/circuit.rs`), the evidence stands in the gate; what came of it is
-//! written to the ledger here, for all workers.
+//! The rule is in the domain (`domain/circuit.rs`), the evidence in the gate; the result is written
+//! to the ledger here, for all workers.
 
 use std::time::Duration;
 
@@ -82,7 +81,8 @@ impl Submitter {
             .await;
         match opened {
             Ok(true) => {
-                // The ERP's own words may name people: they stand in the mail and in `erp circuits`.
+                // The ERP's text may contain names: it is in the mail and in `erp circuits`, not in
+                // the log.
                 tracing::warn!(erp, code = failure.code, "circuit.opened");
                 context.notices_wait();
             }

@@ -1,5 +1,5 @@
-//! Making the outcome of an attempt durable: a receipt in the ledger, a failure as `order_failed` with the
-//! broker, a claim handed back, and what was said on the way.
+//! Making the outcome of an attempt durable: a receipt in the ledger, a failure as `order_failed`
+//! with the broker, a claim handed back, and the exchanges with the ERP.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ use crate::telemetry::ClassLabel;
 use crate::workers::submitter::admit::{Submitter, Work};
 
 impl Submitter {
-    /// What was said to the ERP and back is kept for people; the order does not depend on it.
+    /// The exchanges with the ERP are stored for people; the order does not depend on them.
     pub(super) async fn keep_exchanges(&self, work: &Work, only_asked: bool) {
         let exchanges = work.order.journal.take();
         if exchanges.is_empty() {
@@ -139,7 +139,7 @@ impl Submitter {
             OrderFailed::of(&work.record.key, work.attempt, work.policy.max_count, failure);
         event.trigger = work.trigger;
         event.duration_ms = duration_ms;
-        // An interrupted attempt ended when its lease did, not when we noticed.
+        // An interrupted attempt ended with its lease, not when we noticed it.
         event.occurred_at = Some(match (failure.class, work.doubt) {
             (ErrorClass::UnknownOutcome, Some(Doubt::Unclear { since }))
                 if failure.code == "interrupted" =>
