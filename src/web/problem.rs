@@ -104,17 +104,17 @@ impl Problem {
         self
     }
 
-    /// Nobody is known by what came with the request.
+    /// The request has no valid credentials.
     pub fn unauthorized(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::UNAUTHORIZED, "unauthorized", "A token is needed", detail)
     }
 
-    /// Whoever asks may not.
+    /// The caller lacks the permission.
     pub fn forbidden(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::FORBIDDEN, "forbidden", "Not allowed", detail)
     }
 
-    /// What was sent cannot be taken.
+    /// The content cannot be accepted.
     pub fn unprocessable(detail: impl Into<String>) -> Self {
         let status = StatusCode::UNPROCESSABLE_ENTITY;
         Self::new(status, "unprocessable", "Not acceptable as it is", detail)

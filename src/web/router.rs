@@ -66,8 +66,8 @@ fn fixed(name: header::HeaderName, value: &'static str) -> SetResponseHeaderLaye
     SetResponseHeaderLayer::if_not_present(name, HeaderValue::from_static(value))
 }
 
-/// Whether this process can do its work: the database answers, the broker is there, and it is not
-/// about to end. An open circuit is no reason: the process is well, the ERP is not.
+/// Whether this process can work: the database answers, the broker is connected, and the process is
+/// not shutting down. An open circuit does not count: the process works, the ERP does not.
 async fn readyz(State(web): State<Web>) -> Response {
     let fault = if web.draining.load(Ordering::Acquire) {
         Some("draining".to_owned())

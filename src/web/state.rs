@@ -1,4 +1,4 @@
-//! What every handler of the web port shares. The ground floor: nothing here knows a route.
+//! Shared by all handlers of the web port. The lowest level: nothing here knows a route.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -19,13 +19,13 @@ pub const MAX_REQUEST: usize = 16 * 1024 * 1024;
 /// What the web port needs.
 #[derive(Clone)]
 pub struct Web {
-    /// The verbs.
+    /// The operations.
     pub ops: Arc<Ops>,
     /// What is counted.
     pub metrics: Arc<Metrics>,
     /// Pages for people.
     pub pages: Arc<Pages>,
-    /// What pages show and only the whole program knows.
+    /// What pages show and only `app` can provide.
     pub backstage: Arc<Backstage>,
     /// Set while the process drains.
     pub draining: Arc<AtomicBool>,
@@ -40,10 +40,10 @@ pub type Rehearse = dyn Fn(&OrderDetail) -> Result<Vec<Exchange>, String> + Send
 /// What `order-relay check` says.
 pub type Check = dyn Fn() -> BoxFuture<'static, Vec<CheckLine>> + Send + Sync;
 
-/// What pages show and only the whole program knows.
+/// What pages show and only `app` can provide.
 pub struct Backstage {
     /// What would be sent.
     pub rehearse: Box<Rehearse>,
-    /// Whether everything is there and usable.
+    /// Whether everything is reachable and usable.
     pub check: Box<Check>,
 }

@@ -1,7 +1,7 @@
-//! One call of the API: who, which thing, which question, which document; and its answer.
+//! One call of the API: the caller, the resource, the query, the document; and its answer.
 //!
-//! The permission is looked at before the body is read. What a call takes and gives are types, and
-//! [`crate::web::api::routes`] makes the OpenAPI document of the same types.
+//! The permission is checked before the body is read. Input and output are types, and
+//! [`crate::web::api::routes`] generates the OpenAPI document from the same types.
 
 use axum::body::Bytes;
 use axum::extract::rejection::PathRejection;
@@ -65,7 +65,7 @@ where
     }
 }
 
-/// Refuses who has it nowhere; where exactly it is needed only the verb knows.
+/// Refuses callers who have it nowhere; the operation checks the shop.
 pub fn authorize_somewhere(person: &Principal, needs: Permission) -> Result<(), Refusal> {
     if person.grants.shops_allowing(needs).is_none_or(|shops| !shops.is_empty()) {
         return Ok(());
@@ -92,7 +92,7 @@ fn document<B: DeserializeOwned>(headers: &HeaderMap, bytes: &[u8]) -> Result<B,
     Ok(document)
 }
 
-/// Marks an answer with a secret, which is kept nowhere.
+/// Marks an answer with a secret, which is never stored.
 #[derive(Clone)]
 pub struct ShownOnce;
 
@@ -116,7 +116,7 @@ impl<R> Reply<R> {
         self
     }
 
-    /// With a secret: the answer is not kept for who asks again.
+    /// With a secret: the answer is not stored for repeated requests.
     pub fn shown_once(mut self) -> Self {
         self.shown_once = true;
         self
@@ -158,7 +158,7 @@ impl<T> Items<T> {
     }
 }
 
-/// Why somebody does something.
+/// The reason of an action.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Why {
@@ -168,7 +168,7 @@ pub struct Why {
     pub reason: Option<String>,
 }
 
-/// Why somebody does something that needs a reason.
+/// The reason of an action that needs one.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NeededWhy {
@@ -178,19 +178,19 @@ pub struct NeededWhy {
 }
 
 impl NeededWhy {
-    /// The reason, which says something.
+    /// The reason, not empty.
     pub fn reason(&self) -> Result<&str, Problem> {
         needed(Some(&self.reason))
     }
 }
 
-/// A reason that has to be there and to say something.
+/// A reason that is required and not empty.
 pub fn needed(reason: Option<&str>) -> Result<&str, Problem> {
     let given = reason.map(str::trim).filter(|reason| !reason.is_empty());
     given.ok_or_else(|| Problem::unprocessable("reason: say why"))
 }
 
-/// Done, with nothing to formatter.
+/// Done, with nothing to report.
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct Done {
     /// What was done.

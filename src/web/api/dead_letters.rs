@@ -51,11 +51,11 @@ pub struct LetterQuery {
     limit: Option<u32>,
 }
 
-/// A dead letter tried again.
+/// A dead letter to be replayed.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Again {
-    /// The fixed message, as text; else it is tried as it came.
+    /// The fixed message, as text; otherwise the original is replayed.
     #[serde(default)]
     text: Option<String>,
     /// Kept with the change.
@@ -63,7 +63,7 @@ pub struct Again {
     reason: Option<String>,
 }
 
-/// What became of it.
+/// Its result.
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct ReplayedView {
     /// Whether it is settled now.

@@ -33,7 +33,7 @@ pub struct GroupPath {
     fingerprint: String,
 }
 
-/// What people know about a group; what is left out is taken away.
+/// The note of a group; omitted parts are deleted.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Note {

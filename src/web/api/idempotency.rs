@@ -1,5 +1,5 @@
-//! `Idempotency-Key` (draft-ietf-httpapi-idempotency-key-header): whoever sends a change again under
-//! the same key gets the first answer again and nothing is done twice.
+//! `Idempotency-Key` (draft-ietf-httpapi-idempotency-key-header): a repeated request with the same
+//! key gets the first answer again and nothing is done twice.
 
 use axum::body::{Body, Bytes, to_bytes};
 use axum::extract::{FromRequestParts, Request, State};
@@ -20,7 +20,7 @@ const HEADER: &str = "idempotency-key";
 const MAX_KEY: usize = 255;
 /// Headers that are part of an answer.
 const KEPT: [&str; 5] = ["content-type", "location", "etag", "retry-after", "www-authenticate"];
-/// After how many seconds to look again while the first request is worked on.
+/// After how many seconds to repeat it while the first request is in progress.
 const LOOK_AGAIN: u64 = 2;
 
 /// The layer.
@@ -90,8 +90,8 @@ fn digest(parts: &Parts, body: &[u8]) -> [u8; 32] {
     digest.finalize().into()
 }
 
-/// Keeps an answer that is final and holds no secret. What failed on our side or was refused for now
-/// may be tried again under the same key.
+/// Stores an answer that is final and contains no secret. After a failure on our side or a
+/// temporary refusal, the same key can be used again.
 async fn keep(web: &Web, key: &RequestKey, response: Response) -> Result<Response, Problem> {
     let (parts, body) = response.into_parts();
     let is_final = !parts.status.is_server_error()
@@ -118,7 +118,7 @@ async fn keep(web: &Web, key: &RequestKey, response: Response) -> Result<Respons
     };
     let kept = web.ops.store.settle_key(key, is_final.then_some(&answer)).await;
     if let Err(error) = kept {
-        // It was done; whoever asks again is told so by the ledger.
+        // It was done; the ledger answers a repeated request.
         tracing::warn!(%error, "api.answer_not_kept");
     }
     Ok(Response::from_parts(parts, Body::from(body)))

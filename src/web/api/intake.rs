@@ -1,7 +1,7 @@
 //! `POST /api/v1/orders`: one order or NDJSON, for checkouts without AMQP and the embedded default.
 //!
-//! 202 is only answered once everything is durable. What is refused is answered with 422 and its
-//! place, and kept as a dead letter as well, so that a paid order cannot vanish at the door. Errors
+//! 202 is only answered once everything is durable. A refused order is answered with 422 and its
+//! place, and also stored as a dead letter, so that a paid order cannot vanish at intake. Errors
 //! are RFC 9457 problem documents.
 
 use axum::body::Bytes;
@@ -25,7 +25,7 @@ use crate::web::auth::session::ApiPrincipal;
 use crate::web::problem::{More, Problem, RefusedLine};
 use crate::web::state::Web;
 
-/// Lines of one NDJSON request worked on at a time.
+/// Lines of one NDJSON request that are processed at the same time.
 const IN_FLIGHT: usize = 200;
 /// Refused lines that one answer lists.
 const MAX_LISTED: usize = 1_000;
@@ -39,7 +39,7 @@ pub struct TakenIn {
     duplicates: usize,
 }
 
-/// `POST /api/v1/orders`. The body is read only once the token is known to be good.
+/// `POST /api/v1/orders`. The body is read only after the token was checked.
 pub async fn post_orders(State(web): State<Web>, request: Request) -> Result<Response, Problem> {
     let (mut parts, body) = request.into_parts();
     let caller = ApiPrincipal::from_request_parts(&mut parts, &web).await?;
@@ -86,8 +86,8 @@ async fn take_one(
     }
 }
 
-/// Every line is tried; when any is refused the answer is 422 and says which. Sending everything
-/// again is safe: what was taken in is known.
+/// Every line is processed; if any is refused, the answer is 422 and lists them. Sending everything
+/// again is safe: accepted orders are recognised.
 async fn take_lines(
     web: &Web,
     person: &Principal,

@@ -146,7 +146,7 @@ pub(super) fn limit(asked: Option<u32>, usual: u32) -> Result<u32, Problem> {
     }
 }
 
-/// The order that a path means; what the caller may not see is not there.
+/// The order of a path; one that the caller may not see does not exist for them.
 pub(super) fn find<Q, B>(call: &Call<OrderPath, Q, B>) -> Result<OrderKey, Problem> {
     let OrderPath { shop, order_id } = &call.path;
     let missing = || Refusal::NotFound(format!("there is no order {shop}/{order_id}"));
@@ -167,7 +167,7 @@ async fn show(
     Ok(Reply::ok(DetailView::of(detail)).header(header::ETAG, &etag))
 }
 
-/// What became of a transfer.
+/// The outcome of a transfer.
 #[derive(Serialize, JsonSchema)]
 pub struct OutcomeView {
     /// transferred, failed, unclear, absent, held or waiting.

@@ -1,4 +1,4 @@
-//! `/api/v1/lost-orders/patch`: the same change in many lost orders, with a look before.
+//! `/api/v1/lost-orders/patch`: the same change in many lost orders, with a preview.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
@@ -122,7 +122,7 @@ pub struct PatchMany {
     reason: Option<String>,
 }
 
-/// What became of it.
+/// Its result.
 #[derive(Serialize, JsonSchema)]
 pub struct PatchedView {
     /// Whether it was only looked at.

@@ -1,4 +1,4 @@
-//! `PUT /api/v1/orders/{shop}/{order_id}/payload`: a new revision, for whoever has seen the last one.
+//! `PUT /api/v1/orders/{shop}/{order_id}/payload`: a new revision, based on the last one.
 
 use std::borrow::Cow;
 
@@ -60,7 +60,7 @@ pub fn etag(revision: u32) -> String {
     format!("\"r{revision}\"")
 }
 
-/// The revision that the caller has seen; none: it is not one of ours.
+/// The revision of an ETag; `None`: it is not one of ours.
 fn seen(headers: &HeaderMap) -> Result<Option<u32>, Problem> {
     let Some(value) = headers.get(header::IF_MATCH) else {
         let detail = "Send `If-Match` with the ETag of the order as you have seen it.";

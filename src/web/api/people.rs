@@ -1,5 +1,5 @@
-//! `/api/v1/users` and `/api/v1/tokens`: who may come in. They belong to no shop: only an administrator
-//! of all shops sees and changes them. Passwords and tokens are made here and shown once.
+//! `/api/v1/users` and `/api/v1/tokens`: access. They belong to no shop: only an administrator of
+//! all shops sees and changes them. Passwords and tokens are generated here and shown once.
 
 use axum::http::{Method, StatusCode};
 use jiff::Timestamp;
@@ -71,7 +71,7 @@ pub struct UserView {
     language: Option<String>,
     created_at: String,
     password_changed_at: String,
-    /// Since when they may not come in.
+    /// Since when the user is disabled.
     disabled_at: Option<String>,
 }
 
@@ -182,9 +182,9 @@ pub struct TokenView {
     /// The shops that it is limited to; `null`: to none.
     shops: Option<Vec<String>>,
     created_at: String,
-    /// When it ends by itself.
+    /// When it expires.
     expires_at: Option<String>,
-    /// When somebody ended it.
+    /// When it was revoked.
     revoked_at: Option<String>,
 }
 

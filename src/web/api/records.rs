@@ -1,4 +1,4 @@
-//! `/api/v1/audit`, `/ledger`, `/mails`: what was done, the proof, and what was told.
+//! `/api/v1/audit`, `/ledger`, `/mails`: the audit, the check of the ledger, and mails.
 
 use axum::http::Method;
 use base64::Engine;

@@ -1,6 +1,6 @@
 //! `/api/v1/redrives`: plan many lost orders, start, watch, steer.
 //!
-//! A redrive is seen by whoever may see the orders of all its shops.
+//! A redrive is visible to callers who may see the orders of all its shops.
 
 use std::collections::BTreeMap;
 
@@ -82,7 +82,7 @@ pub struct Plan {
     /// Orders a minute; else as fast as the ERP answers.
     #[serde(default)]
     rate_per_minute: Option<u32>,
-    /// Sizes of the steps; all that are left are the last one. Else 1, 5, 20, 100.
+    /// Sizes of the steps; the rest is the last step. Else 1, 5, 20, 100.
     #[serde(default)]
     ramp: Option<Vec<u32>>,
     /// Percent of a step that may fail.
@@ -123,19 +123,19 @@ pub struct RedriveView {
     pace: RedriveThrottle,
     /// The step under way in the ramp, from 0.
     step: usize,
-    /// Why it halted by itself.
+    /// Why it stopped automatically.
     why: Option<String>,
     created_by: String,
     created_at: String,
     started_at: Option<String>,
     ended_at: Option<String>,
     reason: Option<String>,
-    /// Orders by where they stand.
+    /// Orders by status.
     #[schemars(with = "BTreeMap<String, u64>")]
     counts: BTreeMap<ItemStatus, u64>,
     /// Orders that are not sent, by reason.
     excluded: BTreeMap<String, u64>,
-    /// What the orders that were planned are worth together.
+    /// The sums of money of the planned orders.
     money: Vec<Money>,
     /// The least time that what is left takes at the rate.
     expected_duration_s: Option<u64>,
@@ -246,7 +246,7 @@ async fn may_see(web: &Web, person: &Principal, id: Uuid) -> Result<bool, Proble
     Ok(!shops.is_empty() && shops.iter().all(|shop| readable.contains(shop)))
 }
 
-/// The redrive that a path means; what the caller may not see is not there.
+/// The redrive of a path; one that the caller may not see does not exist for them.
 async fn find<Q, B>(web: &Web, call: &Call<IdPath, Q, B>) -> Result<Redrive, Problem> {
     let missing = || Refusal::NotFound(format!("there is no redrive {}", call.path.id));
     let id = call.path.id.parse().map_err(|_| missing())?;

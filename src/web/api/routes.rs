@@ -1,5 +1,5 @@
-//! Every route of the API, once: from this list the router is made, the OpenAPI 3.1 document, and what
-//! the authorisation matrix test walks.
+//! Every route of the API, once: the router, the OpenAPI 3.1 document and the test of the
+//! authorisation matrix are made from this list.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -39,7 +39,7 @@ pub struct Operation {
     document: Json,
 }
 
-/// Operations, growing.
+/// A list of operations in construction.
 pub struct Routes {
     router: Router<Web>,
     operations: Vec<Operation>,
@@ -47,7 +47,7 @@ pub struct Routes {
     answers: SchemaGenerator,
 }
 
-/// What is told of an operation besides its types.
+/// The description of an operation besides its types.
 #[derive(Clone, Copy)]
 pub struct About {
     /// What it needs.
@@ -82,7 +82,7 @@ impl Routes {
         }
     }
 
-    /// Adds an operation; its types say what it takes and gives.
+    /// Adds an operation; its types describe input and output.
     pub fn add<P, Q, B, R, F, Fut>(
         mut self,
         method: &Method,

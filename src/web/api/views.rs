@@ -10,7 +10,7 @@ use crate::ports::notices::StoredMail;
 use crate::ports::order_desk::{Attempt, Conflict, OrderDetail, Revision, StoredExchange};
 use crate::views::orders::OrderView;
 
-/// An order with everything that happened to it.
+/// An order with its history.
 #[derive(Serialize, JsonSchema)]
 pub struct DetailView {
     order: OrderView,
@@ -26,12 +26,12 @@ pub struct DetailView {
     current: Option<Box<RawValue>>,
     revisions: Vec<RevisionView>,
     attempts: Vec<Attempt>,
-    /// Requests to the ERP and its replies.
+    /// Exchanges with the ERP.
     exchanges: Vec<StoredExchange>,
-    /// Other contents that came under its number.
+    /// Different contents that arrived under its number.
     conflicts: Vec<Conflict>,
     mails: Vec<MailView>,
-    /// What people did to it.
+    /// Actions of people on it.
     audit: Vec<AuditEntry>,
 }
 
@@ -58,7 +58,7 @@ fn raw(document: &str) -> Option<Box<RawValue>> {
     RawValue::from_string(document.to_owned()).ok()
 }
 
-/// What a person made of an order.
+/// A revision of an order.
 #[derive(Serialize, JsonSchema)]
 pub struct RevisionView {
     revision: u32,

@@ -1,5 +1,5 @@
-//! At the door of the web port: where a request comes from, its cookies, and the refusal of what
-//! another site sends in a browser's name.
+//! Access to the web port: the origin of a request, its cookies, and the refusal of cross-site
+//! requests.
 
 use std::net::SocketAddr;
 
@@ -9,7 +9,7 @@ use axum::http::{HeaderMap, HeaderValue, Method, header};
 
 /// The cookie of a session.
 pub const SESSION: &str = "order_relay_session";
-/// The cookie of a login that goes on at the identity provider.
+/// The cookie of a login that continues at the identity provider.
 pub const LOGIN: &str = "order_relay_login";
 const MAX_ADDRESS: usize = 60;
 
@@ -53,8 +53,8 @@ impl Access {
         values.next().map(|(_, value)| value.trim())
     }
 
-    /// The address that a request comes from. `X-Forwarded-For` is believed as far as our own proxies
-    /// wrote it: each adds whom it saw at the end.
+    /// The client address of a request. `X-Forwarded-For` is trusted as far as our own proxies
+    /// wrote it: each appends the address that it saw.
     pub fn address(&self, parts: &Parts) -> Option<String> {
         let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>();
         let peer = peer.map(|ConnectInfo(peer)| peer.ip().to_string());
@@ -69,8 +69,8 @@ impl Access {
         seen.map(str::to_owned).or(peer)
     }
 
-    /// Whether a browser sends this in the name of another site. What is no browser sends neither
-    /// header, and holds no cookie of somebody else.
+    /// Whether a browser sends this for another site. Other clients send neither header, and have
+    /// no cookie of a user.
     pub fn is_of_another_site(&self, headers: &HeaderMap) -> bool {
         let text = |name| headers.get(name).map(|value| value.to_str().unwrap_or("?"));
         if let Some(site) = text("sec-fetch-site") {
@@ -92,7 +92,7 @@ fn is_address(text: &str) -> bool {
         && text.bytes().all(|b| b.is_ascii_hexdigit() || b".:[]%".contains(&b))
 }
 
-/// Whether a method only looks.
+/// Whether a method only reads.
 pub fn is_safe(method: &Method) -> bool {
     matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE)
 }

@@ -1,4 +1,4 @@
-//! Refuses what another site sends in a browser's name.
+//! Refuses cross-site requests.
 
 use axum::extract::{Request, State};
 use axum::middleware::Next;
@@ -8,8 +8,8 @@ use crate::web::auth::access::{bearer, is_safe};
 use crate::web::problem::Problem;
 use crate::web::state::Web;
 
-/// Refuses what changes something and comes from a page of another site. With a bearer token it
-/// passes: no other site has one, and a browser sends none by itself.
+/// Refuses changing requests from pages of other sites. A request with a bearer token passes: no
+/// other site has one, and a browser never adds one.
 pub async fn same_site(State(web): State<Web>, request: Request, next: Next) -> Response {
     let headers = request.headers();
     let may_be_forged = !is_safe(request.method()) && bearer(headers).is_none();

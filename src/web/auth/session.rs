@@ -1,4 +1,4 @@
-//! Who a request comes from: a person with a session, or whoever holds a token.
+//! The caller of a request: a person with a session, or the holder of a token.
 //!
 //! Pages take a [`SessionUser`], forms a [`Posted`], the API a [`ApiPrincipal`]. A handler that takes none of
 //! them is open to everybody.
@@ -22,14 +22,14 @@ use crate::web::state::Web;
 /// The header in which a script sends what a form sends in its field `csrf`.
 pub const CSRF_HEADER: &str = "x-csrf-token";
 
-/// Whoever opens a page: a session's person.
+/// The user of a page: the person of a session.
 #[derive(Debug, Clone)]
 pub struct SessionUser {
     /// Who, and what they may do.
     pub person: Principal,
     /// Their name alone.
     pub user: String,
-    /// What each of their forms holds in its field `csrf`.
+    /// The value of the field `csrf` in their forms.
     pub csrf: String,
     /// Where their password is.
     pub provider: Provider,
@@ -39,12 +39,12 @@ pub struct SessionUser {
 }
 
 impl SessionUser {
-    /// As `ops` knows them.
+    /// As the principal of `ops`.
     pub fn session(&self) -> &Session {
         &self.session
     }
 
-    /// Whether the session goes on. While that cannot be found out it does.
+    /// Whether the session is still valid; assumed while that cannot be checked.
     pub async fn is_still_in(&self, web: &Web) -> bool {
         web.ops.is_still_in(&self.session).await.unwrap_or(true)
     }
@@ -72,7 +72,7 @@ impl FromRequestParts<Web> for SessionUser {
     }
 }
 
-/// A page is shown after the login; anything else is only told.
+/// A page is shown after the login; any other request is only refused.
 fn to_login(parts: &Parts) -> Response {
     let path = parts.uri.path();
     if !is_safe(&parts.method) || path.starts_with("/api/") {
@@ -88,8 +88,8 @@ async fn session(parts: &Parts, web: &Web) -> Result<Option<Session>, Problem> {
     Ok(web.ops.session(token, web.access.address(parts).as_deref()).await?)
 }
 
-/// A posted form whose field `csrf` was right. Whether it comes from a page of ours a layer has looked
-/// at ([`crate::web::auth::access::same_site`]).
+/// A posted form with a valid field `csrf`. A layer has checked that it comes from one of our pages
+/// ([`crate::web::auth::access::same_site`]).
 pub struct Posted<T> {
     /// Who sends it.
     pub user: SessionUser,
@@ -128,8 +128,8 @@ fn check_csrf(session: &Session, csrf: &str) -> Result<(), Problem> {
     Err(Problem::new(StatusCode::FORBIDDEN, "stale-form", "Load the page again", detail))
 }
 
-/// Whoever calls the API: with a bearer token, or a script of ours with a session and the header
-/// `X-CSRF-Token` where it changes something.
+/// The caller of the API: with a bearer token, or one of our scripts with a session, and the header
+/// `X-CSRF-Token` for changes.
 #[derive(Debug, Clone)]
 pub struct ApiPrincipal {
     /// Who, and what they may do.

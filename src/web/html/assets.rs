@@ -1,7 +1,7 @@
 //! Style sheet, script and icon, embedded: the program is one file.
 //!
-//! Their address holds a digest of them all, so that browsers may keep them for ever and a new
-//! release is seen at once.
+//! Their address holds a digest of them all, so that browsers may cache them for ever and still
+//! load those of a new release.
 
 use std::sync::LazyLock;
 
@@ -20,7 +20,7 @@ const ASSETS: [(&str, &str, &str); 3] = [
     ("icon.svg", "image/svg+xml", include_str!("../../../templates/web/assets/icon.svg")),
 ];
 
-/// Stands in the address of every asset.
+/// Part of the address of every asset.
 pub static BUILD: LazyLock<String> = LazyLock::new(|| {
     let mut digest = Sha256::new();
     for (_, _, text) in ASSETS {

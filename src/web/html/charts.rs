@@ -16,7 +16,7 @@ const LINES: [(&str, Part); 3] = [
     ("failed", |flow| flow.failed),
 ];
 
-/// What came, was confirmed and failed, over time.
+/// Received, confirmed and failed orders over time.
 pub fn flow_chart(formatter: &Formatter, flow: &[Flow]) -> String {
     let language = formatter.language;
     let top = flow.iter().flat_map(|f| LINES.map(|(_, of)| of(f))).max().unwrap_or(0).max(1);

@@ -1,5 +1,5 @@
-//! What every page begins and ends with: who looks, in which language, what is told from the step
-//! before; and how a refusal becomes a page.
+//! Shared by every page: the reader, the language, the message of the previous step; and how a
+//! refusal becomes a page.
 
 use axum::body::Body;
 use axum::extract::{FromRequestParts, Path, Query, Request, State};
@@ -50,7 +50,7 @@ pub fn field<'a>(fields: &'a Fields, name: &str) -> Option<&'a str> {
     Some(value.trim()).filter(|value| !value.is_empty())
 }
 
-/// A page shows what was typed, and its forms hold it: what is not seen is not looked for.
+/// Invisible characters are removed, because a page shows what was typed.
 pub fn without_unseen(mut fields: Fields) -> Fields {
     for (_, value) in &mut fields {
         value.retain(|c| !is_unprintable(c));
@@ -68,18 +68,18 @@ pub fn order_address(key: &OrderKey) -> String {
 pub struct PageContext {
     /// The parts of the service.
     pub web: Web,
-    /// Who looks.
+    /// The reader.
     pub user: SessionUser,
     /// In which language.
     pub language: Language,
     /// Path and query.
     pub here: String,
-    /// Whether a form was sent: what answers it has no address of its own.
+    /// Whether a form was sent: the answer has no address of its own.
     is_form: bool,
     flash: Option<Flash>,
 }
 
-/// What the step before has to say, once.
+/// The message of the previous step, shown once.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Flash {
     /// `good`, `bad`, `wait` or nothing.
@@ -108,7 +108,7 @@ fn read_flash(text: &str) -> Option<Flash> {
 }
 
 impl PageContext {
-    /// Tells times and counts.
+    /// Formats times and counts.
     pub fn formatter(&self) -> Formatter {
         Formatter { language: self.language, now: self.web.ops.clock.now() }
     }
@@ -123,7 +123,7 @@ impl PageContext {
         self.user.person.readable()
     }
 
-    /// Something that the user is about to do.
+    /// An action of the user.
     pub fn act(&self, reason: Option<&str>) -> Act {
         self.web.ops.act(&self.user.person, reason)
     }
@@ -194,7 +194,7 @@ impl PageContext {
         }
     }
 
-    /// To another page, which tells `text` once.
+    /// Redirects to another page, which shows `text` once.
     pub fn to(&self, address: &str, kind: &str, text: &str) -> Response {
         let mut text = text.to_owned();
         while text.len() > MAX_FLASH / 2 {
@@ -267,7 +267,7 @@ impl IntoResponse for Failure {
     }
 }
 
-/// Makes a page of every [`Failure`], or a problem document for who asks for JSON.
+/// Renders every [`Failure`] as a page, or as a problem document for JSON requests.
 pub async fn show_failures(State(web): State<Web>, request: Request, next: Next) -> Response {
     let (mut parts, body) = request.into_parts();
     let mut asked = parts.clone();
@@ -298,7 +298,7 @@ pub async fn show_failures(State(web): State<Web>, request: Request, next: Next)
     (failure.status, Html(html.unwrap_or(failure.detail))).into_response()
 }
 
-/// Where the form stood that failed, or the list in which something was looked for.
+/// The page of the form that failed, or of the list that was searched.
 fn way_back<'a>(method: &Method, path: &'a str) -> &'a str {
     let of_one = ["/orders/", "/redrives/", "/dead-letters/", "/groups/"];
     if *method == Method::POST && of_one.iter().any(|one| path.starts_with(one)) {
@@ -308,7 +308,7 @@ fn way_back<'a>(method: &Method, path: &'a str) -> &'a str {
     lists.filter(|list| *list != "/").find(|list| path.starts_with(list)).unwrap_or("/")
 }
 
-/// Whether the script asks and not the browser for a page.
+/// Whether the request comes from the script.
 pub fn wants_json(parts: &Parts) -> bool {
     let accept = parts.headers.get(header::ACCEPT).and_then(|value| value.to_str().ok());
     accept.is_some_and(|accept| accept.contains("application/json"))
@@ -330,7 +330,7 @@ pub async fn choose_language(
     response
 }
 
-/// A file to be kept by the browser's user.
+/// A file to be downloaded.
 pub fn download(name: &str, kind: &'static str, body: impl Into<Body>) -> Response {
     let safe: String = name
         .chars()

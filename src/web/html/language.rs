@@ -1,5 +1,6 @@
-//! English and German. An English sentence is its own key; keys with a dot name words that need one in
-//! English, too (`phase.parked`). tests/it/pages.rs holds that every key of the templates is translated.
+//! English and German. An English sentence is its own key; keys with a dot name words that need one
+//! in English, too (`phase.parked`). tests/it/pages.rs checks that every key of the templates is
+//! translated.
 
 use std::collections::HashMap;
 use std::sync::LazyLock;
@@ -85,7 +86,7 @@ impl Language {
         text + rest
     }
 
-    /// A count with its thousands apart.
+    /// A count with thousands separated.
     pub fn number(self, number: impl Into<i128>) -> String {
         let number: i128 = number.into();
         let digits = number.unsigned_abs().to_string();
@@ -109,7 +110,7 @@ impl Language {
         format!("{number} {}", unit[usize::from(self == Self::De)])
     }
 
-    /// How far away something is, in seconds from now; past ones are negative.
+    /// The distance from now in seconds; negative for the past.
     pub fn distance(self, seconds: i64) -> String {
         let length = self.length(seconds.unsigned_abs());
         match (self, seconds > 0) {

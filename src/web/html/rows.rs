@@ -1,4 +1,4 @@
-//! What templates are handed of orders, exchanges, differences and groups.
+//! The template values of orders, exchanges, differences and groups.
 
 use std::collections::BTreeMap;
 

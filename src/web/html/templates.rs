@@ -1,4 +1,4 @@
-//! Rendering: the templates in each language, and how times, counts and phases are told in them.
+//! Rendering: the templates in each language, and how times, counts and phases are shown.
 
 use jiff::Timestamp;
 use minijinja::value::{Kwargs, Serde};
@@ -86,7 +86,7 @@ fn environment(language: Language) -> Result<Environment<'static>, String> {
     Ok(environment)
 }
 
-/// Tells times and numbers the way a reader wants them.
+/// Formats times and numbers for a reader.
 #[derive(Debug, Clone, Copy)]
 pub struct Formatter {
     /// In which language.
@@ -96,7 +96,8 @@ pub struct Formatter {
 }
 
 impl Formatter {
-    /// A time, relative, with the exact one at hand; the script puts that into the reader's zone.
+    /// A relative time with the exact one as an attribute; the script converts it to the reader's
+    /// time zone.
     pub fn time(&self, at: Timestamp) -> Value {
         Value::from_safe_string(self.time_html(at))
     }
@@ -128,7 +129,8 @@ impl Formatter {
     }
 }
 
-/// An exact decimal with its thousands apart, by a space that no language takes for a point.
+/// An exact decimal with thousands separated by a space, which no language reads as a decimal
+/// point.
 fn apart(amount: &str) -> String {
     let (whole, rest) = amount.split_at(amount.find('.').unwrap_or(amount.len()));
     let mut text = String::with_capacity(amount.len() + whole.len());
@@ -151,12 +153,12 @@ pub fn tone_of_phase(phase: &str) -> &'static str {
     }
 }
 
-/// Something that serde knows, as a value of a template.
+/// A serialisable value, as a value of a template.
 pub fn view(value: &impl Serialize) -> Value {
     Value::from(Serde(value))
 }
 
-/// A text of several lines without what turns the reading direction or is not seen.
+/// A text of several lines without invisible characters and direction marks.
 pub fn printable(text: &str) -> String {
     let keep = |c: char| c == '\n' || c == '\t' || !is_unprintable(c);
     text.chars().map(|c| if keep(c) { c } else { '\u{fffd}' }).collect()

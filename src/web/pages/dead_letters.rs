@@ -1,4 +1,4 @@
-//! Dead letters: the bytes with the place of the fault marked, mending and replaying, discarding.
+//! Dead letters: the bytes with the place of the fault marked, fixing and replaying, discarding.
 
 use axum::extract::{Path, Query};
 use minijinja::{Value, context};
@@ -90,7 +90,7 @@ pub async fn replay(
 ) -> PageResult {
     ctx.user.person.authorize(Permission::Process, None)?;
     let letter = find(&ctx, &id).await?;
-    // A browser sends line ends as CR LF; a text that was not touched is replayed as it came.
+    // A browser sends line ends as CR LF; an unchanged text is replayed as received.
     let typed =
         form.iter().find(|(name, _)| name == "body").map(|(_, body)| body.replace("\r\n", "\n"));
     let came = shown_json(&String::from_utf8_lossy(&letter.body).replace("\r\n", "\n"));
@@ -112,7 +112,7 @@ pub async fn discard(
     Ok(ctx.to("/dead-letters", "good", ctx.t("Discarded. It stays readable.")))
 }
 
-/// A message that is no order belongs to no shop: only who sees all shops sees it.
+/// A message that is no order belongs to no shop: only users who may see all shops see it.
 pub fn authorize_all_shops(ctx: &PageContext) -> Result<(), Failure> {
     match ctx.shops().is_all() {
         true => Ok(()),
@@ -170,7 +170,7 @@ fn offset_of(text: &str, place: &str) -> Option<(usize, usize)> {
             begin + column.saturating_sub(1)
         }
         None => {
-            // The last named step of the pointer, where it is written; good enough to lead the eye.
+            // The place where the last named step of the pointer is written.
             let steps = place.rsplit('/').filter(|step| step.parse::<usize>().is_err());
             let mut found = None;
             for step in steps.filter(|step| !step.is_empty()) {

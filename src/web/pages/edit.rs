@@ -1,5 +1,6 @@
 //! Editing one order: every value of its document as a field, or the document as a whole; the
-//! differences before anything is kept; the original, what was sent last and the newest side by side.
+//! differences before anything is saved; the original, what was sent last and the newest side by
+//! side.
 
 use axum::extract::Path;
 use minijinja::{Value, context};
@@ -34,7 +35,7 @@ pub async fn edit(ctx: PageContext, Path(at): Path<(String, String)>) -> PageRes
     show(&ctx, &detail, &Desk { base: detail.record.revision, document, ..Desk::default() })
 }
 
-/// `POST /orders/{shop}/{order_id}/edit`: shows what would change, or keeps it.
+/// `POST /orders/{shop}/{order_id}/edit`: shows what would change, or saves it.
 pub async fn save(
     ctx: PageContext,
     Path(at): Path<(String, String)>,
@@ -44,7 +45,7 @@ pub async fn save(
     let base = field(&form, "base").and_then(|base| base.parse().ok());
     let base: u32 =
         base.ok_or_else(|| unprocessable("The base revision is missing.".to_owned()))?;
-    // An untrimmed document: it is kept as it was typed.
+    // The document is not trimmed: it is saved as typed.
     let whole = form.iter().find(|(name, _)| name == "document").map(|(_, text)| text.clone());
     let (document, faults) = match (&whole, field(&form, "source")) {
         (Some(document), _) => (document.clone(), Vec::new()),
@@ -89,7 +90,7 @@ fn review(ctx: &PageContext, detail: &OrderDetail, mut desk: Desk) -> PageResult
     show(ctx, detail, &desk)
 }
 
-/// What lies on the page while somebody edits.
+/// The content of the page during an edit.
 #[derive(Default)]
 struct Desk {
     base: u32,
@@ -186,7 +187,7 @@ fn sections(
         let before = original.pointer(pointer);
         let fault = faults.iter().find(|fault| fault.place.as_deref() == Some(pointer.as_str()));
         let text = text_of(value);
-        // A field would lose its line breaks, and nobody sees what is changed of the rest.
+        // A field would lose its line breaks, and changes of the rest would not be visible.
         let unseen = pointer.chars().chain(text.chars()).any(is_unprintable);
         let field = context! {
             pointer => (!unseen).then_some(pointer),

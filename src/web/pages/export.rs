@@ -34,8 +34,8 @@ fn order_cells(order: &OrderRecord) -> Vec<String> {
     export_columns().iter().map(|(_, show)| show(&view)).collect()
 }
 
-/// A file that grows as its pages come; when one cannot be had the connection is cut, so that half a
-/// file is not taken for a whole one.
+/// A file that is streamed page by page; if a page fails, the connection is closed, so that a
+/// partial file is not mistaken for a complete one.
 pub fn csv<F, P>(name: &str, columns: &[&str], pages: F) -> Response
 where
     F: Fn(Option<String>) -> P + Send + Sync + 'static,

@@ -1,5 +1,4 @@
-//! A group of equal failures with its note; what is done to many lost orders at once: the same change,
-//! taking them off the list.
+//! A group of equal failures with its note; actions on many lost orders: the same change, removal.
 
 use axum::extract::Path;
 use minijinja::{Value, context};
@@ -49,7 +48,7 @@ pub async fn note(
     Ok(ctx.to(&format!("/groups/{fingerprint}"), "good", ctx.t("Saved.")))
 }
 
-/// Which orders a form of a list means: those that were picked, or all that match its filter.
+/// The orders of a form: those that were picked, or all that match its filter.
 pub fn selection_of(form: &Fields) -> Result<Selection, Failure> {
     if let Some(id) = field(form, "failed_of") {
         let id = id.parse().map_err(|_| Failure::missing("There is no such redrive."))?;

@@ -1,4 +1,4 @@
-//! Coming in and going out in a browser: `/login`, `/logout`, `/password`, and the way over an identity
+//! Login and logout in a browser: `/login`, `/logout`, `/password`, and the login at an identity
 //! provider.
 
 use std::time::Duration;
@@ -155,7 +155,7 @@ fn leave(web: &Web) -> Response {
     ([(header::SET_COOKIE, cookie)], Redirect::to("/login")).into_response()
 }
 
-/// Ends every session of that user, this one too: whoever knew the old password is out.
+/// Ends every session of that user, including this one.
 async fn change_password(
     ctx: PageContext,
     Posted { user, form }: Posted<OwnPassword>,
@@ -184,8 +184,8 @@ async fn begin_oidc(
     Ok(([(header::SET_COOKIE, cookie)], Redirect::to(&going_on.address)).into_response())
 }
 
-/// The browser comes back. It must be the one that began: else somebody could be led into a session
-/// that is not theirs.
+/// The browser returns from the provider. It must be the one that started the login: otherwise a
+/// user could be logged in to another user's session.
 async fn finish_oidc(
     State(web): State<Web>,
     Query(back): Query<CameBack>,

@@ -1,4 +1,4 @@
-//! One order: who, what, everything that happened, and the verbs for it.
+//! One order: customer, content, history, and the actions for it.
 
 use axum::extract::{FromRequestParts, Path};
 use axum::http::StatusCode;
@@ -44,7 +44,7 @@ pub async fn find(
     Ok(ctx.web.ops.show(&key).await?)
 }
 
-/// The same, if the user may do something to it; what was typed is looked at after that.
+/// The same, if the user may change it; the input is checked after that.
 pub async fn find_for(
     ctx: &PageContext,
     needs: Permission,
@@ -114,7 +114,7 @@ pub async fn order(ctx: PageContext, Path(at): Path<(String, String)>) -> PageRe
     ctx.page("order.html", &title, Some(record.key.shop.as_str()), values)
 }
 
-/// `GET /orders/{shop}/{order_id}/document`: the bytes as they came.
+/// `GET /orders/{shop}/{order_id}/document`: the original bytes.
 pub async fn document(ctx: PageContext, Path(at): Path<(String, String)>) -> PageResult {
     let detail = find(&ctx, at).await?;
     let name = format!("{}-{}.json", detail.record.key.shop, detail.record.key.order_id);
@@ -283,7 +283,7 @@ fn commands(record: &OrderRecord) -> Vec<String> {
     commands
 }
 
-/// Whether the script asks, which shows the answer where the button stands.
+/// Whether the request comes from the script, which shows the answer beside the button.
 pub struct ByScript(bool);
 
 impl<S: Send + Sync> FromRequestParts<S> for ByScript {
@@ -374,7 +374,7 @@ pub async fn restore(
     Ok(answer(&ctx, &key, false, &told))
 }
 
-/// Why something is taken off the list, as one sentence.
+/// The reason of a removal, as one sentence.
 pub fn removal_of(form: &Fields) -> Result<String, Failure> {
     let part = |name: &str| field(form, name).map(str::to_owned);
     let needed = |name: &str| part(name).unwrap_or_default();
@@ -408,7 +408,7 @@ fn answer(ctx: &PageContext, key: &OrderKey, by_script: bool, told: &(&str, Stri
     ctx.to(&order_address(key), kind, text)
 }
 
-/// What became of a transfer, for people.
+/// The outcome of a transfer, for people.
 pub fn told_transfer(language: Language, became: &Transferred) -> (&'static str, String) {
     let t = |text: &str| language.t(text).to_owned();
     let part = |text: &Option<String>| one_line(text.as_deref().unwrap_or_default(), MAX_FACT);

@@ -18,7 +18,7 @@ use crate::web::pages::{export, overview};
 
 /// Orders on one page.
 const PAGE: u32 = 50;
-/// Parts of the filter that are seen without asking for more.
+/// Parts of the filter that are always shown.
 const ALWAYS_SHOWN: [&str; 4] = ["search", "state", "phase", "shop"];
 /// Groups that are shown above the list.
 const MAX_GROUPS: usize = 12;
@@ -151,7 +151,7 @@ fn phases(state: Option<OrderState>) -> Vec<&'static str> {
     PHASES.iter().filter(|(of, _)| belongs(*of)).map(|(_, name)| *name).collect()
 }
 
-/// Each sort as people want it first, and the other way round.
+/// Each sort, in its usual and in the reverse order.
 fn sorts() -> Vec<String> {
     let both = SortBy::ALL.map(|by| [by.natural(), by.natural().reversed()]);
     both.iter().flatten().map(ToString::to_string).collect()

@@ -1,5 +1,5 @@
-//! The overview: what stands where, what flows, what is stopped; sent anew every two seconds while
-//! somebody looks.
+//! The overview: orders by state, activity, circuits; sent again every two seconds while it is
+//! open.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -24,7 +24,7 @@ use crate::web::html::charts::flow_chart;
 use crate::web::html::context::{Failure, Fields, PageContext, PageResult, field};
 use crate::web::html::templates::{Formatter, tone_of_phase};
 
-/// How often a page that is watched is sent anew.
+/// How often an open page is updated.
 pub const EVERY: Duration = Duration::from_secs(2);
 const SPANS: [(&str, Duration); 3] = [
     ("1h", Duration::from_hours(1)),
@@ -59,7 +59,7 @@ pub async fn live(ctx: PageContext, Query(fields): Query<Fields>) -> Response {
 }
 
 /// Sends what `part` makes, again and again, until it makes nothing any more. While the database is
-/// away nothing is sent: the reader keeps what was seen last.
+/// unavailable nothing is sent: the reader keeps what was seen last.
 pub fn repeated<F>(ctx: PageContext, part: F) -> Response
 where
     F: Fn(Arc<PageContext>) -> BoxFuture<'static, Result<Option<String>, Failure>>
@@ -105,7 +105,7 @@ fn values(ctx: &PageContext, span: &str, seen: &Overview) -> Value {
             context! { name => &w.name, roles => w.roles.join(", "), seen => formatter.time(w.seen_at) }
         })
         .collect();
-    // While an ERP is away, most orders wait there: they are not in the ledger yet.
+    // While an ERP is unavailable, most orders wait there: they are not in the ledger yet.
     let submit = ctx.web.ops.broker.topology().names.submit();
     let on_broker = seen.queues.iter().find(|q| q.name == submit).map_or(0, |q| q.ready);
     let queues: Vec<Value> = seen

@@ -1,4 +1,4 @@
-//! Users and tokens, and what everybody may know and change of themselves.
+//! Users and tokens, and the user's own page.
 
 use std::time::Duration;
 
@@ -36,7 +36,7 @@ async fn show(ctx: &PageContext, more: Value) -> PageResult {
     ctx.page("people.html", ctx.t("Users and tokens"), None, context! { ..more, ..values })
 }
 
-/// What was typed is told to be wrong on the same page.
+/// A wrong input is reported on the same page.
 async fn told(ctx: &PageContext, refusal: Refusal) -> PageResult {
     match refusal {
         Refusal::Unacceptable(fault) | Refusal::Conflict(fault) => {

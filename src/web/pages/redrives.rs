@@ -1,4 +1,4 @@
-//! Redrives: the plan before the click, the run while it runs, the result per order.
+//! Redrives: the plan, the run, the result per order.
 
 use axum::extract::{Path, Query};
 use axum::response::{IntoResponse, Redirect};
@@ -20,10 +20,10 @@ use crate::web::pages::overview::{erps, repeated};
 
 const MAX_LISTED: u32 = 100;
 const PAGE: u32 = 100;
-/// A rate that an ERP which is just back can bear, in orders a minute.
+/// A rate that a recovering ERP can handle, in orders a minute.
 const GENTLE_RATE: u32 = 1_200;
 
-/// What a form that asks for rate and steps shows at first, and what one that does not ask means.
+/// The defaults for rate and steps.
 pub fn usual_pace() -> RedriveThrottle {
     RedriveThrottle { rate_per_minute: Some(GENTLE_RATE), ..RedriveThrottle::default() }
 }
@@ -44,8 +44,7 @@ pub async fn plan(ctx: PageContext, Posted { form, .. }: Posted<Fields>) -> Page
     Ok(Redirect::to(&address(redrive.id)).into_response())
 }
 
-/// How fast and how boldly; a form that does not say gets a rate that an ERP can bear which is just
-/// back.
+/// Rate and steps of a form; the default is a rate that a recovering ERP can handle.
 fn pace_of(form: &Fields) -> Result<RedriveThrottle, Failure> {
     let usual = usual_pace();
     if !form.iter().any(|(name, _)| name == "rate") {
@@ -108,7 +107,7 @@ pub async fn redrive(
     ctx.page("redrive.html", &title, None, values)
 }
 
-/// What made a redrive stop, as the ERP said it; of many failures one of the first.
+/// The ERP's message that made a redrive stop; of many failures one of the first.
 async fn last_failure(ctx: &PageContext, redrive: &Redrive) -> Result<Option<Value>, Failure> {
     if redrive.status != RedriveStatus::Stopped {
         return Ok(None);
@@ -341,7 +340,7 @@ fn step_text(ctx: &PageContext, redrive: &Redrive) -> String {
     format!("{step} · {}: {}", ctx.t("remaining"), expected(ctx, redrive))
 }
 
-/// How long what waits will take.
+/// The expected time of the rest.
 fn expected(ctx: &PageContext, redrive: &Redrive) -> String {
     let Some(time) = redrive.expected_duration() else {
         return ctx.t("unknown: it depends on the ERP alone").to_owned();

@@ -114,8 +114,8 @@ pub fn page_router(web: &Web) -> Router<Web> {
     router.layer(from_fn_with_state(web.clone(), show_failures))
 }
 
-/// Refuses who may not before anything that was typed is looked at. Where exactly the permission is
-/// needed only the verb knows; users and tokens belong to no shop.
+/// Refuses callers without the permission before the input is read. The operation checks the shop;
+/// users and tokens belong to no shop.
 async fn let_in(
     State((web, needs)): State<(Web, Permission)>,
     request: Request,

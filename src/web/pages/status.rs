@@ -1,4 +1,4 @@
-//! What `order-relay check` says, on a page.
+//! The result of `order-relay check`, as a page.
 
 use minijinja::{Value, context};
 
