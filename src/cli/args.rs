@@ -1,4 +1,4 @@
-//! The command line as clap sees it: group, then verb.
+//! The command line for clap: group, then verb.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -167,7 +167,7 @@ pub enum WorkerKind {
     ErrorHandler,
     /// Sends mails
     Notifier,
-    /// Finds what was left lying
+    /// Finds what was overdue
     Sweeper,
     /// API, status page, health and metrics
     Web,
@@ -797,7 +797,7 @@ pub enum Users {
         /// Usual
         change: Change,
     },
-    /// Remove a user and end their sessions; what they did stays in the audit
+    /// Remove a user and end their sessions; their actions stay in the audit
     Remove {
         /// Who
         name: String,

@@ -13,7 +13,7 @@ use crate::domain::message::Headers;
 use crate::ops::orders::Ops;
 use crate::ports::dead_letters::DeadLetter;
 
-/// Most open dead letters that ids are looked for in.
+/// Most open dead letters that are searched for an id.
 const MAX_LETTERS: u32 = 100_000;
 /// Bytes shown of one that is not text.
 const MAX_HEX: usize = 4096;

@@ -86,7 +86,7 @@ async fn edit_one(
     }
 }
 
-/// The same change in many orders: looked at first, then asked, then done.
+/// The same change in many orders: preview, confirmation, change.
 async fn patch_many(
     ops: &Ops,
     command: &Edit,
@@ -135,7 +135,7 @@ async fn patch_many(
     finish(ops, command, results, out).await
 }
 
-/// Transfers what was edited if that was asked for, and says what became of each.
+/// Transfers the edited orders if requested, and prints the outcome of each.
 async fn finish(
     ops: &Ops,
     command: &Edit,
@@ -212,7 +212,7 @@ fn read_file(path: &Path) -> anyhow::Result<String> {
     Ok(text)
 }
 
-/// What somebody wrote, and the file that it stands in until it is stored.
+/// An edited text, and its file until it is stored.
 struct Draft {
     text: String,
     kept: Option<PathBuf>,

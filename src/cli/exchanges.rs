@@ -1,4 +1,4 @@
-//! Exchanges with an ERP for people: as lines, and as curl commands that can be tried by hand.
+//! Exchanges with an ERP for people: as lines, and as curl commands to repeat them by hand.
 
 use std::io::{self, Write};
 
@@ -18,7 +18,7 @@ pub fn curl(exchange: &Exchange) -> String {
     parts.join(" \\\n  ")
 }
 
-/// `text` as one word of a shell, without what a terminal would obey.
+/// `text` as one shell word, without terminal controls.
 fn quoted(text: &str) -> String {
     let safe: String = text
         .chars()
@@ -46,7 +46,7 @@ pub fn write_exchange(out: &mut dyn Write, exchange: &Exchange) -> io::Result<()
     writeln!(out)
 }
 
-/// Exchanges of an order by try.
+/// Exchanges of an order by attempt.
 pub fn write_stored(out: &mut dyn Write, stored: &[StoredExchange]) -> io::Result<()> {
     let mut last = None;
     for one in stored {

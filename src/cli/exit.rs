@@ -3,13 +3,13 @@
 /// How a command ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Exit {
-    /// Everything asked for was done.
+    /// Everything was done.
     Done = 0,
     /// It failed.
     Failed = 1,
     /// Wrong usage or settings.
     Usage = 2,
-    /// Some of it was done.
+    /// A part was done.
     Partly = 3,
     /// Refused because a circuit or hold is in place.
     Held = 4,
@@ -34,13 +34,13 @@ impl Exit {
     }
 }
 
-/// A command that cannot mean anything as it was given; it ends with [`Exit::Usage`].
+/// A command with invalid arguments; it ends with [`Exit::Usage`].
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct Misuse(pub String);
 
 impl Misuse {
-    /// A sentence that says what is missing, and how to say it.
+    /// A sentence that says what is missing, and how to give it.
     pub fn told(sentence: impl Into<String>) -> anyhow::Error {
         Self(sentence.into()).into()
     }

@@ -67,7 +67,7 @@ async fn note(ops: &Ops, command: &GroupsCommand, out: &mut dyn Write) -> anyhow
     }
 }
 
-/// Sums side by side; totals that are in none of them are told.
+/// Sums side by side; totals that are not included are counted.
 pub fn money(sums: &[Money]) -> String {
     let one = |sum: &Money| match sum.unsummed {
         0 => format!("{} {}", sum.amount, sum.currency),

@@ -25,7 +25,7 @@ pub(super) struct Listing {
     pub(super) empty: &'static str,
 }
 
-/// The filter that was typed, seen from `now`.
+/// The filter of the command line, with times relative to `now`.
 pub(super) fn of(filter: &Filter, now: Timestamp) -> OrderFilter {
     OrderFilter {
         state: filter.state,
@@ -44,7 +44,7 @@ pub(super) fn of(filter: &Filter, now: Timestamp) -> OrderFilter {
     }
 }
 
-/// Shows what `draw` draws: once, or anew every few seconds until Ctrl-C.
+/// Shows the output of `draw`: once, or again every few seconds until Ctrl-C.
 pub(super) async fn watched(
     watch: Watch,
     format: Format,
@@ -131,7 +131,7 @@ pub(super) async fn export(
         write_all(ops, command, out, io::stdout().is_terminal()).await?;
         return Ok(Exit::Done);
     };
-    // Half an export must not be taken for a whole one.
+    // A partial export must not be mistaken for a complete one.
     let part = part_of(file);
     let opened = std::fs::File::create(&part);
     let opened = opened.with_context(|| format!("cannot write {}", part.display()))?;
@@ -203,8 +203,8 @@ async fn write_all(
     Ok(orders)
 }
 
-/// A document on one line. Line breaks stand in JSON only between its parts; all else stays as it
-/// came, unless a terminal would obey it.
+/// A document on one line. In JSON line breaks are only between its parts; everything else stays
+/// unchanged, except terminal controls.
 fn one_json_line(document: &str, to_terminal: bool) -> String {
     match to_terminal {
         true => printable_line(document),

@@ -220,7 +220,7 @@ fn show_human(
     write_document(out, &detail.document)
 }
 
-/// A document line by line, without what a terminal would obey.
+/// A document line by line, without terminal controls.
 pub(super) fn write_document(out: &mut dyn Write, text: &str) -> std::io::Result<()> {
     for line in text.lines() {
         let safe: String =
@@ -265,7 +265,7 @@ pub(super) fn print_results(
     print(out, format, results, &columns, "No lost orders.")
 }
 
-/// Transfers orders one after the other, like the back office; none named: all lost ones.
+/// Transfers orders one after the other, like the back office; without names: all lost ones.
 pub async fn process(
     ops: &Ops,
     ids: &[String],
@@ -282,7 +282,7 @@ pub async fn process(
         }
         ids => find_all(ops, ids).await?,
     };
-    // A cron job may say it without `--yes`: a transfer is what everybody waits for.
+    // A cron job may run it without `--yes`: a transfer is always intended.
     if ids.is_empty() && !keys.is_empty() && std::io::stdin().is_terminal() {
         confirm(change, &format!("Transfer {} lost orders to the ERP?", keys.len()))?;
     }
@@ -293,7 +293,7 @@ pub async fn process(
         let (result, one) = if change.dry_run {
             (Outcome::plain(&key, "would be transferred"), Exit::Done)
         } else if away.contains(erp) {
-            // The circuit is open: the rest would only hear the same.
+            // The circuit is open: the rest would be refused for the same reason.
             (Outcome::plain(&key, "not tried"), Exit::Held)
         } else {
             transfer_one(ops, &key, &act(ops, change)).await?
@@ -435,7 +435,7 @@ pub(super) fn operator(change: &Change) -> Principal {
     let user = || std::env::var("USER").or_else(|_| std::env::var("LOGNAME"));
     let actor =
         change.actor.clone().or_else(|| user().ok()).unwrap_or_else(|| "unknown".to_owned());
-    // Whoever runs commands holds the database's password: there is nothing to be kept from them.
+    // A user of the command line has the password of the database: nothing can be withheld.
     Principal { name: format!("cli:{actor}"), from: None, grants: Grants::all() }
 }
 

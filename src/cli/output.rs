@@ -1,5 +1,5 @@
-//! Printing listings: a table for people, JSON, NDJSON, and CSV that a spreadsheet cannot be made to
-//! execute. Order data is hostile text; everything goes through `one_line` before it is shown.
+//! Printing listings: a table for people, JSON, NDJSON, and CSV without formulas. Order data is
+//! hostile text; everything goes through `one_line` before it is shown.
 
 use std::io::{self, Write};
 
@@ -53,7 +53,7 @@ pub fn print<T: Serialize>(
     }
 }
 
-/// A listing that is written part by part.
+/// A listing that is written in parts.
 pub struct Stream<'w> {
     out: &'w mut dyn Write,
     format: ExportFormat,
@@ -69,7 +69,7 @@ impl<'w> Stream<'w> {
         Ok(Self { out, format, is_empty: true })
     }
 
-    /// Writes some more items; a file of no items has its names of columns none the less.
+    /// Writes some more items; a file without items still has the names of the columns.
     pub fn items<T: Serialize>(
         &mut self,
         items: &[T],
@@ -139,7 +139,7 @@ pub fn facts(out: &mut dyn Write, facts: &[(&str, Option<String>)]) -> io::Resul
     Ok(())
 }
 
-/// JSON on one line that a terminal does not obey.
+/// JSON on one line without terminal controls.
 pub(super) fn printable_line(json: &str) -> String {
     shown_json(json).replace('\n', " ")
 }
@@ -160,7 +160,7 @@ pub fn write_table(out: &mut dyn Write, table: &Table) -> io::Result<()> {
     Ok(())
 }
 
-/// A progress bar on standard error; none when nobody watches.
+/// A progress bar on standard error; none without a terminal.
 pub fn progress(length: u64, doing: &'static str) -> ProgressBar {
     let bar = ProgressBar::new(length).with_message(doing);
     let style = "{msg} {wide_bar} {pos}/{len} {per_sec} {eta}";
@@ -175,13 +175,13 @@ pub fn local(at: Timestamp) -> String {
     at.to_zoned(TimeZone::system()).strftime("%Y-%m-%d %H:%M:%S").to_string()
 }
 
-/// What begins a formula; the wide ones do where a spreadsheet runs in Japanese.
+/// Characters that begin a formula; the full-width ones do in Japanese spreadsheets.
 const BEGINS: [char; 8] = ['=', '+', '-', '@', '\u{ff1d}', '\u{ff0b}', '\u{ff0d}', '\u{ff20}'];
 
-/// A cell that no spreadsheet runs (OWASP, CSV injection). Where a decimal comma is usual a spreadsheet
-/// splits at `;`, also within a cell: so what begins a formula gets a `'` before it at the begin and after
-/// each `;`, also behind blanks and quotes. Tabs and line breaks are blanks already. Numbers and telephone
-/// numbers stay as they are.
+/// A cell that no spreadsheet runs (OWASP, CSV injection). Where a decimal comma is usual a
+/// spreadsheet splits at `;`, also within a cell: so the start of a formula gets a `'` before it,
+/// at the start of the cell and after each `;`, also after blanks and quotes. Tabs and line breaks
+/// are blanks already. Numbers and telephone numbers stay as they are.
 pub fn cell(text: &str) -> String {
     let text = one_line(text, 32_000);
     let safe: Vec<String> = text.split(';').map(part_of_cell).collect();

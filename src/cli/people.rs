@@ -1,4 +1,4 @@
-//! `users …`, `tokens …`: who may come in.
+//! `users …`, `tokens …`: access.
 
 use std::io::{BufRead, IsTerminal, Read, Write};
 
@@ -124,7 +124,8 @@ fn granted(roles: &Roles) -> Vec<RoleGrant> {
     granted
 }
 
-/// A password, and whether it was made here: from standard input, twice from the terminal, or made.
+/// A password, and whether it was made here: from standard input, twice from the terminal, or
+/// generated.
 fn obtain(ops: &Ops, name: &str, from: &PasswordFrom) -> anyhow::Result<(String, bool)> {
     if from.password_stdin {
         return Ok((from_stdin()?, false));

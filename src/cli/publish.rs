@@ -1,7 +1,7 @@
 //! `publish`: orders from files, a list, or one a line, with confirms and a progress bar.
 //!
-//! Every order is checked here before it leaves, by the same rules as at the other end; what is
-//! refused is named by file and line, and everything else goes on.
+//! Every order is checked here before it leaves, by the same rules as at the receiver; refused
+//! orders are named by file and line, and all others are published.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::Path;
@@ -17,10 +17,10 @@ use crate::domain::order::Order;
 use crate::ops::intake::Taken;
 use crate::ops::orders::Ops;
 
-/// Orders under way at a time.
+/// Orders in progress at a time.
 const IN_FLIGHT: usize = 500;
 
-/// One order and where it stands. Bytes: what is not UTF-8 is refused, not fixed.
+/// One order and its place. Bytes, because text that is not UTF-8 is refused, not converted.
 struct Piece {
     place: String,
     bytes: Vec<u8>,
@@ -147,8 +147,8 @@ impl Pieces {
         Ok((read > 0).then(|| bytes.trim_ascii_end().to_vec()))
     }
 
-    /// The file as one document or a list; broken from the first line on, it is taken line by line
-    /// after all, so that each fault has its line.
+    /// The file as one document or a list; if the first line is not valid, it is read line by line,
+    /// so that each fault has its line.
     fn take_whole(&mut self, first: Vec<u8>) -> anyhow::Result<()> {
         let mut bytes = first;
         bytes.push(b'\n');

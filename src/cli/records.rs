@@ -1,4 +1,4 @@
-//! `mails …`, `audit`, `ledger check`: looking at what the ledger keeps besides orders.
+//! `mails …`, `audit`, `ledger check`: what the ledger contains besides orders.
 
 use std::io::Write;
 

@@ -1,4 +1,4 @@
-//! `redrive …` and `lost-orders edit` as clap sees them.
+//! `redrive …` and `lost-orders edit` for clap.
 
 use std::path::PathBuf;
 

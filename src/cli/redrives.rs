@@ -1,4 +1,4 @@
-//! `redrive …`: plans and steering; the running service does the work.
+//! `redrive …`: plans and control; the running service does the work.
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -18,7 +18,7 @@ use crate::ops::orders::{Ops, Refusal};
 use crate::ports::audit::Act;
 use crate::ports::redrives::{NewRedrive, Redrive, RedriveItem, Selection};
 
-/// Most redrives that the end of an id is looked for in.
+/// Most redrives that are searched for the end of an id.
 const MAX_REDRIVES: u32 = 1_000;
 /// Orders fetched at a time.
 const PAGE: u32 = 5_000;
@@ -114,7 +114,7 @@ async fn plan(ops: &Ops, command: &Plan, out: &mut dyn Write) -> anyhow::Result<
     Ok(Exit::Done)
 }
 
-/// The orders that a command line means.
+/// The orders of a command line.
 pub(super) async fn selection(ops: &Ops, select: &Select, act: &Act) -> anyhow::Result<Selection> {
     if !select.ids.is_empty() {
         return Ok(Selection::Orders(find_all(ops, &select.ids).await?));
@@ -160,7 +160,7 @@ fn as_redrive(draft: &NewRedrive, act: &Act) -> Redrive {
     }
 }
 
-/// Does something to one redrive, and says how it stands then.
+/// Changes one redrive, and prints its status.
 async fn steer(
     ops: &Ops,
     redrive: &Redrive,
@@ -187,7 +187,7 @@ async fn steer(
     }
 }
 
-/// Tells a person who waits that nobody does the work.
+/// Warns a waiting person that no service runs redrives.
 async fn warn_if_unattended(ops: &Ops, redrive: &Redrive) -> anyhow::Result<()> {
     if ops.is_unattended(redrive).await? {
         eprintln!(
@@ -199,7 +199,7 @@ async fn warn_if_unattended(ops: &Ops, redrive: &Redrive) -> anyhow::Result<()> 
     Ok(())
 }
 
-/// The redrive that `text` means: its id or the end of it that no other has.
+/// The redrive of `text`: its id, or a unique end of it.
 async fn find(ops: &Ops, text: &str) -> anyhow::Result<Redrive> {
     if let Ok(id) = text.parse::<Uuid>() {
         return Ok(ops.redrive(id).await?);
@@ -216,7 +216,7 @@ async fn find(ops: &Ops, text: &str) -> anyhow::Result<Redrive> {
     }
 }
 
-/// Shows a progress bar until nothing happens any more.
+/// Shows a progress bar until the redrive has ended.
 async fn watch_it(ops: &Ops, mut redrive: Redrive) -> anyhow::Result<Redrive> {
     let bar = progress(redrive.planned(), "transferring");
     loop {
