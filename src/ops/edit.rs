@@ -1,7 +1,7 @@
 //! Editing lost orders: one document by hand, or the same change in many as a JSON Patch (RFC 6902).
 //!
-//! An edit makes a revision beside the original and sends nothing by itself. The number and the shop
-//! of an order are what the ledger, the broker and the ERP know it by: they never change
+//! An edit creates a revision beside the original and sends nothing. The number and the shop
+//! identify an order in the ledger, on the broker and in the ERP: they never change
 //! (docs/decisions/0009).
 
 use std::sync::Arc;
@@ -29,10 +29,10 @@ const MAX_OPERATIONS: usize = 1_000;
 /// Most characters of the places that an audit row names.
 const MAX_PLACES: usize = 500;
 
-/// What an edit would be, before it is stored.
+/// The preview of an edit.
 #[derive(Debug, Clone, Serialize)]
 pub struct Review {
-    /// What keeps it from being an order, each at its place.
+    /// The faults that keep it from being an order, each at its place.
     #[serde(skip)]
     pub faults: Vec<Fault>,
     /// Where it differs from what would be sent now.
@@ -62,7 +62,7 @@ pub struct PatchPreview {
 }
 
 impl Ops {
-    /// Looks at an edit without storing it.
+    /// Previews an edit without storing it.
     pub fn review_edit(&self, detail: &OrderDetail, edited: &str) -> Review {
         Review {
             faults: self.faults_of(&detail.record.key, edited),
@@ -98,7 +98,8 @@ impl Ops {
     ) -> Result<Edited, Refusal> {
         let key = &record.key;
         if record.revision == base_revision {
-            // Else the lock would be compared with a document that the editor never saw.
+            // Otherwise the locked fields would be compared with a document that the editor never
+            // saw.
             self.require_locks(key, current, edited, act)?;
         }
         let faults = self.faults_of(key, edited);
@@ -244,8 +245,8 @@ impl Ops {
         Ok(differences)
     }
 
-    /// The same change in many orders, each of them only if it still has the revision that was
-    /// looked at; the new revision, or why not.
+    /// The same change in many orders, each only if it still has the previewed revision; returns
+    /// the new revision, or why not.
     pub async fn apply_patch(
         &self,
         orders: &[(OrderKey, u32)],
@@ -286,8 +287,7 @@ impl Ops {
     }
 }
 
-/// Puts the fields of objects back where they stood: a patch that takes one out moves the last one
-/// into its place.
+/// Restores the order of the fields of objects: removing a field moves the last one into its place.
 fn keep_order(before: &Value, after: &mut Value) {
     match (before, after) {
         (Value::Object(before), Value::Object(after)) => {

@@ -1,4 +1,4 @@
-//! Taking orders in: over the API, from the command line, and messages that were dead letters.
+//! Receiving orders: from the API, from the command line, and by replaying dead letters.
 
 use std::sync::Arc;
 
@@ -15,19 +15,20 @@ use crate::ports::orders::{Accepted, OrderSource, Placed};
 
 use super::orders::{Ops, Refusal, authorize};
 
-/// What became of an order that was handed in.
+/// The result of submitting an order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Taken {
     /// It is durable, in the ledger or with the broker.
     Accepted,
-    /// The ledger had it already.
+    /// The ledger already had it.
     Duplicate,
-    /// The ledger has another content under its number, which stays; this one is kept beside it.
+    /// The ledger has different content under its number, which stays; this one is stored beside
+    /// it.
     Conflict,
 }
 
 impl Ops {
-    /// Takes an order into the ledger; when this returns it is durable.
+    /// Stores an order in the ledger; it is durable when this returns.
     pub async fn accept(
         &self,
         order: Order,
@@ -46,7 +47,7 @@ impl Ops {
             Accepted::Duplicate => return Ok(Taken::Duplicate),
             Accepted::Conflict => return Ok(Taken::Conflict),
         };
-        // Only a nudge: should it get lost, the sweeper finds the order queued.
+        // Only a nudge: if it gets lost, the sweeper finds the queued order.
         let nudge = self.outbound(trace).nudge(&key, 1, Trigger::Checkout);
         if let Err(error) = self.publish(nudge).await {
             tracing::debug!(%error, "intake.not_nudged");
@@ -54,8 +55,8 @@ impl Ops {
         Ok(taken)
     }
 
-    /// Hands an order in the way checkout does: to the broker where there is a durable one, else
-    /// into the ledger.
+    /// Submits an order like a checkout: to the broker if there is a durable one, otherwise to the
+    /// ledger.
     pub async fn publish_order(&self, order: Order) -> Result<Taken, Refusal> {
         if !self.broker.is_durable() {
             return self.accept(order, OrderSource::CommandLine, &Trace::default()).await;
@@ -66,7 +67,7 @@ impl Ops {
         Ok(Taken::Accepted)
     }
 
-    /// Keeps a document that was refused at the door, so that a paid order cannot vanish there.
+    /// Stores a document that was refused at intake, so that a paid order cannot vanish there.
     pub async fn keep_refused(
         &self,
         source: &str,
@@ -86,7 +87,7 @@ impl Ops {
         Ok(self.store.record_dead_letter(letter).await?)
     }
 
-    /// Tries a dead letter again, with other bytes if they were fixed.
+    /// Replays a dead letter, with other bytes if they were fixed.
     pub async fn replay(
         &self,
         letter: &DeadLetter,
@@ -106,7 +107,8 @@ impl Ops {
             Ok(taken) => Replayed::Order(taken),
             Err(as_order) => match OrderFailed::parse(&body, self.max_bytes) {
                 Ok((event, _)) => {
-                    // Not in the name of the worker that sent it first: its claim is long over.
+                    // Not under the name of the worker that sent it first: its claim ended long
+                    // ago.
                     let message = self.outbound(&trace).failed(&event, "replay");
                     let message = Outgoing { body, ..message };
                     self.publish(message).await?;
@@ -144,7 +146,7 @@ impl Ops {
     }
 }
 
-/// What became of a dead letter that was tried again.
+/// The result of replaying a dead letter.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Replayed {
     /// It was an order.

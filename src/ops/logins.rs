@@ -1,7 +1,8 @@
-//! Coming in and going out: passwords, sessions, and logins at an identity provider.
+//! Login and logout: passwords, sessions, and logins at an identity provider.
 //!
-//! A session is 256 random bits in a cookie; the table holds their SHA-256. Whoever fails too often has
-//! to wait, by name and by address, and every process and every restart knows.
+//! A session is 256 random bits in a cookie; the table holds their SHA-256. After too many failures
+//! the next login has to wait, by name and by address; the count is shared by all processes and
+//! survives restarts.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -25,12 +26,12 @@ use super::orders::{Ops, Principal, Refusal};
 use super::passwords::Passwords;
 use super::tokens::{hash, hex};
 
-/// Being seen is written that often at most.
+/// The last use of a session is written at most this often.
 const SEEN_EVERY: Duration = Duration::from_mins(1);
-/// What a password may be long at most to be looked at.
+/// Longest password that is checked.
 const MAX_BYTES: usize = 4_000;
 
-/// How people come in.
+/// Logins.
 #[derive(Clone)]
 pub struct LoginConfig {
     /// Hashes passwords.
@@ -39,38 +40,38 @@ pub struct LoginConfig {
     pub idle: Duration,
     /// `auth.session_lifetime`
     pub lifetime: Duration,
-    /// Where people log in besides here.
+    /// An identity provider for logins.
     pub oidc: Option<OidcDoor>,
 }
 
-/// An identity provider, and what its claims mean here.
+/// An identity provider, and the mapping of its claims.
 #[derive(Clone)]
 pub struct OidcDoor {
     /// The provider.
     pub provider: Arc<dyn IdentityProvider>,
-    /// Where the browser comes back to.
+    /// The address to which the browser returns.
     pub callback: String,
-    /// Where the roles stand, with dots between.
+    /// The claim that holds the roles, with dots between.
     pub role_claim: String,
     /// Roles by value of that claim; a value that is a role's name means that role.
     pub roles: BTreeMap<String, Vec<RoleGrant>>,
-    /// Where the name stands; else the usual ones.
+    /// The claim that holds the name; otherwise the usual ones.
     pub name_claim: String,
 }
 
-/// A session that began.
+/// A new session.
 #[derive(Clone)]
 pub struct NewSession {
     /// What the cookie holds.
     pub token: String,
-    /// When it ends by itself.
+    /// When it expires.
     pub expires_at: Timestamp,
 }
 
-/// Why nobody came in.
+/// Why a login failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum LoginFailure {
-    /// Name or password is wrong, or the user is disabled: nobody is told which.
+    /// Name or password is wrong, or the user is disabled: the answer does not say which.
     #[error("the name or the password is wrong")]
     Wrong,
     /// Too many failures.
@@ -82,13 +83,13 @@ pub enum LoginFailure {
     /// Too many at once.
     #[error("too many logins at once; try again in a moment")]
     Busy,
-    /// The identity provider knows them, and they have no role here.
+    /// The identity provider confirmed the user, but the user has no role here.
     #[error("{name} has no role here; the administrator of the identity provider gives roles")]
     NoRole {
         /// Who.
         name: String,
     },
-    /// The login took too long, was finished already or began in another browser.
+    /// The login took too long, was already finished or started in another browser.
     #[error("this login is not known any more; start again")]
     Forgotten,
     /// The identity provider did not confirm them.
@@ -102,7 +103,7 @@ impl LoginFailure {
     }
 }
 
-/// Somebody who is logged in.
+/// A logged-in user.
 #[derive(Debug, Clone)]
 pub struct Session {
     /// Who, and what they may do.
@@ -111,24 +112,24 @@ pub struct Session {
     pub user: String,
     /// Where their password is.
     pub provider: Provider,
-    /// What each of their forms has to hold.
+    /// The CSRF value of their forms.
     pub csrf: String,
     /// The language of their pages.
     pub language: Option<String>,
     session: [u8; 32],
 }
 
-/// A login that goes on at the identity provider.
+/// A login that continues at the identity provider.
 #[derive(Clone)]
 pub struct GoingOn {
     /// Where the browser goes.
     pub address: String,
-    /// What the browser must bring back, in a cookie too.
+    /// What the browser must return, also in a cookie.
     pub state: String,
 }
 
 impl Ops {
-    /// Lets somebody in who knows the password.
+    /// Logs a user in by password.
     pub async fn log_in(
         &self,
         name: &str,
@@ -197,7 +198,7 @@ impl Ops {
         Ok(Ok(()))
     }
 
-    /// Whoever holds this session token.
+    /// The user of this session token.
     pub async fn session(
         &self,
         token: &str,
@@ -215,13 +216,13 @@ impl Ops {
         }))
     }
 
-    /// Whether a session goes on; a page that only stands open does not keep it alive.
+    /// Whether a session is still valid; an open page alone does not keep it alive.
     pub async fn is_still_in(&self, session: &Session) -> Result<bool, Refusal> {
         let (now, idle) = (self.clock.now(), self.login.idle);
         Ok(self.store.session(&session.session, now, idle, Duration::MAX).await?.is_some())
     }
 
-    /// Begins a login at the identity provider; `None`: none is set.
+    /// Starts a login at the identity provider; `None`: none is configured.
     pub async fn begin_oidc(&self, return_to: &str) -> Result<Option<GoingOn>, Refusal> {
         let Some(door) = &self.login.oidc else { return Ok(None) };
         let [state, nonce, verifier] =
@@ -240,7 +241,7 @@ impl Ops {
         Ok(Some(GoingOn { address, state }))
     }
 
-    /// Lets somebody in whom the identity provider has confirmed; with the page that was wanted.
+    /// Logs a user in whom the identity provider has confirmed; returns the requested page.
     pub async fn finish_oidc(
         &self,
         state: &str,
@@ -303,7 +304,7 @@ impl Ops {
 }
 
 fn person(provider: Provider, user: &str, roles: Vec<RoleGrant>, from: Option<&str>) -> Principal {
-    // Whoever the identity provider calls `erika` is not the `erika` who has a password here.
+    // The user `erika` of the identity provider is not the local user `erika`.
     let kind = match provider {
         Provider::Local => "user",
         Provider::Oidc => "oidc",
@@ -325,14 +326,14 @@ fn tried_from(from: Option<&str>) -> Tried {
     Tried { whose, free: FREE_BY_ADDRESS }
 }
 
-/// What every form of this session has to hold: no other site can know it, and it does not tell the
-/// session's token.
+/// The CSRF value of every form of this session: no other site can know it, and it does not reveal
+/// the session's token.
 fn csrf(token: &str) -> String {
     let key = hmac::Key::new(hmac::HMAC_SHA256, token.as_bytes());
     hex(hmac::sign(&key, b"form").as_ref())
 }
 
-/// Whether `text` is what a form of this session has to hold; takes as long wherever it differs.
+/// Whether `text` is the CSRF value of this session, compared in constant time.
 pub fn csrf_fits(session: &Session, text: &str) -> bool {
     let key = hmac::Key::new(hmac::HMAC_SHA256, session.csrf.as_bytes());
     hmac::verify(&key, text.as_bytes(), hmac::sign(&key, session.csrf.as_bytes()).as_ref()).is_ok()
@@ -364,7 +365,7 @@ impl OidcDoor {
     }
 }
 
-/// The claim at a path with dots; a name that holds dots itself, as namespaced claims do, goes first.
+/// The claim at a path with dots; a claim whose name itself contains the dots takes precedence.
 fn find<'a>(claims: &'a Claims, path: &str) -> Option<&'a Json> {
     if let Some(found) = claims.get(path) {
         return Some(found);

@@ -1,7 +1,7 @@
-//! What people do with orders: find, look at, transfer to the ERP, remove, restore.
+//! What people do with orders: find, show, transfer to the ERP, remove, restore.
 //!
-//! One set of verbs for every face. A transfer goes the way of every order, through the queue to the
-//! submitter, and this waits for what becomes of it: one code path talks to the ERP.
+//! One set of operations for pages, API and command line. A transfer takes the path of every order,
+//! through the queue to the submitter, and waits for its outcome: one code path talks to the ERP.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -46,7 +46,7 @@ crate::combined_port! {
         Tokens, RequestKeys, AuditTrail
 }
 
-/// The verbs.
+/// The operations.
 pub struct Ops {
     /// The ledger.
     pub store: Arc<dyn OpsLedger>,
@@ -60,14 +60,14 @@ pub struct Ops {
     pub max_bytes: usize,
     /// How long a transfer is waited for.
     pub transfer_patience: Duration,
-    /// How people come in.
+    /// Logins.
     pub login: LoginConfig,
 }
 
 /// Name of the ERP of every shop without one of its own.
 pub const DEFAULT_ERP: &str = "default";
 
-/// Somebody who uses the verbs.
+/// The caller of an operation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Principal {
     /// As the audit names them: `user:erika`, `token:checkout`, `cli:root`.
@@ -92,7 +92,7 @@ impl Principal {
         }
     }
 
-    /// Refuses who may not do it.
+    /// Refuses callers without the permission.
     pub fn authorize(&self, permission: Permission, shop: Option<&str>) -> Result<(), Refusal> {
         authorize_grants(&self.grants, permission, shop)
     }
@@ -109,7 +109,7 @@ fn authorize_grants(
     Err(Refusal::Forbidden { permission, shop: shop.map(str::to_owned) })
 }
 
-/// Refuses what `act` is not allowed to do in that shop; without a shop, what belongs to none.
+/// Refuses what `act` may not do in that shop; without a shop, for what belongs to none.
 pub(super) fn authorize(
     act: &Act,
     permission: Permission,
@@ -118,10 +118,10 @@ pub(super) fn authorize(
     authorize_grants(&act.grants, permission, shop)
 }
 
-/// Why something that was asked for by hand was not done.
+/// Why an operation was refused.
 #[derive(Debug, thiserror::Error)]
 pub enum Refusal {
-    /// Whoever asks may not do it.
+    /// The caller lacks the permission.
     #[error(
         "this needs the permission {}{}",
         .permission.as_str(),
@@ -136,10 +136,10 @@ pub enum Refusal {
     /// There is no such thing.
     #[error("{0}")]
     NotFound(String),
-    /// Somebody was faster, or there is one already; nothing was changed.
+    /// It was changed by somebody else, or exists already; nothing was changed.
     #[error("{0}")]
     Conflict(String),
-    /// What was handed in cannot be taken.
+    /// The content cannot be accepted.
     #[error("{0}")]
     Unacceptable(String),
     /// Its state does not allow it; nothing was changed.
@@ -160,21 +160,21 @@ pub enum Refusal {
         /// Why.
         reason: String,
     },
-    /// Nobody is there to do it.
+    /// No process is running that can do it.
     #[error("{0}")]
     NobodyThere(String),
     /// A value cannot be used; nothing was changed.
     #[error(transparent)]
     Value(#[from] ValueFault),
-    /// What was handed in cannot be taken; each fault at its place.
+    /// The content cannot be accepted; each fault at its place.
     #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
     Unprocessable(Vec<Fault>),
-    /// The ledger did not do it.
+    /// The ledger failed.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
 
-/// What became of a transfer.
+/// The outcome of a transfer.
 #[derive(Debug, Clone)]
 pub enum Transferred {
     /// It is in the ERP.
@@ -189,19 +189,20 @@ pub enum Transferred {
         /// The order now.
         record: Box<OrderRecord>,
     },
-    /// Its outcome is unclear: the ERP was asked, and could not tell or does not have it yet.
+    /// Its outcome is unclear: the ERP was asked, and gave no usable answer or does not have it
+    /// yet.
     Unclear {
         /// The order now.
         record: Box<OrderRecord>,
     },
-    /// It was kept: the circuit opened meanwhile.
+    /// It is held: the circuit opened in the meantime.
     Held,
-    /// Nothing was heard in time; it goes on by itself.
+    /// No result in time; it continues automatically.
     StillWaiting,
 }
 
 impl Ops {
-    /// Something that `person` is about to do by hand.
+    /// An action of `person`.
     pub fn act(&self, person: &Principal, reason: Option<&str>) -> Act {
         Act {
             id: self.unique_id(),
@@ -239,13 +240,13 @@ impl Ops {
         }
     }
 
-    /// One order with everything that happened to it.
+    /// One order with its history.
     pub async fn show(&self, key: &OrderKey) -> Result<OrderDetail, Refusal> {
         let order = self.store.order(key).await?;
         order.ok_or_else(|| Refusal::NotFound(format!("there is no order {key}")))
     }
 
-    /// One order for somebody who may not see every shop: what they may not see is not there.
+    /// One order for a caller who may not see every shop: other orders do not exist for them.
     pub async fn show_to(
         &self,
         person: &Principal,
@@ -301,7 +302,7 @@ impl Ops {
         self.wait_for(&before).await
     }
 
-    /// Asks the submitter to look at an order now, with a trace of who wanted it.
+    /// Nudges the submitter, with an audit row of who requested it.
     pub(super) async fn ask_for(
         &self,
         before: &OrderRecord,
@@ -317,7 +318,7 @@ impl Ops {
         self.publish(nudge).await
     }
 
-    /// Waits until the attempt that follows `before` has ended in some way.
+    /// Waits until the attempt that follows `before` has ended.
     pub(super) async fn wait_for(&self, before: &OrderRecord) -> Result<Transferred, Refusal> {
         let watch = Stopwatch::start();
         while watch.elapsed() < self.transfer_patience {
@@ -337,7 +338,7 @@ impl Ops {
                     None => Transferred::StillWaiting,
                 });
             }
-            // Claimed and given back without an attempt.
+            // Claimed and handed back without an attempt.
             if record.version > before.version && record.claim.is_none() {
                 let in_doubt = record.last_failure.as_ref().is_some_and(|last| last.in_doubt);
                 return Ok(match record.phase {
@@ -365,7 +366,7 @@ impl Ops {
         Ok(names.into_iter().map(|n| circuit(n).unwrap_or_else(|| Circuit::closed(n))).collect())
     }
 
-    /// Stops the transfer to an ERP until somebody releases it: orders come in and are held.
+    /// Stops the transfer to an ERP until it is released: orders are received and held.
     pub async fn hold(&self, erp: &str, act: &Act) -> Result<(), Refusal> {
         authorize(act, Permission::Process, self.shop_of_erp(erp))?;
         self.require_erp(erp).await?;
@@ -374,8 +375,8 @@ impl Ops {
         Ok(self.store.hold_circuit(erp, &reason, act).await?)
     }
 
-    /// Lets the transfer to an ERP go on, beginning with one order; also before the pause of an
-    /// outage is over.
+    /// Resumes the transfer to an ERP, starting with one order; also before the pause of an outage
+    /// is over.
     pub async fn release(&self, erp: &str, act: &Act) -> Result<(), Refusal> {
         authorize(act, Permission::Process, self.shop_of_erp(erp))?;
         self.require_erp(erp).await?;
@@ -432,7 +433,7 @@ impl Ops {
         }
     }
 
-    /// Takes an order off the list of lost orders, with a reason.
+    /// Removes an order from the list of lost orders, with a reason.
     pub async fn remove(&self, key: &OrderKey, act: &Act) -> Result<OrderRecord, Refusal> {
         authorize(act, Permission::Remove, Some(key.shop.as_str()))?;
         self.show(key).await?;
@@ -442,7 +443,7 @@ impl Ops {
         Ok(record)
     }
 
-    /// Puts a removed order back.
+    /// Restores a removed order.
     pub async fn restore(&self, key: &OrderKey, act: &Act) -> Result<OrderRecord, Refusal> {
         authorize(act, Permission::Remove, Some(key.shop.as_str()))?;
         self.show(key).await?;
@@ -452,7 +453,7 @@ impl Ops {
         Ok(record)
     }
 
-    /// The ledger has it already; that nobody hears of it now is only worth a log line.
+    /// The ledger already has it; a lost event is only logged.
     async fn tell(&self, kind: EventKind, record: &OrderRecord, act: &Act) {
         let mut event = OrderEvent::new(kind, &record.key, act.now);
         event.fail_count = record.fail_count;

@@ -1,5 +1,5 @@
-//! Hashing passwords (argon2id, RFC 9106), a few at a time: each takes 19 MiB and a core's tens of
-//! milliseconds, and whoever sends logins must not be able to take all of both.
+//! Hashing passwords (argon2id, RFC 9106), a few at a time: each takes 19 MiB and tens of
+//! milliseconds of a core, and logins must not be able to use up both.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,12 +10,12 @@ use argon2::password_hash::{PasswordHasher, PasswordVerifier};
 use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
 
-/// Hashes under way in one process.
+/// Concurrent hashes in one process.
 const AT_ONCE: usize = 2;
-/// How long one may wait for its turn.
+/// How long a hash may wait for its turn.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// A hash that fits no password, with the parameters of all others: an unknown name takes as long as a
-/// wrong password.
+/// A hash that matches no password, with the parameters of all others: an unknown name takes as
+/// long as a wrong password.
 const NOBODY: &str = "$argon2id$v=19$m=19456,t=2,p=1$bm9ib2R5aGFzdGhpc29uZQ$\
     AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
 
@@ -25,7 +25,7 @@ pub struct Passwords {
     permits: Arc<Semaphore>,
 }
 
-/// So many are being hashed that this one got no turn.
+/// Too many are being hashed; this one got no turn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("too many logins at once; try again in a moment")]
 pub struct Busy;
@@ -69,7 +69,7 @@ impl Passwords {
         let permit = tokio::time::timeout(PATIENCE, turn).await.map_err(|_| Busy)?;
         let permit = permit.map_err(|_| Busy)?;
         let done = spawn_blocking(move || {
-            // Kept until the work ends, also when nobody waits for it any more.
+            // Held until the work ends, even if the caller is gone.
             let _permit = permit;
             work()
         });

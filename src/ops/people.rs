@@ -1,5 +1,6 @@
-//! Users: added, changed, ended; and the audit as a list. All but one's own password is for
-//! administrators, and one of them stays: by no face can the last be disabled, demoted or removed.
+//! Users: added, changed, removed; and the audit as a list. Except for one's own password this is
+//! for administrators, and one of them always stays: the last one can never be disabled, demoted or
+//! removed.
 
 use jiff::Timestamp;
 use uuid::Uuid;
@@ -17,9 +18,9 @@ use super::passwords::Busy;
 /// Languages that pages exist in.
 pub const LANGUAGES: [&str; 2] = ["en", "de"];
 
-/// OutboundMessages that are not taken for one another.
+/// Characters that are not confused with one another.
 const ALPHABET: &[u8; 32] = b"abcdefghijkmnpqrstuvwxyz23456789";
-/// OutboundMessages of a password that is made here; each is worth 5 bits.
+/// Characters of a generated password; each has 5 bits.
 const GENERATED: usize = 20;
 
 /// A user to be added.
@@ -36,7 +37,7 @@ pub struct NewUser {
 }
 
 impl Ops {
-    /// A password of 100 random bits, in groups that can be read out.
+    /// A password of 100 random bits, in groups.
     pub fn new_password(&self) -> String {
         let bytes = self.clock.secret_bytes();
         let letters = bytes.iter().map(|b| char::from(ALPHABET[usize::from(b % 32)]));
@@ -86,7 +87,7 @@ impl Ops {
         self.change(&name, UserChange::Password { hash }, act).await
     }
 
-    /// Gives a user other roles; they count at once, also for who is logged in.
+    /// Gives a user other roles, effective at once, also for users who are logged in.
     pub async fn set_roles(
         &self,
         name: &str,
@@ -110,28 +111,28 @@ impl Ops {
         self.change(user, UserChange::Language(language.map(str::to_owned)), act).await
     }
 
-    /// Lets a user not come in any more and ends their sessions.
+    /// Disables a user and ends their sessions.
     pub async fn disable_user(&self, name: &str, act: &Act) -> Result<(), Refusal> {
         authorize(act, Permission::Admin, None)?;
         let name = self.known(name).await?;
         self.change(&name, UserChange::Disable, act).await
     }
 
-    /// Lets a user come in again.
+    /// Enables a user.
     pub async fn enable_user(&self, name: &str, act: &Act) -> Result<(), Refusal> {
         authorize(act, Permission::Admin, None)?;
         let name = self.known(name).await?;
         self.change(&name, UserChange::Enable, act).await
     }
 
-    /// Removes a user and ends their sessions; what they did stays in the audit.
+    /// Removes a user and ends their sessions; their actions stay in the audit.
     pub async fn remove_user(&self, name: &str, act: &Act) -> Result<(), Refusal> {
         authorize(act, Permission::Admin, None)?;
         let name = self.known(name).await?;
         self.change(&name, UserChange::Remove, act).await
     }
 
-    /// What people did, newest first; what belongs to no shop only for who may see every shop.
+    /// The audit, newest first; rows that belong to no shop only for users who may see every shop.
     pub async fn audit(
         &self,
         person: &Principal,

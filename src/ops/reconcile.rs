@@ -1,7 +1,7 @@
-//! What people do about orders whose outcome is unclear: ask the ERP now, or say what they have seen.
+//! What people do about orders whose outcome is unclear: ask the ERP now, or declare the result.
 //!
-//! Asking goes the way of every order, through the queue to the submitter and under its claim: while
-//! the ERP is asked nobody else sends the order.
+//! A question takes the path of every order, through the queue to the submitter and under a claim:
+//! while the ERP is asked, no other worker sends the order.
 
 use crate::domain::order::OrderKey;
 use crate::domain::permission::Permission;
@@ -11,7 +11,7 @@ use crate::ports::order_desk::OrderDetail;
 
 use super::orders::{Ops, Refusal, Transferred, authorize, invalid};
 
-/// What became of an order that was asked about.
+/// The result of asking about an order.
 #[derive(Debug, Clone)]
 pub enum Reconciled {
     /// It is in the ERP, and confirmed now.
@@ -30,9 +30,9 @@ pub enum Reconciled {
     },
     /// It is not there, and no automatic attempt is left.
     Parked,
-    /// The circuit opened meanwhile.
+    /// The circuit opened in the meantime.
     Held,
-    /// Nothing was heard in time; it goes on by itself.
+    /// No result in time; it continues automatically.
     StillWaiting,
 }
 
@@ -65,7 +65,7 @@ impl Ops {
         })
     }
 
-    /// A person has looked: the ERP does not have it. It is sent again, whatever the count is.
+    /// A person states that the ERP does not have it. It is sent again, whatever the count is.
     pub async fn declare_absent(&self, key: &OrderKey, act: &Act) -> Result<Transferred, Refusal> {
         authorize(act, Permission::Process, Some(key.shop.as_str()))?;
         let before = self.show(key).await?.record;
@@ -73,14 +73,14 @@ impl Ops {
         self.refuse_when_nobody_reads().await?;
         let declared = self.store.declare_absent(key, act).await?;
         let record = declared.map_err(|invalid| Refusal::Invalid { key: key.clone(), invalid })?;
-        // Should we die here, the order is due and the sweeper sends it.
+        // If the process dies here, the order is due and the sweeper publishes it.
         let again = Act { id: self.unique_id(), ..act.clone() };
         self.ask_for(&record, &again, "order.transfer", Trigger::Operator).await?;
         self.wait_for(&record).await
     }
 }
 
-/// What the ERP said last, in its own words where it had some.
+/// The last message of the ERP, if there is one.
 fn last_answer(detail: &OrderDetail) -> String {
     let mut exchanges = detail.exchanges.iter().map(|stored| &stored.exchange);
     match exchanges.rfind(|exchange| exchange.question) {

@@ -1,4 +1,4 @@
-//! Redrives as people steer and follow them; `workers::redriver` does the work.
+//! Redrives as people control them; `workers::redriver` runs them.
 
 use uuid::Uuid;
 
@@ -13,7 +13,7 @@ use crate::ports::redrives::{Redrive, RedriveItem};
 use super::orders::{Ops, Refusal, authorize};
 use super::redrive_plan::{authorize_anywhere, unprocessable};
 
-/// The role of a process that works redrives off.
+/// The role of a process that runs redrives.
 const REDRIVING_ROLE: &str = "sweeper";
 
 impl Ops {
@@ -23,7 +23,7 @@ impl Ops {
         redrive.ok_or_else(|| Refusal::NotFound(format!("there is no redrive {id}")))
     }
 
-    /// Whether it is to run and no living process has the role for it.
+    /// Whether it should run but no live process has the role for it.
     pub async fn is_unattended(&self, redrive: &Redrive) -> Result<bool, Refusal> {
         if redrive.status != RedriveStatus::Running {
             return Ok(false);
@@ -37,7 +37,7 @@ impl Ops {
         Ok(self.store.redrives(limit).await?)
     }
 
-    /// One redrive, if whoever looks may see every shop whose orders are in it.
+    /// One redrive, if the caller may see every shop whose orders are in it.
     pub async fn redrive_for(&self, id: Uuid, shops: &ShopFilter) -> Result<Redrive, Refusal> {
         let redrive = self.redrive(id).await?;
         match self.is_seen(id, shops).await? {
@@ -69,7 +69,7 @@ impl Ops {
         Ok(own.iter().all(|shop| shops.contains(shop)))
     }
 
-    /// Orders of a redrive in the order of their turn, those after `after`.
+    /// Orders of a redrive in their order, those after `after`.
     pub async fn redrive_items(
         &self,
         id: Uuid,
@@ -86,12 +86,12 @@ impl Ops {
         self.change_redrive(id, RedriveVerb::Start, act).await
     }
 
-    /// Halts a redrive; orders that were sent are answered still.
+    /// Pauses a redrive; orders that were sent are still answered.
     pub async fn pause_redrive(&self, id: Uuid, act: &Act) -> Result<Redrive, Refusal> {
         self.change_redrive(id, RedriveVerb::Pause, act).await
     }
 
-    /// Goes on with a redrive that is paused or stopped; after a stop the ramp begins again.
+    /// Resumes a paused or stopped redrive; after a stop the ramp starts again.
     pub async fn resume_redrive(&self, id: Uuid, act: &Act) -> Result<Redrive, Refusal> {
         self.change_redrive(id, RedriveVerb::Resume, act).await
     }
@@ -113,7 +113,7 @@ impl Ops {
         if matches!(verb, RedriveVerb::Start | RedriveVerb::Resume) {
             redrive.status.after(verb).map_err(|e| Refusal::Conflict(e.to_string()))?;
             stopped = self.stopped_shops(id).await?;
-            // A broker within a process cannot be asked from another.
+            // An in-process broker cannot be queried from another process.
             if self.broker.is_durable() {
                 self.refuse_when_nobody_reads().await?;
             }
@@ -125,7 +125,7 @@ impl Ops {
         }
     }
 
-    /// Changes how fast a redrive goes, also while it runs.
+    /// Changes the rate of a redrive, also while it runs.
     pub async fn set_redrive_rate(
         &self,
         id: Uuid,
@@ -142,7 +142,7 @@ impl Ops {
         self.redrive(id).await
     }
 
-    /// Refuses who may not steer it: that needs the permission in every shop whose orders are in it.
+    /// Refuses callers without the permission in every shop whose orders are in it.
     pub async fn authorize_redrive(&self, id: Uuid, act: &Act) -> Result<(), Refusal> {
         let shops = self.store.redrive_shops(id, None).await?;
         if shops.is_empty() {
@@ -151,7 +151,7 @@ impl Ops {
         shops.iter().try_for_each(|shop| authorize(act, Permission::Process, Some(shop)))
     }
 
-    /// Shops with orders that wait and whose ERP takes none now; refused when there are no others.
+    /// Shops with waiting orders whose ERP accepts none now; refused if there are no others.
     async fn stopped_shops(&self, id: Uuid) -> Result<Vec<String>, Refusal> {
         let circuits = self.store.circuits().await?;
         let stopped = |shop: &String| {

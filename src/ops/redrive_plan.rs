@@ -1,4 +1,4 @@
-//! What a redrive would transfer, before the click: a selection, frozen with what is left out and why.
+//! The plan of a redrive: a selection of orders, with those that are left out and why.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
@@ -17,14 +17,14 @@ use super::orders::{Ops, Refusal, authorize};
 
 /// Rows fetched at a time.
 const PAGE: u32 = 5_000;
-/// How many keys of a plan of named orders are told as its selection.
+/// How many keys of a plan of named orders are stored as its selection.
 const TOLD_KEYS: usize = 100;
 
 /// What a selection found.
 pub struct Selected {
     /// Orders of the ledger, oldest first.
     pub orders: Vec<OrderRecord>,
-    /// Orders that were named and that are not there, or not for whoever asks.
+    /// Named orders that do not exist or that the caller may not see.
     pub unknown: Vec<OrderKey>,
 }
 
@@ -35,7 +35,7 @@ impl Selected {
 }
 
 impl Ops {
-    /// Freezes a selection as a plan; nothing is sent.
+    /// Stores a selection as a plan; nothing is sent.
     pub async fn plan_redrive(
         &self,
         selection: Selection,
@@ -48,7 +48,7 @@ impl Ops {
         self.redrive(id).await
     }
 
-    /// What a plan would hold, without keeping it.
+    /// The plan, without storing it.
     pub async fn draft_redrive(
         &self,
         selection: Selection,
@@ -78,7 +78,8 @@ impl Ops {
             }
         }
         items.append(&mut left_out);
-        // Of shops that the planner may not see nothing is kept, so that they see their own plan.
+        // Nothing is stored about shops that the planner may not see, so that they may see their
+        // own plan.
         let reads = |key: &OrderKey| act.grants.allows(Permission::Read, Some(key.shop.as_str()));
         items.extend(selected.unknown.into_iter().filter(reads).map(unknown_item));
         for (seq, item) in (1u64..).zip(&mut items) {
@@ -96,7 +97,7 @@ impl Ops {
         Ok(NewRedrive { id, selection, pace, known_fingerprints, money, items })
     }
 
-    /// The orders that a selection means, oldest first; refused when they are more than `most`.
+    /// The orders of a selection, oldest first; refused when they are more than `most`.
     pub(super) async fn select(
         &self,
         selection: &Selection,
@@ -119,7 +120,7 @@ impl Ops {
                 (orders, vec![])
             }
         };
-        // What somebody may not see is not there.
+        // What the caller may not see does not exist for them.
         let may_see = |key: &OrderKey| act.grants.allows(Permission::Read, Some(key.shop.as_str()));
         let (seen, hidden): (Vec<_>, Vec<_>) =
             orders.into_iter().partition(|order| may_see(&order.key));
@@ -143,7 +144,7 @@ impl Ops {
             let page = self.store.page_orders(filter, sort, after.as_ref(), PAGE).await?;
             let is_last = page.len() < usize::try_from(PAGE).unwrap_or(usize::MAX);
             orders.extend(page);
-            // One more than may be is enough to refuse.
+            // One more than allowed is enough to refuse.
             if is_last || orders.len() > usize::try_from(most).unwrap_or(usize::MAX) {
                 return Ok(orders);
             }
@@ -178,7 +179,7 @@ impl Ops {
         Ok((found.into_values().collect(), unknown))
     }
 
-    /// The orders of a redrive that it did not bring into the ERP.
+    /// The orders of a redrive that it did not transfer.
     async fn unfinished_of(&self, id: Uuid) -> Result<Vec<OrderKey>, Refusal> {
         self.redrive(id).await?;
         let (mut keys, mut after) = (Vec::new(), None);
@@ -192,7 +193,7 @@ impl Ops {
     }
 }
 
-/// Something that belongs to no shop: it is enough to be allowed in one.
+/// Something that belongs to no shop: permission in one shop is enough.
 pub(super) fn authorize_anywhere(act: &Act) -> Result<(), Refusal> {
     match act.grants.shops_allowing(Permission::Process) {
         Some(shops) if shops.is_empty() => authorize(act, Permission::Process, None),

@@ -1,5 +1,4 @@
-//! What people see first: where orders stand, what happened lately, groups of lost orders, pages of
-//! lists.
+//! The overview: orders by state, recent activity, groups of lost orders, pages of lists.
 
 use std::time::Duration;
 
@@ -21,12 +20,12 @@ pub const MAX_NOTE_CHARS: usize = 2_000;
 /// Longest address of a runbook, in bytes.
 pub const MAX_RUNBOOK_BYTES: usize = 500;
 
-/// Everything at a glance.
+/// The overview.
 #[derive(Debug, Clone)]
 pub struct Overview {
-    /// How many orders stand where.
+    /// The number of orders by state.
     pub standing: Vec<Standing>,
-    /// Orders taken in, counted when they came.
+    /// Orders received, counted when they arrived.
     pub received: u64,
     /// Orders in `confirmed`.
     pub confirmed: u64,
@@ -42,26 +41,26 @@ pub struct Overview {
     pub flow: Vec<Flow>,
     /// ERPs.
     pub circuits: Vec<Circuit>,
-    /// Queues that the broker could be asked about.
+    /// Queues, as far as the broker answered.
     pub queues: Vec<QueueDepth>,
-    /// Why the broker could not be asked.
+    /// Why the broker did not answer.
     pub broker_error: Option<String>,
     /// Processes that are alive.
     pub workers: Vec<Worker>,
-    /// Mails by where they stand.
+    /// Mails by status.
     pub mails: MailCounts,
     /// Dead letters that wait for a person.
     pub dead_letters: u64,
 }
 
-/// How much waits in a queue.
+/// The length of a queue.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct QueueDepth {
     /// Its name.
     pub name: String,
     /// Messages ready to be delivered.
     pub ready: u32,
-    /// Processes that read it.
+    /// Its consumers.
     pub consumers: u32,
 }
 
@@ -75,7 +74,7 @@ pub struct Page {
 }
 
 impl Ops {
-    /// Where orders stand in these shops and what happened to them within `span`.
+    /// Orders by state in these shops and their activity within `span`.
     pub async fn overview(&self, shops: &ShopFilter, span: Duration) -> Result<Overview, Refusal> {
         let now = self.clock.now();
         let tally = self.store.tally(shops).await?;
@@ -139,7 +138,7 @@ impl Ops {
                     ready: status.ready,
                     consumers: status.consumers,
                 }),
-                // The others would only let the page wait as long for the same answer.
+                // Asking for the other queues would only take the same time for the same answer.
                 Err(error) => return (queues, Some(error.to_string())),
             }
         }
@@ -158,8 +157,8 @@ impl Ops {
         groups.into_iter().next().ok_or_else(missing)
     }
 
-    /// Writes what people know about a group; nothing given takes it away. Whoever may edit only in
-    /// some shops may do it when all orders of the group are of those.
+    /// Stores a note about a group; nothing given takes it away. Whoever may edit only in some
+    /// shops may do it when all orders of the group are of those.
     pub async fn note_group(
         &self,
         fingerprint: &str,
@@ -210,7 +209,7 @@ impl Ops {
     ) -> Result<Page, Refusal> {
         let limit = limit.clamp(1, MAX_PAGE);
         let after = after.map(|cursor| Mark::from_cursor(cursor, sort)).transpose()?;
-        // One more than asked for tells whether there is a next page.
+        // One more than requested shows whether there is a next page.
         let mut orders = self.store.page_orders(filter, sort, after.as_ref(), limit + 1).await?;
         let limit = usize::try_from(limit).unwrap_or(usize::MAX);
         let has_more = orders.len() > limit;
@@ -240,7 +239,7 @@ fn bucket_of(span: Duration) -> Duration {
     }
 }
 
-/// A link that a page may show: whatever else a browser would run must not be one.
+/// A link that a page may show: only http and https.
 fn check_runbook(address: &str) -> Result<(), ValueFault> {
     let lower = address.to_ascii_lowercase();
     let rest = lower.strip_prefix("https://").or_else(|| lower.strip_prefix("http://"));

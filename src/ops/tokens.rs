@@ -1,4 +1,4 @@
-//! Tokens for the API: made, checked, ended. A token is shown once; only its hash is kept.
+//! Tokens for the API: created, checked, revoked. A token is shown once; only its hash is stored.
 
 use jiff::Timestamp;
 use sha2::{Digest, Sha256};
@@ -20,7 +20,7 @@ pub const SCOPES: [&str; 7] = {
     }
     names
 };
-/// Begin of every token, so that secret scanners find one that leaks.
+/// Prefix of every token, so that secret scanners find one that leaks.
 const PREFIX: &str = "orl_";
 const MAX_NAME: usize = 100;
 
@@ -33,12 +33,12 @@ pub struct NewToken {
     pub scopes: Vec<Permission>,
     /// The shops that it is limited to; `None`: to none.
     pub shops: Option<Vec<String>>,
-    /// When it ends by itself.
+    /// When it expires.
     pub expires_at: Option<Timestamp>,
 }
 
 impl Ops {
-    /// Makes a token and returns it; it cannot be shown again.
+    /// Creates a token and returns it; it cannot be shown again.
     pub async fn create_token(&self, new: NewToken, act: &Act) -> Result<String, Refusal> {
         authorize(act, Permission::Admin, None)?;
         check(&new, act.now).map_err(Refusal::Unacceptable)?;
@@ -58,7 +58,7 @@ impl Ops {
         Err(Refusal::Conflict(format!("there is a token {name} already; choose another name")))
     }
 
-    /// Every token, without what makes it one.
+    /// Every token, without its secret.
     pub async fn tokens(&self, person: &Principal) -> Result<Vec<ApiToken>, Refusal> {
         person.authorize(Permission::Admin, None)?;
         Ok(self.store.list_tokens().await?)
@@ -73,7 +73,7 @@ impl Ops {
         Err(Refusal::NotFound(format!("there is no token {name} that is still valid")))
     }
 
-    /// Whoever holds this token, if it is valid now.
+    /// The holder of this token, if it is valid now.
     pub async fn holder(
         &self,
         text: &str,
@@ -108,7 +108,7 @@ fn check(new: &NewToken, now: Timestamp) -> Result<(), String> {
     Ok(())
 }
 
-/// 256 random bits: one round of SHA-256 keeps them as safe as a slow hash would.
+/// For 256 random bits one round of SHA-256 is as safe as a slow hash.
 pub(super) fn hash(text: &str) -> [u8; 32] {
     Sha256::digest(text).into()
 }
