@@ -1,9 +1,10 @@
-//! When the ERP as a whole counts as away: the breaker's evidence, and the circuit's states.
+//! When the ERP as a whole counts as unavailable: the evidence of the circuit breaker, and the
+//! states of the circuit.
 //!
-//! Failures of single orders must not stop everything, and an outage must not burn attempts. So the
-//! evidence is weighed: a few failures in a row only make us ask the ERP something harmless (is
-//! this order there?); no answer opens the circuit, an answer clears the suspicion. Failures of
-//! many different orders in a row open it whatever the ERP answers.
+//! Failures of single orders must not stop everything, and an outage must not use up attempts. So a
+//! few failures in a row only lead to a harmless question (is this order there?); without an answer
+//! the circuit opens, an answer resets the count. Failures of many different orders in a row open
+//! the circuit whatever the ERP answers.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -21,7 +22,7 @@ use super::retry::MAX_RETRY_AFTER;
 pub enum CircuitState {
     /// Orders flow.
     Closed = 0,
-    /// One order at a time is let through to see.
+    /// One order at a time is let through as a trial.
     HalfOpen = 1,
     /// Nothing is sent.
     Open = 2,
@@ -96,12 +97,12 @@ impl CircuitRule {
     }
 }
 
-/// Begin of the reason of a circuit that a refused login opened.
+/// Start of the reason of a circuit that a refused login opened.
 pub const LOGIN_REFUSED: &str = "login refused";
 
 impl CircuitRule {
-    /// How long to wait after this failure before the next trial. A refused login is never tried in
-    /// a quick row: ERPs count wrong passwords (Tryton shuts the right one out after five).
+    /// How long to wait after this failure before the next trial. A refused login is never repeated
+    /// quickly: ERPs count wrong passwords (Tryton refuses the correct one, too, after five).
     pub fn pause_for(&self, failure: &Failure, trials: u32) -> Duration {
         let pause = match failure.class {
             ErrorClass::Unauthorized => self.longest_pause,
@@ -122,7 +123,7 @@ pub fn reason_of(failure: &Failure) -> String {
 }
 
 impl Circuit {
-    /// Whether it was opened because the ERP refuses us, and not because it is away.
+    /// Whether it was opened because the ERP refuses our login, and not because it is unavailable.
     pub fn is_login_refused(&self) -> bool {
         self.reason.as_deref().is_some_and(|reason| reason.starts_with(LOGIN_REFUSED))
     }
@@ -133,7 +134,7 @@ impl Circuit {
 pub enum Advice {
     /// Nothing unusual.
     CarryOn,
-    /// Ask the ERP something harmless, and report the answer.
+    /// Ask the ERP a harmless question, and report the answer.
     AskTheErp,
     /// Stop sending.
     Open,
@@ -147,13 +148,13 @@ pub struct Breaker {
 }
 
 impl Breaker {
-    /// The ERP dealt with an order: it took it, or refused it for a reason of its own.
+    /// The ERP processed an order: it accepted it, or refused it for a reason of its own.
     pub fn record_alive(&mut self) {
         self.in_a_row = 0;
         self.orders.clear();
     }
 
-    /// The ERP answered a harmless question: it is there, though orders may still fail.
+    /// The ERP answered a harmless question: it is reachable, though orders may still fail.
     pub fn record_answered(&mut self) {
         self.in_a_row = 0;
     }

@@ -1,8 +1,9 @@
-//! How many calls to one ERP may be under way: between 1 and `erp.max_in_flight`, found by trying.
+//! How many calls to one ERP may be in progress: between 1 and `erp.max_in_flight`, adapted to its
+//! answers.
 //!
-//! Additive increase, multiplicative decrease, as TCP does it (RFC 5681): every answer in good time
-//! lets a little more through, an outage or an answer much slower than usual halves it. After the
-//! circuit closes it begins at 1 and doubles while all goes well (slow start).
+//! Additive increase, multiplicative decrease, as TCP does it (RFC 5681): every answer in normal
+//! time raises the limit a little, an outage or an answer much slower than usual halves it. After
+//! the circuit closes it starts at 1 and doubles with success (slow start).
 
 use std::time::Duration;
 
@@ -24,13 +25,13 @@ pub struct ConcurrencyLimit {
 }
 
 impl ConcurrencyLimit {
-    /// Starts at the maximum: what was healthy yesterday is believed until it shows otherwise.
+    /// Starts at the maximum: the ERP is assumed to work until it shows otherwise.
     pub fn new(max_in_flight: u32) -> Self {
         let max = max_in_flight.max(1);
         Self { max, limit: f64::from(max), slow_start: false, usual: None, since_decrease: 0 }
     }
 
-    /// Calls that may be under way now, 1 to the maximum.
+    /// Calls that may be in progress now, 1 to the maximum.
     #[allow(
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,
@@ -40,7 +41,7 @@ impl ConcurrencyLimit {
         (self.limit as u32).clamp(1, self.max)
     }
 
-    /// Begins again at one call at a time, doubling while all goes well.
+    /// Starts again at one call at a time, doubling with success.
     pub fn restart(&mut self) {
         self.limit = 1.0;
         self.slow_start = true;
@@ -63,13 +64,13 @@ impl ConcurrencyLimit {
         }
     }
 
-    /// The ERP was away, or did not answer in time.
+    /// The ERP was unavailable, or did not answer in time.
     pub fn record_outage(&mut self) {
         self.since_decrease = self.since_decrease.saturating_add(1);
         self.decrease();
     }
 
-    /// Halves the limit, once per round of calls: those under way saw the same congestion.
+    /// Halves the limit, once per batch of calls: those in progress saw the same congestion.
     fn decrease(&mut self) {
         if self.since_decrease < self.limit() && self.limit() < self.max {
             return;

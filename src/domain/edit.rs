@@ -1,16 +1,16 @@
 //! What a person changes in an order: every fault of the edited document at its place, the
 //! differences, and which of them are locked.
 //!
-//! Called by `ops::edit` and by pages that show an order. Documents are compared by what they say:
-//! spacing and the order of keys are no difference, a digit of a number is.
+//! Called by `ops::edit` and by pages that show an order. Documents are compared by content:
+//! spacing and the order of keys make no difference, a digit of a number does.
 
 use serde_json::Value;
 
 use super::order::Order;
 
-/// Most differences that are told.
+/// Most differences that are reported.
 pub const MAX_DIFFERENCES: usize = 1_000;
-/// What an order is known and paid by.
+/// The fields that identify an order, and those that say what was paid.
 pub const LOCKED: [&str; 4] = ["/order_id", "/shop", "/currency", "/total"];
 
 /// One place in which two documents differ.
@@ -18,16 +18,16 @@ pub const LOCKED: [&str; 4] = ["/order_id", "/shop", "/currency", "/total"];
 pub struct Difference {
     /// JSON pointer (RFC 6901).
     pub place: String,
-    /// JSON that stood there; none: nothing.
+    /// The JSON before; `None`: nothing.
     pub before: Option<String>,
-    /// JSON that stands there now; none: nothing.
+    /// The JSON after; `None`: nothing.
     pub after: Option<String>,
     /// Whether changing it needs a permission of its own.
     pub locked: bool,
 }
 
-/// Where `after` says something else than `before`; at most [`MAX_DIFFERENCES`]. What is not JSON is
-/// one difference of the whole.
+/// The places where `after` differs from `before`; at most [`MAX_DIFFERENCES`]. Text that is not
+/// JSON is one difference of the whole.
 pub fn differences(before: &str, after: &str) -> Vec<Difference> {
     let mut found = Vec::new();
     match (serde_json::from_str::<Value>(before), serde_json::from_str::<Value>(after)) {
@@ -78,8 +78,8 @@ fn compare(
     }
 }
 
-/// The locked places whose values differ: a total that is only written otherwise is the same, and so
-/// is a shop that is named though it is the default.
+/// The locked places whose values differ: a total that is only written differently counts as
+/// unchanged, and so does a shop that is named although it is the default.
 pub fn changed_locks(before: &str, after: &str) -> Vec<&'static str> {
     let parse = |text: &str| Order::parse(text.as_bytes(), usize::MAX).ok();
     let (Some(before), Some(after)) = (parse(before), parse(after)) else { return Vec::new() };
@@ -101,8 +101,8 @@ fn same_number(a: &str, b: &str) -> bool {
     a == b || matches!((canonical(a), canonical(b)), (Some(a), Some(b)) if a == b)
 }
 
-/// Sign, digits without zeros at either end, and the exponent of the last one; an exponent that no
-/// amount has leaves the text as it is.
+/// Sign, digits without zeros at either end, and the exponent of the last one; with an exponent
+/// that no amount has, the text stays unchanged.
 fn canonical(number: &str) -> Option<(bool, String, i64)> {
     let (mantissa, exponent) = number.split_once(['e', 'E']).unwrap_or((number, "0"));
     let exponent: i64 = exponent.parse().ok().filter(|e: &i64| e.abs() < 1_000_000)?;

@@ -1,8 +1,8 @@
 //! What can go wrong between us and the ERP, in the five classes of docs/broker.md.
 //!
-//! The ERP port builds a [`Failure`]; the submitter puts it into `order_failed`; the error handler
-//! decides by its class. How far a call got ([`Stage`]) is what separates "try again" from "ask
-//! first": only a call that surely never left may be repeated without asking.
+//! The ERP port creates a [`Failure`]; the submitter publishes it in `order_failed`; the error
+//! handler decides by its class. How far a call got ([`Stage`]) is what separates "try again" from
+//! "ask first": only a call that certainly was never sent may be repeated without asking.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use super::text::{MAX_ERROR_CHARS, one_line};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ErrorClass {
-    /// The ERP is away or busy: automatic retry.
+    /// The ERP is unavailable or busy: automatic retry.
     Unavailable,
     /// The ERP refuses this order: parked at once.
     Rejected,
@@ -115,14 +115,14 @@ impl Failure {
         }
     }
 
-    /// Whether this speaks of the ERP as a whole being away, and not of one order.
+    /// Whether it means that the ERP as a whole is unavailable, and not that one order failed.
     pub fn is_outage(&self) -> bool {
         matches!(self.class, ErrorClass::Unavailable | ErrorClass::UnknownOutcome)
     }
 }
 
-/// What groups equal failures: class, code and the message with everything that varies from order
-/// to order (numbers, quoted parts) taken out. 16 hexadecimal characters.
+/// What groups equal failures: class, code and the message without everything that varies from
+/// order to order (numbers, quoted parts). 16 hexadecimal characters.
 pub fn fingerprint(class: ErrorClass, code: &str, message: &str) -> String {
     let mut shape = String::with_capacity(message.len());
     let mut quote = None;

@@ -1,5 +1,5 @@
-//! Every fault of an order document at once, for whoever mends one by hand. The hot path stops at the
-//! first ([`Order::parse`]); this reads the parts of a document that failed there one by one.
+//! Every fault of an order document at once, for people who fix one by hand. The hot path stops at
+//! the first ([`Order::parse`]); this reads the parts of a document that failed there one by one.
 
 use std::collections::BTreeMap;
 
@@ -11,12 +11,12 @@ use super::order::{
     pointer_of, read_text, without_position,
 };
 
-/// Most faults that are told.
+/// Most faults that are reported.
 const MAX_FAULTS: usize = 50;
 
 type Fields<'a> = BTreeMap<String, &'a RawValue>;
 
-/// What keeps `bytes` from being an order; at most 50 faults, none when it is one.
+/// The faults that keep `bytes` from being an order; at most 50 faults, none when it is one.
 pub fn faults(bytes: &[u8], max_bytes: usize) -> Vec<Fault> {
     let Err(first) = Order::parse(bytes, max_bytes) else { return Vec::new() };
     if first.reason != Reason::Schema {
@@ -84,7 +84,7 @@ fn required<'a, T: Deserialize<'a>>(
     present::<T>(fields, place, name, found);
 }
 
-/// A field that must be there and be good.
+/// A required field with a rule.
 fn present<'a, T: Deserialize<'a>>(
     fields: &Fields<'a>,
     place: &str,

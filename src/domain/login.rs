@@ -2,13 +2,15 @@
 
 use std::time::Duration;
 
-/// Fewest characters of a password (NIST SP 800-63B asks for 8 beside a second factor; there is none).
+/// Minimum length of a password (NIST SP 800-63B requires 8 in addition to a second factor; there
+/// is none here).
 pub const MIN_PASSWORD: usize = 12;
-/// Most characters of a password: hashing has to stay cheap enough to answer.
+/// Maximum length of a password: hashing must stay cheap.
 pub const MAX_PASSWORD: usize = 1_000;
 /// Failures of one name after which it has to wait.
 pub const FREE_BY_NAME: u32 = 5;
-/// Failures from one address after which it has to wait: an office has one address.
+/// Failures from one address after which it has to wait; more than for a name, because an office
+/// shares one address.
 pub const FREE_BY_ADDRESS: u32 = 20;
 /// Failures count for that long after the last one.
 pub const REMEMBERED: Duration = Duration::from_hours(1);
@@ -17,14 +19,14 @@ const FIRST_WAIT: Duration = Duration::from_secs(5);
 const LONGEST_WAIT: Duration = Duration::from_mins(15);
 const MAX_NAME: usize = 100;
 
-/// How long nobody may try again after so many failures, of which `free` are forgiven; it doubles with
-/// each one up to 15 minutes.
+/// How long the next login has to wait after that many failures, the first `free` of which cost
+/// nothing; it doubles with each one up to 15 minutes.
 pub fn wait_after(failures: u32, free: u32) -> Option<Duration> {
     let over = failures.checked_sub(free)?;
     Some(FIRST_WAIT.saturating_mul(1 << over.min(10)).min(LONGEST_WAIT))
 }
 
-/// A user's name as it is kept: small letters, so that one person has one spelling.
+/// A user's name as it is stored: lower case, so that one person has one spelling.
 pub fn user_name(text: &str) -> Result<String, String> {
     let name = text.trim().to_ascii_lowercase();
     let good = |b: u8| b.is_ascii_alphanumeric() || b"._@+-".contains(&b);

@@ -17,10 +17,10 @@ use super::text::{MAX_ERROR_CHARS, one_line};
 
 /// The version of every envelope here.
 pub const VERSION: u32 = 1;
-/// Highest number of an attempt that is believed when another service reports it; our own tries count on
-/// from there.
+/// Highest attempt number that is accepted from another service; our own attempts continue from
+/// there.
 pub const MAX_FOREIGN_ATTEMPT: u32 = 1_000_000;
-/// Highest number of any try.
+/// Highest number of any attempt.
 pub const MAX_ATTEMPT: u32 = 2_000_000;
 
 /// Header: number of the attempt that a message asks for.
@@ -36,7 +36,8 @@ pub const TRACEPARENT: &str = "traceparent";
 /// Header: W3C trace context, vendor part.
 pub const TRACESTATE: &str = "tracestate";
 
-/// Text headers of a message; built afresh on every publish, never copied (docs/facts/rabbitmq.md 1.4).
+/// Text headers of a message; created anew for every publish, never copied (docs/facts/rabbitmq.md
+/// 1.4).
 pub type Headers = BTreeMap<String, String>;
 
 /// `order.failed`: an attempt that failed, from our submitter or from any other ERP service.
@@ -57,7 +58,7 @@ pub struct OrderFailed {
     /// Failed attempts after which the order is parked; null ignores the maximum.
     #[serde(default)]
     pub max_count: Option<u32>,
-    /// What had asked for the attempt.
+    /// What triggered the attempt.
     #[serde(default = "checkout")]
     pub trigger: Trigger,
     /// When it failed.
@@ -180,7 +181,7 @@ impl OrderFailed {
     }
 }
 
-/// A retry or a nudge: which order to try next. The payload is read from the ledger.
+/// A retry or a nudge: which order to transfer next. The payload is read from the ledger.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Again {
     /// Version of this envelope.
@@ -190,7 +191,7 @@ pub struct Again {
     pub shop: Shop,
     /// The order.
     pub order_id: OrderId,
-    /// The attempt that is meant; stale when another one was made since.
+    /// The requested attempt; stale when another one was made since.
     pub attempt: u32,
 }
 
@@ -212,19 +213,19 @@ impl Again {
         Ok(again)
     }
 
-    /// The order that is meant.
+    /// The requested order.
     pub fn key(&self) -> OrderKey {
         OrderKey { shop: self.shop.clone(), order_id: self.order_id.clone() }
     }
 }
 
-/// A notice that waits to be told; a nudge for the notifier, the notice itself is a row.
+/// A nudge for the notifier that a notice waits; the notice itself is a row.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct NoticeWaiting {
     /// Version of this envelope.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<u32>,
-    /// The notice, or what kind of notices when it speaks of several.
+    /// The notice, or the kind of notices if there are several.
     pub notice: String,
 }
 
@@ -253,7 +254,7 @@ fn check_version(version: Option<u32>) -> Result<(), Fault> {
     }
 }
 
-/// What happened to an order, for anybody who listens on `orders.events`.
+/// What happened to an order, for every consumer of `orders.events`.
 #[derive(Debug, Clone, Serialize)]
 pub struct OrderEvent {
     /// Version of this envelope.
@@ -265,11 +266,11 @@ pub struct OrderEvent {
     pub order_id: OrderId,
     /// Its shop.
     pub shop: Shop,
-    /// Number of the attempt that led to it, 0 when none did.
+    /// Number of the attempt that caused it, 0 if none did.
     pub attempt: u32,
     /// Failed attempts so far.
     pub fail_count: u32,
-    /// What had asked for the attempt.
+    /// What triggered the attempt.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub trigger: Option<Trigger>,
     /// When it happened.
@@ -315,9 +316,9 @@ pub enum EventKind {
     Confirmed,
     /// No automatic retry is left.
     Parked,
-    /// A person took it off the list.
+    /// A person removed it from the list.
     Removed,
-    /// A person put it back.
+    /// A person restored it.
     Restored,
     /// Sent, answer never seen.
     OutcomeUnknown,

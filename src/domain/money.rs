@@ -1,7 +1,8 @@
-//! Sums of totals, exact to the last digit: whole units and billionths are counted apart, as integers.
+//! Sums of totals, exact to the last digit: whole units and billionths are counted separately, as
+//! integers.
 //!
-//! What a total must look like to be summed stands in the migrations (`total_units`): at most 12
-//! digits before and 9 after the point, no sign, no exponent. All others are counted and told.
+//! The migrations (`total_units`) define which totals are summed: at most 12 digits before and 9
+//! after the point, no sign, no exponent. All others are counted and reported.
 
 use std::collections::BTreeMap;
 
@@ -24,7 +25,7 @@ pub struct Money {
     pub unsummed: u64,
 }
 
-/// A sum that is being made, by currency.
+/// A sum in progress, by currency.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Purse(BTreeMap<String, Sum>);
 
@@ -68,7 +69,7 @@ impl Purse {
         sum.unsummed = sum.unsummed.saturating_add(part.unsummed);
     }
 
-    /// Adds a sum that was made already.
+    /// Adds a finished sum.
     pub fn add_money(&mut self, money: &Money) {
         let (units, fraction) = money.amount.split_once('.').unwrap_or((&money.amount, ""));
         // What `decimal` wrote: at most nine digits after the point.

@@ -1,8 +1,8 @@
-//! Who is told what, and when one mail becomes a digest.
+//! Who is informed about what, and when mails become a digest.
 //!
-//! A notice is a row written in the same transaction as what it tells of. The notifier turns
-//! notices into mails, each notice into exactly one, by [`plan`]: an outage of 4,000 orders is a
-//! handful of mails that name every order, not 4,000 mails.
+//! A notice is a row written in the same transaction as the event that it reports. The notifier
+//! turns notices into mails, each notice into exactly one, by [`plan`]: an outage of 4,000 orders
+//! leads to a few mails that name every order, not to 4,000 mails.
 
 use std::time::Duration;
 
@@ -12,15 +12,15 @@ use serde::{Deserialize, Serialize};
 use super::order::OrderKey;
 use super::retry::later;
 
-/// What a notice tells.
+/// The event that a notice reports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum NoticeKind {
     /// To the administrators: an attempt failed.
     OrderFailed,
-    /// To the customer: the order is in.
+    /// To the customer: the order is in the ERP.
     CustomerConfirmation,
-    /// To the administrators: the ERP is away, work pauses.
+    /// To the administrators: the ERP is unavailable, the work pauses.
     CircuitOpened,
 }
 
@@ -48,7 +48,7 @@ impl NoticeKind {
     }
 }
 
-/// Identity of the notice about one attempt; telling twice is the same as telling once.
+/// Identity of the notice about one attempt, so that reporting twice is the same as reporting once.
 pub fn order_notice_id(kind: NoticeKind, key: &OrderKey, attempt: u32) -> String {
     format!("{}:{key}#{attempt}", kind.as_str())
 }
@@ -58,7 +58,7 @@ pub fn circuit_notice_id(erp: &str, opened_at: Timestamp) -> String {
     format!("{}:{erp}@{}", NoticeKind::CircuitOpened.as_str(), opened_at.as_millisecond())
 }
 
-/// `mail.customer_confirmation`: when a customer is told that the order is in.
+/// `mail.customer_confirmation`: when a customer gets a confirmation that the order is in the ERP.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum CustomerConfirmation {
@@ -71,7 +71,7 @@ pub enum CustomerConfirmation {
 }
 
 impl CustomerConfirmation {
-    /// Whether the customer of an order that failed `fail_count` times is told of its success.
+    /// Whether the customer of an order that failed `fail_count` times gets a confirmation.
     pub fn applies(self, fail_count: u32) -> bool {
         match self {
             Self::Never => false,
@@ -91,14 +91,14 @@ pub struct DigestRule {
 }
 
 impl DigestRule {
-    /// The rule for failures that one person's redrive leads to: the first is told at once, all that
-    /// follow in the window arrive as one.
+    /// The rule for failures of a redrive: the first is reported at once, all further ones in the
+    /// window arrive as one mail.
     pub fn for_redrives(self) -> Self {
         Self { after: 0, ..self }
     }
 }
 
-/// What was mailed lately to one group of receivers.
+/// What was mailed recently to one group of receivers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DigestWindow {
     /// When the window began.
@@ -128,8 +128,8 @@ pub enum Plan {
 }
 
 /// Decides about `waiting` notices (at least 1). Within a window up to `rule.after` failures are
-/// mailed one by one; the rest waits until it ends and arrives as one digest. A digest opens a
-/// window that is full already, so that a long outage is one mail per window.
+/// mailed one by one; the rest waits until it ends and arrives as one digest. After a digest the
+/// next window counts as full, so that a long outage is one mail per window.
 pub fn plan(window: Option<DigestWindow>, waiting: u32, rule: DigestRule, now: Timestamp) -> Plan {
     let running = window.filter(|window| now < later(window.started_at, rule.every));
     match running {
@@ -166,7 +166,7 @@ mod tests {
     }
 
     proptest! {
-        /// However failures arrive: each is told exactly once, and no window sees more than
+        /// However failures arrive: each is reported exactly once, and no window sees more than
         /// `after` single mails or more than one digest.
         #[test]
         fn every_failure_is_told_once_and_windows_stay_calm(

@@ -1,9 +1,9 @@
-//! The order message of docs/broker.md: parsed once from bytes into a type that cannot be wrong.
+//! The order message of docs/broker.md: parsed once from bytes into a type whose values are always
+//! valid.
 //!
 //! Called by the submitter, the API and `publish`. What is not accepted is a [`Fault`]: a reason, a
-//! place in the document and a sentence, which becomes a dead letter or a 422. Amounts are never
-//! turned into floats; the document itself is kept as the text that came, and that text is what
-//! the ERP gets.
+//! place in the document and a sentence, which becomes a dead letter or a 422. Amounts never become
+//! floats; the document is kept as the received text, and that text is what the ERP gets.
 
 use std::borrow::Cow;
 use std::collections::HashSet;
@@ -22,7 +22,7 @@ use super::text::one_line;
 pub const ACCEPTED_STATES: [&str; 2] = ["payed", "ordered_failed"];
 /// Most lines one order may have (docs/broker.md).
 pub const MAX_LINES: usize = 10_000;
-/// Shop of an order that names none.
+/// Shop of an order that does not name one.
 pub const DEFAULT_SHOP: &str = "default";
 /// Longest name of a payment that is kept, in characters.
 pub const MAX_PAYMENT_CHARS: usize = 100;
@@ -31,11 +31,11 @@ const MAX_DECIMAL_CHARS: usize = 64;
 /// An order that passed every rule of docs/broker.md.
 #[derive(Debug, Clone)]
 pub struct Order {
-    /// Who this order is; unique in the ledger.
+    /// Its identity; unique in the ledger.
     pub key: OrderKey,
     /// What people filter and read by.
     pub facts: OrderFacts,
-    /// The document exactly as it came.
+    /// The document exactly as received.
     pub document: Arc<str>,
     /// SHA-256 of `document`.
     pub digest: [u8; 32],
@@ -43,14 +43,14 @@ pub struct Order {
     pub skus: Vec<Sku>,
 }
 
-/// What the ledger keeps of an order in columns of their own.
+/// The parts of an order that the ledger keeps in separate columns.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct OrderFacts {
     /// When the customer placed it, if checkout said so.
     pub placed_at: Option<Timestamp>,
     /// ISO 4217.
     pub currency: Currency,
-    /// Total with the digits that came.
+    /// Total with the received digits.
     pub total: Decimal,
     /// Who bought.
     pub customer: Customer,
@@ -58,7 +58,7 @@ pub struct OrderFacts {
     pub payment: Option<String>,
 }
 
-/// The buyer, as far as the document tells.
+/// The buyer, as far as the document says.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Customer {
     /// Number of the customer in shop and ERP.
@@ -74,7 +74,7 @@ pub struct Customer {
     pub locale: Option<String>,
 }
 
-/// (`shop`, `order_id`): who an order is.
+/// (`shop`, `order_id`): the identity of an order.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct OrderKey {
     /// The shop, `default` when the document names none.
@@ -130,8 +130,8 @@ impl Order {
         })
     }
 
-    /// Whether two documents say the same, however they are spaced and their keys are ordered.
-    /// Numbers are compared by their digits: `1.0` and `1.00` differ.
+    /// Whether two documents have the same content, whatever their spacing and the order of their
+    /// keys. Numbers are compared by their digits: `1.0` and `1.00` differ.
     pub fn says_the_same(a: &str, b: &str) -> bool {
         let value = |text| serde_json::from_str::<serde_json::Value>(text).ok();
         a == b || matches!((value(a), value(b)), (Some(a), Some(b)) if a == b)
@@ -161,7 +161,7 @@ impl Fault {
         Self { reason, place: Some(place.into()), detail: detail.into() }
     }
 
-    /// The same fault of a document that stands at `prefix` in a larger one.
+    /// The same fault of a document that is at `prefix` in a larger one.
     pub fn below(mut self, prefix: &str) -> Self {
         self.place = Some(match self.place {
             Some(place) if place == "/" => prefix.to_owned(),
@@ -191,11 +191,11 @@ pub enum Reason {
     InvalidState,
     /// `order_failed` or a retry for an order that the ledger does not know.
     UnknownOrder,
-    /// The broker gave up redelivering it.
+    /// The broker stopped redelivering it.
     DeliveryLimit,
-    /// It found no queue.
+    /// It matched no queue.
     Unrouted,
-    /// Handling it broke our own code.
+    /// Handling it made our own code panic.
     HandlerPanicked,
     /// The database refused its values.
     Refused,
@@ -247,8 +247,8 @@ pub fn read_text(bytes: &[u8], max_bytes: usize) -> Result<&str, Fault> {
         .map_err(|e| Fault::at(Reason::NotUtf8, format!("byte {}", e.valid_up_to()), "not UTF-8"))
 }
 
-/// Reads `text` as `T`, refusing objects that name a key twice. Where that fails it is read once
-/// more to find the place: good documents, nearly all, do not pay for it.
+/// Reads `text` as `T`, refusing objects with a duplicate key. If that fails, it is read once more
+/// to find the place, so that valid documents do not pay for it.
 pub fn read_json<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, Fault> {
     refuse_duplicate_keys(text)?;
     let mut reader = serde_json::Deserializer::from_str(text);
@@ -288,7 +288,7 @@ pub(super) fn pointer_of(path: &serde_path_to_error::Path) -> String {
     if pointer.is_empty() { "/".into() } else { pointer }
 }
 
-/// One step of a JSON pointer (RFC 6901), printable and bounded however wild the key is.
+/// One step of a JSON pointer (RFC 6901), printable and bounded whatever the key is.
 fn push_step(pointer: &mut String, key: &str) {
     pointer.push('/');
     pointer.push_str(&one_line(key, 60).replace('~', "~0").replace('/', "~1"));
@@ -320,8 +320,8 @@ fn refuse_duplicate_keys(text: &str) -> Result<(), Fault> {
     ))
 }
 
-/// A key that stands twice, and the steps that lead to it, innermost first: they are only gathered
-/// on the way back out, so that a good document costs nothing.
+/// A duplicate key, and the steps that lead to it, innermost first: they are only collected on the
+/// way back, so that a valid document costs nothing.
 #[derive(Default)]
 struct Duplicate {
     is_there: bool,
@@ -428,7 +428,7 @@ impl<'de> Keys<'de> {
     }
 }
 
-/// A key as it stands in the text, copied only when it holds escapes.
+/// A key as written in the text, copied only when it contains escapes.
 struct Key<'de>(Cow<'de, str>);
 
 impl<'de> Deserialize<'de> for Key<'de> {
@@ -563,8 +563,7 @@ impl<'de> Deserialize<'de> for Lines {
     }
 }
 
-/// What names the payment of an order, as far as the document tells; all else of it only the ERP
-/// reads.
+/// The name of an order's payment, as far as the document says; only the ERP reads the rest of it.
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct Payment {
@@ -597,7 +596,7 @@ fn payment<'de, D: Deserializer<'de>>(reader: D) -> Result<Option<Payment>, D::E
     reader.deserialize_option(Maybe)
 }
 
-/// A text on one line, or anything else, which is passed over.
+/// A text on one line; anything else is ignored.
 #[derive(Default)]
 struct TextOrElse(Option<String>);
 
@@ -687,7 +686,7 @@ checked_text!(
     /// Number of an order, unique in its shop.
     OrderId,
     "^(?!\\.{1,2}$)[A-Za-z0-9._:/-]{1,128}$",
-    // `.` and `..` in an address mean another place (RFC 3986, 5.2.4), however they are escaped.
+    // `.` and `..` in a URL mean another place (RFC 3986, 5.2.4), however they are escaped.
     |t| (1..=128).contains(&t.len())
         && t.bytes().all(|b| b.is_ascii_alphanumeric() || b"._:/-".contains(&b))
         && !matches!(t, "." | ".."),
@@ -737,13 +736,13 @@ checked_text!(
     "an article number of 1 to 200 characters"
 );
 
-/// A number that came as a JSON number or string, with every digit as it came.
+/// A number from a JSON number or string, with every digit as received.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(into = "String")]
 pub struct Decimal(String);
 
 impl Decimal {
-    /// The digits as they came.
+    /// The digits as received.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -796,7 +795,7 @@ impl<'de> Deserialize<'de> for Decimal {
             fn visit_i64<E: de::Error>(self, number: i64) -> Result<Decimal, E> {
                 Ok(Decimal(number.to_string()))
             }
-            // serde_json hands any other number over exactly, as a map of its own making.
+            // serde_json passes any other number on exactly, as a map of its own.
             fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Decimal, A::Error> {
                 let number =
                     serde_json::Number::deserialize(de::value::MapAccessDeserializer::new(map))

@@ -2,7 +2,7 @@
 //!
 //! A filter and a sort are the same on the command line, in the address of a page and in a query of
 //! the API: pairs of names and texts, read by [`OrderFilter::from_pairs`] and written by
-//! [`OrderFilter::to_pairs`]. A cursor is opaque to its reader and checked when it comes back.
+//! [`OrderFilter::to_pairs`]. A cursor is opaque to the client and checked when it is used.
 
 use std::fmt;
 use std::str::FromStr;
@@ -80,7 +80,7 @@ pub struct OrderFilter {
     /// Part of the order number, the customer's name or address, or the error text; or the whole of
     /// the ERP's number or the customer's.
     pub search: Option<String>,
-    /// The shops that whoever looks may see; not part of the pairs.
+    /// The shops that the reader may see; not part of the pairs.
     pub shops: ShopFilter,
 }
 
@@ -106,8 +106,8 @@ impl OrderFilter {
         Self { state: Some(OrderState::OrderedFailed), ..Self::default() }
     }
 
-    /// Reads the pairs whose names are [`OrderFilter::NAMES`] and leaves all others to whoever knows
-    /// them. An empty text sets nothing; `since` and `until` take a time or how long ago.
+    /// Reads the pairs whose names are [`OrderFilter::NAMES`] and ignores all others. An empty text
+    /// sets nothing; `since` and `until` take a time or a duration before now.
     pub fn from_pairs<'a>(
         pairs: impl IntoIterator<Item = (&'a str, &'a str)>,
         now: Timestamp,
@@ -157,7 +157,7 @@ impl OrderFilter {
         Ok(())
     }
 
-    /// What is set, so that [`OrderFilter::from_pairs`] makes the same filter of it.
+    /// The set parts, from which [`OrderFilter::from_pairs`] creates the same filter.
     pub fn to_pairs(&self) -> Vec<(&'static str, String)> {
         let part = |name: &'static str| match name {
             "state" => self.state.map(|state| state.as_str().to_owned()),
@@ -184,7 +184,7 @@ impl OrderFilter {
     }
 }
 
-/// A value that cannot be used; tells the field and what is expected there.
+/// A value that cannot be used, with its field and what is expected there.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{field}: {detail}")]
 pub struct ValueFault {
@@ -250,7 +250,7 @@ pub enum SortBy {
     Changed,
     /// When it failed last; orders that never failed come last.
     Failed,
-    /// When something is due by itself; orders that wait for nothing come last.
+    /// When something is due automatically; orders for which nothing is scheduled come last.
     Due,
     /// How many attempts failed.
     Tries,
@@ -277,7 +277,7 @@ impl SortBy {
         Self::ALL.into_iter().find(|by| by.as_str() == name)
     }
 
-    /// As people want it first: the newest, the most tried, what is due soonest.
+    /// The order that people want first: the newest, the most attempts, due soonest.
     pub const fn natural(self) -> Sort {
         Sort { by: self, descending: !matches!(self, Self::Due) }
     }
@@ -301,7 +301,7 @@ impl Default for Sort {
 }
 
 impl Sort {
-    /// The other way round.
+    /// The reverse order.
     pub const fn reversed(self) -> Self {
         Self { by: self.by, descending: !self.descending }
     }

@@ -1,7 +1,7 @@
 //! The messages that we publish: envelopes of the domain, addressed by the topology.
 //!
-//! Roles and operators' verbs write the same letters, so that they are written once. Headers are
-//! built afresh for each (docs/facts/rabbitmq.md 1.4).
+//! Workers and operations of people publish the same messages, so they are created in one place.
+//! Headers are created anew for each (docs/facts/rabbitmq.md 1.4).
 
 use std::time::Duration;
 
@@ -24,26 +24,26 @@ pub struct Outgoing {
     pub exchange: String,
     /// by this key.
     pub routing_key: String,
-    /// Text headers, built afresh.
+    /// Text headers, created anew.
     pub headers: Headers,
     /// JSON.
     pub body: Vec<u8>,
-    /// Says the same when the same thing is published twice.
+    /// The same when the same thing is published twice.
     pub message_id: String,
-    /// Whether it must find a queue, or may vanish when nobody listens.
+    /// Whether it must match a queue, or may be dropped without a consumer.
     pub audience: Audience,
 }
 
-/// Whether a message must find a queue.
+/// Whether a message must match a queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Audience {
-    /// Publishing fails when no queue takes it.
+    /// Publishing fails if no queue accepts it.
     Required,
-    /// An event for whoever listens.
+    /// An event for any consumer.
     Optional,
 }
 
-/// Writes messages in the name of one process.
+/// Creates the messages of one process.
 pub struct OutboundMessages<'a> {
     /// Where messages go.
     pub topology: &'a Topology,
@@ -93,7 +93,7 @@ impl OutboundMessages<'_> {
         })
     }
 
-    /// A wish that the submitter looks at an order now.
+    /// A nudge: the submitter should look at an order now.
     pub fn nudge(&self, key: &OrderKey, attempt: u32, trigger: Trigger) -> Outgoing {
         Outgoing {
             exchange: self.topology.names.redrive(),
@@ -112,7 +112,7 @@ impl OutboundMessages<'_> {
         nudge
     }
 
-    /// What happened, for whoever listens.
+    /// An event, for any consumer.
     pub fn event(&self, event: &OrderEvent) -> Outgoing {
         let key = event.kind.routing_key();
         let id = format!("{key}:{}/{}#{}", event.shop, event.order_id, event.attempt);

@@ -1,5 +1,5 @@
-//! Who may do what (docs/operations.md): permissions, the roles that collect them, and what one person
-//! or token was granted, everywhere or in single shops.
+//! Who may do what (docs/operations.md): permissions, the roles that collect them, and what one
+//! person or token was granted, for all shops or for single ones.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -24,7 +24,7 @@ pub enum Permission {
     /// See orders, mails, dead letters, plans and the audit.
     #[serde(rename = "orders:read")]
     Read,
-    /// Hand orders in.
+    /// Submit orders.
     #[serde(rename = "orders:publish")]
     Publish,
     /// Transfer, redrive, reconcile, replay; hold and release an ERP.
@@ -36,7 +36,7 @@ pub enum Permission {
     /// Edit an order, and the note of a group.
     #[serde(rename = "lostorder_edit")]
     Edit,
-    /// Edit what an order is known and paid by: its number, shop, currency and total.
+    /// Edit currency and total. The number and the shop of an order can never be edited.
     #[serde(rename = "lostorder_edit_locked")]
     EditLocked,
     /// Users, tokens, and everything else.
@@ -75,7 +75,7 @@ impl Permission {
     }
 }
 
-/// A set of permissions with a name, each role with all that the one before it may.
+/// A named set of permissions; each role includes those of the one before it.
 #[derive(
     Debug,
     Clone,
@@ -132,7 +132,7 @@ impl Role {
     }
 }
 
-/// What somebody may do: everywhere, and beyond that in single shops.
+/// The permissions of a person or token: for all shops, and in addition for single shops.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Grants {
     /// In every shop, and for what belongs to none.
@@ -143,7 +143,7 @@ pub struct Grants {
 }
 
 impl Grants {
-    /// Everything: whoever runs commands beside the database.
+    /// Everything: for the commands of somebody who has access to the database.
     pub fn all() -> Self {
         Self { everywhere: BTreeSet::from(Permission::ALL), shops: BTreeMap::new() }
     }

@@ -1,8 +1,9 @@
-//! The rules of a redrive: many lost orders, transferred in steps that grow while the ERP takes them.
+//! The rules of a redrive: many lost orders, transferred in steps that grow while the ERP accepts
+//! them.
 //!
-//! A plan is a frozen list. The runner (`workers::redriver`) sends a step, waits until every order of
-//! it is answered, and begins the next; here stands what may follow what, how large a step is, when
-//! a redrive stops by itself, how fast orders go out, and what became of one.
+//! A plan is a fixed list. The runner (`workers::redriver`) sends a step, waits until every order
+//! of it is answered, and begins the next. This file has the allowed transitions, the size of a
+//! step, the rules that stop a redrive, the rate, and the outcome of an order.
 
 use std::time::Duration;
 
@@ -11,9 +12,9 @@ use serde::{Deserialize, Serialize};
 
 use super::state::{OrderRecord, OrderState, Phase};
 
-/// The steps unless told otherwise; all that are left are the last one.
+/// The default steps; the rest is the last step.
 pub const DEFAULT_RAMP: [u32; 4] = [1, 5, 20, 100];
-/// Percent of a step that may fail unless told otherwise.
+/// Percentage of a step that may fail, by default.
 pub const DEFAULT_STOP_PERCENT: u32 = 10;
 /// Most orders in one plan.
 pub const MAX_ORDERS: u32 = 100_000;
@@ -21,22 +22,22 @@ pub const MAX_ORDERS: u32 = 100_000;
 const MAX_STEPS: usize = 20;
 /// Fastest rate per minute.
 const MAX_RATE: u32 = 60_000;
-/// Answers after which the share of failures in a large step is believed.
+/// Answers after which the share of failures in a large step is significant.
 const ENOUGH_ANSWERS: u64 = 100;
-/// What is made up for at most when the runner was late.
+/// The longest delay of the runner that is caught up.
 const MAX_CATCH_UP: Duration = Duration::from_secs(1);
 
-/// Where a redrive stands.
+/// The status of a redrive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum RedriveStatus {
-    /// Frozen, nothing was sent.
+    /// Planned, nothing was sent.
     Planned,
     /// Orders are sent.
     Running,
-    /// A person halted it.
+    /// A person paused it.
     Paused,
-    /// It halted by itself.
+    /// It stopped automatically.
     Stopped,
     /// Nothing is left to be sent.
     Done,
@@ -110,12 +111,12 @@ impl RedriveStatus {
         Self::ALL.into_iter().find(|status| status.as_str() == name)
     }
 
-    /// Whether nothing will follow any more.
+    /// Whether it is final.
     pub fn is_over(self) -> bool {
         matches!(self, Self::Done | Self::Cancelled)
     }
 
-    /// Where `verb` leads from here.
+    /// The status after `verb`.
     pub fn after(self, verb: RedriveVerb) -> Result<Self, InvalidRedrive> {
         match (verb, self) {
             (RedriveVerb::Start, Self::Planned)
@@ -127,7 +128,7 @@ impl RedriveStatus {
     }
 }
 
-/// Where one order of a redrive stands.
+/// The status of one order of a redrive.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, schemars::JsonSchema,
 )]
@@ -135,17 +136,17 @@ impl RedriveStatus {
 pub enum ItemStatus {
     /// Not sent yet.
     Waiting,
-    /// Its attempt was asked for; the answer is awaited.
+    /// Its attempt was requested; the answer is pending.
     Sent,
     /// In the ERP.
     Transferred,
     /// The attempt failed.
     Failed,
-    /// Nobody knows: the ERP is asked first.
+    /// Unknown: the ERP is asked first.
     Unclear,
-    /// It was planned, and was not fit any more when its turn came.
+    /// It was planned, but could not be sent any more when its turn came.
     Skipped,
-    /// It was never in the plan.
+    /// It was left out of the plan.
     Excluded,
 }
 
@@ -188,15 +189,15 @@ impl ItemStatus {
 pub enum Exclusion {
     /// It is in the ERP already.
     Confirmed,
-    /// A person took it off the list.
+    /// A person removed it from the list.
     Removed,
     /// It was edited after the plan was made.
     NewerRevision,
-    /// The ERP may have it: it is asked first.
+    /// The ERP may have it: the ERP is asked first.
     OutcomeUnknown,
     /// Its ERP is stopped.
     CircuitOpen,
-    /// It never failed: it is queued or held, and goes by itself.
+    /// It never failed: it is queued or held, and is sent automatically.
     Held,
     /// It is being transferred right now.
     InProgress,
@@ -231,7 +232,7 @@ impl Exclusion {
         }
     }
 
-    /// Why an order is not sent now; `None`: it is a lost order, fit to be sent.
+    /// Why an order is not sent now; `None`: it is a lost order that can be sent.
     pub fn of(record: &OrderRecord) -> Option<Self> {
         match &record.phase {
             Phase::Transferred { .. } => Some(Self::Confirmed),
@@ -257,13 +258,13 @@ impl Exclusion {
     }
 }
 
-/// How fast and how boldly.
+/// The rate and the steps.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct RedriveThrottle {
     /// Orders a minute; none: as fast as the ERP answers.
     #[serde(default)]
     pub rate_per_minute: Option<u32>,
-    /// Sizes of the steps; all that are left are the last one.
+    /// Sizes of the steps; the rest is the last step.
     #[serde(default = "default_ramp")]
     pub ramp: Vec<u32>,
     /// Percent of a step that may fail; a step of one stops at any failure.
@@ -323,7 +324,7 @@ impl RedriveThrottle {
     }
 }
 
-/// Whether a redrive can go at that rate; else a sentence.
+/// Whether the rate is allowed; otherwise a sentence.
 pub fn check_rate(rate_per_minute: Option<u32>) -> Result<(), String> {
     match rate_per_minute {
         Some(rate) if !(1..=MAX_RATE).contains(&rate) => {
@@ -337,12 +338,12 @@ fn interval(rate_per_minute: u32) -> Duration {
     Duration::from_mins(1) / rate_per_minute.max(1)
 }
 
-/// What is known of the step under way.
+/// What is known of the current step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct StepTally {
     /// Orders that are in the ERP now.
     pub transferred: u64,
-    /// Orders whose try failed, or whose outcome is unclear.
+    /// Orders whose attempt failed, or whose outcome is unclear.
     pub failed: u64,
     /// Orders that were sent and not answered yet.
     pub sent: u64,
@@ -356,9 +357,9 @@ impl StepTally {
 
     /// Why the redrive has to stop, when too many of a step of `size` orders failed.
     ///
-    /// It is looked at after every answer. In a step of up to 100 the share is that of the whole
-    /// step, so that it stops as soon as no answer that is still to come could bring it below; in a
-    /// larger one the first 100 answers are waited for in the same way.
+    /// It is evaluated after every answer. In a step of up to 100 the share is that of the whole
+    /// step, so that it stops as soon as no pending answer could bring it below; in a larger one
+    /// the first 100 answers are used in the same way.
     pub fn too_many_failed(&self, size: u64, stop_percent: u32) -> Option<String> {
         if self.failed == 0 {
             return None;
@@ -375,14 +376,14 @@ impl StepTally {
     }
 }
 
-/// Lets orders out at a rate, and never many at once because time has passed in which none went.
+/// Releases orders at a rate, without a burst after a pause.
 #[derive(Debug, Clone, Default)]
 pub struct Meter {
     due: Option<Duration>,
 }
 
 impl Meter {
-    /// How many of `wanted` may go at `now`, on any clock that only goes forward.
+    /// How many of `wanted` may be sent at `now`, on any monotonic clock.
     pub fn allow(&mut self, now: Duration, rate_per_minute: Option<u32>, wanted: u64) -> u64 {
         let Some(rate) = rate_per_minute else {
             self.due = None;
@@ -399,20 +400,20 @@ impl Meter {
         allowed
     }
 
-    /// A slower or faster rate counts from now on.
+    /// Applies a new rate from now on.
     pub fn restart(&mut self) {
         self.due = None;
     }
 }
 
-/// What became of an order that was sent.
+/// The outcome of an order that was sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ItemOutcome {
-    /// Not known yet; nobody has taken it up.
+    /// Not known yet; no worker has started it.
     Untouched,
     /// It is being transferred right now.
     UnderWay,
-    /// It was taken up and given back without an attempt.
+    /// It was started and handed back without an attempt.
     GivenBack,
     /// In the ERP.
     Transferred {
@@ -421,14 +422,14 @@ pub enum ItemOutcome {
     },
     /// The attempt failed; the order's last failure says how.
     Failed,
-    /// Nobody knows.
+    /// Unknown.
     Unclear,
-    /// A person took it off the list.
+    /// A person removed it from the list.
     Removed,
 }
 
-/// What became of try `attempt`, asked for when the order's version less its revision was
-/// `sent_version`: editing an order is not a sign that it was taken up.
+/// The outcome of attempt `attempt`, requested when the order's version minus its revision was
+/// `sent_version`: editing an order does not mean that it was started.
 pub fn item_outcome(
     record: &OrderRecord,
     attempt: u32,
@@ -451,7 +452,7 @@ pub fn item_outcome(
         return ItemOutcome::Failed;
     }
     if record.claim.is_some() {
-        // Whoever had it died in the middle: it is asked about, by the sweeper.
+        // Its worker died during the attempt: the sweeper lets the ERP be asked.
         return ItemOutcome::UnderWay;
     }
     match sent_version_of(record) > sent_version {
@@ -461,7 +462,7 @@ pub fn item_outcome(
     }
 }
 
-/// How often a role has changed the order.
+/// How often a worker has changed the order.
 pub fn sent_version_of(record: &OrderRecord) -> i64 {
     record.version - i64::from(record.revision)
 }

@@ -1,4 +1,4 @@
-//! Why an order is taken off the list: one of a few reasons with what belongs to it, kept as one
+//! Why an order is removed from the list: one of a few reasons with its details, stored as one
 //! sentence.
 
 use schemars::JsonSchema;
@@ -12,7 +12,7 @@ const MAX_TEXT: usize = 500;
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Removal {
-    /// Somebody typed it into the ERP.
+    /// It was entered into the ERP by hand.
     EnteredByHand {
         /// The ERP's number.
         erp_order_id: String,
@@ -34,13 +34,13 @@ pub enum Removal {
         #[serde(default)]
         text: Option<String>,
     },
-    /// It was never real.
+    /// It was a test.
     Test {
         /// More.
         #[serde(default)]
         text: Option<String>,
     },
-    /// Something else, which has to be told.
+    /// Another reason, which has to be given.
     Other {
         /// What.
         text: String,

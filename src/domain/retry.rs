@@ -1,4 +1,5 @@
-//! When a failed order is tried again, when it is given up, when an unclear one is asked about.
+//! When an attempt is repeated, when an order is parked, and when the ERP is asked about an unclear
+//! one.
 //!
 //! Pure arithmetic over `retry.schedule`, `max_failed_order` and `erp.settle`. The error handler
 //! applies it through [`super::state::OrderRecord::fail`], the submitter through
@@ -46,7 +47,7 @@ impl RetryPolicy {
         self.schedule.get(step).or(self.schedule.last()).copied().unwrap_or(FIRST_ASK)
     }
 
-    /// Whether a failure of `class` ends the automatic attempts whatever the count is.
+    /// Whether a failure of `class` ends the automatic attempts, regardless of the count.
     pub fn gives_up_on(&self, class: ErrorClass) -> bool {
         match class {
             ErrorClass::Internal => true,
@@ -57,8 +58,8 @@ impl RetryPolicy {
         }
     }
 
-    /// When to ask the ERP again about an order whose sending has been unclear `since` then: pauses
-    /// grow with the time that has passed, and one question falls on the moment from which "not
+    /// When to ask the ERP again about an order that has been unclear `since` then: intervals grow
+    /// with the time that has passed, and one question is asked at the moment from which "not
     /// there" counts.
     pub fn next_ask(&self, since: Timestamp, now: Timestamp) -> Timestamp {
         let passed = Duration::try_from(now.duration_since(since)).unwrap_or_default();
@@ -68,8 +69,8 @@ impl RetryPolicy {
         if now < settled { next.min(settled) } else { next }
     }
 
-    /// Time from the first failed try to the last, when every attempt fails at once; `None` without a
-    /// maximum. Shown at start so that nobody is surprised how soon orders are parked.
+    /// Time from the first failed attempt to the last, if every attempt fails at once; `None`
+    /// without a maximum. It is logged at start, because it says how soon orders are parked.
     pub fn worst_case_window(&self, max_count: Option<u32>) -> Option<Duration> {
         let max = max_count?;
         let steps = u32::try_from(self.schedule.len()).unwrap_or(u32::MAX);
@@ -85,7 +86,7 @@ pub fn is_exhausted(fail_count: u32, max_count: Option<u32>) -> bool {
     max_count.is_some_and(|max| fail_count >= max)
 }
 
-/// `at` plus `delay`, at most the end of time.
+/// `at` plus `delay`, limited to the latest timestamp.
 pub fn later(at: Timestamp, delay: Duration) -> Timestamp {
     at.checked_add(delay).unwrap_or(Timestamp::MAX)
 }

@@ -1,9 +1,9 @@
-//! The states of an order and every arrow between them; docs/state-machine.md draws them.
+//! The states of an order and every transition between them; docs/state-machine.md has the diagram.
 //!
 //! An [`OrderRecord`] is a row of the ledger. Store adapters load it, call exactly one method here
-//! per transition and write the result back guarded by `version`; nothing else decides what may
-//! follow what. Confirming has no method: a receipt is the truth from every state, so the store
-//! writes it directly.
+//! per transition and write the result back guarded by `version`; nothing else decides which
+//! transitions are allowed. Confirming has no method: a receipt is valid in every state, so the
+//! store writes it directly.
 
 use std::time::Duration;
 
@@ -45,12 +45,12 @@ impl OrderState {
     }
 }
 
-/// Where exactly an order stands.
+/// The exact position of an order in its life.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Phase {
-    /// `payed`: waits for its first attempt, or is in it.
+    /// `payed`: waits for its first attempt, or the attempt is in progress.
     Queued,
-    /// `payed`: waits behind an open circuit.
+    /// `payed`: waits because the circuit is open.
     Held,
     /// `ordered_failed`: a retry is due at that time.
     Retrying {
@@ -59,7 +59,7 @@ pub enum Phase {
     },
     /// `ordered_failed`: no automatic retry.
     Parked,
-    /// `ordered_failed`: sent, answer never seen; the ERP is asked at that time.
+    /// `ordered_failed`: sent, the answer was not seen; the ERP is asked at that time.
     OutcomeUnknown {
         /// When the ERP is asked next.
         ask_at: Timestamp,
@@ -69,11 +69,11 @@ pub enum Phase {
         /// The ERP's number of it, if it gave one.
         erp_order_id: Option<String>,
     },
-    /// `confirmed`: taken off the list by a person.
+    /// `confirmed`: removed from the list by a person.
     Removed,
 }
 
-/// The names of all phases with their states, in the order of a life.
+/// The names of all phases with their states, in the order in which they occur.
 pub const PHASES: [(OrderState, &str); 7] = [
     (OrderState::Payed, "queued"),
     (OrderState::Payed, "held"),
@@ -109,7 +109,7 @@ impl Phase {
         }
     }
 
-    /// When something is due by itself: the next attempt or the next question.
+    /// When something is due automatically: the next attempt or the next question.
     pub fn due_at(&self) -> Option<Timestamp> {
         match self {
             Self::Retrying { next_attempt_at } => Some(*next_attempt_at),
@@ -119,7 +119,7 @@ impl Phase {
     }
 }
 
-/// Who or what asked for an attempt.
+/// What triggered an attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Trigger {
@@ -131,7 +131,7 @@ pub enum Trigger {
     Redrive,
     /// A person.
     Operator,
-    /// The sweeper found it left lying.
+    /// The sweeper found it overdue.
     Sweeper,
 }
 
@@ -156,20 +156,20 @@ impl Trigger {
         Self::ALL.into_iter().find(|trigger| trigger.as_str() == name)
     }
 
-    /// Whether a person stands behind it, who may go past the maximum.
+    /// Whether a person requested it: then the maximum does not apply.
     pub fn is_by_person(self) -> bool {
         matches!(self, Self::Operator | Self::Redrive)
     }
 }
 
-/// A lease on one attempt: as long as it lives nobody else touches the order.
+/// A lease on one attempt: until it ends, no other worker touches the order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Claim {
     /// The process that took it.
     pub worker: String,
     /// The attempt it was taken for.
     pub attempt: u32,
-    /// When it dies; its holder sends nothing any more that would end after this.
+    /// When it ends; its holder starts no call that would end later.
     pub until: Timestamp,
 }
 
@@ -186,7 +186,7 @@ pub struct LastFailure {
     pub fingerprint: String,
     /// When it happened.
     pub at: Timestamp,
-    /// Whether the ERP may have taken the order nevertheless.
+    /// Whether the ERP may have accepted the order nevertheless.
     pub in_doubt: bool,
 }
 
@@ -195,19 +195,19 @@ pub struct LastFailure {
 pub struct OrderRecord {
     /// Who.
     pub key: OrderKey,
-    /// What people read it by.
+    /// The fields that people see.
     pub facts: OrderFacts,
     /// Where it stands.
     pub phase: Phase,
-    /// Tries that failed.
+    /// Failed attempts.
     pub fail_count: u32,
-    /// The maximum that the last failure named; `None`: no maximum.
+    /// The maximum from the last failure; `None`: no maximum.
     pub max_count: Option<u32>,
     /// Highest number of an attempt that was recorded, 0 before the first.
     pub last_attempt: u32,
-    /// The attempt under way.
+    /// The attempt in progress.
     pub claim: Option<Claim>,
-    /// Something may have been sent whose outcome nobody saw; it cannot have left after this time.
+    /// Something may have been sent whose outcome was not seen; nothing was sent after this time.
     pub unclear_since: Option<Timestamp>,
     /// The last failure.
     pub last_failure: Option<LastFailure>,
@@ -221,38 +221,38 @@ pub struct OrderRecord {
     pub updated_at: Timestamp,
     /// Rises with every change; guards every write.
     pub version: i64,
-    /// How often people edited it; 0: it is as it came.
+    /// Number of edits by people; 0: the original.
     pub revision: u32,
 }
 
-/// A wish to try an order now.
+/// A request for an attempt now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Call {
-    /// The attempt that is meant; `None`: whichever is next (an order message from checkout).
+    /// The requested attempt; `None`: the next one (an order message from checkout).
     pub attempt: Option<u32>,
     /// Who asks.
     pub trigger: Trigger,
 }
 
-/// What the caller of [`OrderRecord::admit`] is ready to do.
+/// What the caller of [`OrderRecord::admit`] can do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Intent {
     /// Send it now, under a lease.
     Claim {
-        /// The process and the delivery it works on: asking twice with the same name is asking
-        /// once, should the first answer have got lost.
+        /// The process and its delivery: a second request with the same name is the same request,
+        /// in case the first answer was lost.
         worker: String,
-        /// When the lease dies.
+        /// When the lease ends.
         until: Timestamp,
     },
-    /// Only keep it: the circuit is open.
+    /// Only store it: the circuit is open.
     Hold,
 }
 
-/// What became of a wish to try an order.
+/// The answer to a request for an attempt.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Admission {
-    /// Claimed, and certainly not in the ERP because of us: send it.
+    /// Claimed, and no earlier attempt can have entered it: send it.
     Send {
         /// Number of this attempt.
         attempt: u32,
@@ -264,26 +264,27 @@ pub enum Admission {
         /// Why it may be there.
         doubt: Doubt,
     },
-    /// Kept for when the circuit closes.
+    /// Waits until the circuit closes.
     Held,
-    /// Another worker has a living lease; the sweeper looks after it should that worker die.
+    /// Another worker has a live lease; if that worker dies, the sweeper publishes the order again.
     Busy,
-    /// Nothing to do: this attempt was made already, or the order is done.
+    /// Nothing to do: this attempt was already made, or the order is settled.
     Stale,
 }
 
-/// Why an order may be in the ERP although nobody saw it take it.
+/// Why an order may be in the ERP although no receipt was seen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Doubt {
-    /// Something may have been sent whose outcome nobody saw, last at that time. "Not there" counts
-    /// only when `erp.settle` has passed since: until then the ERP may still be working on it.
+    /// Something may have been sent whose outcome was not seen, last at that time. "Not there"
+    /// counts only when `erp.settle` has passed since: until then the ERP may still be working on
+    /// it.
     Unclear {
         /// Nothing can have been sent after this time.
         since: Timestamp,
     },
-    /// The last attempt was answered by something in front of the ERP, or by an error in the middle of
-    /// its work (500, 502, 504): who knows what it left. "Not there" counts when `erp.settle` has
-    /// passed, as the next automatic attempt waits for; a person may be earlier.
+    /// The last attempt was answered by something in front of the ERP, or by an error in the middle
+    /// of its work (500, 502, 504), so its effect is unknown. "Not there" counts when `erp.settle`
+    /// has passed; the next automatic attempt waits for that, but a person may ask earlier.
     Answered {
         /// When the answer came.
         at: Timestamp,
@@ -311,7 +312,7 @@ pub struct FailedAttempt {
     pub stage: Option<Stage>,
     /// When it happened.
     pub occurred_at: Timestamp,
-    /// The submitter of ours that reports it; `None` for another ERP service.
+    /// Our submitter that reports it; `None` for another service.
     pub worker: Option<String>,
 }
 
@@ -332,14 +333,14 @@ pub enum Verdict {
         /// When.
         at: Timestamp,
     },
-    /// It was counted, but a later attempt decides already.
+    /// It was counted, but a later attempt has already decided.
     Counted,
 }
 
 /// Why a change was refused; nothing was changed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidTransition {
-    /// The order is in a state that this may not start from.
+    /// The state of the order does not allow this.
     #[error("invalid_state: the order is {}/{phase}", .state.as_str())]
     InvalidState {
         /// Its state.
@@ -347,10 +348,10 @@ pub enum InvalidTransition {
         /// Its phase.
         phase: &'static str,
     },
-    /// An attempt is under way.
+    /// An attempt is in progress.
     #[error("the order is being transferred right now")]
     Busy,
-    /// Its last transfer may have arrived.
+    /// Its last transfer may have reached the ERP.
     #[error("the outcome of its last transfer is unknown: the ERP has to be asked first")]
     Unclear,
 }
@@ -367,7 +368,7 @@ pub enum HandBack {
 }
 
 impl OrderRecord {
-    /// An order that has just come in.
+    /// An order that was just received.
     pub fn received(order: &Order, now: Timestamp) -> Self {
         Self {
             key: order.key.clone(),
@@ -393,7 +394,7 @@ impl OrderRecord {
         self.last_attempt.saturating_add(1)
     }
 
-    /// Answers a wish to try this order; on [`Admission::Send`] and [`Admission::AskFirst`] the
+    /// Answers a request for an attempt; on [`Admission::Send`] and [`Admission::AskFirst`] the
     /// claim has been taken.
     pub fn admit(&mut self, call: Call, intent: &Intent, now: Timestamp) -> Admission {
         if !self.wants(call) {
@@ -440,7 +441,7 @@ impl OrderRecord {
                 Phase::Retrying { .. } | Phase::OutcomeUnknown { .. } => {
                     call.trigger != Trigger::Checkout
                 }
-                // A person's attempt that died in the middle has to be cleared up by the sweeper.
+                // A person's attempt whose worker died has to be resolved by the sweeper.
                 Phase::Parked => call.trigger.is_by_person() || self.claim.is_some(),
                 Phase::Transferred { .. } | Phase::Removed => false,
             }
@@ -448,8 +449,8 @@ impl OrderRecord {
 
     /// Counts a failed attempt that was not counted before, and says what follows.
     ///
-    /// A failure reported by the claim's own worker settles what that worker knew; one reported by
-    /// somebody else never ends a claim and never makes an unclear order clear.
+    /// A failure reported by the worker of the claim ends that claim; one reported by another
+    /// service never ends a claim and never makes an unclear order clear.
     pub fn fail(
         &mut self,
         failed: &FailedAttempt,
@@ -483,7 +484,7 @@ impl OrderRecord {
         })
     }
 
-    /// An order that may be in the ERP is asked about, whatever else is known of it.
+    /// If an order may be in the ERP, the ERP is asked, whatever else is known.
     fn note_unclear(
         &mut self,
         failed: &FailedAttempt,
@@ -507,17 +508,17 @@ impl OrderRecord {
             return Verdict::Park;
         }
         let asked = failed.retry_after.unwrap_or_default().min(MAX_RETRY_AFTER);
-        // A gateway that lost patience says nothing about the ERP behind it, which may still be at
-        // work: the next attempt asks first, and "not there" has to count by then.
+        // A gateway that timed out says nothing about the ERP behind it, which may still be
+        // working: the next attempt asks first, and "not there" has to count by then.
         let settled = if failed.stage == Some(Stage::At) { policy.settle } else { Duration::ZERO };
         let delay = policy.delay(self.fail_count).max(asked).max(settled);
         self.phase = Phase::Retrying { next_attempt_at: later(now, delay) };
         Verdict::Retry { attempt: self.next_attempt(), delay }
     }
 
-    /// The verdict that a failure got when it was counted, for a message that comes twice; `None`
-    /// when a later attempt has decided since. Should another service have reported the same attempt
-    /// before its own worker did, what that worker knows still counts.
+    /// The verdict that a failure got when it was counted, for a message that is delivered twice;
+    /// `None` when a later attempt has decided since. If another service reported the same attempt
+    /// before its own worker did, the report of the worker still applies.
     pub fn verdict_again(
         &mut self,
         failed: &FailedAttempt,
@@ -541,7 +542,7 @@ impl OrderRecord {
         }
     }
 
-    /// Ends the claim that `failed` was made under; says whether it was there.
+    /// Ends the claim of the attempt `failed`; returns whether it existed.
     fn release(&mut self, failed: &FailedAttempt) -> bool {
         let is_own = self.claim.as_ref().is_some_and(|claim| {
             claim.attempt == failed.attempt && Some(&claim.worker) == failed.worker.as_ref()
@@ -572,7 +573,7 @@ impl OrderRecord {
         true
     }
 
-    /// A person has looked and says that the ERP does not have the order: it is sent again.
+    /// A person states that the ERP does not have the order: it is sent again.
     pub fn declare_absent(&mut self, now: Timestamp) -> Result<(), InvalidTransition> {
         if self.claim.as_ref().is_some_and(|claim| claim.until > now) {
             return Err(InvalidTransition::Busy);
@@ -589,12 +590,12 @@ impl OrderRecord {
         Ok(())
     }
 
-    /// Whether the ERP may have the order although nobody saw it take it.
+    /// Whether the ERP may have the order although no receipt was seen.
     pub fn may_be_there(&self) -> bool {
         self.claim.is_some() || self.doubt().is_some()
     }
 
-    /// Takes an order off the list; nothing is deleted.
+    /// Removes an order from the list; nothing is deleted.
     pub fn remove(&mut self, now: Timestamp) -> Result<(), InvalidTransition> {
         if self.phase.state() == OrderState::Confirmed {
             return Err(self.invalid_state());
@@ -609,8 +610,8 @@ impl OrderRecord {
         Ok(())
     }
 
-    /// Puts a removed order back: an unclear one is asked about, a lost one waits for a person, one
-    /// that never failed is queued.
+    /// Restores a removed order: the ERP is asked about an unclear one, a lost one waits for a
+    /// person, one that never failed is queued.
     pub fn restore(&mut self, now: Timestamp) -> Result<(), InvalidTransition> {
         if self.phase != Phase::Removed {
             return Err(self.invalid_state());
@@ -623,8 +624,8 @@ impl OrderRecord {
         Ok(())
     }
 
-    /// A person has changed what is sent; what came stays, and when it is tried again does, too. A
-    /// lost order only, and never one that may be on its way.
+    /// A person has changed what is sent; the original and the time of the next attempt stay. Only
+    /// for lost orders, and never while one may be in transit.
     pub fn edit(&mut self, facts: OrderFacts, now: Timestamp) -> Result<(), InvalidTransition> {
         if self.claim.as_ref().is_some_and(|claim| claim.until > now) {
             return Err(InvalidTransition::Busy);

@@ -1,15 +1,15 @@
-//! Text that came from outside, made safe to show on one line.
+//! Text from outside, made safe to show on one line.
 //!
-//! Order data and ERP answers are hostile: they may hold terminal escapes, line breaks that forge
-//! a log line or a mail header, and marks that turn the reading direction. Everything that shows
-//! such text (logs, mails, tables, error messages) takes it through here first. HTML is escaped by
-//! the template engine, not here.
+//! Order data and ERP answers are hostile: they may hold terminal escapes, line breaks that forge a
+//! log line or a mail header, and marks that change the reading direction. Everything that shows
+//! such text (logs, mails, tables, error messages) cleans it here first. HTML is escaped by the
+//! template engine, not here.
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
-/// What stands for itself in one part of an address's path (RFC 3986, 3.3).
+/// The characters that need no encoding in one segment of a URL path (RFC 3986, 3.3).
 const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
-/// Longest error text that is kept of an ERP's answer, in characters (docs/facts/erps.md 1.8).
+/// Longest error text of an ERP's answer that is stored, in characters (docs/facts/erps.md 1.8).
 pub const MAX_ERROR_CHARS: usize = 500;
 
 /// `text` on one line: white space folded, control, direction and invisible characters removed,
@@ -44,9 +44,8 @@ pub fn one_line(text: &str, max_chars: usize) -> String {
     line
 }
 
-/// JSON that says the same without a character that is not seen or that a terminal obeys. Outside of
-/// strings only white space is one, which a document that is shown as it came may hold; inside, an
-/// escape is as good.
+/// Equivalent JSON without invisible characters and terminal controls. Outside of strings only
+/// white space can be one, which is allowed; inside strings it is escaped.
 pub fn shown_json(json: &str) -> String {
     let mut text = String::with_capacity(json.len() + 64);
     for c in json.chars() {
@@ -64,7 +63,7 @@ pub fn shown_json(json: &str) -> String {
     text
 }
 
-/// `text` as one part of an address's path or query.
+/// `text` as one segment of a URL path or query.
 pub fn path_segment(text: &str) -> String {
     utf8_percent_encode(text, SEGMENT).to_string()
 }

@@ -1,7 +1,8 @@
 //! The exchanges, queues and bindings of docs/broker.md, as data.
 //!
 //! The AMQP adapter declares and checks them, the in-process adapter routes by them, `topology
-//! show` prints them. Safety stands in arguments here; what operators tune belongs in policies.
+//! show` prints them. What safety needs is set by arguments here; what operators tune belongs in
+//! policies.
 
 use std::time::Duration;
 
@@ -40,11 +41,11 @@ impl Names {
     pub fn submit(&self) -> String {
         self.with("submit")
     }
-    /// Exchange of what happened.
+    /// Exchange of events.
     pub fn events(&self) -> String {
         self.with("events")
     }
-    /// Exchange without queues: an event that nobody listens to ends here instead of counting as
+    /// Exchange without queues: an event without a consumer ends here instead of counting as
     /// unrouted (an exchange-to-exchange binding keeps the alternate exchange out of it).
     pub fn unheard(&self) -> String {
         self.with("events.unheard")
@@ -65,15 +66,15 @@ impl Names {
     pub fn retry_queue(&self, delay: Duration) -> String {
         self.with(&format!("retry.{}", delay.as_millis()))
     }
-    /// Exchange that takes retries back to the submit queue.
+    /// Exchange that routes retries back to the submit queue.
     pub fn redrive(&self) -> String {
         self.with("redrive")
     }
-    /// Exchange and queue of what no consumer could settle.
+    /// Exchange and queue of messages that no consumer could settle.
     pub fn dead(&self) -> String {
         self.with("dead")
     }
-    /// Exchange and queue of what found no queue.
+    /// Exchange and queue of messages that matched no queue.
     pub fn unrouted(&self) -> String {
         self.with("unrouted")
     }
@@ -99,7 +100,7 @@ pub struct Exchange {
     pub name: String,
     /// Its type.
     pub kind: ExchangeKind,
-    /// Where messages go that find no queue.
+    /// Where messages go that match no queue.
     pub alternate: Option<String>,
 }
 
@@ -156,7 +157,7 @@ pub struct Binding {
     pub target: Target,
 }
 
-/// What a binding leads to.
+/// The destination of a binding.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Target {
     /// A queue.
@@ -201,7 +202,7 @@ impl Topology {
     }
 
     /// The shortest delay queue that waits at least `delay`; `None` when it exceeds them all, and
-    /// the sweeper has to bring the order back instead.
+    /// the sweeper has to publish the order instead.
     pub fn delay_step(&self, delay: Duration) -> Option<Duration> {
         self.queues.iter().filter_map(|queue| queue.ttl).filter(|ttl| *ttl >= delay).min()
     }
