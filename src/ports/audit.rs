@@ -23,7 +23,7 @@ pub trait AuditTrail: Send + Sync {
     ) -> Result<Vec<AuditRow>, StoreError>;
 }
 
-/// Who does something by hand, why and when; every such change leaves an audit row.
+/// Who makes a change by hand, why and when; every such change writes an audit row.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Act {
     /// The audit row's id.
@@ -32,7 +32,7 @@ pub struct Act {
     pub actor: String,
     /// From which address, where that is known.
     pub from: Option<String>,
-    /// What they may do; `ops` looks at it before anything is done.
+    /// Their permissions, which `ops` checks first.
     pub grants: Grants,
     /// Why.
     pub reason: Option<String>,
@@ -40,7 +40,7 @@ pub struct Act {
     pub now: Timestamp,
 }
 
-/// Something a person did.
+/// An action of a person.
 #[derive(Debug, Clone, Serialize, JsonSchema)]
 pub struct AuditEntry {
     /// When.

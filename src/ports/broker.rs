@@ -1,9 +1,9 @@
 //! The transport: confirmed publishing, subscriptions, and settling what was delivered.
 //!
 //! Two adapters keep these promises (tests/it/broker_contract.rs): what `publish` answered `Ok` for
-//! is delivered at least once; a delivery that is not settled comes again; a rejected one goes to
-//! the queue's dead-letter route; a retry comes back after its delay. Messages may come twice, late
-//! and out of order.
+//! is delivered at least once; a delivery that is not settled is delivered again; a rejected one
+//! goes to the queue's dead-letter route; a retry returns after its delay. Messages may arrive
+//! twice, late and out of order.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,9 +17,9 @@ use crate::domain::topology::Topology;
 /// A message that was delivered and has to be settled.
 #[derive(Clone)]
 pub struct Delivery {
-    /// The exchange it came through last.
+    /// The exchange of its last routing.
     pub exchange: String,
-    /// The key it came by.
+    /// Its routing key.
     pub routing_key: String,
     /// Its text headers.
     pub headers: Headers,
@@ -49,14 +49,14 @@ impl std::fmt::Debug for Delivery {
 pub struct Death {
     /// The queue it died in.
     pub queue: String,
-    /// The broker's word: `rejected`, `expired`, `delivery_limit`, `maxlen`.
+    /// The broker's reason: `rejected`, `expired`, `delivery_limit`, `maxlen`.
     pub reason: String,
 }
 
 /// What to do with a delivery.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Settle {
-    /// Every effect is durable: forget it.
+    /// Every effect is durable: remove it.
     Ack,
     /// Deliver it again.
     Requeue,
@@ -64,11 +64,11 @@ pub enum Settle {
     Reject,
 }
 
-/// Settles one delivery, once. A settlement that gets lost (the session is gone) only means that
-/// the message comes again.
+/// Settles one delivery, once. If a settlement is lost with its session, the message is delivered
+/// again.
 #[async_trait]
 pub trait Settler: Send + Sync {
-    /// Returns when the settlement was written or is known to be void.
+    /// Returns when the settlement was written or can have no effect any more.
     async fn settle(&self, how: Settle);
 }
 
@@ -77,7 +77,7 @@ pub trait Settler: Send + Sync {
 pub trait Subscription: Send {
     /// The next delivery; an error ends the subscription, and `Ok(None)` does after a `cancel`.
     async fn next(&mut self) -> Result<Option<Delivery>, BrokerError>;
-    /// Asks for no more; what was delivered already is still handed out by `next`.
+    /// Requests no more deliveries; `next` still returns those that were already delivered.
     async fn cancel(&mut self) -> Result<(), BrokerError>;
 }
 
@@ -86,35 +86,35 @@ pub trait Subscription: Send {
 pub trait Broker: Send + Sync {
     /// Exchanges and queues it works on.
     fn topology(&self) -> &Topology;
-    /// Publishes and waits until the broker has it, trying again for at most `patience`.
+    /// Publishes and waits for the confirm, repeating it for at most `patience`.
     async fn publish(&self, message: Outgoing, patience: Duration) -> Result<(), PublishError>;
-    /// Begins to read a queue with at most `prefetch` unsettled deliveries.
+    /// Starts to consume a queue with at most `prefetch` unsettled deliveries.
     async fn subscribe(
         &self,
         queue: &str,
         prefetch: u16,
     ) -> Result<Box<dyn Subscription>, BrokerError>;
-    /// What stands in a queue now.
+    /// The contents of a queue now.
     async fn queue_status(&self, queue: &str) -> Result<QueueStatus, BrokerError>;
     /// Whether it can be used now.
     fn is_ready(&self) -> bool;
-    /// Whether it survives a restart: if not, the sweeper makes everything again at start.
+    /// Whether messages survive a restart: if not, the sweeper publishes everything again at start.
     fn is_durable(&self) -> bool;
 }
 
-/// What stands in a queue.
+/// The contents of a queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct QueueStatus {
     /// Messages ready to be delivered.
     pub ready: u32,
-    /// Processes that read it.
+    /// Its consumers.
     pub consumers: u32,
 }
 
 /// Why a message was not published.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PublishError {
-    /// No queue takes it: something is missing from the topology.
+    /// No queue accepts it: something is missing in the topology.
     #[error("no queue takes messages for {exchange} / {routing_key}")]
     Unroutable {
         /// The exchange.

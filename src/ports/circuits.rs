@@ -22,8 +22,8 @@ pub trait Circuits: Send + Sync {
         notice: Option<Notice>,
         now: Timestamp,
     ) -> Result<bool, StoreError>;
-    /// Makes the trial of an open circuit this worker's, until then; `false` when another has it,
-    /// it is not due or nothing is open.
+    /// Acquires the trial of an open circuit until then; `false` if another worker has it, it is
+    /// not due or nothing is open.
     async fn begin_trial(
         &self,
         erp: &str,
@@ -41,7 +41,7 @@ pub trait Circuits: Send + Sync {
     ) -> Result<(), StoreError>;
     /// Makes the next trial of an open circuit due at `at`, if it would be later.
     async fn hasten_trial(&self, erp: &str, at: Timestamp) -> Result<(), StoreError>;
-    /// The trial went well: closed, unless a person holds it meanwhile.
+    /// The trial succeeded: closed, unless a person holds the circuit now.
     async fn close_circuit(&self, erp: &str) -> Result<(), StoreError>;
 }
 

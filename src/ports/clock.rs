@@ -1,19 +1,19 @@
-//! Time and randomness: the only file that may read them (clippy.toml holds that).
+//! Time and randomness: the only file that may read them (clippy.toml enforces that).
 //!
-//! Rules take the time as an argument; loops take a [`Clock`], which tests hold in their hand.
+//! Rules take the time as an argument; loops take a [`Clock`], which tests can control.
 
 use std::time::Duration;
 
 use jiff::Timestamp;
 use uuid::Uuid;
 
-/// What time it is, and things that are unlike any other.
+/// The time, and unique values.
 pub trait Clock: Send + Sync + 'static {
     /// Now, in UTC.
     fn now(&self) -> Timestamp;
     /// An identifier that sorts by time (UUID version 7, RFC 9562).
     fn unique_id(&self) -> Uuid;
-    /// 32 bytes that nobody can guess.
+    /// 32 random bytes.
     fn secret_bytes(&self) -> [u8; 32];
 }
 
@@ -24,7 +24,8 @@ pub struct SystemClock;
 #[allow(clippy::disallowed_methods, reason = "this is the clock port")]
 impl Clock for SystemClock {
     fn now(&self) -> Timestamp {
-        // Whole milliseconds, as the ledger keeps them: what is compared must survive being stored.
+        // Whole milliseconds, as the ledger stores them: a time must be equal after it was stored
+        // and loaded.
         let now = Timestamp::now();
         Timestamp::from_millisecond(now.as_millisecond()).unwrap_or(now)
     }
@@ -40,7 +41,7 @@ impl Clock for SystemClock {
     }
 }
 
-/// Measures how long something takes, untouched by changes of the wall clock.
+/// Measures how long something takes, independent of changes of the wall clock.
 #[derive(Debug, Clone, Copy)]
 pub struct Stopwatch(tokio::time::Instant);
 

@@ -12,7 +12,7 @@ use crate::ports::store_error::StoreError;
 /// Keeps messages that could not be accepted.
 #[async_trait]
 pub trait DeadLetterIntake: Send + Sync {
-    /// Keeps a message. One that came before and is still open is only counted again.
+    /// Stores a message. One that is already stored and still open is only counted again.
     async fn record_dead_letter(&self, letter: NewDeadLetter) -> Result<(), StoreError>;
 }
 
@@ -43,7 +43,7 @@ pub trait DeadLetterDesk: Send + Sync {
 pub struct NewDeadLetter {
     /// Its id.
     pub id: Uuid,
-    /// The queue or face it came from.
+    /// The queue, or `api` or the command line, from which it was received.
     pub source: String,
     /// Why it was not accepted.
     pub fault: Fault,
@@ -51,9 +51,9 @@ pub struct NewDeadLetter {
     pub body: Vec<u8>,
     /// Its headers.
     pub headers: Headers,
-    /// The exchange it came through.
+    /// Its exchange.
     pub exchange: String,
-    /// The key it came by.
+    /// Its routing key.
     pub routing_key: String,
     /// When.
     pub now: Timestamp,
@@ -64,7 +64,7 @@ pub struct NewDeadLetter {
 pub struct DeadLetter {
     /// Its id.
     pub id: Uuid,
-    /// The queue or face it came from.
+    /// The queue, or `api` or the command line, from which it was received.
     pub source: String,
     /// The name of the reason.
     pub reason: String,
@@ -76,9 +76,9 @@ pub struct DeadLetter {
     pub body: Vec<u8>,
     /// Its headers.
     pub headers: Headers,
-    /// The exchange it came through.
+    /// Its exchange.
     pub exchange: String,
-    /// The key it came by.
+    /// Its routing key.
     pub routing_key: String,
     /// `open`, `replayed` or `discarded`.
     pub status: String,
@@ -95,9 +95,9 @@ pub struct DeadLetter {
 /// How a dead letter ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Resolution {
-    /// It was accepted at last.
+    /// It was accepted.
     Replayed,
-    /// A person decided that it is not needed.
+    /// A person discarded it.
     Discarded,
 }
 

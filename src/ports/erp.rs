@@ -1,7 +1,7 @@
-//! The ERP as we need it: send one order, ask about one order.
+//! An ERP: send one order, ask about one order.
 //!
-//! The answer to "did it happen?" is the point of this port: a [`Failure`] carries how far the call
-//! got, and [`ProbeAnswer::Absent`] is only said when the ERP itself said so.
+//! This port answers "did it happen?": a [`Failure`] contains how far the call got, and
+//! [`ProbeAnswer::Absent`] is only returned when the ERP itself said so.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -13,24 +13,24 @@ use serde::Serialize;
 use crate::domain::failure::{Failure, Stage};
 use crate::domain::order::OrderKey;
 
-/// Most exchanges of one attempt that are kept: the first ones and the last ones.
+/// Most exchanges of one attempt that are stored: the first ones and the last ones.
 const MAX_EXCHANGES: usize = 60;
 const FIRST_EXCHANGES: usize = 20;
 
-/// An order on its way to the ERP.
+/// An order to be sent to the ERP.
 #[derive(Debug, Clone)]
 pub struct OrderForErp {
     /// Who; also the idempotency key.
     pub key: OrderKey,
     /// The document.
     pub document: Arc<str>,
-    /// When we got it.
+    /// When it was received.
     pub received_at: Timestamp,
     /// W3C trace context.
     pub traceparent: Option<String>,
     /// Its vendor part.
     pub tracestate: Option<String>,
-    /// Where every exchange about it is noted.
+    /// Where every exchange about it is recorded.
     pub journal: Journal,
 }
 
@@ -45,22 +45,22 @@ pub struct Receipt {
     pub status: u16,
     /// Whether it was found by asking and not sent by this call.
     pub found: bool,
-    /// What else the ERP said of it; [`Erp::finish`] goes on from there.
+    /// Further values from the ERP; [`Erp::finish`] uses them.
     pub taken: serde_json::Map<String, serde_json::Value>,
 }
 
-/// What the ERP said when it was asked about an order.
+/// The answer of the ERP about an order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ProbeAnswer {
     /// It is there.
     Found(Receipt),
     /// It is certainly not there now.
     Absent,
-    /// No usable answer; the order stays unsure.
+    /// No usable answer; the order stays unclear.
     Unclear(Failure),
 }
 
-/// One request to an ERP and what came back, fit to be kept and shown: without secrets, cut.
+/// One request to an ERP and its reply, as it may be stored and shown: without secrets, shortened.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, schemars::JsonSchema)]
 pub struct Exchange {
     /// Which step of the recipe.
@@ -77,24 +77,25 @@ pub struct Exchange {
     pub request_body: String,
     /// Status of the answer, if there was one.
     pub status: Option<u16>,
-    /// How far it got.
+    /// How far the request got.
     pub stage: Stage,
     /// What the answer meant, e.g. `ok`, `absent`, `permanent`.
     pub meaning: String,
     /// The ERP's error text, or ours.
     pub message: Option<String>,
-    /// Body that came back.
+    /// The body of the reply.
     pub reply: String,
     /// How long it took.
     pub duration_ms: u64,
 }
 
-/// Exchanges of one attempt, noted while it runs: what was noted stays when the attempt is cut off.
+/// Exchanges of one attempt, recorded while it runs, so that they are kept if the attempt is
+/// aborted.
 #[derive(Debug, Clone, Default)]
 pub struct Journal(Arc<Mutex<Vec<Exchange>>>);
 
 impl Journal {
-    /// Notes one.
+    /// Records one.
     pub fn note(&self, exchange: Exchange) {
         let mut noted = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if noted.len() >= MAX_EXCHANGES {
@@ -103,7 +104,7 @@ impl Journal {
         noted.push(exchange);
     }
 
-    /// Takes out what was noted.
+    /// Takes out what was recorded.
     pub fn take(&self) -> Vec<Exchange> {
         std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
@@ -116,7 +117,7 @@ pub trait Erp: Send + Sync {
     async fn submit(&self, order: &OrderForErp) -> Result<Receipt, Failure>;
     /// Asks whether it is there. Changes nothing.
     async fn ask(&self, order: &OrderForErp) -> ProbeAnswer;
-    /// Does what has to follow for an order that was found by asking; nothing of it is done twice.
+    /// Runs the remaining steps for an order that was found by asking; none is done twice.
     async fn finish(&self, _order: &OrderForErp, receipt: Receipt) -> Result<Receipt, Failure> {
         Ok(receipt)
     }
@@ -124,7 +125,8 @@ pub trait Erp: Send + Sync {
     fn rehearse(&self, order: &OrderForErp) -> Result<Vec<Exchange>, Failure>;
     /// Whether [`Erp::ask`] can answer at all.
     fn can_ask(&self) -> bool;
-    /// Whether sending an order again makes no second one, so that nobody needs to ask first.
+    /// Whether sending an order again creates no second one, so that the ERP need not be asked
+    /// first.
     fn is_idempotent(&self) -> bool {
         false
     }

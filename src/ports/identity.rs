@@ -6,26 +6,26 @@ use jiff::Timestamp;
 /// What we ask of an identity provider.
 #[async_trait]
 pub trait IdentityProvider: Send + Sync {
-    /// The address at the provider where the browser goes on.
+    /// The address at the provider to which the browser is sent.
     async fn login_address(&self, begun: &BegunLogin) -> Result<String, IdentityError>;
     /// Fetches the tokens for `code` and verifies the ID token. The answer are its claims.
     async fn finish(&self, finished: FinishedLogin) -> Result<Claims, IdentityError>;
 }
 
-/// A login that begins.
+/// A login that starts.
 #[derive(Clone)]
 pub struct BegunLogin {
-    /// Comes back with the browser.
+    /// Returned by the browser.
     pub state: String,
-    /// Comes back in the ID token.
+    /// Returned in the ID token.
     pub nonce: String,
     /// SHA-256 of the verifier, base64url (RFC 7636, S256).
     pub challenge: String,
-    /// Where the browser comes back to.
+    /// The address to which the browser returns.
     pub callback: String,
 }
 
-/// A login that came back.
+/// A login that returned from the provider.
 #[derive(Clone)]
 pub struct FinishedLogin {
     /// What the browser brought.
@@ -34,22 +34,22 @@ pub struct FinishedLogin {
     pub nonce: String,
     /// Proves who began.
     pub verifier: String,
-    /// As it was said when it began.
+    /// As it was at the start.
     pub callback: String,
     /// Now.
     pub now: Timestamp,
 }
 
-/// What the provider says about somebody.
+/// The provider's statement about a user.
 pub type Claims = serde_json::Map<String, serde_json::Value>;
 
 /// Why nobody was identified.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum IdentityError {
-    /// The provider cannot be reached, or answers nonsense: try again later.
+    /// The provider cannot be reached, or its answer is invalid: repeat it later.
     #[error("the identity provider cannot be used: {0}")]
     Unavailable(String),
-    /// It said no, or what it said does not hold.
+    /// It refused, or its answer is not valid.
     #[error("the identity provider did not confirm this login: {0}")]
     Refused(String),
 }

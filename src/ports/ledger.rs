@@ -1,4 +1,4 @@
-//! The proof that nothing is lost, or what contradicts it.
+//! The result of the check that nothing is lost.
 
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -13,12 +13,12 @@ use crate::ports::store_error::StoreError;
 pub trait LedgerProof: Send + Sync {
     /// Open orders by state and phase.
     async fn count_open(&self) -> Result<Vec<OpenCount>, StoreError>;
-    /// Orders taken in, counted when they came.
+    /// Orders received, counted when they arrived.
     async fn count_received(&self) -> Result<u64, StoreError>;
-    /// Orders taken in, counted when they came, less the orders that are there; anything but 0 is a
+    /// Orders received, counted when they arrived, minus the existing rows; anything but 0 is a
     /// loss. Counts every row.
     async fn count_difference(&self) -> Result<i64, StoreError>;
-    /// Proves that nothing is lost; reads every row.
+    /// Verifies that nothing is lost; reads every row.
     async fn check_ledger(&self, since: Option<Timestamp>) -> Result<LedgerReport, StoreError>;
 }
 
@@ -35,10 +35,10 @@ pub struct OpenCount {
     pub oldest: Option<Timestamp>,
 }
 
-/// The proof that nothing is lost, or what contradicts it.
+/// The result of the check that nothing is lost.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct LedgerReport {
-    /// Orders taken in, counted when they came.
+    /// Orders received, counted when they arrived.
     pub received: u64,
     /// Orders in `confirmed`.
     pub confirmed: u64,
@@ -50,16 +50,16 @@ pub struct LedgerReport {
     pub held: u64,
     /// received - (confirmed + lost + queued + held).
     pub difference: i64,
-    /// What contradicts the promises, with examples.
+    /// Rows that break a promise, with examples.
     pub violations: Vec<Violation>,
 }
 
-/// A promise that rows contradict.
+/// A promise that rows break.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Violation {
     /// The promise.
     pub promise: &'static str,
-    /// How many rows contradict it.
+    /// How many rows break it.
     pub rows: u64,
     /// Up to five of them.
     pub examples: Vec<String>,

@@ -1,7 +1,7 @@
 //! Mail: composing what people read, and handing it to a mail server.
 //!
-//! A mail is rendered once, kept in the ledger as it will be sent, and then delivered as often as it
-//! takes, always with the same Message-ID.
+//! A mail is rendered once, stored in the ledger as it will be sent, and then sent until the server
+//! accepts it, always with the same Message-ID.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use crate::domain::state::OrderRecord;
 /// A mail as it is sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mail {
-    /// What it tells.
+    /// The event that it reports.
     pub kind: NoticeKind,
     /// From; `Name <address>` or an address.
     pub sender: String,
@@ -31,7 +31,7 @@ pub struct Mail {
     pub message_id: String,
 }
 
-/// What a notice carries for its mail, as it was when the notice was made.
+/// The data of a notice for its mail, as it was when the notice was written.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NoticeDetail {
     /// The shop, for its sender and receivers.
@@ -58,7 +58,7 @@ pub struct NoticeDetail {
     pub max_count: Option<u32>,
     /// Phase the order went into.
     pub phase: String,
-    /// When it is tried or asked about next.
+    /// When the next attempt or question is due.
     pub next_attempt_at: Option<Timestamp>,
     /// Error class.
     pub class: Option<String>,
@@ -72,13 +72,13 @@ pub struct NoticeDetail {
     pub erp: Option<String>,
     /// When it happened.
     pub occurred_at: Timestamp,
-    /// Whether a redrive had asked for the attempt: such failures are only told together.
+    /// Whether a redrive triggered the attempt: such failures are reported together.
     #[serde(default)]
     pub by_redrive: bool,
 }
 
 impl NoticeDetail {
-    /// What a notice about `record` tells as it is now.
+    /// The data of a notice about `record` as it is now.
     pub fn of_order(record: &OrderRecord, attempt: u32, occurred_at: Timestamp) -> Self {
         let failure = record.last_failure.as_ref();
         let customer = &record.facts.customer;
@@ -106,7 +106,7 @@ impl NoticeDetail {
         }
     }
 
-    /// What a notice about an ERP tells.
+    /// The data of a notice about an ERP.
     pub fn of_erp(erp: &str, shop: &str, reason: &str, now: Timestamp) -> Self {
         Self {
             shop: shop.to_owned(),
@@ -137,9 +137,9 @@ impl NoticeDetail {
 pub trait Composer: Send + Sync {
     /// The group of shops that share sender, receivers, server and digests: a name, not an address.
     fn audience(&self, shop: &str) -> String;
-    /// One mail about all `notices`, at least one, all of one kind and audience. `seed` tells this
-    /// mail apart from any other. Never fails: where a template of the user's does, the built-in
-    /// one is taken.
+    /// One mail about all `notices`, at least one, all of one kind and audience. `seed`
+    /// distinguishes this mail from any other. Never fails: if a template of the user fails, the
+    /// built-in one is used.
     fn compose(
         &self,
         audience: &str,
@@ -149,22 +149,22 @@ pub trait Composer: Send + Sync {
     ) -> Mail;
     /// When single failures of this audience become a digest.
     fn digest_rule(&self, audience: &str) -> DigestRule;
-    /// Whether mails of this audience are only kept: no mail server is set.
+    /// Whether mails of this audience are only stored, because no mail server is set.
     fn keeps_only(&self, audience: &str) -> bool;
 }
 
-/// Why a mail was not taken.
+/// Why a mail was not accepted.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum MailError {
-    /// It may be taken later.
+    /// It may be accepted later.
     #[error("{0}")]
     Later(String),
-    /// It will never be taken as it is.
+    /// It will never be accepted.
     #[error("{0}")]
     Never(String),
 }
 
-/// A way out for mails.
+/// Sends mails.
 #[async_trait]
 pub trait Mailer: Send + Sync {
     /// Returns when the mail server has taken responsibility for it.

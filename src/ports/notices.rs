@@ -16,9 +16,9 @@ pub trait Outbox: Send + Sync {
     async fn add_notice(&self, notice: Notice) -> Result<(), StoreError>;
     /// Notices that are due and in no mail yet, oldest first.
     async fn due_notices(&self, now: Timestamp, limit: u32) -> Result<Vec<Notice>, StoreError>;
-    /// Lets notices wait until then.
+    /// Defers notices until then.
     async fn postpone_notices(&self, ids: &[String], until: Timestamp) -> Result<(), StoreError>;
-    /// What was mailed lately to an audience.
+    /// What was mailed recently to an audience.
     async fn digest_window(&self, audience: &str) -> Result<Option<DigestWindow>, StoreError>;
     /// Writes mails and puts each one's notices into it, all or nothing; `false` when one of the
     /// notices is in a mail already.
@@ -35,7 +35,7 @@ pub trait Outbox: Send + Sync {
         until: Timestamp,
         limit: u32,
     ) -> Result<Vec<StoredMail>, StoreError>;
-    /// What became of a mail that was claimed.
+    /// The outcome of a claimed mail.
     async fn settle_mail(&self, id: Uuid, fate: MailFate) -> Result<(), StoreError>;
 }
 
@@ -61,12 +61,12 @@ pub trait MailArchive: Send + Sync {
     async fn mail(&self, id: Uuid) -> Result<Option<StoredMail>, StoreError>;
 }
 
-/// Something that has to be told.
+/// A notification to be sent.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Notice {
     /// Deterministic (domain::notice).
     pub id: String,
-    /// What it tells.
+    /// The event that it reports.
     pub kind: NoticeKind,
     /// What its mail needs.
     pub detail: NoticeDetail,
@@ -102,13 +102,13 @@ pub struct StoredMail {
     pub mail: Mail,
     /// Where it stands.
     pub status: MailStatus,
-    /// How often sending it was tried.
+    /// How often it was sent.
     pub tries: u32,
     /// The last error.
     pub error: Option<String>,
     /// When it was written.
     pub created_at: Timestamp,
-    /// When the server took it.
+    /// When the server accepted it.
     pub sent_at: Option<Timestamp>,
 }
 
@@ -118,7 +118,7 @@ pub struct StoredMail {
 pub enum MailStatus {
     /// Not sent yet.
     Waiting,
-    /// Taken by the mail server.
+    /// Accepted by the mail server.
     Sent,
     /// No mail server is set: only kept.
     Kept,
@@ -146,19 +146,19 @@ impl MailStatus {
     }
 }
 
-/// What became of a mail.
+/// The outcome of a mail.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum MailFate {
-    /// The server took it.
+    /// The server accepted it.
     Sent(Timestamp),
-    /// Try again then.
+    /// Send it again then.
     Later {
         /// When.
         at: Timestamp,
         /// Why.
         error: String,
     },
-    /// Give up, visibly.
+    /// Abandoned; it stays visible.
     Failed(String),
 }
 
@@ -167,6 +167,6 @@ pub enum MailFate {
 pub struct MailCounts {
     /// Notices that are in no mail yet, and mails that were not sent.
     pub waiting: u64,
-    /// Mails given up.
+    /// Abandoned mails.
     pub failed: u64,
 }

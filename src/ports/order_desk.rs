@@ -30,7 +30,7 @@ pub trait OrderRecords: Send + Sync {
 /// What people see of one order and do with it.
 #[async_trait]
 pub trait OrderDesk: Send + Sync {
-    /// One order with everything that happened to it.
+    /// One order with its history.
     async fn order(&self, key: &OrderKey) -> Result<Option<OrderDetail>, StoreError>;
     /// Orders with this number, in whatever shop; at most 20.
     async fn find_orders(&self, order_id: &str) -> Result<Vec<OrderKey>, StoreError>;
@@ -40,7 +40,7 @@ pub trait OrderDesk: Send + Sync {
         key: &OrderKey,
         act: &Act,
     ) -> Result<Result<OrderRecord, InvalidTransition>, StoreError>;
-    /// Puts it back.
+    /// Restores it.
     async fn restore_order(
         &self,
         key: &OrderKey,
@@ -52,15 +52,15 @@ pub trait OrderDesk: Send + Sync {
         key: &OrderKey,
         act: &Act,
     ) -> Result<Result<OrderRecord, InvalidTransition>, StoreError>;
-    /// Leaves an audit row about something that a person asks for and a role will do.
+    /// Writes an audit row about something that a person requests and a worker will do.
     async fn audit_order(&self, act: &Act, action: &str, key: &OrderKey) -> Result<(), StoreError>;
 }
 
-/// What people make of an order that came wrong: revisions beside the original, which stays.
+/// Edits of orders: revisions beside the original, which stays.
 #[async_trait]
 pub trait Revisions: Send + Sync {
-    /// Makes a new revision of a lost order, with its audit row; what is sent from now on. The
-    /// original stays what duplicates are compared with.
+    /// Stores a new revision of a lost order, with its audit row; it is sent from now on.
+    /// Duplicates are still compared with the original.
     async fn edit_order(
         &self,
         edit: EditRequest,
@@ -71,31 +71,31 @@ pub trait Revisions: Send + Sync {
     async fn revisions(&self, key: &OrderKey) -> Result<Vec<Revision>, StoreError>;
 }
 
-/// An order with everything that happened to it.
+/// An order with its history.
 #[derive(Debug, Clone)]
 pub struct OrderDetail {
     /// The order.
     pub record: OrderRecord,
     /// Its document as it came.
     pub document: Arc<str>,
-    /// What people made of it, oldest first.
+    /// Its revisions, oldest first.
     pub revisions: Vec<Revision>,
     /// How it came.
     pub source: String,
     /// Its attempts, oldest first.
     pub attempts: Vec<Attempt>,
-    /// What was said to the ERP and back, oldest first.
+    /// Its exchanges with the ERP, oldest first.
     pub exchanges: Vec<StoredExchange>,
-    /// Other payloads under its number.
+    /// Different payloads that arrived under its number.
     pub conflicts: Vec<Conflict>,
     /// Its mails.
     pub mails: Vec<StoredMail>,
-    /// What people did to it.
+    /// Actions of people on it.
     pub audit: Vec<AuditEntry>,
 }
 
 impl OrderDetail {
-    /// The document that would be sent now: the newest revision, else what came.
+    /// The document that would be sent now: the newest revision, otherwise the original.
     pub fn current(&self) -> &Arc<str> {
         self.revisions.last().map_or(&self.document, |newest| &newest.document)
     }
@@ -108,7 +108,7 @@ pub struct Attempt {
     pub attempt: u32,
     /// `failed` or `succeeded`.
     pub outcome: String,
-    /// What had asked for it.
+    /// What triggered it.
     pub trigger: String,
     /// The process that made it.
     pub worker: Option<String>,
@@ -118,7 +118,7 @@ pub struct Attempt {
     pub code: Option<String>,
     /// The ERP's text.
     pub message: Option<String>,
-    /// How far it got.
+    /// How far the request got.
     pub stage: Option<String>,
     /// Method and address that were called.
     pub request: Option<String>,
@@ -148,7 +148,7 @@ pub struct StoredExchange {
     pub exchange: Exchange,
 }
 
-/// Another payload that came under the number of a known order.
+/// A different payload that arrived under the number of a known order.
 #[derive(Debug, Clone, Serialize, JsonSchema)]
 pub struct Conflict {
     /// The document.
@@ -160,10 +160,10 @@ pub struct Conflict {
     pub source: String,
 }
 
-/// A document that a person made of an order.
+/// An edited document of an order.
 #[derive(Debug, Clone, Serialize)]
 pub struct Revision {
-    /// From 1; 0 is what came.
+    /// From 1; 0 is the original.
     pub revision: u32,
     /// The document.
     pub document: Arc<str>,
@@ -182,7 +182,7 @@ pub struct EditRequest {
     pub key: OrderKey,
     /// The revision that was edited.
     pub base_revision: u32,
-    /// What was made of it.
+    /// The edited document.
     pub edited: Arc<Order>,
     /// The places that differ, for the audit: never the values.
     pub places: String,

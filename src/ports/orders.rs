@@ -34,18 +34,18 @@ pub trait OrderIntake: Send + Sync {
 pub trait OrderTransfers: Send + Sync {
     /// Inserts the order if it is new, checks its state and takes the claim of its next attempt.
     async fn admit(&self, request: AdmitRequest) -> Result<Admitted, StoreError>;
-    /// Makes a claim live longer; `false` when it is not this worker's any more.
+    /// Extends a claim; `false` if it is not this worker's any more.
     async fn renew_claim(
         &self,
         key: &OrderKey,
         worker: &str,
         until: Timestamp,
     ) -> Result<bool, StoreError>;
-    /// A claim given back without an attempt.
+    /// A claim handed back without an attempt.
     async fn hand_back(&self, request: HandBackRequest) -> Result<(), StoreError>;
-    /// A receipt of the ERP: the order is `confirmed`, from whatever state.
+    /// A receipt of the ERP: the order becomes `confirmed`, whatever its state.
     async fn confirm(&self, request: ConfirmRequest) -> Result<Confirmed, StoreError>;
-    /// Keeps the exchanges of an attempt. Kept once, however often it is asked for.
+    /// Stores the exchanges of an attempt, once, however often it is called.
     async fn keep_exchanges(&self, request: KeepRequest) -> Result<(), StoreError>;
     /// Other orders that are in an ERP under this number; at most 20.
     async fn orders_under(
@@ -65,8 +65,8 @@ pub trait OrderFailures: Send + Sync {
 /// What the sweeper and the trial of a circuit look for.
 #[async_trait]
 pub trait OverdueOrders: Send + Sync {
-    /// Orders that lie about though something is due, oldest first; marked as swept at `now`, and
-    /// not returned again before `again_after` has passed.
+    /// Overdue orders, oldest first; marked as swept at `now`, and not returned again before
+    /// `again_after` has passed.
     async fn take_overdue(&self, sweep: Sweep) -> Result<Vec<Overdue>, StoreError>;
 }
 
@@ -83,7 +83,7 @@ pub struct Placed {
     pub tracestate: Option<String>,
 }
 
-/// How an order came in.
+/// How an order was received.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum OrderSource {
@@ -112,7 +112,7 @@ impl OrderSource {
     }
 }
 
-/// What is asked to be admitted.
+/// A message to be admitted.
 #[derive(Debug, Clone)]
 pub enum Incoming {
     /// An order message.
@@ -121,7 +121,7 @@ pub enum Incoming {
     Again {
         /// The order.
         key: OrderKey,
-        /// The attempt that is meant.
+        /// The requested attempt.
         attempt: u32,
         /// Who asks.
         trigger: Trigger,
@@ -129,7 +129,7 @@ pub enum Incoming {
 }
 
 impl Incoming {
-    /// The order that is meant.
+    /// The requested order.
     pub fn key(&self) -> &OrderKey {
         match self {
             Self::Placed(placed) => &placed.order.key,
@@ -148,7 +148,7 @@ impl Incoming {
     }
 }
 
-/// A wish to try an order.
+/// A request for an attempt.
 #[derive(Debug, Clone)]
 pub struct AdmitRequest {
     /// The order.
@@ -159,7 +159,7 @@ pub struct AdmitRequest {
     pub now: Timestamp,
 }
 
-/// What became of it.
+/// Its result.
 #[derive(Debug, Clone)]
 pub enum Admitted {
     /// The order is in the ledger.
@@ -170,23 +170,23 @@ pub enum Admitted {
         record: Box<OrderRecord>,
         /// The document to send.
         document: Arc<str>,
-        /// Whether an order message with another payload came, and was kept beside.
+        /// Whether an order message with a different payload arrived and was stored beside it.
         conflict: bool,
-        /// Whether this call made the row.
+        /// Whether this call inserted the row.
         new: bool,
     },
     /// A retry for an order that the ledger does not have.
     Unknown,
 }
 
-/// What became of an order that was only taken in.
+/// The result of storing an order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Accepted {
     /// It is new.
     New,
     /// It was known with the same content.
     Duplicate,
-    /// It was known with another content, which stays; this one is kept beside it.
+    /// It was known with different content, which stays; this one is stored beside it.
     Conflict,
 }
 
@@ -195,9 +195,9 @@ pub enum Accepted {
 pub struct ConfirmRequest {
     /// The order.
     pub key: OrderKey,
-    /// The attempt that brought it in.
+    /// The attempt that entered it.
     pub attempt: u32,
-    /// Who had asked for it.
+    /// What triggered it.
     pub trigger: Trigger,
     /// The process that made the try.
     pub worker: String,
@@ -211,20 +211,20 @@ pub struct ConfirmRequest {
     pub duration_ms: u64,
     /// Whether it was found by asking and not sent by this try.
     pub found: bool,
-    /// What the customer is told, if anything.
+    /// The notice to the customer, if there is one.
     pub notice: Option<Notice>,
     /// When.
     pub now: Timestamp,
 }
 
-/// What became of a receipt.
+/// The result of a receipt.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Confirmed {
     /// Whether this receipt confirmed the order, or it was confirmed before.
     pub first: bool,
     /// Failed tries before.
     pub fail_count: u32,
-    /// The ERP's number that was written before, when it differs: the order is in the ERP twice.
+    /// The ERP's number that was stored before, if it differs: the order is in the ERP twice.
     pub other_erp_order_id: Option<String>,
 }
 
@@ -243,7 +243,7 @@ pub struct FailureRequest {
     pub request: Option<String>,
     /// Status of the answer.
     pub status: Option<u16>,
-    /// The order itself, should the ledger not have it.
+    /// The order itself, in case the ledger does not have it.
     pub order: Option<Placed>,
     /// What follows a failure in this shop.
     pub policy: RetryPolicy,
@@ -251,7 +251,7 @@ pub struct FailureRequest {
     pub now: Timestamp,
 }
 
-/// What became of a failed attempt.
+/// The result of a failed attempt.
 #[derive(Debug, Clone)]
 pub enum Recorded {
     /// It was counted, now or before.
@@ -271,7 +271,7 @@ pub enum Recorded {
     Unknown,
 }
 
-/// A claim to be given back.
+/// A claim to be handed back.
 #[derive(Debug, Clone)]
 pub struct HandBackRequest {
     /// The order.
@@ -295,8 +295,8 @@ pub struct KeepRequest {
     pub worker: String,
     /// What was exchanged, in order.
     pub exchanges: Vec<Exchange>,
-    /// Whether no attempt was made, only a question: the last one of an attempt replaces earlier ones, so
-    /// that an order that is asked about for weeks does not grow.
+    /// Whether no attempt was made, only a question: the last one of an attempt replaces earlier
+    /// ones, so that an order does not grow while the ERP is asked about it for weeks.
     pub only_asked: bool,
     /// When.
     pub now: Timestamp,
@@ -307,17 +307,17 @@ pub struct KeepRequest {
 pub struct Sweep {
     /// Now.
     pub now: Timestamp,
-    /// How long something may be overdue before it counts as left lying.
+    /// How long something may be overdue before it counts as overdue.
     pub grace: Duration,
-    /// How long an order that was swept is left alone.
+    /// How long a swept order is not returned again.
     pub again_after: Duration,
-    /// Which shops to look at: those whose circuit is closed.
+    /// The shops to sweep: those whose circuit is closed.
     pub shops: ShopFilter,
     /// Most orders to take.
     pub limit: u32,
 }
 
-/// An order that lies about.
+/// An overdue order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Overdue {
     /// The order.

@@ -22,8 +22,8 @@ pub trait Users: Send + Sync {
     async fn user(&self, name: &str) -> Result<Option<User>, StoreError>;
     /// The hash of a user's password.
     async fn password_hash(&self, name: &str) -> Result<Option<String>, StoreError>;
-    /// Changes a user, and ends the sessions that the change makes void. Changes that are made at once
-    /// take turns: together they leave an administrator, too.
+    /// Changes a user, and ends the sessions that the change invalidates. Concurrent changes are
+    /// serialised, so that an administrator is always left.
     async fn change_user(
         &self,
         name: &str,
@@ -35,15 +35,15 @@ pub trait Users: Send + Sync {
 /// Sessions and logins.
 #[async_trait]
 pub trait Sessions: Send + Sync {
-    /// Begins a session, forgets those that are over, and leaves an audit row.
+    /// Starts a session, deletes those that have ended, and writes an audit row.
     async fn begin_session(
         &self,
         session: &SessionRecord,
         hash: &[u8],
         act: &Act,
     ) -> Result<(), StoreError>;
-    /// The session with that hash, unless it is over at `now` or nobody was seen for `idle`; its user
-    /// as of now. Being seen is written at most once in `every`.
+    /// The session with that hash, unless it has ended at `now` or was idle for `idle`; its user as
+    /// of now. Its last use is written at most once in `every`.
     async fn session(
         &self,
         hash: &[u8],
@@ -53,43 +53,43 @@ pub trait Sessions: Send + Sync {
     ) -> Result<Option<SessionRecord>, StoreError>;
     /// Ends a session; `false` when there is none.
     async fn end_session(&self, hash: &[u8], act: &Act) -> Result<bool, StoreError>;
-    /// Counts a login that begins as failed, until [`Self::login_succeeded`] takes it back: guesses
-    /// that run side by side are all counted. While one of `whose` has to wait nothing is counted, and
-    /// the end of the wait is answered.
+    /// Counts a login as failed when it starts, until [`Self::login_succeeded`] reverts that, so
+    /// that parallel guesses are all counted. While one of `whose` has to wait, nothing is counted,
+    /// and the end of the wait is returned.
     async fn login_begins(
         &self,
         whose: &[Tried],
         now: Timestamp,
     ) -> Result<Option<Timestamp>, StoreError>;
-    /// The login was right: its name begins at zero again, its address has one failure less.
+    /// The login was correct: its name starts at zero again, its address has one failure less.
     async fn login_succeeded(&self, name: &[u8], address: &[u8]) -> Result<(), StoreError>;
-    /// Keeps a login that goes on at the identity provider, and forgets old ones.
+    /// Stores a login that continues at the identity provider, and deletes old ones.
     async fn begin_oidc_login(&self, state: &[u8], login: &OidcLogin) -> Result<(), StoreError>;
-    /// Takes it out: it can be finished once.
+    /// Removes and returns it: it can be finished only once.
     async fn take_oidc_login(&self, state: &[u8]) -> Result<Option<OidcLogin>, StoreError>;
 }
 
 /// Tokens of the API.
 #[async_trait]
 pub trait Tokens: Send + Sync {
-    /// Keeps the hash of a new API token; `false` when there was ever one of that name.
+    /// Stores the hash of a new API token; `false` if the name was ever used.
     async fn add_token(&self, token: &ApiToken, hash: &[u8], act: &Act)
     -> Result<bool, StoreError>;
     /// The token with that hash, if it may be used at `now`.
     async fn token(&self, hash: &[u8], now: Timestamp) -> Result<Option<ApiToken>, StoreError>;
     /// All tokens.
     async fn list_tokens(&self) -> Result<Vec<ApiToken>, StoreError>;
-    /// Ends a token; `false` when there is none of that name that is still valid.
+    /// Revokes a token; `false` if there is no valid one of that name.
     async fn revoke_token(&self, name: &str, act: &Act) -> Result<bool, StoreError>;
 }
 
 /// `Idempotency-Key`s of the API.
 #[async_trait]
 pub trait RequestKeys: Send + Sync {
-    /// Claims an idempotency key for a request, or says what is known of it. Keys are forgotten after
-    /// a day, those of a process that died after five minutes.
+    /// Claims an idempotency key for a request, or returns what is known of it. Keys are deleted
+    /// after a day, those of a process that died after five minutes.
     async fn claim_key(&self, key: &RequestKey, now: Timestamp) -> Result<KeyClaim, StoreError>;
-    /// Keeps the answer for whoever asks again; without one the key is free again.
+    /// Stores the answer for repeated requests; without one the key is free again.
     async fn settle_key(
         &self,
         key: &RequestKey,
@@ -97,10 +97,10 @@ pub trait RequestKeys: Send + Sync {
     ) -> Result<(), StoreError>;
 }
 
-/// Somebody with a password of their own here.
+/// A user with a local password.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct User {
-    /// As it is typed at the login, in small letters.
+    /// The login name, in lower case.
     pub name: String,
     /// What they may do.
     pub roles: Vec<RoleGrant>,
@@ -110,12 +110,12 @@ pub struct User {
     pub created_at: Timestamp,
     /// When the password was set.
     pub password_changed_at: Timestamp,
-    /// Since when they may not come in.
+    /// Since when the user is disabled.
     pub disabled_at: Option<Timestamp>,
 }
 
 impl User {
-    /// Whether they can come in and may everything everywhere.
+    /// Whether the user is enabled and has every permission for all shops.
     pub fn is_administrator(&self) -> bool {
         self.disabled_at.is_none() && hold_all(&self.roles)
     }
@@ -125,20 +125,20 @@ fn hold_all(roles: &[RoleGrant]) -> bool {
     roles.contains(&RoleGrant::everywhere(Role::Admin))
 }
 
-/// The administrator without whom there would be none.
+/// The last administrator.
 pub fn last_administrator(users: &[User]) -> Option<&User> {
     let mut all = users.iter().filter(|user| user.is_administrator());
     all.next().filter(|_| all.next().is_none())
 }
 
-/// What became of a change of a user.
+/// The result of a change of a user.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum UserChanged {
     /// It was made.
     Done,
     /// There is no such user.
     Missing,
-    /// It would leave nobody who is an administrator; nothing was changed.
+    /// It would leave no administrator; nothing was changed.
     LastAdministrator,
 }
 
@@ -150,20 +150,20 @@ pub enum UserChange {
         /// Its hash.
         hash: String,
     },
-    /// Other roles; they count at once.
+    /// Other roles, effective at once.
     Roles(Vec<RoleGrant>),
     /// Another language of the pages.
     Language(Option<String>),
-    /// May not come in any more; ends all sessions.
+    /// Disables the user; ends all sessions.
     Disable,
-    /// May come in again.
+    /// Enables the user.
     Enable,
-    /// Gone; ends all sessions. What they did stays in the audit.
+    /// Removes the user; ends all sessions. Their actions stay in the audit.
     Remove,
 }
 
 impl UserChange {
-    /// Whether an administrator is one no more after it.
+    /// Whether it takes the administrator role away.
     pub fn ends_administrator(&self) -> bool {
         match self {
             Self::Roles(roles) => !hold_all(roles),
@@ -173,7 +173,7 @@ impl UserChange {
     }
 }
 
-/// Where somebody's password is.
+/// Where a user's password is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Provider {
@@ -198,7 +198,7 @@ impl Provider {
     }
 }
 
-/// Somebody who is logged in.
+/// A logged-in user.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SessionRecord {
     /// Their name.
@@ -211,7 +211,7 @@ pub struct SessionRecord {
     pub language: Option<String>,
     /// When they logged in.
     pub created_at: Timestamp,
-    /// When it ends by itself, however busy they are.
+    /// When it ends in any case.
     pub expires_at: Timestamp,
     /// From which address.
     pub from: Option<String>,
@@ -222,18 +222,18 @@ pub struct SessionRecord {
 pub struct Tried {
     /// Hash of a name or an address.
     pub whose: [u8; 32],
-    /// Failures that are forgiven.
+    /// Failures without a wait.
     pub free: u32,
 }
 
-/// A login that goes on at the identity provider.
+/// A login that continues at the identity provider.
 #[derive(Clone, PartialEq, Eq)]
 pub struct OidcLogin {
-    /// Comes back in the ID token.
+    /// Returned in the ID token.
     pub nonce: String,
-    /// Proves that whoever fetches the tokens is who began (RFC 7636).
+    /// Proves that the login is finished by the client that started it (RFC 7636).
     pub verifier: String,
-    /// The page that was wanted.
+    /// The requested page.
     pub return_to: String,
     /// When it began.
     pub created_at: Timestamp,
@@ -250,9 +250,9 @@ pub struct ApiToken {
     pub shops: Option<Vec<String>>,
     /// When it was made.
     pub created_at: Timestamp,
-    /// When it ends by itself.
+    /// When it expires.
     pub expires_at: Option<Timestamp>,
-    /// When somebody ended it.
+    /// When it was revoked.
     pub revoked_at: Option<Timestamp>,
 }
 
@@ -273,7 +273,7 @@ impl ApiToken {
 /// An `Idempotency-Key` and the request that it stands for.
 #[derive(Debug, Clone)]
 pub struct RequestKey {
-    /// Who asks; keys of different people never meet.
+    /// The caller; keys of different callers are separate.
     pub actor: String,
     /// The key.
     pub name: String,
@@ -286,7 +286,7 @@ pub struct RequestKey {
 pub enum KeyClaim {
     /// Nothing: the request is to be done now.
     New,
-    /// The first request with this key is still being worked on.
+    /// The first request with this key is still in progress.
     Running,
     /// It stands for another request.
     Other,
@@ -294,7 +294,7 @@ pub enum KeyClaim {
     Answered(KeptAnswer),
 }
 
-/// An answer that is given again.
+/// A stored answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeptAnswer {
     /// Status.

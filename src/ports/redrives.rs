@@ -21,13 +21,13 @@ use crate::ports::store_error::StoreError;
 /// Redrives as people plan and steer them.
 #[async_trait]
 pub trait RedriveDesk: Send + Sync {
-    /// Keeps a plan with its orders and its audit row.
+    /// Stores a plan with its orders and its audit row.
     async fn add_redrive(&self, plan: NewRedrive, act: &Act) -> Result<(), StoreError>;
     /// One redrive.
     async fn redrive(&self, id: Uuid) -> Result<Option<Redrive>, StoreError>;
     /// Redrives, newest first.
     async fn redrives(&self, limit: u32) -> Result<Vec<Redrive>, StoreError>;
-    /// Orders of a redrive in the order of their turn, those after `after`.
+    /// Orders of a redrive in their order, those after `after`.
     async fn redrive_items(
         &self,
         id: Uuid,
@@ -41,8 +41,8 @@ pub trait RedriveDesk: Send + Sync {
         id: Uuid,
         status: Option<ItemStatus>,
     ) -> Result<Vec<String>, StoreError>;
-    /// Does what a person asks, with an audit row. Orders that wait and belong to `stopped` shops,
-    /// whose ERP takes none now, are left out when it starts or goes on. `None`: there is none.
+    /// Applies a person's request, with an audit row. Waiting orders of `stopped` shops, whose ERP
+    /// accepts none now, are left out when it starts or resumes. `None`: there is none.
     async fn change_redrive(
         &self,
         id: Uuid,
@@ -63,13 +63,13 @@ pub trait RedriveDesk: Send + Sync {
 /// What the redriver needs to go on from wherever the process before it died.
 #[async_trait]
 pub trait RedriveRunner: Send + Sync {
-    /// Redrives that the runner has to look after: running, or with orders that are not answered.
+    /// Redrives that the runner has to handle: running, or with unanswered orders.
     async fn open_redrives(&self) -> Result<Vec<Uuid>, StoreError>;
     /// One redrive without the counts of its orders.
     async fn redrive_head(&self, id: Uuid) -> Result<Option<Redrive>, StoreError>;
     /// What is known of the step `wave`.
     async fn redrive_step(&self, id: Uuid, wave: u32) -> Result<StepState, StoreError>;
-    /// Orders with that status in the order of their turn, each as it is in the ledger now.
+    /// Orders with that status in their order, each as it is in the ledger now.
     async fn redrive_turns(
         &self,
         id: Uuid,
@@ -85,7 +85,7 @@ pub trait RedriveRunner: Send + Sync {
         items: &[SentItem],
         now: Timestamp,
     ) -> Result<Vec<u64>, StoreError>;
-    /// Writes what became of orders that have status `was`.
+    /// Writes the outcome of orders that have status `was`.
     async fn settle_items(
         &self,
         id: Uuid,
@@ -95,7 +95,7 @@ pub trait RedriveRunner: Send + Sync {
     ) -> Result<(), StoreError>;
     /// Begins the next step, if the redrive is still running as it was loaded.
     async fn begin_step(&self, redrive: &Redrive, ramp_at: usize) -> Result<bool, StoreError>;
-    /// Ends a running redrive, or halts it, if it is still as it was loaded.
+    /// Ends or stops a running redrive, if it is still as it was loaded.
     async fn end_redrive(
         &self,
         redrive: &Redrive,
@@ -112,7 +112,7 @@ pub enum Selection {
     /// Those that match a filter, by the names that a list's address has; lost ones unless it names
     /// another state.
     Filter(BTreeMap<String, String>),
-    /// These. Of a plan that is kept only the first ones are told: its orders are the truth.
+    /// These. A stored plan names only the first ones: its items are authoritative.
     Orders(Vec<OrderKey>),
     /// Those whose last failure has this fingerprint.
     Group(String),
@@ -129,14 +129,14 @@ pub struct Redrive {
     pub status: RedriveStatus,
     /// What it was planned from.
     pub selection: Selection,
-    /// How fast and how boldly.
+    /// The rate and the steps.
     #[serde(flatten)]
     pub pace: RedriveThrottle,
     /// Steps that were begun, also those before a stop.
     pub wave: u32,
     /// Place of the step under way in the ramp, from 0.
     pub ramp_at: usize,
-    /// Why it halted by itself.
+    /// Why it stopped automatically.
     pub why: Option<String>,
     /// Who planned it.
     pub created_by: String,
@@ -148,13 +148,13 @@ pub struct Redrive {
     pub ended_at: Option<Timestamp>,
     /// Why it was planned.
     pub reason: Option<String>,
-    /// Orders by where they stand.
+    /// Orders by status.
     pub counts: BTreeMap<ItemStatus, u64>,
     /// Orders that are not sent, by reason: left out of the plan, or skipped when their turn came.
     pub excluded: BTreeMap<String, u64>,
     /// The kinds of failure that its orders had when it was planned; another one stops it.
     pub known_fingerprints: Vec<String>,
-    /// What the orders that were planned are worth together.
+    /// The sums of money of the planned orders.
     pub money: Vec<Money>,
     /// Rises with every change.
     #[serde(skip)]
@@ -173,7 +173,7 @@ impl Redrive {
         all - self.count(ItemStatus::Excluded)
     }
 
-    /// Orders of these about which nothing is left to do.
+    /// Finished orders of these.
     pub fn settled(&self) -> u64 {
         self.planned() - self.count(ItemStatus::Waiting) - self.count(ItemStatus::Sent)
     }
@@ -191,11 +191,11 @@ pub struct NewRedrive {
     pub id: Uuid,
     /// What it was planned from.
     pub selection: Selection,
-    /// How fast and how boldly.
+    /// The rate and the steps.
     pub pace: RedriveThrottle,
     /// The kinds of failure that its orders have.
     pub known_fingerprints: Vec<String>,
-    /// What the orders that will be sent are worth together.
+    /// The sums of money of the orders that will be sent.
     pub money: Vec<Money>,
     /// Its orders in the order of their turn, then those that are left out.
     pub items: Vec<RedriveItem>,
@@ -235,18 +235,18 @@ pub struct RedriveItem {
     pub at: Option<Timestamp>,
 }
 
-/// An order of a redrive beside its row in the ledger.
+/// An order of a redrive with its row in the ledger.
 #[derive(Debug, Clone)]
 pub struct Turn {
     /// As the redrive knows it.
     pub item: RedriveItem,
-    /// What the order's version less its revision was when it was sent.
+    /// The order's version minus its revision when it was sent.
     pub sent_version: i64,
-    /// As the ledger knows it; none: its row is gone.
+    /// Its row in the ledger; `None`: it does not exist any more.
     pub record: Option<OrderRecord>,
 }
 
-/// What is known of the step under way.
+/// What is known of the current step.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct StepState {
     /// Its orders.
@@ -257,7 +257,7 @@ pub struct StepState {
     pub failures: Vec<(String, String)>,
 }
 
-/// More orders that wait are not counted: enough to fill whatever may be under way.
+/// Waiting orders are counted up to this number: enough to fill everything that may be in progress.
 pub const MANY_WAIT: u32 = 1_000;
 
 /// An order that is about to be sent.
@@ -267,11 +267,11 @@ pub struct SentItem {
     pub seq: u64,
     /// The attempt that is asked for.
     pub attempt: u32,
-    /// The order's version less its revision.
+    /// The order's version minus its revision.
     pub sent_version: i64,
 }
 
-/// What became of an order.
+/// The outcome of an order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SettledItem {
     /// Its turn.

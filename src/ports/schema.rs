@@ -9,7 +9,7 @@ use crate::ports::store_error::StoreError;
 pub trait Schema: Send + Sync {
     /// Whether the tables are those of this release.
     async fn schema_status(&self) -> Result<SchemaStatus, StoreError>;
-    /// Brings them there.
+    /// Applies missing migrations.
     async fn migrate(&self) -> Result<Vec<String>, StoreError>;
 }
 

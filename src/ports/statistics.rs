@@ -16,7 +16,7 @@ use crate::ports::store_error::StoreError;
 /// Figures about orders that are kept while orders move. Nothing here counts rows one by one.
 #[async_trait]
 pub trait Statistics: Send + Sync {
-    /// How many orders stand where, of one moment.
+    /// The number of orders by state, in one snapshot.
     async fn tally(&self, shops: &ShopFilter) -> Result<Tally, StoreError>;
     /// What happened since, in buckets of that width; only those in which something happened.
     async fn flow(
@@ -33,7 +33,7 @@ pub trait Statistics: Send + Sync {
         fingerprint: Option<&str>,
         now: Timestamp,
     ) -> Result<Vec<Group>, StoreError>;
-    /// Writes what people know about a group; `false` when there is none of that fingerprint.
+    /// Stores a note about a group; `false` when there is none of that fingerprint.
     async fn note_group(
         &self,
         fingerprint: &str,
@@ -46,19 +46,19 @@ pub trait Statistics: Send + Sync {
 /// Keeps the tables of the statistics small.
 #[async_trait]
 pub trait StatisticsFolding: Send + Sync {
-    /// Adds up what was appended since; changes no figure, and harms nothing when two do it.
+    /// Adds up what was appended since; changes no result, and is safe if two processes do it.
     async fn fold_statistics(&self, now: Timestamp) -> Result<(), StoreError>;
 }
 
-/// Most groups that are told of.
+/// Most groups that are returned.
 pub const MAX_GROUPS: u32 = 1_000;
 
-/// How many orders stand where.
+/// The number of orders by state.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Tally {
-    /// Orders taken in, counted when they came.
+    /// Orders received, counted when they arrived.
     pub received: u64,
-    /// Where they stand now.
+    /// Their states now.
     pub standing: Vec<Standing>,
 }
 
@@ -82,7 +82,7 @@ pub struct Standing {
     pub orders: u64,
     /// Their totals.
     pub money: Vec<Money>,
-    /// When the oldest came; not told of confirmed ones.
+    /// When the oldest was received; `None` for confirmed ones.
     #[schemars(with = "Option<String>")]
     pub oldest: Option<Timestamp>,
 }
@@ -93,15 +93,15 @@ pub struct Flow {
     /// Its begin.
     #[schemars(with = "String")]
     pub at: Timestamp,
-    /// Orders that came.
+    /// Orders received.
     pub received: u64,
-    /// Orders that the ERP took.
+    /// Orders confirmed.
     pub confirmed: u64,
     /// attempts that failed.
     pub failed: u64,
 }
 
-/// Lost orders that failed alike.
+/// Lost orders with the same kind of failure.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Group {
     /// What they share.

@@ -4,17 +4,16 @@ use std::error::Error;
 use std::fmt;
 use std::sync::Arc;
 
-/// Why the ledger did not do what was asked. Nothing was changed, or it is unknown and asking again
-/// is safe.
+/// Why a call to the ledger failed. Nothing was changed, or it is unknown and repeating is safe.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum StoreError {
-    /// The database cannot be reached or is busy: try again.
+    /// The database cannot be reached or is busy: repeat it.
     #[error("the database cannot be reached")]
     Unavailable(#[source] SharedError),
-    /// The database refuses these values; trying again is no use.
+    /// The database refuses these values; repeating does not help.
     #[error("the database refused the values")]
     Refused(#[source] SharedError),
-    /// Our own tables hold something that cannot be.
+    /// Our own tables contain an invalid value.
     #[error("table {table}, column {column}, row {row}: {detail}")]
     Corrupt {
         /// Where.
@@ -29,7 +28,7 @@ pub enum StoreError {
 }
 
 impl StoreError {
-    /// Whether trying again can help.
+    /// Whether repeating can help.
     pub fn is_unavailable(&self) -> bool {
         matches!(self, Self::Unavailable(_))
     }

@@ -12,7 +12,7 @@ use crate::ports::store_error::StoreError;
 /// Work that only one process does at a time.
 #[async_trait]
 pub trait Leases: Send + Sync {
-    /// Makes this worker the only one that does `task` until then; `false` when another does.
+    /// Acquires the lease on `task` until then; `false` if another worker has it.
     async fn acquire_lease(
         &self,
         task: &str,
@@ -25,9 +25,9 @@ pub trait Leases: Send + Sync {
 /// How a process says that it is alive.
 #[async_trait]
 pub trait WorkerRegistry: Send + Sync {
-    /// A worker lives; those that were not seen for a day are forgotten.
+    /// A worker's heartbeat; those that were not seen for a day are deleted.
     async fn heartbeat(&self, worker: &Worker) -> Result<(), StoreError>;
-    /// A worker has ended and says so.
+    /// A worker deregisters.
     async fn deregister(&self, name: &str) -> Result<(), StoreError>;
 }
 
