@@ -1,13 +1,14 @@
-//! Places where a process may die, for the tests that let it die there.
+//! Points at which tests abort the process.
 //!
-//! `ORDER_RELAY_CRASH_AT=after_admit` (or `after_admit:3` for the third time) aborts the process at
-//! that point. Only in debug builds; a release has none of it. Every point has a test
-//! (tests/it/crash_points.rs), and the rows of docs/architecture.md say what must be true afterwards.
+//! `ORDER_RELAY_CRASH_AT=admitted` (or `admitted:3` for the third time) aborts the process at that
+//! point. Only in debug builds; a release build does not contain it. Every point has a test
+//! (tests/it/crash_points.rs), and the rows of docs/architecture.md say what must be true
+//! afterwards.
 
 /// A point right after an effect became durable, or right before it would.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CrashPoint {
-    /// Row 1: a delivery is in hand, nothing was done.
+    /// Row 1: a delivery was received, nothing was done.
     Received,
     /// Row 4: the order is in the ledger, claimed.
     Admitted,
@@ -31,7 +32,7 @@ pub enum CrashPoint {
     DeadLetterRecorded,
     /// Row 14: orders of a redrive are marked as sent, no message was published.
     RedriveMarked,
-    /// Row 15: what became of orders of a redrive is written, nothing follows from it yet.
+    /// Row 15: the outcome of orders of a redrive is written, the rules were not applied yet.
     RedriveSettled,
 }
 
@@ -73,7 +74,7 @@ impl CrashPoint {
     }
 }
 
-/// Dies here, if this is the point that the environment names.
+/// Aborts the process, if the environment names this point.
 #[cfg(debug_assertions)]
 pub fn reach(point: CrashPoint) {
     use std::sync::OnceLock;

@@ -1,5 +1,5 @@
-//! order-relay takes paid orders from a shop's checkout to the ERP: never lost, never entered twice,
-//! calm when the ERP is down. This file is the map; every file stands here in reading order.
+//! order-relay transfers paid orders from a shop's checkout to the ERP: never lost, never entered
+//! twice, paused while the ERP is down. This file is the map: it lists every file in reading order.
 
 pub mod domain {
     //! The rules: pure, no async, no I/O, no clock, no randomness, no logging.
@@ -34,7 +34,7 @@ pub mod config {
 }
 
 pub mod ports {
-    //! What we ask of the world: traits, and the errors that callers decide on.
+    //! Traits towards the outside, and the errors that callers decide on.
     pub mod clock;
     pub mod broker;
     pub mod combined;
@@ -123,12 +123,12 @@ pub mod adapters {
         pub mod sqlite;
     }
     pub mod erp {
-        //! ERPs, spoken to by recipes.
+        //! ERPs, by recipes.
         pub mod http;
         pub mod redact;
         pub mod json;
         pub mod recipe {
-            //! ERPs spoken to by a TOML file alone (docs/erp-recipes.md).
+            //! ERPs described by a TOML file (docs/erp-recipes.md).
             pub mod values;
             pub mod filters;
             pub mod templates;
@@ -246,7 +246,7 @@ pub mod cli {
 }
 
 pub mod devtools {
-    //! For trying out and measuring: never part of a running service.
+    //! For demos, tests and measurements: never part of a running service.
     pub mod narrator;
     pub mod erp_stub;
     pub mod fill;

@@ -17,8 +17,8 @@ fn main() -> ExitCode {
         }
     };
     let result = runtime.block_on(commands::run(cli));
-    // lapin's thread panics when the runtime is taken down under it. Everything that had to be
-    // finished is, and the process ends here anyway.
+    // lapin's thread panics when the runtime is shut down. Everything is finished by then, and the
+    // process ends here anyway.
     std::mem::forget(runtime);
     match result {
         Ok(exit) => ExitCode::from(exit.code()),
@@ -31,7 +31,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Whoever read our output (`head`, a pager) has seen enough.
+/// The reader of our output (`head`, a pager) has closed it.
 fn is_broken_pipe(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| {
         let io = cause.downcast_ref::<std::io::Error>();

@@ -1,7 +1,7 @@
-//! What the service tells of itself: metrics (names in one place, here) and log lines.
+//! Metrics (all names are here) and log lines.
 //!
-//! Logs are JSON lines when nobody watches, readable ones on a terminal; `RUST_LOG` filters. They
-//! never carry names, addresses, bodies or secrets (docs/operations.md).
+//! Logs are JSON lines, or readable text on a terminal; `RUST_LOG` filters. They never carry names,
+//! addresses, bodies or secrets (docs/operations.md).
 
 use std::collections::HashSet;
 use std::io::IsTerminal;
@@ -19,10 +19,10 @@ use prometheus_client::registry::Registry;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::format::FmtSpan;
 
-/// Begin of every metric's name.
+/// Prefix of every metric's name.
 pub const PREFIX: &str = "order_relay";
 /// Shops that get a label of their own; any further one is counted as `other`, so that invented
-/// shop names cannot fill the memory.
+/// shop names cannot fill up the memory.
 const MAX_SHOP_LABELS: usize = 100;
 
 /// Label set of one label, named like its field.

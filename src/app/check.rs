@@ -26,7 +26,7 @@ impl CheckLine {
         Self { what: what.to_owned(), state: "FAULT", detail: detail.into() }
     }
 
-    /// Nothing is wrong, and it should be known.
+    /// Not an error, but worth knowing.
     fn note(what: &str, detail: impl Into<String>) -> Self {
         Self { what: what.to_owned(), state: "note", detail: detail.into() }
     }
@@ -39,7 +39,7 @@ impl CheckLine {
     }
 }
 
-/// Looks at everything; fails when something is wrong.
+/// Checks everything; fails if something is wrong.
 pub async fn check(
     settings: &Settings,
     format: Format,
@@ -56,7 +56,7 @@ pub async fn check(
     Ok(if bad { Exit::Failed } else { Exit::Done })
 }
 
-/// One line for each thing that was looked at.
+/// One line for each check.
 pub async fn look(settings: &Settings) -> Vec<CheckLine> {
     let mut lines =
         vec![CheckLine::good("settings", format!("{} keys, no fault", settings.known.len()))];

@@ -44,13 +44,13 @@ pub fn install_tls() {
     drop(rustls::crypto::ring::default_provider().install_default());
 }
 
-/// Runs one command. An error is told by the caller.
+/// Runs one command. The caller reports an error.
 pub async fn run(cli: Cli) -> anyhow::Result<Exit> {
     install_tls();
     let out = &mut io::stdout();
     match &cli.command {
         Command::Completions { shell } => {
-            // Into memory first: the generator panics when nobody reads.
+            // Into memory first: the generator panics if the output is closed.
             let mut script = Vec::new();
             clap_complete::generate(*shell, &mut Cli::command(), "order-relay", &mut script);
             out.write_all(&script)?;
@@ -71,14 +71,14 @@ pub async fn run(cli: Cli) -> anyhow::Result<Exit> {
         Err(faults) => return tell_faults(&faults),
     };
     let is_service = matches!(cli.command, Command::Serve(_));
-    // lapin writes returned messages out with all their bytes, and tells as an error that a channel
-    // closes with its connection; what concerns us comes back from it as values.
+    // lapin logs returned messages with their content, and logs an error when a channel closes with
+    // its connection; what matters is returned as values.
     let filter = if is_service { "info,lapin=off,sqlx=warn" } else { "error,lapin=off" };
     start_logging(settings.log_format, filter);
     with_settings(cli.command, &settings, out).await
 }
 
-/// The environment as far as it is text: a foreign variable that is not must not stop us.
+/// The environment as far as it is text: other variables are ignored.
 pub fn environment() -> impl Iterator<Item = (String, String)> {
     std::env::vars_os().filter_map(|(name, value)| {
         Some((name.into_string().ok()?, value.to_string_lossy().into_owned()))
@@ -199,7 +199,7 @@ fn require_ledger(settings: &Settings) -> anyhow::Result<()> {
     )
 }
 
-/// Which roles a command needs in its own process when the transport is within the process.
+/// Which workers a command needs in its own process with the in-process transport.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Helpers {
     None,
@@ -207,7 +207,7 @@ enum Helpers {
     Workers,
 }
 
-/// The verbs, ready to be used by a command.
+/// The operations for a command.
 struct Desk {
     ops: Arc<Ops>,
     inline: Option<Inline>,
@@ -215,7 +215,7 @@ struct Desk {
 }
 
 impl Desk {
-    /// With a ledger that is there already: a command that looks at one must not make an empty one.
+    /// With an existing ledger: a command that reads one must not create an empty one.
     async fn open(settings: &Settings, helpers: Helpers) -> anyhow::Result<Self> {
         require_ledger(settings)?;
         let worker = wiring::worker_name(&SystemClock);
@@ -223,14 +223,14 @@ impl Desk {
             .await
     }
 
-    /// For commands with which a life may begin: the ledger is made when it is missing.
+    /// For commands that may be the first one: the ledger is created if it is missing.
     async fn open_or_make(settings: &Settings) -> anyhow::Result<Self> {
         let worker = wiring::worker_name(&SystemClock);
         let store = wiring::open_ready_store(settings, &worker).await?;
         Self::over(settings, Helpers::None, store, worker).await
     }
 
-    /// For `publish`: what goes to RabbitMQ, or nowhere, needs no ledger.
+    /// For `publish`: publishing to RabbitMQ, or a dry run, needs no ledger.
     async fn open_for_publishing(settings: &Settings, dry_run: bool) -> anyhow::Result<Self> {
         if settings.amqp.url.is_none() && !dry_run {
             return Self::open_or_make(settings).await;
@@ -251,8 +251,8 @@ impl Desk {
             tasks.start(name, task);
         }
         let ops = wiring::ops(settings, store.clone(), transport.broker.clone());
-        // With RabbitMQ the running service does the work; the transport within this process has
-        // nobody but us at its other end.
+        // With RabbitMQ the running service does the work; the in-process transport has only this
+        // process.
         let inline = match helpers {
             Helpers::None => None,
             _ if transport.broker.is_durable() => None,

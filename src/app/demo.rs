@@ -1,5 +1,5 @@
-//! `demo`: everything in one process with no service needed. Orders come in, some of them fail now
-//! and then, and what happens is reported as it happens.
+//! `demo`: everything in one process with no service needed. Orders arrive, some of them fail, and
+//! every event is printed.
 
 use std::io::Write;
 use std::net::SocketAddr;
@@ -111,7 +111,7 @@ fn settings(database: &str, erp_url: &str, web: SocketAddr) -> anyhow::Result<Se
         ("web.listen", listen.as_str()),
         ("shutdown.patience", "10s"),
     ];
-    // The user's own settings have no place in a demo.
+    // The user's own settings are not used in a demo.
     Settings::load(SettingsFile::None, std::iter::empty(), &overrides).map_err(|faults| {
         let faults: Vec<String> = faults.iter().map(ToString::to_string).collect();
         anyhow::anyhow!(faults.join("; "))
@@ -137,7 +137,7 @@ fn tell_beginning(web: SocketAddr, database: &str, erp_url: &str, token: &str, p
     );
 }
 
-/// Places invented orders; what the ERP will do with some of them is written into its script.
+/// Places test orders; the script of the stub says what happens to some of them.
 async fn place_orders(ops: &Ops, stub: &ErpStub, count: u32, rate: f64) {
     use StubMode::{AcceptThenCut, Busy, Reject};
     for number in 0..count {
@@ -199,12 +199,12 @@ fn document(id: &str, number: u32) -> String {
     .to_string()
 }
 
-/// Returns when nothing is under way any more: all is in the ERP or waits for a person.
+/// Returns when nothing is in progress any more: every order is in the ERP or waits for a person.
 async fn all_settled(ops: &Ops) {
     loop {
         let open = ops.store.count_open().await.unwrap_or_default();
         if open.iter().all(|count| count.phase == "parked") {
-            // One more look of the sweeper for mails that wait for their digest.
+            // One more sweep for mails that wait for their digest.
             tokio::time::sleep(Duration::from_secs(1)).await;
             return;
         }
@@ -234,7 +234,7 @@ async fn tell_end(ops: &Ops, stub: &ErpStub) -> anyhow::Result<Exit> {
     Ok(if sound { Exit::Done } else { Exit::Failed })
 }
 
-/// A folder that is gone when the demo is.
+/// A folder that is deleted with the demo.
 struct Folder(PathBuf);
 
 impl Folder {

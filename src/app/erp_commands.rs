@@ -116,7 +116,7 @@ fn erp_of(settings: &Settings, detail: &OrderDetail) -> anyhow::Result<Arc<dyn E
     }
 }
 
-/// What is asked by hand is shown whole, whatever is kept otherwise.
+/// A question by hand is shown completely, whatever is stored otherwise.
 fn noting(erp: &ErpSettings) -> ErpSettings {
     ErpSettings { exchanges: crate::config::settings::KeepExchanges::All, ..erp.clone() }
 }

@@ -1,4 +1,4 @@
-//! ERPs as the settings name them: the recipe, its secrets, and what overrides what.
+//! ERPs of the settings: the recipe, its secrets, and which value overrides which.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -100,8 +100,8 @@ pub fn max_in_flight(erp: &ErpSettings, recipe: Option<&Loaded>) -> u32 {
     }
 }
 
-/// How long a call can take; for waiting only, so that a recipe that cannot be read counts as one
-/// that asks for nothing special.
+/// How long a call can take; only for waiting, so that an unreadable recipe counts as one with
+/// defaults.
 pub fn longest_call(erp: &ErpSettings) -> Duration {
     let request = erp.timeout + erp.connect_timeout;
     match recipe(erp) {

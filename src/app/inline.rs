@@ -1,5 +1,6 @@
-//! The roles that a command needs when the transport is within its own process: nobody else could
-//! take the message it sends. Claims in the ledger keep it and a running service apart.
+//! The workers that a command needs with the in-process transport: no other process could receive
+//! its messages. Claims in the ledger keep them and a running service from working on the same
+//! order.
 
 use std::sync::Arc;
 
@@ -17,7 +18,7 @@ use crate::workers::submitter::admit::Submitter;
 use super::supervisor::Supervisor;
 use crate::app::wiring::{self, Sending};
 
-/// Orders in hand at once: a person does one after the other.
+/// Orders in progress at the same time: a person transfers one after the other.
 const PERMITS: u16 = 4;
 
 /// A submitter, an error handler and a notifier for the length of one command.
@@ -68,7 +69,7 @@ impl Inline {
         })
     }
 
-    /// Finishes what is in hand, then sends the mails that it led to.
+    /// Finishes the work in progress, then sends the resulting mails.
     pub async fn finish(mut self) {
         worked_off(&*self.broker, &self.broker.topology().names.failed()).await;
         self.stop.cancel();

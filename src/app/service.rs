@@ -1,7 +1,8 @@
-//! `serve`: roles under a supervisor, and how they end.
+//! `serve`: workers under a supervisor, and how they end.
 //!
-//! First signal: stop taking, finish what is in hand, exit 0. Second signal or `shutdown.patience`:
-//! cut. A role that ends by itself ends the process with a failing exit code and its name.
+//! First signal: take no new work, finish the work in progress, exit 0. Second signal or
+//! `shutdown.patience`: abort. A worker that ends unexpectedly ends the process with a failing exit
+//! code and its name.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -40,14 +41,14 @@ use super::supervisor::Supervisor;
 use super::{check, erp_commands};
 use crate::app::wiring::{self, Sending};
 
-/// How often a process says that it lives; a third of the time after which it counts as dead.
+/// Interval of heartbeats; a third of the time after which a process counts as dead.
 const HEARTBEAT: Duration = Duration::from_secs(10);
-/// How long the end waits for the list of workers to be told.
+/// How long the shutdown waits for deregistering.
 const PARTING: Duration = Duration::from_secs(2);
 
 /// A running service.
 pub struct Service {
-    /// The verbs, for whoever runs beside it.
+    /// The operations, for code that runs beside it.
     pub ops: Arc<Ops>,
     /// Where the web port listens, if it does.
     pub web: Option<SocketAddr>,
@@ -55,7 +56,7 @@ pub struct Service {
     store: Arc<dyn Store>,
     roles: Supervisor,
     infrastructure: Supervisor,
-    /// Beats until every role has ended.
+    /// Sends heartbeats until every worker has ended.
     heart: Supervisor,
     stop_beating: CancellationToken,
     stop: CancellationToken,
@@ -96,7 +97,7 @@ impl Service {
             stop: CancellationToken::new(),
             stop_counting: CancellationToken::new(),
             draining: Arc::new(AtomicBool::new(false)),
-            // Before anything is in hand: a signal that comes during the start must not cut it.
+            // Before any work starts: a signal during the start must not abort it.
             interrupt: signal(SignalKind::interrupt())?,
             terminate: signal(SignalKind::terminate())?,
         };
@@ -150,7 +151,7 @@ impl Service {
                 self.roles.start("sweeper", async move { sweeper.run(stop).await });
                 self.roles.start("redriver", async move { redriver.run(redriver_stop).await });
             }
-            // Started with its listener, once everything else stands.
+            // Started with its listener, after everything else.
             WorkerKind::Web => {}
         }
         Ok(())
@@ -167,7 +168,7 @@ impl Service {
             read_mode,
             ..self.reading(context.broker.topology().names.submit(), permits)
         };
-        // Circuits are obeyed until the last order in hand is done.
+        // Circuits are obeyed until the last order in progress is done.
         let ended = CancellationToken::new();
         let (gates_stop, stop_counting) = (ended.clone(), self.stop_counting.clone());
         self.infrastructure.start("circuit_watcher", async move {
@@ -205,10 +206,10 @@ impl Service {
         });
     }
 
-    /// A queue read at full read_mode until the service stops.
+    /// A queue that is read without restriction until the service stops.
     fn reading(&self, queue: String, permits: u16) -> Reading {
         let (always, read_mode) = watch::channel(ReadMode::Full);
-        // The sender is dropped: nobody changes this read_mode.
+        // The sender is dropped: nothing changes this read mode.
         drop(always);
         Reading { queue, permits, read_mode, stop: self.stop.clone() }
     }
@@ -284,7 +285,7 @@ impl Service {
         self.stop.cancel();
     }
 
-    /// Stops taking new work and waits until what is in hand is done.
+    /// Stops taking new work and waits until the work in progress is done.
     pub async fn drain(mut self) {
         self.begin_drain();
         self.roles.all_ended().await;
@@ -292,8 +293,8 @@ impl Service {
     }
 }
 
-/// Takes this process off the list of workers. Nobody waits long for that: a database that is away
-/// sees for itself that it is gone.
+/// Takes this process off the list of workers. Nobody waits long for that: a database that is
+/// unavailable sees for itself that it is gone.
 async fn part(stop_beating: &CancellationToken, heart: &mut Supervisor) {
     stop_beating.cancel();
     if tokio::time::timeout(PARTING, heart.all_ended()).await.is_err() {
@@ -302,7 +303,7 @@ async fn part(stop_beating: &CancellationToken, heart: &mut Supervisor) {
 }
 
 /// Says every now and then that this process lives, and at the end that it does no more. A database
-/// that is away keeps nobody from working: then it only looks dead.
+/// that is unavailable keeps nobody from working: then it only looks dead.
 fn heartbeat(
     context: Arc<WorkerContext>,
     registry: Arc<dyn WorkerRegistry>,
@@ -329,7 +330,7 @@ fn heartbeat(
     }
 }
 
-/// What pages show and only the whole program knows.
+/// What pages show and only `app` can provide.
 fn backstage(settings: &Settings) -> Backstage {
     let (for_orders, for_checks) = (settings.clone(), settings.clone());
     Backstage {
@@ -346,7 +347,7 @@ fn ended_by_itself(name: &str, panicked: bool) -> String {
     format!("{name} {how}; the process ends so that it can be started anew")
 }
 
-/// What someone who reads the first lines wants to know.
+/// Logged at start.
 fn tell_start(settings: &Settings, roles: &[WorkerKind], worker: &str, web: Option<SocketAddr>) {
     let names: Vec<&str> = roles.iter().map(|role| role.name()).collect();
     tracing::info!(

@@ -1,5 +1,5 @@
-//! Tasks with names: the only place that starts any. A task that ends although nobody asked it to is
-//! a fault of the whole process.
+//! Tasks with names: the only place that starts any. A task that ends unexpectedly is a fault of
+//! the whole process.
 
 use std::collections::HashMap;
 

@@ -1,4 +1,5 @@
-//! Putting the parts together: from settings to a ledger, a transport, ERPs, mail and the verbs.
+//! Putting the parts together: from settings to a ledger, a transport, ERPs, mail and the
+//! operations.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -36,7 +37,7 @@ use crate::telemetry::{ClassLabel, KindLabel, Metrics, ReasonLabel, WhatLabel};
 use crate::workers::context::{Policies, ShopPolicy, WorkerContext};
 use crate::workers::erp_gate::{Gate, Reopen};
 
-/// How long a person waits for a transfer besides the calls themselves.
+/// How much longer than the calls themselves a person waits for a transfer.
 const TRANSFER_MARGIN: Duration = Duration::from_secs(10);
 
 /// A task of the infrastructure, to be started under a supervisor.
@@ -56,7 +57,7 @@ pub const COMMIT: &str = match option_env!("ORDER_RELAY_COMMIT") {
     None => "unknown",
 };
 
-/// A name of this process that no other has.
+/// A unique name of this process.
 pub fn worker_name(clock: &dyn Clock) -> String {
     let host = std::env::var("HOSTNAME").unwrap_or_else(|_| "worker".to_owned());
     let host: String = host.chars().filter(char::is_ascii_alphanumeric).take(30).collect();
@@ -83,7 +84,7 @@ pub fn open_store(settings: &Settings, worker: &str) -> anyhow::Result<Arc<dyn S
     })
 }
 
-/// Opens the ledger and insists that its tables are those of this release.
+/// Opens the ledger and requires the tables of this release.
 pub async fn open_ready_store(settings: &Settings, worker: &str) -> anyhow::Result<Arc<dyn Store>> {
     let store = open_store(settings, worker)?;
     let unreachable = "the database cannot be used: is it running, is database.url right?";
@@ -128,7 +129,7 @@ pub fn open_transport(settings: &Settings, worker: &str) -> anyhow::Result<Trans
     })
 }
 
-/// The transport within the process.
+/// The in-process transport.
 pub fn in_process(topology: Topology) -> Transport {
     let broker = InProcessBroker::new(topology);
     let delays = broker.clone().run_delays().boxed();
@@ -160,8 +161,8 @@ pub fn context(
     Ok(Arc::new(WorkerContext::new(store, broker, clock, metrics, policies, worker, max_bytes)))
 }
 
-/// A counter that appears with its first event hides that event from every rate over time: those
-/// whose labels are known are there from the start.
+/// A counter that appears with its first event hides that event from rates: those with known labels
+/// exist from the start.
 fn begin_at_zero(metrics: &Metrics) {
     for class in ErrorClass::ALL {
         drop(metrics.orders_failed.get_or_create(&ClassLabel::new(class.as_str())));
@@ -214,8 +215,8 @@ fn policies(settings: &Settings, sending: Sending) -> anyhow::Result<Policies> {
     Ok(Policies { default: policy(&settings.default_shop, default_gate)?, shops })
 }
 
-/// Opens the ERP `name` anew with what files and environment say by then: a secret may have been
-/// fixed. Keeps quiet about settings that are broken meanwhile; the next start tells.
+/// Reopens the ERP `name` with the current files and environment: a secret may have been fixed.
+/// Invalid settings are ignored here; the next start reports them.
 fn reopening(settings: &Settings, name: &str) -> Reopen {
     let (settings, name) = (settings.clone(), name.to_owned());
     Box::new(move || {
@@ -225,7 +226,7 @@ fn reopening(settings: &Settings, name: &str) -> Reopen {
     })
 }
 
-/// The verbs, over these ports.
+/// The operations, over these ports.
 pub fn ops(settings: &Settings, store: Arc<dyn Store>, broker: Arc<dyn Broker>) -> Arc<Ops> {
     let own_erps = settings.shops.iter().filter(|(_, shop)| shop.has_own_erp);
     let slowest = settings.shops.values().chain([&settings.default_shop]);
@@ -236,13 +237,13 @@ pub fn ops(settings: &Settings, store: Arc<dyn Store>, broker: Arc<dyn Broker>) 
         clock: Arc::new(SystemClock),
         erps: own_erps.map(|(name, _)| (name.clone(), name.clone())).collect(),
         max_bytes: settings.max_bytes,
-        // A question, the transfer, and what stands in front of it.
+        // A question, the transfer, and the steps before it.
         transfer_patience: slowest.unwrap_or_default() * 2 + TRANSFER_MARGIN,
         login: doors(settings),
     })
 }
 
-/// How people come in, as the settings say.
+/// Logins, by the settings.
 fn doors(settings: &Settings) -> LoginConfig {
     let auth = &settings.auth;
     let door = |oidc: &OidcSettings| {
@@ -279,7 +280,7 @@ pub struct Post {
     pub audiences: Vec<String>,
 }
 
-/// An address that no server can take would end every mail to it as failed for good.
+/// An address that no server can accept would make every mail to it fail.
 fn check_addresses(mail: &MailSettings) -> anyhow::Result<()> {
     if mail.smtp_url.is_none() {
         return Ok(());

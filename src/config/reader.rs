@@ -1,8 +1,8 @@
-//! Reading settings one by one, so that every fault is found in one go and carries its place.
+//! Reading settings one by one, so that every fault is found at once, with its place.
 //!
-//! Each key is read by name with its kind and range. What was never read is unknown; what could not
-//! be read falls back to the default so that reading goes on. The list of what was read is also the
-//! source of `config schema`.
+//! Each key is read by name with its kind and range. A key that was never read is unknown; a value
+//! that cannot be read is replaced by the default, so that reading continues. The list of what was
+//! read is also the source of `config schema`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -70,7 +70,7 @@ impl Reader {
         }
     }
 
-    /// Shops that have a table of their own.
+    /// Shops with a table of their own.
     pub fn shops(&self) -> BTreeSet<String> {
         let below = self.values.keys().filter_map(|key| key.strip_prefix("shops."));
         below.filter_map(|rest| Some(rest.split_once('.')?.0.to_owned())).collect()
@@ -123,7 +123,7 @@ impl Reader {
             .map(|(_, known)| format!("{prefix}{known}"))
     }
 
-    /// The full key and its value: the shop's, else everybody's.
+    /// The full key and its value: the shop's, otherwise the general one.
     fn find(&self, key: &str) -> (String, Option<Value>) {
         if let Some(shop) = &self.shop {
             let own = format!("shops.{shop}.{key}");

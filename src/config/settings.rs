@@ -19,11 +19,11 @@ use crate::telemetry::LogFormat;
 
 use super::reader::{Fault, Known, Reader};
 
-/// The manual of all settings, with their defaults.
+/// The commented defaults of all settings.
 pub const DEFAULTS: &str = include_str!("../config.default.toml");
 /// The file that is read when `--config` names none.
 pub const DEFAULT_FILE: &str = "order-relay.toml";
-/// Recipes that come along (docs/erp-recipes.md).
+/// Shipped recipes (docs/erp-recipes.md).
 pub const RECIPES: [&str; 11] = [
     "json",
     "business-central",
@@ -98,7 +98,7 @@ pub struct DatabaseSettings {
 pub struct AmqpSettings {
     /// `None`: the in-process broker.
     pub url: Option<SecretString>,
-    /// Begin of every name.
+    /// Prefix of every name.
     pub prefix: String,
     /// Unsettled messages per queue and process.
     pub prefetch: u16,
@@ -146,9 +146,9 @@ pub struct ErpSettings {
     pub secrets: BTreeMap<String, SecretString>,
     /// Which exchanges are kept.
     pub exchanges: KeepExchanges,
-    /// Fields that are hidden in what is kept.
+    /// Fields that are hidden in stored exchanges.
     pub redact: Vec<String>,
-    /// Keys below `erp` that somebody set; a recipe's own value gives way to these only.
+    /// Keys below `erp` that are set; only these override a recipe's own value.
     pub set: BTreeSet<&'static str>,
     /// Value of the Authorization header.
     pub authorization: Option<SecretString>,
@@ -156,7 +156,7 @@ pub struct ErpSettings {
     pub timeout: Duration,
     /// To connect.
     pub connect_timeout: Duration,
-    /// Most requests under way.
+    /// Most concurrent requests.
     pub max_in_flight: u32,
     /// Requests per second.
     pub rate_limit: Option<NonZeroU32>,
@@ -181,7 +181,7 @@ pub enum KeepExchanges {
 /// `mail.*`
 #[derive(Debug, Clone)]
 pub struct MailSettings {
-    /// The server; `None`: mails are only kept.
+    /// The server; `None`: mails are only stored.
     pub smtp_url: Option<SecretString>,
     /// From.
     pub sender: String,
@@ -189,7 +189,7 @@ pub struct MailSettings {
     pub receivers: Vec<String>,
     /// Template of the subject of a failure mail.
     pub order_failed_subject: String,
-    /// When a customer is told.
+    /// When a customer gets a confirmation.
     pub customer_confirmation: CustomerConfirmation,
     /// When single failures become a digest.
     pub digest: DigestRule,
@@ -202,16 +202,16 @@ pub struct MailSettings {
 pub struct WebSettings {
     /// Where to listen.
     pub listen: SocketAddr,
-    /// Where people reach it, without a slash at the end.
+    /// Its public address, without a slash at the end.
     pub public_url: String,
-    /// Proxies of one's own in front.
+    /// The number of our own proxies in front.
     pub proxies: usize,
 }
 
 /// `auth.*`
 #[derive(Debug, Clone)]
 pub struct AuthSettings {
-    /// How long a session lasts that nobody uses.
+    /// How long an idle session lasts.
     pub session_idle: Duration,
     /// How long a session lasts at most.
     pub session_lifetime: Duration,
@@ -224,24 +224,24 @@ pub struct AuthSettings {
 pub struct OidcSettings {
     /// The provider's issuer.
     pub issuer: String,
-    /// Who we are there.
+    /// Our client id.
     pub client_id: String,
-    /// How we prove it.
+    /// The client secret.
     pub client_secret: Option<SecretString>,
-    /// What is asked for.
+    /// The requested scopes.
     pub scopes: String,
-    /// Where roles stand in the ID token.
+    /// The claim of the ID token that holds the roles.
     pub role_claim: String,
     /// Roles by value of that claim.
     pub roles: BTreeMap<String, Vec<RoleGrant>>,
-    /// Where the name stands.
+    /// The claim that holds the name.
     pub name_claim: String,
 }
 
 /// `sweeper.*`
 #[derive(Debug, Clone, Copy)]
 pub struct SweeperSettings {
-    /// Pause between rounds.
+    /// Pause between two sweeps.
     pub every: Duration,
     /// How long something may be overdue.
     pub grace: Duration,
@@ -261,8 +261,8 @@ pub enum SettingsFile<'a> {
 }
 
 impl Settings {
-    /// Reads defaults, then `file`, then `environment`, then `overrides` of the command line. Every
-    /// fault comes back at once.
+    /// Reads defaults, then `file`, then `environment`, then `overrides` of the command line. All
+    /// faults are returned at once.
     pub fn load(
         file: SettingsFile<'_>,
         environment: impl Iterator<Item = (String, String)>,

@@ -1,8 +1,9 @@
-//! `erp stub`: an ERP to try things against.
+//! `erp stub`: an ERP for tests.
 //!
-//! It is slow, away, refusing, or cuts the connection, as it is told, also while it runs. It never
-//! de-duplicates: an order that is sent twice is in it twice, and it says so. It speaks HTTP over
-//! hyper directly because it must be able to drop a connection in the middle of an answer.
+//! It can be slow, unavailable, refuse orders or cut the connection, and can be reconfigured while
+//! it runs. It never de-duplicates: an order that is sent twice is in it twice, and it reports
+//! that. It uses hyper directly because it must be able to drop a connection in the middle of an
+//! answer.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::convert::Infallible;
@@ -21,7 +22,7 @@ use tokio::task::JoinSet;
 
 use crate::cli::args::StubMode;
 
-/// Largest order that it takes, in bytes.
+/// Largest order that it accepts, in bytes.
 const MAX_BODY: usize = 32 * 1024 * 1024;
 /// How long `slow` takes.
 const SLOW: Duration = Duration::from_secs(3);
@@ -72,7 +73,7 @@ impl Default for StubSettings {
 pub struct StubOrder {
     /// Numbers of the documents it made; more than one means entered twice.
     pub documents: Vec<String>,
-    /// Times it was sent, taken or not.
+    /// How often it was sent, accepted or not.
     pub sent: u64,
     /// Times it was asked about.
     pub asked: u64,
@@ -90,12 +91,12 @@ impl ErpStub {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Forgets everything, and behaves like this from now on.
+    /// Deletes everything, and behaves like this from now on.
     pub fn reset(&self, settings: StubSettings) {
         *self.state() = State::new(settings);
     }
 
-    /// Orders sent so far, taken or not.
+    /// Orders sent so far, accepted or not.
     pub fn requests(&self) -> u64 {
         self.state().requests
     }
@@ -105,7 +106,8 @@ impl ErpStub {
         self.state().settings = settings;
     }
 
-    /// What it does with the next tries of one order, in turn; then what it does with all.
+    /// Its behaviour for the next attempts of one order, in turn; afterwards the general one
+    /// applies.
     pub fn script(&self, order_id: &str, modes: &[StubMode]) {
         self.state().scripts.insert(order_id.to_owned(), modes.iter().copied().collect());
     }

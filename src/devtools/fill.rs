@@ -1,8 +1,8 @@
-//! Fills a ledger with made-up orders, to measure and to show how lists and figures behave with many.
+//! Fills a ledger with test orders, to measure lists and statistics with many orders.
 //!
-//! Everything goes the way of real orders, through the verbs of the ledger, so that `ledger check`
-//! holds for what is made here too. Nothing is random: order number `n` is the same everywhere.
-//! Nobody is mailed: the notices of its failures are put into mails that are only kept.
+//! Everything uses the same calls of the ledger as real orders, so that `ledger check` passes.
+//! Nothing is random: order number `n` is the same everywhere. No mails are sent: the notices of
+//! its failures are put into mails that are only stored.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,11 +28,11 @@ use crate::ports::store_error::{SharedError, StoreError};
 
 /// Orders that are written together.
 const BATCH: u64 = 2_000;
-/// Batches after which the counters are added up, as the sweeper would in the time they stand for.
+/// Batches after which the counters are added up, as the sweeper would do.
 const FOLD_EVERY: u64 = 10;
 /// The time over which the orders are spread, up to now.
 const SPAN: SignedDuration = SignedDuration::from_hours(30 * 24);
-/// Begin of every order number, so that what was made can be told from what came.
+/// Prefix of every order number, so that test orders can be recognised.
 const PREFIX: &str = "F-";
 
 const SHOPS: [(&str, &str, u64); 6] = [
@@ -92,8 +92,8 @@ impl Filler {
         self.ledger.count_received().await
     }
 
-    /// Makes orders; `told` hears how many are done. Those that are not lost are in the ERP, but for
-    /// the newest few, which are queued.
+    /// Creates orders; `told` is called with the number of finished ones. Orders that are not lost
+    /// are in the ERP, except for the newest few, which are queued.
     pub async fn fill(&self, filling: Filling, told: impl Fn(u64)) -> Result<(), StoreError> {
         let now = self.clock.now();
         let base = self.ledger.count_received().await?;
@@ -139,7 +139,7 @@ impl Filler {
         Ok(())
     }
 
-    /// Puts the notices of what was made into mails that nobody gets.
+    /// Puts the notices of test orders into mails that are not sent.
     async fn keep_notices(&self, batch: u64) -> Result<(), StoreError> {
         loop {
             let now = self.clock.now();
@@ -179,7 +179,7 @@ enum Fate {
     Queued,
 }
 
-/// An order that nobody placed.
+/// A test order.
 struct Made {
     n: u64,
     key: OrderKey,
@@ -243,7 +243,7 @@ impl Made {
             status: Some(status),
             order: None,
             policy: RetryPolicy {
-                // Due long after everybody has looked at it.
+                // Due far in the future.
                 schedule: vec![Duration::from_hours(60 * 24)],
                 on_rejected: OnRejected::Park,
                 settle: Duration::from_secs(60),

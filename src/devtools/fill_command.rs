@@ -1,4 +1,4 @@
-//! `fill`: many made-up orders to measure with; `measure`: how long lists and figures take.
+//! `fill`: many test orders; `measure`: how long lists and statistics take.
 
 use std::io::Write;
 

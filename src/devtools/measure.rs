@@ -1,4 +1,4 @@
-//! How long figures, groups and lists take on a ledger as it is; reads only.
+//! How long statistics, groups and lists take on an existing ledger; read-only.
 
 use std::time::Duration;
 
@@ -9,9 +9,9 @@ use crate::domain::order_filter::{MAX_PAGE, OrderFilter, ShopFilter, Sort, SortB
 use crate::ops::orders::{Ops, Refusal};
 use crate::ports::clock::Stopwatch;
 
-/// How often each thing is asked, unless it takes too long.
+/// How often each query runs, unless it takes too long.
 const TIMES: usize = 40;
-/// How long each thing is asked at most, but once.
+/// How long each query is repeated at most, but at least once.
 const PATIENCE: Duration = Duration::from_secs(4);
 /// Orders on a page.
 const PAGE: u32 = 50;
@@ -44,7 +44,7 @@ impl<'a> Measure<'a> {
         Self { ops }
     }
 
-    /// Measures everything that pages show; `told` hears what is next.
+    /// Measures everything that pages show; `told` is called with the name of the next query.
     pub async fn all(&self, told: impl Fn(&str)) -> Result<Vec<Measured>, Refusal> {
         let all = ShopFilter::default();
         let mut results = Vec::new();

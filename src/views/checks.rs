@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-/// One thing that was looked at.
+/// One check.
 #[derive(Debug, Clone, Serialize)]
 pub struct CheckLine {
     /// What.

@@ -1,5 +1,5 @@
-//! What every face shows of an order and of an ERP: the same names on the command line, in files and
-//! over the API.
+//! What is shown of an order and of an ERP: the same names on the command line, in files and in the
+//! API.
 
 use jiff::Timestamp;
 use schemars::JsonSchema;
