@@ -36,43 +36,21 @@ pub enum CrashPoint {
     RedriveSettled,
 }
 
-impl CrashPoint {
-    /// Every point.
-    pub const ALL: [Self; 13] = [
-        Self::Received,
-        Self::Admitted,
-        Self::Answered,
-        Self::Confirmed,
-        Self::FailurePublished,
-        Self::FailureRecorded,
-        Self::RetryPublished,
-        Self::MailsComposed,
-        Self::MailSent,
-        Self::Swept,
-        Self::DeadLetterRecorded,
-        Self::RedriveMarked,
-        Self::RedriveSettled,
-    ];
-
-    /// The name used in the environment.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Received => "received",
-            Self::Admitted => "admitted",
-            Self::Answered => "answered",
-            Self::Confirmed => "confirmed",
-            Self::FailurePublished => "failure_published",
-            Self::FailureRecorded => "failure_recorded",
-            Self::RetryPublished => "retry_published",
-            Self::MailsComposed => "mails_composed",
-            Self::MailSent => "mail_sent",
-            Self::Swept => "swept",
-            Self::DeadLetterRecorded => "dead_letter_recorded",
-            Self::RedriveMarked => "redrive_marked",
-            Self::RedriveSettled => "redrive_settled",
-        }
-    }
-}
+crate::names!(CrashPoint {
+    Received = "received",
+    Admitted = "admitted",
+    Answered = "answered",
+    Confirmed = "confirmed",
+    FailurePublished = "failure_published",
+    FailureRecorded = "failure_recorded",
+    RetryPublished = "retry_published",
+    MailsComposed = "mails_composed",
+    MailSent = "mail_sent",
+    Swept = "swept",
+    DeadLetterRecorded = "dead_letter_recorded",
+    RedriveMarked = "redrive_marked",
+    RedriveSettled = "redrive_settled",
+});
 
 /// Aborts the process, if the environment names this point.
 #[cfg(debug_assertions)]

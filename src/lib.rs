@@ -3,6 +3,7 @@
 
 pub mod domain {
     //! The rules: pure, no async, no I/O, no clock, no randomness, no logging.
+    pub mod names;
     pub mod order;
     pub mod failure;
     pub mod faults;

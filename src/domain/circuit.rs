@@ -28,21 +28,11 @@ pub enum CircuitState {
     Open = 2,
 }
 
-impl CircuitState {
-    /// The name used in tables.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Closed => "closed",
-            Self::HalfOpen => "half_open",
-            Self::Open => "open",
-        }
-    }
-
-    /// The state with that name.
-    pub fn from_name(name: &str) -> Option<Self> {
-        [Self::Closed, Self::HalfOpen, Self::Open].into_iter().find(|s| s.as_str() == name)
-    }
-}
+crate::names!(CircuitState {
+    Closed = "closed",
+    HalfOpen = "half_open",
+    Open = "open",
+});
 
 /// The circuit of one ERP, shared by all workers through the ledger.
 #[derive(Debug, Clone, PartialEq, Eq)]

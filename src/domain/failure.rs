@@ -27,32 +27,13 @@ pub enum ErrorClass {
     Internal,
 }
 
-impl ErrorClass {
-    /// Every class, in the order of the contract.
-    pub const ALL: [Self; 5] = [
-        Self::Unavailable,
-        Self::Rejected,
-        Self::Unauthorized,
-        Self::UnknownOutcome,
-        Self::Internal,
-    ];
-
-    /// The name used on the wire, in tables and in metrics.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Unavailable => "unavailable",
-            Self::Rejected => "rejected",
-            Self::Unauthorized => "unauthorized",
-            Self::UnknownOutcome => "unknown_outcome",
-            Self::Internal => "internal",
-        }
-    }
-
-    /// The class with that name.
-    pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|class| class.as_str() == name)
-    }
-}
+crate::names!(ErrorClass {
+    Unavailable = "unavailable",
+    Rejected = "rejected",
+    Unauthorized = "unauthorized",
+    UnknownOutcome = "unknown_outcome",
+    Internal = "internal",
+});
 
 /// How far a call got before it failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
@@ -66,21 +47,11 @@ pub enum Stage {
     After,
 }
 
-impl Stage {
-    /// The name used on the wire and in tables.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Before => "before",
-            Self::At => "at",
-            Self::After => "after",
-        }
-    }
-
-    /// The stage with that name.
-    pub fn from_name(name: &str) -> Option<Self> {
-        [Self::Before, Self::At, Self::After].into_iter().find(|stage| stage.as_str() == name)
-    }
-}
+crate::names!(Stage {
+    Before = "before",
+    At = "at",
+    After = "after",
+});
 
 /// One failed call to the ERP.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -24,24 +24,13 @@ pub enum NoticeKind {
     CircuitOpened,
 }
 
+crate::names!(NoticeKind {
+    OrderFailed = "order_failed",
+    CustomerConfirmation = "customer_confirmation",
+    CircuitOpened = "circuit_opened",
+});
+
 impl NoticeKind {
-    /// Every kind.
-    pub const ALL: [Self; 3] = [Self::OrderFailed, Self::CustomerConfirmation, Self::CircuitOpened];
-
-    /// The name used in tables and metrics.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::OrderFailed => "order_failed",
-            Self::CustomerConfirmation => "customer_confirmation",
-            Self::CircuitOpened => "circuit_opened",
-        }
-    }
-
-    /// The kind with that name.
-    pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|kind| kind.as_str() == name)
-    }
-
     /// Whether many of them may share one mail.
     pub fn is_digestible(self) -> bool {
         self == Self::OrderFailed

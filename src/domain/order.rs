@@ -201,39 +201,19 @@ pub enum Reason {
     Refused,
 }
 
-impl Reason {
-    /// Every reason.
-    pub const ALL: [Self; 11] = [
-        Self::TooLarge,
-        Self::NotUtf8,
-        Self::NotJson,
-        Self::DuplicateKey,
-        Self::Schema,
-        Self::InvalidState,
-        Self::UnknownOrder,
-        Self::DeliveryLimit,
-        Self::Unrouted,
-        Self::HandlerPanicked,
-        Self::Refused,
-    ];
-
-    /// The name used in tables, metrics and listings.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::TooLarge => "too_large",
-            Self::NotUtf8 => "not_utf8",
-            Self::NotJson => "not_json",
-            Self::DuplicateKey => "duplicate_key",
-            Self::Schema => "schema",
-            Self::InvalidState => "invalid_state",
-            Self::UnknownOrder => "unknown_order",
-            Self::DeliveryLimit => "delivery_limit",
-            Self::Unrouted => "unrouted",
-            Self::HandlerPanicked => "handler_panicked",
-            Self::Refused => "refused",
-        }
-    }
-}
+crate::names!(Reason {
+    TooLarge = "too_large",
+    NotUtf8 = "not_utf8",
+    NotJson = "not_json",
+    DuplicateKey = "duplicate_key",
+    Schema = "schema",
+    InvalidState = "invalid_state",
+    UnknownOrder = "unknown_order",
+    DeliveryLimit = "delivery_limit",
+    Unrouted = "unrouted",
+    HandlerPanicked = "handler_panicked",
+    Refused = "refused",
+});
 
 /// The bytes as text, within the size limit.
 pub fn read_text(bytes: &[u8], max_bytes: usize) -> Result<&str, Fault> {

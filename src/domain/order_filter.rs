@@ -256,28 +256,16 @@ pub enum SortBy {
     Tries,
 }
 
+crate::names!(SortBy {
+    Received = "received",
+    Changed = "changed",
+    Failed = "failed",
+    Due = "due",
+    Tries = "tries",
+});
+
 impl SortBy {
-    /// Everything that can be sorted by.
-    pub const ALL: [Self; 5] =
-        [Self::Received, Self::Changed, Self::Failed, Self::Due, Self::Tries];
-
-    /// The name used everywhere.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Received => "received",
-            Self::Changed => "changed",
-            Self::Failed => "failed",
-            Self::Due => "due",
-            Self::Tries => "tries",
-        }
-    }
-
-    /// The thing with that name.
-    pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|by| by.as_str() == name)
-    }
-
-    /// The order that people want first: the newest, the most attempts, due soonest.
+    /// As people want it first: the newest, the most tried, what is due soonest.
     pub const fn natural(self) -> Sort {
         Sort { by: self, descending: !matches!(self, Self::Due) }
     }

@@ -44,36 +44,15 @@ pub enum Permission {
     Admin,
 }
 
-impl Permission {
-    /// Every permission.
-    pub const ALL: [Self; 7] = [
-        Self::Read,
-        Self::Publish,
-        Self::Process,
-        Self::Remove,
-        Self::Edit,
-        Self::EditLocked,
-        Self::Admin,
-    ];
-
-    /// The name used everywhere.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Read => "orders:read",
-            Self::Publish => "orders:publish",
-            Self::Process => "lostorder_process",
-            Self::Remove => "lostorder_remove",
-            Self::Edit => "lostorder_edit",
-            Self::EditLocked => "lostorder_edit_locked",
-            Self::Admin => "admin",
-        }
-    }
-
-    /// The permission with that name.
-    pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|permission| permission.as_str() == name)
-    }
-}
+crate::names!(Permission {
+    Read = "orders:read",
+    Publish = "orders:publish",
+    Process = "lostorder_process",
+    Remove = "lostorder_remove",
+    Edit = "lostorder_edit",
+    EditLocked = "lostorder_edit_locked",
+    Admin = "admin",
+});
 
 /// A named set of permissions; each role includes those of the one before it.
 #[derive(
@@ -101,25 +80,14 @@ pub enum Role {
     Admin,
 }
 
+crate::names!(Role {
+    Viewer = "viewer",
+    Operator = "operator",
+    Editor = "editor",
+    Admin = "admin",
+});
+
 impl Role {
-    /// Every role.
-    pub const ALL: [Self; 4] = [Self::Viewer, Self::Operator, Self::Editor, Self::Admin];
-
-    /// The name used everywhere.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Viewer => "viewer",
-            Self::Operator => "operator",
-            Self::Editor => "editor",
-            Self::Admin => "admin",
-        }
-    }
-
-    /// The role with that name.
-    pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|role| role.as_str() == name)
-    }
-
     /// What it allows.
     pub const fn permissions(self) -> &'static [Permission] {
         use Permission::{Edit, Process, Read, Remove};

@@ -89,29 +89,17 @@ impl RedriveVerb {
     }
 }
 
+crate::names!(RedriveStatus {
+    Planned = "planned",
+    Running = "running",
+    Paused = "paused",
+    Stopped = "stopped",
+    Done = "done",
+    Cancelled = "cancelled",
+});
+
 impl RedriveStatus {
-    /// Every status.
-    pub const ALL: [Self; 6] =
-        [Self::Planned, Self::Running, Self::Paused, Self::Stopped, Self::Done, Self::Cancelled];
-
-    /// The name used everywhere.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Planned => "planned",
-            Self::Running => "running",
-            Self::Paused => "paused",
-            Self::Stopped => "stopped",
-            Self::Done => "done",
-            Self::Cancelled => "cancelled",
-        }
-    }
-
-    /// The status with that name.
-    pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|status| status.as_str() == name)
-    }
-
-    /// Whether it is final.
+    /// Whether nothing will follow any more.
     pub fn is_over(self) -> bool {
         matches!(self, Self::Done | Self::Cancelled)
     }
@@ -150,36 +138,15 @@ pub enum ItemStatus {
     Excluded,
 }
 
-impl ItemStatus {
-    /// Every status.
-    pub const ALL: [Self; 7] = [
-        Self::Waiting,
-        Self::Sent,
-        Self::Transferred,
-        Self::Failed,
-        Self::Unclear,
-        Self::Skipped,
-        Self::Excluded,
-    ];
-
-    /// The name used everywhere.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Waiting => "waiting",
-            Self::Sent => "sent",
-            Self::Transferred => "transferred",
-            Self::Failed => "failed",
-            Self::Unclear => "unclear",
-            Self::Skipped => "skipped",
-            Self::Excluded => "excluded",
-        }
-    }
-
-    /// The status with that name.
-    pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|status| status.as_str() == name)
-    }
-}
+crate::names!(ItemStatus {
+    Waiting = "waiting",
+    Sent = "sent",
+    Transferred = "transferred",
+    Failed = "failed",
+    Unclear = "unclear",
+    Skipped = "skipped",
+    Excluded = "excluded",
+});
 
 /// Why an order is not sent by a redrive.
 #[derive(
@@ -205,34 +172,19 @@ pub enum Exclusion {
     UnknownOrder,
 }
 
+crate::names!(Exclusion {
+    Confirmed = "confirmed",
+    Removed = "removed",
+    NewerRevision = "newer_revision",
+    OutcomeUnknown = "outcome_unknown",
+    CircuitOpen = "circuit_open",
+    Held = "held",
+    InProgress = "in_progress",
+    UnknownOrder = "unknown_order",
+});
+
 impl Exclusion {
-    /// Every reason.
-    pub const ALL: [Self; 8] = [
-        Self::Confirmed,
-        Self::Removed,
-        Self::NewerRevision,
-        Self::OutcomeUnknown,
-        Self::CircuitOpen,
-        Self::Held,
-        Self::InProgress,
-        Self::UnknownOrder,
-    ];
-
-    /// The name used everywhere.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Confirmed => "confirmed",
-            Self::Removed => "removed",
-            Self::NewerRevision => "newer_revision",
-            Self::OutcomeUnknown => "outcome_unknown",
-            Self::CircuitOpen => "circuit_open",
-            Self::Held => "held",
-            Self::InProgress => "in_progress",
-            Self::UnknownOrder => "unknown_order",
-        }
-    }
-
-    /// Why an order is not sent now; `None`: it is a lost order that can be sent.
+    /// Why an order is not sent now; `None`: it is a lost order, fit to be sent.
     pub fn of(record: &OrderRecord) -> Option<Self> {
         match &record.phase {
             Phase::Transferred { .. } => Some(Self::Confirmed),

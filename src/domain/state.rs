@@ -26,24 +26,11 @@ pub enum OrderState {
     Confirmed,
 }
 
-impl OrderState {
-    /// Every state.
-    pub const ALL: [Self; 3] = [Self::Payed, Self::OrderedFailed, Self::Confirmed];
-
-    /// The name used everywhere.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Payed => "payed",
-            Self::OrderedFailed => "ordered_failed",
-            Self::Confirmed => "confirmed",
-        }
-    }
-
-    /// The state with that name.
-    pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|state| state.as_str() == name)
-    }
-}
+crate::names!(OrderState {
+    Payed = "payed",
+    OrderedFailed = "ordered_failed",
+    Confirmed = "confirmed",
+});
 
 /// The exact position of an order in its life.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -135,28 +122,16 @@ pub enum Trigger {
     Sweeper,
 }
 
+crate::names!(Trigger {
+    Checkout = "checkout",
+    Retry = "retry",
+    Redrive = "redrive",
+    Operator = "operator",
+    Sweeper = "sweeper",
+});
+
 impl Trigger {
-    /// Every trigger.
-    pub const ALL: [Self; 5] =
-        [Self::Checkout, Self::Retry, Self::Redrive, Self::Operator, Self::Sweeper];
-
-    /// The name used on the wire and in tables.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Checkout => "checkout",
-            Self::Retry => "retry",
-            Self::Redrive => "redrive",
-            Self::Operator => "operator",
-            Self::Sweeper => "sweeper",
-        }
-    }
-
-    /// The trigger with that name.
-    pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|trigger| trigger.as_str() == name)
-    }
-
-    /// Whether a person requested it: then the maximum does not apply.
+    /// Whether a person stands behind it, who may go past the maximum.
     pub fn is_by_person(self) -> bool {
         matches!(self, Self::Operator | Self::Redrive)
     }

@@ -115,16 +115,11 @@ pub enum ExchangeKind {
     Fanout,
 }
 
-impl ExchangeKind {
-    /// The name in AMQP.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Topic => "topic",
-            Self::Direct => "direct",
-            Self::Fanout => "fanout",
-        }
-    }
-}
+crate::names!(ExchangeKind {
+    Topic = "topic",
+    Direct = "direct",
+    Fanout = "fanout",
+});
 
 /// A durable quorum queue.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -101,12 +101,7 @@ pub enum Resolution {
     Discarded,
 }
 
-impl Resolution {
-    /// The name used in tables.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Replayed => "replayed",
-            Self::Discarded => "discarded",
-        }
-    }
-}
+crate::names!(Resolution {
+    Replayed = "replayed",
+    Discarded = "discarded",
+});

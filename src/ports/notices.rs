@@ -126,25 +126,12 @@ pub enum MailStatus {
     Failed,
 }
 
-impl MailStatus {
-    /// Every status.
-    pub const ALL: [Self; 4] = [Self::Waiting, Self::Sent, Self::Kept, Self::Failed];
-
-    /// The name used everywhere.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Waiting => "waiting",
-            Self::Sent => "sent",
-            Self::Kept => "kept",
-            Self::Failed => "failed",
-        }
-    }
-
-    /// The status with that name.
-    pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|status| status.as_str() == name)
-    }
-}
+crate::names!(MailStatus {
+    Waiting = "waiting",
+    Sent = "sent",
+    Kept = "kept",
+    Failed = "failed",
+});
 
 /// The outcome of a mail.
 #[derive(Debug, Clone, PartialEq, Eq)]

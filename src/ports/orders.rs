@@ -99,18 +99,13 @@ pub enum OrderSource {
     DeadLetter,
 }
 
-impl OrderSource {
-    /// The name used in tables.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Broker => "broker",
-            Self::Api => "api",
-            Self::CommandLine => "command_line",
-            Self::OrderFailed => "order_failed",
-            Self::DeadLetter => "dead_letter",
-        }
-    }
-}
+crate::names!(OrderSource {
+    Broker = "broker",
+    Api = "api",
+    CommandLine = "command_line",
+    OrderFailed = "order_failed",
+    DeadLetter = "dead_letter",
+});
 
 /// A message to be admitted.
 #[derive(Debug, Clone)]

@@ -183,20 +183,10 @@ pub enum Provider {
     Oidc,
 }
 
-impl Provider {
-    /// The name used in tables.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Local => "local",
-            Self::Oidc => "oidc",
-        }
-    }
-
-    /// The provider with that name.
-    pub fn from_name(name: &str) -> Option<Self> {
-        [Self::Local, Self::Oidc].into_iter().find(|provider| provider.as_str() == name)
-    }
-}
+crate::names!(Provider {
+    Local = "local",
+    Oidc = "oidc",
+});
 
 /// A logged-in user.
 #[derive(Debug, Clone, PartialEq, Eq)]
