@@ -4,11 +4,22 @@
 pub mod domain {
     //! The rules: pure, no async, no I/O, no clock, no randomness, no logging.
     pub mod names;
-    pub mod order;
+    pub mod order {
+        //! An order as checkout sends it.
+        pub mod document;
+        pub mod values;
+        pub mod strict_json;
+        pub mod fault;
+        pub mod faults;
+    }
     pub mod failure;
-    pub mod faults;
+    pub mod lifecycle {
+        //! What may become of an order.
+        pub mod vocabulary;
+        pub mod claim;
+        pub mod transitions;
+    }
     pub mod edit;
-    pub mod state;
     pub mod redrive;
     pub mod retry;
     pub mod message;

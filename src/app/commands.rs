@@ -25,7 +25,7 @@ use crate::devtools::erp_stub::{ErpStub, StubSettings};
 use crate::devtools::fill::Filler;
 use crate::devtools::fill_command;
 use crate::domain::message::OrderFailed;
-use crate::domain::order::OrderDocument;
+use crate::domain::order::document::OrderDocument;
 use crate::domain::topology::{Target, Topology};
 use crate::ops::orders::Ops;
 use crate::ports::clock::SystemClock;

@@ -13,7 +13,7 @@ use crate::cli::args::{Demo, StubMode, WorkerKind};
 use crate::cli::exit::Exit;
 use crate::config::settings::{Settings, SettingsFile};
 use crate::devtools::erp_stub::{ErpStub, StubSettings};
-use crate::domain::order::Order;
+use crate::domain::order::document::Order;
 use crate::domain::permission::{self, Grants, Permission, RoleGrant};
 use crate::domain::trace::Trace;
 use crate::ops::orders::{Ops, Principal};

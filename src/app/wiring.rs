@@ -26,7 +26,7 @@ use crate::app::store::Store;
 use crate::config::settings::{ErpSettings, MailSettings, OidcSettings, Settings, ShopSettings};
 use crate::domain::failure::ErrorClass;
 use crate::domain::notice::NoticeKind;
-use crate::domain::order::Reason;
+use crate::domain::order::fault::Reason;
 use crate::domain::topology::{Names, Topology};
 use crate::ops::logins::{LoginConfig, OidcDoor};
 use crate::ops::orders::{DEFAULT_ERP, Ops};

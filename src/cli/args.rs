@@ -10,9 +10,9 @@ use jiff::SignedDuration;
 
 use crate::cli::redrive_args::{Edit, Redrive};
 use crate::domain::failure::ErrorClass;
+use crate::domain::lifecycle::vocabulary::{OrderState, PHASES};
 use crate::domain::order_filter::{Moment, Sort, SortBy};
 use crate::domain::permission::{Role, RoleGrant};
-use crate::domain::state::{OrderState, PHASES};
 use crate::ops::orders::DEFAULT_ERP;
 use crate::ops::people::LANGUAGES;
 use crate::ops::tokens::SCOPES;

@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use crate::cli::args::{Export, ExportFormat, Filter, Format, Watch};
 use crate::cli::exit::{Exit, Misuse};
 use crate::cli::output::{Column, Stream, local, print, printable_line, progress};
-use crate::domain::order::OrderKey;
+use crate::domain::order::values::OrderKey;
 use crate::domain::order_filter::{MAX_PAGE, OrderFilter, Sort};
 use crate::ops::orders::Ops;
 use crate::views::orders::OrderView;

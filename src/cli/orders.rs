@@ -16,7 +16,7 @@ use crate::cli::listing::{Listing, export, list, of};
 use crate::cli::output::{
     Column, facts, local, plain_table, print, print_one, progress, write_table,
 };
-use crate::domain::order::OrderKey;
+use crate::domain::order::values::OrderKey;
 use crate::domain::order_filter::OrderFilter;
 use crate::domain::permission::Grants;
 use crate::ops::orders::{Ops, Principal, Refusal, Transferred};

@@ -13,7 +13,7 @@ use serde_json::value::RawValue;
 use crate::cli::args::Publish;
 use crate::cli::exit::Exit;
 use crate::cli::output::progress;
-use crate::domain::order::Order;
+use crate::domain::order::document::Order;
 use crate::ops::intake::Taken;
 use crate::ops::orders::Ops;
 
@@ -88,7 +88,7 @@ async fn publish_one(
     ops: &Ops,
     piece: Piece,
     dry_run: bool,
-) -> (String, anyhow::Result<Result<Taken, crate::domain::order::Fault>>) {
+) -> (String, anyhow::Result<Result<Taken, crate::domain::order::fault::Fault>>) {
     let result = match Order::parse(&piece.bytes, ops.max_bytes) {
         Err(fault) => Ok(Err(fault)),
         Ok(_) if dry_run => Ok(Ok(Taken::Accepted)),

@@ -9,7 +9,7 @@ use crate::cli::args::Reconcile;
 use crate::cli::exit::Exit;
 use crate::cli::orders::{MAX_ALL, Outcome, act, confirm, find_all, print_results};
 use crate::cli::output::{local, progress};
-use crate::domain::order::OrderKey;
+use crate::domain::order::values::OrderKey;
 use crate::domain::order_filter::OrderFilter;
 use crate::domain::text::one_line;
 use crate::ops::orders::{Ops, Refusal, Transferred};

@@ -12,7 +12,7 @@ use secrecy::SecretString;
 
 use crate::domain::circuit::CircuitRule;
 use crate::domain::notice::{CustomerConfirmation, DigestRule};
-use crate::domain::order::Shop;
+use crate::domain::order::values::Shop;
 use crate::domain::permission::{Role, RoleGrant};
 use crate::domain::retry::{FIRST_ASK, OnRejected, RetryPolicy};
 use crate::telemetry::LogFormat;

@@ -12,10 +12,12 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 
 use crate::domain::failure::{ErrorClass, Stage, fingerprint};
+use crate::domain::lifecycle::transitions::FailedAttempt;
+use crate::domain::lifecycle::vocabulary::Trigger;
 use crate::domain::notice::NoticeKind;
-use crate::domain::order::{Order, OrderKey};
+use crate::domain::order::document::Order;
+use crate::domain::order::values::OrderKey;
 use crate::domain::retry::{OnRejected, RetryPolicy};
-use crate::domain::state::{FailedAttempt, Trigger};
 use crate::ports::clock::Clock;
 use crate::ports::ledger::LedgerProof;
 use crate::ports::mail::Mail;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::domain::order::Order;
+use crate::domain::order::document::Order;
 use crate::domain::order_filter::{MAX_PAGE, OrderFilter, ShopFilter, Sort, SortBy};
 use crate::ops::orders::{Ops, Refusal};
 use crate::ports::clock::Stopwatch;

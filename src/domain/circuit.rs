@@ -13,8 +13,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::failure::{ErrorClass, Failure, Stage};
-use super::order::OrderKey;
 use super::retry::MAX_RETRY_AFTER;
+use crate::domain::order::values::OrderKey;
 
 /// States of a circuit; the number is the value of `circuit_state{erp}`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

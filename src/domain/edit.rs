@@ -6,7 +6,7 @@
 
 use serde_json::Value;
 
-use super::order::Order;
+use crate::domain::order::document::Order;
 
 /// Most differences that are reported.
 pub const MAX_DIFFERENCES: usize = 1_000;

@@ -11,9 +11,13 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::failure::{ErrorClass, Failure, Stage, fingerprint};
-use super::order::{Fault, Order, OrderId, OrderKey, Reason, Shop, object, read_json, read_text};
-use super::state::{FailedAttempt, Trigger};
 use super::text::{MAX_ERROR_CHARS, one_line};
+use crate::domain::lifecycle::transitions::FailedAttempt;
+use crate::domain::lifecycle::vocabulary::Trigger;
+use crate::domain::order::document::Order;
+use crate::domain::order::fault::{Fault, Reason};
+use crate::domain::order::strict_json::{object, read_json, read_text};
+use crate::domain::order::values::{OrderId, OrderKey, Shop};
 
 /// The version of every envelope here.
 pub const VERSION: u32 = 1;

@@ -9,8 +9,8 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::order::OrderKey;
 use super::retry::later;
+use crate::domain::order::values::OrderKey;
 
 /// The event that a notice reports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]

@@ -12,9 +12,10 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jiff::{SignedDuration, Timestamp};
 
 use super::failure::ErrorClass;
-use super::order::OrderKey;
-use super::state::{OrderRecord, OrderState, PHASES};
 use super::text::one_line;
+use crate::domain::lifecycle::transitions::OrderRecord;
+use crate::domain::lifecycle::vocabulary::{OrderState, PHASES};
+use crate::domain::order::values::OrderKey;
 
 /// Longest text of one part of a filter, in bytes.
 pub const MAX_FILTER_BYTES: usize = 500;

@@ -12,10 +12,11 @@ use super::message::{
     ATTEMPT, Again, Headers, NoticeWaiting, ORIGIN, OrderEvent, OrderFailed, REDRIVE_ID,
     TRACEPARENT, TRACESTATE, TRIGGER,
 };
-use super::order::{Order, OrderKey};
-use super::state::Trigger;
 use super::topology::{NOTICE, ORDER_FAILED, ORDER_PLACED, SUBMIT, Topology};
 use super::trace::Trace;
+use crate::domain::lifecycle::vocabulary::Trigger;
+use crate::domain::order::document::Order;
+use crate::domain::order::values::OrderKey;
 
 /// A message to be published.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -10,7 +10,8 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::state::{OrderRecord, OrderState, Phase};
+use crate::domain::lifecycle::transitions::OrderRecord;
+use crate::domain::lifecycle::vocabulary::{OrderState, Phase};
 
 /// The default steps; the rest is the last step.
 pub const DEFAULT_RAMP: [u32; 4] = [1, 5, 20, 100];

@@ -2,7 +2,7 @@
 //! one.
 //!
 //! Pure arithmetic over `retry.schedule`, `max_failed_order` and `erp.settle`. The error handler
-//! applies it through [`super::state::OrderRecord::fail`], the submitter through
+//! applies it through [`crate::domain::lifecycle::transitions::OrderRecord::fail`], the submitter through
 //! [`RetryPolicy::next_ask`].
 
 use std::time::Duration;

@@ -11,10 +11,12 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::domain::edit::{Difference, LOCKED, changed_locks, differences};
-use crate::domain::faults::faults;
-use crate::domain::order::{Fault, Order, OrderKey, Reason};
+use crate::domain::lifecycle::transitions::OrderRecord;
+use crate::domain::order::document::Order;
+use crate::domain::order::fault::{Fault, Reason};
+use crate::domain::order::faults::faults;
+use crate::domain::order::values::OrderKey;
 use crate::domain::permission::Permission;
-use crate::domain::state::OrderRecord;
 use crate::domain::text::one_line;
 use crate::ports::audit::Act;
 use crate::ports::order_desk::{EditRequest, NotEdited, OrderDetail, Revision};

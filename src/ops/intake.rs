@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
+use crate::domain::lifecycle::vocabulary::Trigger;
 use crate::domain::message::OrderFailed;
-use crate::domain::order::{Fault, Order};
+use crate::domain::order::document::Order;
+use crate::domain::order::fault::Fault;
 use crate::domain::outbound_messages::Outgoing;
 use crate::domain::permission::Permission;
-use crate::domain::state::Trigger;
 use crate::domain::topology::ORDER_FAILED;
 use crate::domain::trace::Trace;
 use crate::ports::audit::Act;

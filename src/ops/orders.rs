@@ -10,12 +10,14 @@ use std::time::Duration;
 use uuid::Uuid;
 
 use crate::domain::circuit::{Circuit, CircuitState};
+use crate::domain::lifecycle::transitions::{InvalidTransition, OrderRecord};
+use crate::domain::lifecycle::vocabulary::{OrderState, Phase, Trigger};
 use crate::domain::message::{EventKind, OrderEvent};
-use crate::domain::order::{Fault, OrderKey};
+use crate::domain::order::fault::Fault;
+use crate::domain::order::values::OrderKey;
 use crate::domain::order_filter::{MAX_PAGE, Mark, OrderFilter, ShopFilter, Sort, ValueFault};
 use crate::domain::outbound_messages::{OutboundMessages, Outgoing};
 use crate::domain::permission::{Grants, Permission};
-use crate::domain::state::{InvalidTransition, OrderRecord, OrderState, Phase, Trigger};
 use crate::domain::trace::Trace;
 use crate::ports::audit::{Act, AuditTrail};
 use crate::ports::broker::Broker;

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use uuid::Uuid;
 
 use crate::domain::login::{check_password, user_name};
-use crate::domain::order::Shop;
+use crate::domain::order::values::Shop;
 use crate::domain::order_filter::ShopFilter;
 use crate::domain::permission::{Permission, RoleGrant};
 use crate::ports::audit::{Act, AuditFilter};

@@ -3,9 +3,9 @@
 //! A question takes the path of every order, through the queue to the submitter and under a claim:
 //! while the ERP is asked, no other worker sends the order.
 
-use crate::domain::order::OrderKey;
+use crate::domain::lifecycle::vocabulary::{Phase, Trigger};
+use crate::domain::order::values::OrderKey;
 use crate::domain::permission::Permission;
-use crate::domain::state::{Phase, Trigger};
 use crate::ports::audit::Act;
 use crate::ports::order_desk::OrderDetail;
 

@@ -3,7 +3,7 @@
 use uuid::Uuid;
 
 use crate::domain::circuit::CircuitState;
-use crate::domain::order::Reason;
+use crate::domain::order::fault::Reason;
 use crate::domain::order_filter::ShopFilter;
 use crate::domain::permission::Permission;
 use crate::domain::redrive::{ItemStatus, RedriveStatus, RedriveVerb, check_rate};

@@ -4,12 +4,14 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 
 use uuid::Uuid;
 
+use crate::domain::lifecycle::transitions::OrderRecord;
+use crate::domain::lifecycle::vocabulary::OrderState;
 use crate::domain::money::{Purse, Sum};
-use crate::domain::order::{Fault, OrderKey, Reason};
+use crate::domain::order::fault::{Fault, Reason};
+use crate::domain::order::values::OrderKey;
 use crate::domain::order_filter::{Mark, OrderFilter, ShopFilter, SortBy};
 use crate::domain::permission::Permission;
 use crate::domain::redrive::{Exclusion, ItemStatus, MAX_ORDERS, RedriveThrottle};
-use crate::domain::state::{OrderRecord, OrderState};
 use crate::ports::audit::Act;
 use crate::ports::redrives::{NewRedrive, Redrive, RedriveItem, Selection};
 

@@ -5,9 +5,10 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use crate::domain::circuit::Circuit;
+use crate::domain::lifecycle::transitions::OrderRecord;
+use crate::domain::lifecycle::vocabulary::OrderState;
 use crate::domain::order_filter::{MAX_PAGE, Mark, OrderFilter, ShopFilter, Sort, ValueFault};
 use crate::domain::permission::Permission;
-use crate::domain::state::{OrderRecord, OrderState};
 use crate::domain::text::one_line;
 use crate::ops::orders::{Ops, Refusal, authorize};
 use crate::ports::audit::Act;

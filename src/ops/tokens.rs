@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 
-use crate::domain::order::Shop;
+use crate::domain::order::values::Shop;
 use crate::domain::permission::Permission;
 use crate::ports::audit::Act;
 use crate::ports::people::ApiToken;

@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use uuid::Uuid;
 
 use crate::domain::message::Headers;
-use crate::domain::order::Fault;
+use crate::domain::order::fault::Fault;
 use crate::ports::audit::Act;
 use crate::ports::store_error::StoreError;
 

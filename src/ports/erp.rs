@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::domain::failure::{Failure, Stage};
-use crate::domain::order::OrderKey;
+use crate::domain::order::values::OrderKey;
 
 /// Most exchanges of one attempt that are stored: the first ones and the last ones.
 const MAX_EXCHANGES: usize = 60;

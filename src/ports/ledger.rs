@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use crate::domain::state::OrderState;
+use crate::domain::lifecycle::vocabulary::OrderState;
 use crate::ports::store_error::StoreError;
 
 /// Counts that prove that nothing is lost.

@@ -9,8 +9,8 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::domain::lifecycle::transitions::OrderRecord;
 use crate::domain::notice::{DigestRule, NoticeKind};
-use crate::domain::state::OrderRecord;
 
 /// A mail as it is sent.
 #[derive(Debug, Clone, PartialEq, Eq)]

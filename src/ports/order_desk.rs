@@ -7,8 +7,9 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use crate::domain::order::{Order, OrderKey};
-use crate::domain::state::{InvalidTransition, OrderRecord};
+use crate::domain::lifecycle::transitions::{InvalidTransition, OrderRecord};
+use crate::domain::order::document::Order;
+use crate::domain::order::values::OrderKey;
 use crate::ports::audit::{Act, AuditEntry};
 use crate::ports::erp::Exchange;
 use crate::ports::notices::StoredMail;

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use crate::domain::order::OrderKey;
+use crate::domain::lifecycle::transitions::OrderRecord;
+use crate::domain::order::values::OrderKey;
 use crate::domain::order_filter::{Mark, OrderFilter, Sort};
-use crate::domain::state::OrderRecord;
 use crate::ports::store_error::StoreError;
 
 /// Lists of orders, quick however many there are.

@@ -11,13 +11,15 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use crate::domain::order::{Order, OrderKey};
+use crate::domain::lifecycle::claim::{Admission, Call, HandBack, Intent};
+use crate::domain::lifecycle::transitions::{
+    FailedAttempt, InvalidTransition, OrderRecord, Verdict,
+};
+use crate::domain::lifecycle::vocabulary::Trigger;
+use crate::domain::order::document::Order;
+use crate::domain::order::values::OrderKey;
 use crate::domain::order_filter::ShopFilter;
 use crate::domain::retry::RetryPolicy;
-use crate::domain::state::{
-    Admission, Call, FailedAttempt, HandBack, Intent, InvalidTransition, OrderRecord, Trigger,
-    Verdict,
-};
 use crate::ports::erp::Exchange;
 use crate::ports::notices::Notice;
 use crate::ports::store_error::StoreError;

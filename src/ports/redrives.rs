@@ -5,16 +5,15 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use serde::Deserialize;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use crate::domain::lifecycle::transitions::OrderRecord;
 use crate::domain::money::Money;
-use crate::domain::order::OrderKey;
+use crate::domain::order::values::OrderKey;
 use crate::domain::redrive::{
     InvalidRedrive, ItemStatus, RedriveStatus, RedriveThrottle, RedriveVerb, StepTally,
 };
-use crate::domain::state::OrderRecord;
 use crate::ports::audit::Act;
 use crate::ports::store_error::StoreError;
 

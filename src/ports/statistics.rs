@@ -7,9 +7,9 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::Serialize;
 
+use crate::domain::lifecycle::vocabulary::OrderState;
 use crate::domain::money::Money;
 use crate::domain::order_filter::ShopFilter;
-use crate::domain::state::OrderState;
 use crate::ports::audit::Act;
 use crate::ports::store_error::StoreError;
 

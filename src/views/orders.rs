@@ -6,7 +6,8 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::domain::circuit::Circuit;
-use crate::domain::state::{OrderRecord, Phase};
+use crate::domain::lifecycle::transitions::OrderRecord;
+use crate::domain::lifecycle::vocabulary::Phase;
 
 /// An order.
 #[derive(Debug, Serialize, JsonSchema)]

@@ -5,7 +5,7 @@ use axum::response::{IntoResponse, Response};
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use crate::domain::order::Fault;
+use crate::domain::order::fault::Fault;
 use crate::ops::orders::Refusal;
 
 /// RFC 9457.

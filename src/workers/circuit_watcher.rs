@@ -11,9 +11,9 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::domain::circuit::{Circuit, CircuitState};
+use crate::domain::lifecycle::vocabulary::Trigger;
 use crate::domain::order_filter::ShopFilter;
 use crate::domain::retry::later;
-use crate::domain::state::Trigger;
 use crate::domain::trace::Trace;
 use crate::ports::circuits::Circuits;
 use crate::ports::orders::{OverdueOrders, Sweep};

@@ -13,7 +13,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::crash::{CrashPoint, reach};
-use crate::domain::order::{Fault, Reason};
+use crate::domain::order::fault::{Fault, Reason};
 use crate::ports::broker::{Broker, Delivery, Settle, Subscription};
 use crate::workers::context::WorkerContext;
 

@@ -13,12 +13,13 @@ use jiff::Timestamp;
 use tokio::sync::Notify;
 use uuid::Uuid;
 
+use crate::domain::lifecycle::vocabulary::Trigger;
 use crate::domain::message::{OrderEvent, OrderFailed};
 use crate::domain::notice::CustomerConfirmation;
-use crate::domain::order::{Fault, OrderKey, Shop};
+use crate::domain::order::fault::Fault;
+use crate::domain::order::values::{OrderKey, Shop};
 use crate::domain::outbound_messages::{OutboundMessages, Outgoing};
 use crate::domain::retry::RetryPolicy;
-use crate::domain::state::Trigger;
 use crate::domain::trace::Trace;
 use crate::ports::broker::{Broker, Delivery, PublishError};
 use crate::ports::clock::Clock;

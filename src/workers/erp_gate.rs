@@ -16,7 +16,7 @@ use tokio::sync::{oneshot, watch};
 use crate::domain::circuit::{Advice, Breaker, CircuitRule};
 use crate::domain::concurrency_limit::ConcurrencyLimit;
 use crate::domain::failure::Failure;
-use crate::domain::order::OrderKey;
+use crate::domain::order::values::OrderKey;
 use crate::ports::clock::Stopwatch;
 use crate::ports::erp::Erp;
 

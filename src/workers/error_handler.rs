@@ -9,9 +9,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use crate::crash::{CrashPoint, reach};
+use crate::domain::lifecycle::transitions::{OrderRecord, Verdict};
 use crate::domain::message::{EventKind, MAX_FOREIGN_ATTEMPT, ORIGIN, OrderEvent, OrderFailed};
-use crate::domain::order::{Fault, Reason};
-use crate::domain::state::{OrderRecord, Verdict};
+use crate::domain::order::fault::{Fault, Reason};
 use crate::domain::trace::Trace;
 use crate::ports::broker::{Delivery, Settle};
 use crate::ports::orders::{FailureRequest, OrderFailures, OrderSource, Placed, Recorded};
@@ -78,7 +78,7 @@ impl ErrorHandler {
         &self,
         delivery: &Delivery,
         event: &OrderFailed,
-        order: Option<crate::domain::order::Order>,
+        order: Option<crate::domain::order::document::Order>,
         trace: &Trace,
     ) -> FailureRequest {
         let now = self.context.now();

@@ -16,12 +16,13 @@ use uuid::Uuid;
 
 use crate::crash::{CrashPoint, reach};
 use crate::domain::circuit::{Circuit, CircuitState};
-use crate::domain::order::OrderKey;
+use crate::domain::lifecycle::transitions::OrderRecord;
+use crate::domain::lifecycle::vocabulary::Phase;
+use crate::domain::order::values::OrderKey;
 use crate::domain::redrive::{
     Exclusion, ItemOutcome, ItemStatus, Meter, RedriveStatus, item_outcome, sent_version_of,
 };
 use crate::domain::retry::later;
-use crate::domain::state::{OrderRecord, Phase};
 use crate::domain::trace::Trace;
 use crate::ports::circuits::Circuits;
 use crate::ports::clock::Stopwatch;

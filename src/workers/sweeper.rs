@@ -13,9 +13,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::crash::{CrashPoint, reach};
 use crate::domain::circuit::CircuitState;
+use crate::domain::lifecycle::vocabulary::{OrderState, Trigger};
 use crate::domain::order_filter::ShopFilter;
 use crate::domain::retry::later;
-use crate::domain::state::{OrderState, Trigger};
 use crate::domain::trace::Trace;
 use crate::ports::circuits::Circuits;
 use crate::ports::clock::Stopwatch;

@@ -5,7 +5,7 @@ use clap::CommandFactory;
 use order_relay::cli::args::{Cli, StubMode};
 use order_relay::config::settings::{DEFAULTS, Settings, SettingsFile};
 use order_relay::devtools::erp_stub::StubSettings;
-use order_relay::domain::order::Order;
+use order_relay::domain::order::document::Order;
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt;
 

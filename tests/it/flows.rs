@@ -165,7 +165,8 @@ async fn another_payload_under_a_known_number_is_kept_beside_it(place: Place) {
         }
     }
     let store = world.store().await;
-    let key = order_relay::domain::order::OrderKey::new("default", "C-1").expect("a good key");
+    let key =
+        order_relay::domain::order::values::OrderKey::new("default", "C-1").expect("a good key");
     world
         .until("the other payload is kept", async || {
             let stored = store.order(&key).await.map_err(|error| error.to_string())?;

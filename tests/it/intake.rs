@@ -11,7 +11,7 @@ use axum::http::{HeaderMap, Method, StatusCode};
 use lapin::options::{BasicGetOptions, QueueBindOptions, QueueDeclareOptions};
 use lapin::types::FieldTable;
 use lapin::{Channel, Connection};
-use order_relay::domain::state::OrderState;
+use order_relay::domain::lifecycle::vocabulary::OrderState;
 use order_relay::ports::dead_letters::DeadLetter;
 use reqwest::Response;
 use serde_json::{Value, json};

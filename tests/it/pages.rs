@@ -4,9 +4,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
+use order_relay::domain::lifecycle::vocabulary::{PHASES, Trigger};
 use order_relay::domain::order_filter::SortBy;
 use order_relay::domain::redrive::{Exclusion, ItemStatus, RedriveStatus};
-use order_relay::domain::state::{PHASES, Trigger};
 use order_relay::ports::notices::MailStatus;
 use regex::Regex;
 

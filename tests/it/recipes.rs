@@ -17,7 +17,7 @@ use order_relay::adapters::erp::http::Limits;
 use order_relay::adapters::erp::recipe::engine::RecipeErp;
 use order_relay::adapters::erp::recipe::open::{Overrides, load};
 use order_relay::domain::failure::{ErrorClass, Stage};
-use order_relay::domain::order::OrderKey;
+use order_relay::domain::order::values::OrderKey;
 use order_relay::ports::clock::SystemClock;
 use order_relay::ports::erp::{Erp, Journal, OrderForErp, ProbeAnswer};
 use secrecy::SecretString;

@@ -12,13 +12,14 @@ use order_relay::app::store::Store;
 use order_relay::app::wiring as app;
 use order_relay::config::settings::{Settings, SettingsFile};
 use order_relay::domain::failure::{ErrorClass, Stage, fingerprint};
-use order_relay::domain::order::{Order, OrderKey};
+use order_relay::domain::lifecycle::claim::{Admission, Doubt, HandBack, Intent};
+use order_relay::domain::lifecycle::transitions::{FailedAttempt, InvalidTransition, Verdict};
+use order_relay::domain::lifecycle::vocabulary::{Phase, Trigger};
+use order_relay::domain::order::document::Order;
+use order_relay::domain::order::values::OrderKey;
 use order_relay::domain::order_filter::ShopFilter;
 use order_relay::domain::permission::Grants;
 use order_relay::domain::retry::{OnRejected, RetryPolicy};
-use order_relay::domain::state::{
-    Admission, Doubt, FailedAttempt, HandBack, Intent, InvalidTransition, Phase, Trigger, Verdict,
-};
 use order_relay::ports::audit::Act;
 use order_relay::ports::clock::{Clock, SystemClock};
 use order_relay::ports::order_desk::OrderDetail;

@@ -2,8 +2,9 @@
 
 use async_trait::async_trait;
 
-use crate::domain::order::OrderKey;
-use crate::domain::state::{InvalidTransition, OrderRecord, OrderState};
+use crate::domain::lifecycle::transitions::{InvalidTransition, OrderRecord};
+use crate::domain::lifecycle::vocabulary::OrderState;
+use crate::domain::order::values::OrderKey;
 use crate::ports::audit::Act;
 use crate::ports::order_desk::{Attempt, OrderDesk, OrderDetail, OrderRecords, Revisions};
 use crate::ports::schema::{Schema, SchemaStatus};

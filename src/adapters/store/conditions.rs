@@ -1,8 +1,8 @@
 //! From a filter to a `WHERE`. States and phases are literals, never arguments: only then can a
 //! database use an index that covers lost orders alone.
 
+use crate::domain::lifecycle::vocabulary::{OrderState, PHASES};
 use crate::domain::order_filter::{OrderFilter, ShopFilter};
-use crate::domain::state::{OrderState, PHASES};
 use crate::sql_args;
 
 use super::db::Value;

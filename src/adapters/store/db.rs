@@ -10,8 +10,8 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use uuid::Uuid;
 
-use crate::domain::order::OrderKey;
-use crate::domain::state::OrderRecord;
+use crate::domain::lifecycle::transitions::OrderRecord;
+use crate::domain::order::values::OrderKey;
 use crate::ports::notices::Notice;
 use crate::ports::orders::{ConfirmRequest, FailureRequest, KeepRequest, Placed};
 use crate::ports::schema::SchemaStatus;

@@ -11,9 +11,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use jiff::Timestamp;
 use tokio::sync::oneshot;
 
+use crate::domain::lifecycle::claim::Admission;
+use crate::domain::lifecycle::transitions::{InvalidTransition, OrderRecord};
+use crate::domain::lifecycle::vocabulary::{OrderState, Trigger};
 use crate::domain::notice::{NoticeKind, order_notice_id};
-use crate::domain::order::{Order, OrderKey};
-use crate::domain::state::{Admission, InvalidTransition, OrderRecord, OrderState, Trigger};
+use crate::domain::order::document::Order;
+use crate::domain::order::values::OrderKey;
 use crate::ports::mail::NoticeDetail;
 use crate::ports::notices::Notice;
 use crate::ports::orders::{

@@ -4,9 +4,9 @@
 use async_trait::async_trait;
 use jiff::Timestamp;
 
-use crate::domain::order::OrderKey;
+use crate::domain::lifecycle::vocabulary::OrderState;
+use crate::domain::order::values::OrderKey;
 use crate::domain::order_filter::ShopFilter;
-use crate::domain::state::OrderState;
 use crate::ports::ledger::{LedgerProof, LedgerReport, OpenCount, Violation};
 use crate::ports::orders::{
     Accepted, AdmitRequest, Admitted, ConfirmRequest, Confirmed, FailureRequest, HandBackRequest,

@@ -14,8 +14,8 @@ use sqlx::postgres::{
 use sqlx::query::Query;
 use sqlx::{Column, Row as _, Transaction, TypeInfo, ValueRef};
 
-use crate::domain::order::OrderKey;
-use crate::domain::state::OrderRecord;
+use crate::domain::lifecycle::transitions::OrderRecord;
+use crate::domain::order::values::OrderKey;
 use crate::ports::erp::Exchange;
 use crate::ports::notices::Notice;
 use crate::ports::orders::{ConfirmRequest, FailureRequest, KeepRequest, Placed};

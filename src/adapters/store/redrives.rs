@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use uuid::Uuid;
 
-use crate::domain::order::OrderKey;
+use crate::domain::order::values::OrderKey;
 use crate::domain::redrive::{
     InvalidRedrive, ItemStatus, RedriveStatus, RedriveThrottle, RedriveVerb,
 };

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use crate::domain::order::OrderKey;
-use crate::domain::state::OrderRecord;
+use crate::domain::lifecycle::transitions::OrderRecord;
+use crate::domain::order::values::OrderKey;
 use crate::ports::order_desk::{EditRequest, NotEdited, Revision, Revisions};
 use crate::ports::store_error::StoreError;
 use crate::sql_args;

@@ -3,9 +3,12 @@
 use std::sync::Arc;
 
 use crate::domain::failure::{ErrorClass, Stage};
+use crate::domain::lifecycle::claim::Claim;
+use crate::domain::lifecycle::transitions::{LastFailure, OrderRecord};
+use crate::domain::lifecycle::vocabulary::Phase;
 use crate::domain::notice::NoticeKind;
-use crate::domain::order::{Currency, Customer, Decimal, Email, OrderFacts, OrderKey};
-use crate::domain::state::{Claim, LastFailure, OrderRecord, Phase};
+use crate::domain::order::document::{Customer, OrderFacts};
+use crate::domain::order::values::{Currency, Decimal, Email, OrderKey};
 use crate::ports::audit::AuditEntry;
 use crate::ports::dead_letters::DeadLetter;
 use crate::ports::erp::Exchange;

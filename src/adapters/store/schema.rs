@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use sqlx::migrate::{Migration, MigrationType, Migrator};
 
-use crate::domain::order::{Order, Sku};
+use crate::domain::order::document::Order;
+use crate::domain::order::values::Sku;
 use crate::domain::order_filter::ShopFilter;
 use crate::ports::notices::Notice;
 use crate::ports::schema::SchemaStatus;

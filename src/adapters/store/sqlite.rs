@@ -17,8 +17,8 @@ use sqlx::sqlite::{
 };
 use sqlx::{Row as _, Transaction, TypeInfo, ValueRef};
 
-use crate::domain::order::OrderKey;
-use crate::domain::state::OrderRecord;
+use crate::domain::lifecycle::transitions::OrderRecord;
+use crate::domain::order::values::OrderKey;
 use crate::ports::clock::Stopwatch;
 use crate::ports::notices::Notice;
 use crate::ports::orders::{ConfirmRequest, FailureRequest, KeepRequest, Placed};

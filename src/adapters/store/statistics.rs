@@ -14,10 +14,11 @@ use crate::adapters::store::db::{Db, Row, Sql, Tx};
 use crate::adapters::store::ledger::SqlStore;
 use crate::adapters::store::orders::wrong_answer;
 use crate::adapters::store::rows::{self, ORDER_COLUMNS};
+use crate::domain::lifecycle::transitions::OrderRecord;
+use crate::domain::lifecycle::vocabulary::{OrderState, PHASES};
 use crate::domain::money::{Purse, Sum};
-use crate::domain::order::OrderKey;
+use crate::domain::order::values::OrderKey;
 use crate::domain::order_filter::{Mark, OrderFilter, ShopFilter, Sort, SortBy};
-use crate::domain::state::{OrderRecord, OrderState, PHASES};
 use crate::ports::audit::Act;
 use crate::ports::order_lists::OrderLists;
 use crate::ports::statistics::{

@@ -13,7 +13,8 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::domain::message::{TRACEPARENT, TRACESTATE};
-use crate::domain::order::{Fault, Order, Reason};
+use crate::domain::order::document::Order;
+use crate::domain::order::fault::{Fault, Reason};
 use crate::domain::permission::Permission;
 use crate::domain::trace::Trace;
 use crate::ops::intake::Taken;

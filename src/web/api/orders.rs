@@ -4,7 +4,7 @@ use axum::http::{Method, header};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::domain::order::OrderKey;
+use crate::domain::order::values::OrderKey;
 use crate::domain::order_filter::OrderFilter;
 use crate::domain::permission::Permission;
 use crate::domain::removal::Removal;

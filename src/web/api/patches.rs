@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 use uuid::Uuid;
 
 use crate::domain::edit::Difference;
-use crate::domain::order::OrderKey;
+use crate::domain::order::values::OrderKey;
 use crate::domain::permission::Permission;
 use crate::ops::edit::PatchPreview;
 use crate::ports::redrives::Selection;

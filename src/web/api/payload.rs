@@ -8,7 +8,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 
 use crate::domain::edit::Difference;
-use crate::domain::order::OrderDocument;
+use crate::domain::order::document::OrderDocument;
 use crate::domain::permission::Permission;
 use crate::ops::orders::Refusal;
 use crate::views::orders::OrderView;

@@ -260,8 +260,9 @@ fn routes() -> Routes {
     let kinds = ["application/json", "application/x-ndjson"];
     let post = axum::routing::post(intake::post_orders);
     let what = (&Method::POST, "/orders", about);
-    let routes =
-        routes.add_raw::<crate::domain::order::OrderDocument, intake::TakenIn>(what, &kinds, post);
+    let routes = routes.add_raw::<crate::domain::order::document::OrderDocument, intake::TakenIn>(
+        what, &kinds, post,
+    );
     let routes = orders::add(routes);
     let routes = payload::add(routes);
     let routes = patches::add(routes);

@@ -13,7 +13,7 @@ use minijinja::{Value, context};
 use serde::{Deserialize, Serialize};
 
 use crate::domain::login::return_path;
-use crate::domain::order::OrderKey;
+use crate::domain::order::values::OrderKey;
 use crate::domain::order_filter::ShopFilter;
 use crate::domain::permission::Permission;
 use crate::domain::text::{is_unprintable, path_segment};

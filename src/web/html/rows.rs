@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use minijinja::{Value, context};
 
 use crate::domain::edit::Difference;
-use crate::domain::state::{OrderRecord, OrderState, Phase};
+use crate::domain::lifecycle::transitions::OrderRecord;
+use crate::domain::lifecycle::vocabulary::{OrderState, Phase};
 use crate::domain::text::one_line;
 use crate::ports::erp::Exchange;
 use crate::ports::statistics::Group;

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use minijinja::{Value, context};
 use uuid::Uuid;
 
-use crate::domain::order::OrderKey;
+use crate::domain::order::values::OrderKey;
 use crate::domain::order_filter::Moment;
 use crate::domain::text::{one_line, path_segment};
 use crate::ports::audit::AuditFilter;

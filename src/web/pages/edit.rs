@@ -7,7 +7,7 @@ use minijinja::{Value, context};
 use serde_json::Value as Json;
 
 use crate::domain::edit::{LOCKED, differences};
-use crate::domain::order::Fault;
+use crate::domain::order::fault::Fault;
 use crate::domain::permission::Permission;
 use crate::domain::text::{is_unprintable, one_line, shown_json};
 use crate::ops::edit::Review;
@@ -247,7 +247,7 @@ fn fill_in(source: &str, form: &Fields) -> Result<(String, Vec<Fault>), Failure>
         match typed_like(place, typed) {
             Ok(value) => *place = value,
             Err(expected) => {
-                let reason = crate::domain::order::Reason::Schema;
+                let reason = crate::domain::order::fault::Reason::Schema;
                 faults.push(Fault::at(
                     reason,
                     pointer,

@@ -8,8 +8,8 @@ use futures_util::stream;
 
 use crate::cli::listing::export_columns;
 use crate::cli::output::cell;
+use crate::domain::lifecycle::transitions::OrderRecord;
 use crate::domain::order_filter::{OrderFilter, Sort};
-use crate::domain::state::OrderRecord;
 use crate::ops::orders::{Ops, Refusal};
 use crate::views::orders::OrderView;
 use crate::web::html::context::download;

@@ -3,8 +3,8 @@
 use axum::extract::Path;
 use minijinja::{Value, context};
 
-use crate::domain::order::OrderKey;
-use crate::domain::state::OrderState;
+use crate::domain::lifecycle::vocabulary::OrderState;
+use crate::domain::order::values::OrderKey;
 use crate::domain::text::one_line;
 use crate::ports::redrives::Selection;
 use crate::web::auth::session::Posted;

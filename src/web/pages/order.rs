@@ -8,10 +8,11 @@ use jiff::Timestamp;
 use minijinja::{Value, context};
 
 use crate::domain::edit::differences;
-use crate::domain::order::OrderKey;
+use crate::domain::lifecycle::transitions::OrderRecord;
+use crate::domain::lifecycle::vocabulary::{OrderState, Phase};
+use crate::domain::order::values::OrderKey;
 use crate::domain::permission::Permission;
 use crate::domain::removal::Removal;
-use crate::domain::state::{OrderRecord, OrderState, Phase};
 use crate::domain::text::one_line;
 use crate::ops::orders::Transferred;
 use crate::ops::reconcile::Reconciled;

@@ -7,8 +7,8 @@ use axum::response::{IntoResponse, Response};
 use minijinja::{Value, context};
 
 use crate::domain::failure::ErrorClass;
+use crate::domain::lifecycle::vocabulary::{OrderState, PHASES};
 use crate::domain::order_filter::{OrderFilter, Sort, SortBy};
-use crate::domain::state::{OrderState, PHASES};
 use crate::domain::text::path_segment;
 use crate::ops::orders::Refusal;
 use crate::ops::statistics::Page;

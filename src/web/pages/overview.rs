@@ -14,9 +14,9 @@ use futures_util::{FutureExt, stream};
 use minijinja::{Value, context};
 
 use crate::domain::circuit::Circuit;
+use crate::domain::lifecycle::vocabulary::OrderState;
 use crate::domain::money::Purse;
 use crate::domain::permission::Permission;
-use crate::domain::state::OrderState;
 use crate::ops::statistics::Overview;
 use crate::ports::statistics::Standing;
 use crate::web::auth::session::Posted;

@@ -13,10 +13,13 @@ use futures_util::future::join;
 
 use crate::crash::{CrashPoint, reach};
 use crate::domain::failure::Failure;
+use crate::domain::lifecycle::claim::{Admission, Doubt, HandBack, Intent};
+use crate::domain::lifecycle::transitions::OrderRecord;
+use crate::domain::lifecycle::vocabulary::{Phase, Trigger};
 use crate::domain::message::{Again, EventKind, OrderEvent, TRIGGER};
-use crate::domain::order::{Fault, Order, Reason};
+use crate::domain::order::document::Order;
+use crate::domain::order::fault::{Fault, Reason};
 use crate::domain::retry::later;
-use crate::domain::state::{Admission, Doubt, HandBack, Intent, OrderRecord, Phase, Trigger};
 use crate::domain::trace::Trace;
 use crate::ports::broker::{Delivery, Settle};
 use crate::ports::circuits::Circuits;

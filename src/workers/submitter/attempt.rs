@@ -11,9 +11,10 @@ use futures_util::FutureExt;
 use jiff::Timestamp;
 
 use crate::domain::failure::{ErrorClass, Failure, Stage};
-use crate::domain::order::OrderKey;
+use crate::domain::lifecycle::claim::{Doubt, HandBack};
+use crate::domain::lifecycle::vocabulary::{Phase, Trigger};
+use crate::domain::order::values::OrderKey;
 use crate::domain::retry::{is_exhausted, later};
-use crate::domain::state::{Doubt, HandBack, Phase, Trigger};
 use crate::ports::clock::Stopwatch;
 use crate::ports::erp::{ProbeAnswer, Receipt};
 use crate::telemetry::{ErpLabel, RequestLabels};

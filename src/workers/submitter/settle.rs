@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use crate::crash::{CrashPoint, reach};
 use crate::domain::failure::{ErrorClass, Failure};
+use crate::domain::lifecycle::claim::{Doubt, HandBack};
 use crate::domain::message::{EventKind, OrderEvent, OrderFailed};
 use crate::domain::notice::{NoticeKind, order_notice_id};
-use crate::domain::state::{Doubt, HandBack};
 use crate::ports::erp::Receipt;
 use crate::ports::mail::NoticeDetail;
 use crate::ports::notices::Notice;

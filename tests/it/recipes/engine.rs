@@ -144,7 +144,7 @@ async fn awkward_values_arrive_exactly() {
     let document = json!({"order_id": "a/b c", "currency": "EUR", "total": "1",
         "customer": {"email": "e@example.com"}, "lines": lines});
     let mut big = for_erp("x", &document);
-    big.key = order_relay::domain::order::OrderKey::new("default", "a/b:c").unwrap();
+    big.key = order_relay::domain::order::values::OrderKey::new("default", "a/b:c").unwrap();
     let receipt = erp.submit(&big).await.unwrap();
     assert_eq!(receipt.erp_order_id.as_deref(), Some("N1"));
     assert!(matches!(erp.ask(&big).await, ProbeAnswer::Found(_)));

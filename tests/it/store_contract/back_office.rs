@@ -2,10 +2,12 @@
 
 use jiff::Timestamp;
 use order_relay::domain::failure::{ErrorClass, Stage};
+use order_relay::domain::lifecycle::claim::Admission;
+use order_relay::domain::lifecycle::transitions::InvalidTransition;
+use order_relay::domain::lifecycle::vocabulary::{OrderState, Trigger};
 use order_relay::domain::message::Headers;
-use order_relay::domain::order::{Fault, Reason};
+use order_relay::domain::order::fault::{Fault, Reason};
 use order_relay::domain::order_filter::{OrderFilter, Sort};
-use order_relay::domain::state::{Admission, InvalidTransition, OrderState, Trigger};
 use order_relay::ports::clock::{Clock, SystemClock};
 use order_relay::ports::dead_letters::{NewDeadLetter, Resolution};
 use order_relay::ports::erp::Exchange;
@@ -119,7 +121,7 @@ async fn removing_deletes_nothing_and_can_be_undone(ledger: &Ledger) {
     let again = ledger.store.remove_order(&key("1"), &act("x", at(6))).await.expect("answers");
     assert!(matches!(again, Err(InvalidTransition::InvalidState { .. })), "{again:?}");
     let sent = super::admission(ledger.again("1", 2, Trigger::Operator, at(7)).await);
-    assert_eq!(sent, order_relay::domain::state::Admission::Stale);
+    assert_eq!(sent, order_relay::domain::lifecycle::claim::Admission::Stale);
     let restored = ledger.store.restore_order(&key("1"), &act("it was not", at(8))).await;
     assert_eq!(restored.expect("answers").expect("may").phase.name(), "parked");
     let again = ledger.store.restore_order(&key("1"), &act("x", at(9))).await.expect("answers");
@@ -159,8 +161,8 @@ async fn an_order_under_way_is_not_removed(ledger: &Ledger) {
     ledger.store.restore_order(&key("1"), &act("x", at(11))).await.expect("answers").expect("may");
     assert_eq!(ledger.phase("1").await, "queued");
     let admitted = ledger.admit("1", "z", at(12)).await;
-    let doubt = order_relay::domain::state::Doubt::Unclear { since: at(10) };
-    let asks = order_relay::domain::state::Admission::AskFirst { attempt: 1, doubt };
+    let doubt = order_relay::domain::lifecycle::claim::Doubt::Unclear { since: at(10) };
+    let asks = order_relay::domain::lifecycle::claim::Admission::AskFirst { attempt: 1, doubt };
     assert_eq!(admitted, asks, "what nobody saw is not forgotten by removing and restoring");
 }
 

@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use order_relay::domain::failure::{ErrorClass, fingerprint};
-use order_relay::domain::order::OrderKey;
+use order_relay::domain::lifecycle::transitions::FailedAttempt;
+use order_relay::domain::lifecycle::vocabulary::{OrderState, Trigger};
+use order_relay::domain::order::values::OrderKey;
 use order_relay::domain::order_filter::{Mark, OrderFilter, ShopFilter, Sort, SortBy};
-use order_relay::domain::state::{FailedAttempt, OrderState, Trigger};
 use order_relay::ports::orders::FailureRequest;
 use order_relay::ports::statistics::Group;
 use order_relay::ports::store_error::StoreError;

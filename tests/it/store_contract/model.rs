@@ -4,9 +4,11 @@ use std::collections::BTreeSet;
 
 use jiff::Timestamp;
 use order_relay::domain::failure::ErrorClass;
-use order_relay::domain::order::OrderKey;
+use order_relay::domain::lifecycle::claim::{Admission, HandBack, Intent};
+use order_relay::domain::lifecycle::transitions::FailedAttempt;
+use order_relay::domain::lifecycle::vocabulary::{OrderState, Trigger};
+use order_relay::domain::order::values::OrderKey;
 use order_relay::domain::order_filter::ShopFilter;
-use order_relay::domain::state::{Admission, FailedAttempt, HandBack, Intent, OrderState, Trigger};
 use order_relay::ports::order_desk::OrderDetail;
 use order_relay::ports::orders::{
     AdmitRequest, FailureRequest, HandBackRequest, Incoming, Recorded, Sweep,

@@ -1,10 +1,10 @@
 //! Redrives in the ledger: frozen lists, steps, and writes that repeat what was loaded.
 
 use futures_util::future::join;
+use order_relay::domain::lifecycle::vocabulary::Trigger;
 use order_relay::domain::redrive::{
     ItemStatus, RedriveStatus, RedriveThrottle, RedriveVerb, sent_version_of,
 };
-use order_relay::domain::state::Trigger;
 use order_relay::ports::clock::{Clock, SystemClock};
 use order_relay::ports::redrives::{
     NewRedrive, Redrive, RedriveItem, Selection, SentItem, SettledItem,

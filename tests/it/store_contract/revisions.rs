@@ -4,9 +4,11 @@ use std::sync::Arc;
 
 use futures_util::future::join;
 use order_relay::domain::failure::ErrorClass;
-use order_relay::domain::order::Order;
+use order_relay::domain::lifecycle::claim::Admission;
+use order_relay::domain::lifecycle::transitions::{FailedAttempt, InvalidTransition};
+use order_relay::domain::lifecycle::vocabulary::Trigger;
+use order_relay::domain::order::document::Order;
 use order_relay::domain::order_filter::OrderFilter;
-use order_relay::domain::state::{Admission, FailedAttempt, InvalidTransition, Trigger};
 use order_relay::ports::order_desk::{EditRequest, NotEdited};
 use order_relay::ports::orders::{Admitted, FailureRequest};
 use serde_json::json;

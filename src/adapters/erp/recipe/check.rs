@@ -8,7 +8,7 @@ use minijinja::value::Value;
 use reqwest::Url;
 
 use crate::domain::failure::Failure;
-use crate::domain::order::OrderKey;
+use crate::domain::order::values::OrderKey;
 use crate::domain::text::one_line;
 use crate::ports::erp::{Journal, OrderForErp};
 

@@ -8,7 +8,7 @@ use minijinja::value::Value;
 use serde_json::{Map, Value as Json};
 
 use crate::domain::failure::{ErrorClass, Failure, Stage};
-use crate::domain::order::{DEFAULT_SHOP, OrderKey};
+use crate::domain::order::values::{DEFAULT_SHOP, OrderKey};
 use crate::ports::erp::OrderForErp;
 
 use super::templates::Vars;

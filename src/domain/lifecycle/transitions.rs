@@ -8,145 +8,14 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
-use super::failure::{ErrorClass, Stage};
-use super::order::{Order, OrderFacts, OrderKey};
-use super::retry::{MAX_RETRY_AFTER, RetryPolicy, is_exhausted, later};
-
-/// The three states that users know.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum OrderState {
-    /// Received, not in the ERP yet.
-    Payed,
-    /// At least one attempt failed: a lost order.
-    OrderedFailed,
-    /// Done.
-    Confirmed,
-}
-
-crate::names!(OrderState {
-    Payed = "payed",
-    OrderedFailed = "ordered_failed",
-    Confirmed = "confirmed",
-});
-
-/// The exact position of an order in its life.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Phase {
-    /// `payed`: waits for its first attempt, or the attempt is in progress.
-    Queued,
-    /// `payed`: waits because the circuit is open.
-    Held,
-    /// `ordered_failed`: a retry is due at that time.
-    Retrying {
-        /// When the retry is due.
-        next_attempt_at: Timestamp,
-    },
-    /// `ordered_failed`: no automatic retry.
-    Parked,
-    /// `ordered_failed`: sent, the answer was not seen; the ERP is asked at that time.
-    OutcomeUnknown {
-        /// When the ERP is asked next.
-        ask_at: Timestamp,
-    },
-    /// `confirmed`: in the ERP.
-    Transferred {
-        /// The ERP's number of it, if it gave one.
-        erp_order_id: Option<String>,
-    },
-    /// `confirmed`: removed from the list by a person.
-    Removed,
-}
-
-/// The names of all phases with their states, in the order in which they occur.
-pub const PHASES: [(OrderState, &str); 7] = [
-    (OrderState::Payed, "queued"),
-    (OrderState::Payed, "held"),
-    (OrderState::OrderedFailed, "retrying"),
-    (OrderState::OrderedFailed, "parked"),
-    (OrderState::OrderedFailed, "outcome_unknown"),
-    (OrderState::Confirmed, "transferred"),
-    (OrderState::Confirmed, "removed"),
-];
-
-impl Phase {
-    /// The state that this phase refines.
-    pub fn state(&self) -> OrderState {
-        match self {
-            Self::Queued | Self::Held => OrderState::Payed,
-            Self::Retrying { .. } | Self::Parked | Self::OutcomeUnknown { .. } => {
-                OrderState::OrderedFailed
-            }
-            Self::Transferred { .. } | Self::Removed => OrderState::Confirmed,
-        }
-    }
-
-    /// The name used everywhere.
-    pub fn name(&self) -> &'static str {
-        match self {
-            Self::Queued => "queued",
-            Self::Held => "held",
-            Self::Retrying { .. } => "retrying",
-            Self::Parked => "parked",
-            Self::OutcomeUnknown { .. } => "outcome_unknown",
-            Self::Transferred { .. } => "transferred",
-            Self::Removed => "removed",
-        }
-    }
-
-    /// When something is due automatically: the next attempt or the next question.
-    pub fn due_at(&self) -> Option<Timestamp> {
-        match self {
-            Self::Retrying { next_attempt_at } => Some(*next_attempt_at),
-            Self::OutcomeUnknown { ask_at } => Some(*ask_at),
-            _ => None,
-        }
-    }
-}
-
-/// What triggered an attempt.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Trigger {
-    /// The order came from checkout.
-    Checkout,
-    /// A retry came due.
-    Retry,
-    /// A redrive plan.
-    Redrive,
-    /// A person.
-    Operator,
-    /// The sweeper found it overdue.
-    Sweeper,
-}
-
-crate::names!(Trigger {
-    Checkout = "checkout",
-    Retry = "retry",
-    Redrive = "redrive",
-    Operator = "operator",
-    Sweeper = "sweeper",
-});
-
-impl Trigger {
-    /// Whether a person stands behind it, who may go past the maximum.
-    pub fn is_by_person(self) -> bool {
-        matches!(self, Self::Operator | Self::Redrive)
-    }
-}
-
-/// A lease on one attempt: until it ends, no other worker touches the order.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Claim {
-    /// The process that took it.
-    pub worker: String,
-    /// The attempt it was taken for.
-    pub attempt: u32,
-    /// When it ends; its holder starts no call that would end later.
-    pub until: Timestamp,
-}
+use crate::domain::failure::{ErrorClass, Stage};
+use crate::domain::lifecycle::claim::{Admission, Call, Claim, Doubt, HandBack, Intent};
+use crate::domain::lifecycle::vocabulary::{OrderState, Phase, Trigger};
+use crate::domain::order::document::{Order, OrderFacts};
+use crate::domain::order::values::OrderKey;
+use crate::domain::retry::{MAX_RETRY_AFTER, RetryPolicy, is_exhausted, later};
 
 /// The last failure of an order, for lists.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -198,72 +67,6 @@ pub struct OrderRecord {
     pub version: i64,
     /// Number of edits by people; 0: the original.
     pub revision: u32,
-}
-
-/// A request for an attempt now.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Call {
-    /// The requested attempt; `None`: the next one (an order message from checkout).
-    pub attempt: Option<u32>,
-    /// Who asks.
-    pub trigger: Trigger,
-}
-
-/// What the caller of [`OrderRecord::admit`] can do.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Intent {
-    /// Send it now, under a lease.
-    Claim {
-        /// The process and its delivery: a second request with the same name is the same request,
-        /// in case the first answer was lost.
-        worker: String,
-        /// When the lease ends.
-        until: Timestamp,
-    },
-    /// Only store it: the circuit is open.
-    Hold,
-}
-
-/// The answer to a request for an attempt.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Admission {
-    /// Claimed, and no earlier attempt can have entered it: send it.
-    Send {
-        /// Number of this attempt.
-        attempt: u32,
-    },
-    /// Claimed, but it may be in the ERP: ask before sending.
-    AskFirst {
-        /// Number of this attempt.
-        attempt: u32,
-        /// Why it may be there.
-        doubt: Doubt,
-    },
-    /// Waits until the circuit closes.
-    Held,
-    /// Another worker has a live lease; if that worker dies, the sweeper publishes the order again.
-    Busy,
-    /// Nothing to do: this attempt was already made, or the order is settled.
-    Stale,
-}
-
-/// Why an order may be in the ERP although no receipt was seen.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Doubt {
-    /// Something may have been sent whose outcome was not seen, last at that time. "Not there"
-    /// counts only when `erp.settle` has passed since: until then the ERP may still be working on
-    /// it.
-    Unclear {
-        /// Nothing can have been sent after this time.
-        since: Timestamp,
-    },
-    /// The last attempt was answered by something in front of the ERP, or by an error in the middle
-    /// of its work (500, 502, 504), so its effect is unknown. "Not there" counts when `erp.settle`
-    /// has passed; the next automatic attempt waits for that, but a person may ask earlier.
-    Answered {
-        /// When the answer came.
-        at: Timestamp,
-    },
 }
 
 /// A failed attempt, as `order_failed` reports it.
@@ -329,17 +132,6 @@ pub enum InvalidTransition {
     /// Its last transfer may have reached the ERP.
     #[error("the outcome of its last transfer is unknown: the ERP has to be asked first")]
     Unclear,
-}
-
-/// How a claim is handed back without an attempt having been made.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum HandBack {
-    /// The circuit opened before it was sent.
-    Hold,
-    /// The ERP gave no usable answer, or it is too early to believe "not there": ask then.
-    AskAt(Timestamp),
-    /// The ERP does not have it, and no automatic attempt is left.
-    Park,
 }
 
 impl OrderRecord {

@@ -6,10 +6,10 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::order::{
-    AnyObject, Currency, Decimal, Email, Fault, LineObject, Lines, Order, OrderId, Reason, Shop,
-    pointer_of, read_text, without_position,
-};
+use crate::domain::order::document::{AnyObject, LineObject, Lines, Order};
+use crate::domain::order::fault::{Fault, Reason};
+use crate::domain::order::strict_json::{pointer_of, read_text, without_position};
+use crate::domain::order::values::{Currency, Decimal, Email, OrderId, Shop, Sku};
 
 /// Most faults that are reported.
 const MAX_FAULTS: usize = 50;
@@ -63,7 +63,7 @@ fn lines(fields: &Fields<'_>, found: &mut Vec<Fault>) {
             check::<LineObject>(line, &place, found);
             continue;
         };
-        required::<super::order::Sku>(&fields, &place, "sku", found);
+        required::<Sku>(&fields, &place, "sku", found);
         optional::<Option<String>>(&fields, &place, "name", found);
         required::<Decimal>(&fields, &place, "quantity", found);
         required::<Decimal>(&fields, &place, "unit_price", found);
