@@ -76,7 +76,7 @@ pub mod workers {
     pub mod erp_gate;
     pub mod circuit_watcher;
     pub mod submitter {
-        //! Takes orders to the ERP.
+        //! Sends orders to the ERP.
         pub mod admit;
         pub mod attempt;
         pub mod evidence;

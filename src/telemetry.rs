@@ -118,7 +118,7 @@ impl Metrics {
         let build = vec![("version", version.to_owned()), ("commit", commit.to_owned())];
         let r = &mut self.registry;
         r.register("build", "Version and commit", Info::new(build));
-        r.register("orders_received", "Orders taken in", self.orders_received.clone());
+        r.register("orders_received", "Orders received", self.orders_received.clone());
         r.register("orders_confirmed", "Orders in the ERP", self.orders_confirmed.clone());
         r.register("orders_failed", "Failed attempts", self.orders_failed.clone());
         r.register(
@@ -141,7 +141,7 @@ impl Metrics {
         r.register("circuit_state", "0 closed, 1 half-open, 2 open", self.circuit_state.clone());
         r.register(
             "outcome_unknown",
-            "Tries whose outcome nobody saw",
+            "Attempts whose outcome was not seen",
             self.outcome_unknown.clone(),
         );
         let prevented = self.duplicates_prevented.clone();
@@ -151,12 +151,12 @@ impl Metrics {
             prevented,
         );
         r.register("dead_letters", "Messages not accepted", self.dead_letters.clone());
-        r.register("notices_sent", "Mails sent or kept", self.notices_sent.clone());
-        r.register("notices_failed", "Mails given up", self.notices_failed.clone());
+        r.register("notices_sent", "Mails sent or stored", self.notices_sent.clone());
+        r.register("notices_failed", "Mails abandoned", self.notices_failed.clone());
         r.register("notices_waiting", "Notices and mails not sent", self.notices_waiting.clone());
         let settle = self.settle_duration_seconds.clone();
         r.register("settle_duration_seconds", "From received to confirmed", settle);
-        r.register("sweeper_remade", "Messages made again", self.sweeper_remade.clone());
+        r.register("sweeper_remade", "Messages published again", self.sweeper_remade.clone());
         let difference = self.ledger_difference.clone();
         r.register(
             "ledger_difference",

@@ -115,7 +115,7 @@ async fn broker(settings: &Settings) -> Vec<CheckLine> {
             let faults: Vec<String> =
                 findings.into_iter().filter_map(|finding| finding.fault).collect();
             let topology = match faults.first() {
-                None => CheckLine::good("topology", "everything is there"),
+                None => CheckLine::good("topology", "everything exists"),
                 Some(first) => {
                     CheckLine::bad("topology", format!("{first} ({} faults in all)", faults.len()))
                 }
@@ -134,7 +134,7 @@ async fn mail(settings: &Settings) -> Vec<CheckLine> {
     if post.audiences.is_empty() {
         lines.push(CheckLine::good(
             "mail server",
-            "none (mail.smtp_url is not set): mails are only kept",
+            "none (mail.smtp_url is not set): mails are only stored",
         ));
     }
     for audience in &post.audiences {
@@ -183,7 +183,7 @@ async fn erps(settings: &Settings) -> Vec<CheckLine> {
 /// Asks about an order that no ERP has.
 async fn ask(what: &str, erp: &dyn Erp) -> CheckLine {
     if !erp.can_ask() {
-        return CheckLine::note(what, "cannot be asked about orders, so nothing was sent to it");
+        return CheckLine::note(what, "cannot be asked about orders, so it was not contacted");
     }
     let nobody = sample_order("order-relay-check");
     let patience = erp.call_budget() + Duration::from_secs(1);

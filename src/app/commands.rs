@@ -194,8 +194,7 @@ fn require_ledger(settings: &Settings) -> anyhow::Result<()> {
         return Ok(());
     }
     bail!(
-        "there is no ledger at {path}: go to the folder of the service, set database.url, or make a \
-         new one with `order-relay migrate`"
+        "there is no ledger at {path}: change to the folder of the service, set database.url, or create a new one with `order-relay migrate`"
     )
 }
 
@@ -280,7 +279,7 @@ async fn run_service(settings: &Settings, roles: &[WorkerKind]) -> anyhow::Resul
             let listen = settings.web.listen;
             let bound = TcpListener::bind(listen).await;
             Some(bound.with_context(|| {
-                format!("cannot listen on {listen}: is the port taken? (web.listen)")
+                format!("cannot listen on {listen}: is the port in use? (web.listen)")
             })?)
         }
         false => None,
@@ -305,7 +304,7 @@ async fn run_migrate(
         writeln!(out, "would apply {}", status.pending.join(", "))?;
         return Ok(Exit::Done);
     }
-    let applied = store.migrate().await.context("the migration failed; nothing of it was kept")?;
+    let applied = store.migrate().await.context("the migration failed and was rolled back")?;
     writeln!(out, "applied {}", applied.join(", "))?;
     Ok(Exit::Done)
 }
@@ -354,7 +353,7 @@ async fn run_topology(
             amqp::topology::declare(&address, &topology).await?;
             writeln!(
                 out,
-                "{} exchanges, {} queues and {} bindings are there",
+                "{} exchanges, {} queues and {} bindings exist",
                 topology.exchanges.len(),
                 topology.queues.len(),
                 topology.bindings.len()
@@ -465,7 +464,7 @@ async fn run_stub(stub: &Stub) -> anyhow::Result<Exit> {
     let listen = stub.listen;
     let listener = TcpListener::bind(listen).await;
     let listener =
-        listener.with_context(|| format!("cannot listen on {listen}: is the port taken?"))?;
+        listener.with_context(|| format!("cannot listen on {listen}: is the port in use?"))?;
     let address = listener.local_addr()?;
     println!("ERP stub on http://{address}/orders, control at http://{address}/_stub");
     let settings = StubSettings {

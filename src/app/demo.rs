@@ -120,7 +120,7 @@ fn settings(database: &str, erp_url: &str, web: SocketAddr) -> anyhow::Result<Se
 
 fn tell_beginning(web: SocketAddr, database: &str, erp_url: &str, token: &str, password: &str) {
     println!(
-        "order-relay demo: a shop's checkout places orders, a stub ERP takes most of them.
+        "order-relay demo: a shop's checkout places orders, a stub ERP accepts most of them.
 
   Look at it      http://{web}/
                   log in as {ADMIN} with {password}
@@ -241,7 +241,7 @@ impl Folder {
     fn make() -> anyhow::Result<Self> {
         let path = std::env::temp_dir().join(format!("order-relay-demo-{}", std::process::id()));
         std::fs::create_dir_all(&path)
-            .with_context(|| format!("cannot make {}", path.display()))?;
+            .with_context(|| format!("cannot create {}", path.display()))?;
         Ok(Self(path))
     }
 }

@@ -58,7 +58,7 @@ pub fn open_recipe(
 fn open_json(name: &str, erp: &ErpSettings, limits: Limits) -> anyhow::Result<Arc<dyn Erp>> {
     let Some(url) = &erp.url else {
         bail!(
-            "erp.url is not set{}: say where orders are sent to, e.g. \
+            "erp.url is not set{}: set where orders are sent, e.g. \
              ORDER_RELAY__ERP__URL=http://127.0.0.1:9090/orders with `order-relay erp stub`",
             if name == DEFAULT_ERP { String::new() } else { format!(" for shop {name}") }
         );

@@ -270,10 +270,9 @@ impl Service {
                 tracing::info!("service.ended");
                 Ok(Exit::Done)
             }
-            () = again => bail!("cut by a second signal; what was in hand is taken up again at the next start"),
+            () = again => bail!("aborted by a second signal; work in progress is continued at the next start"),
             () = tokio::time::sleep(settings.shutdown_patience) => bail!(
-                "{} did not finish within shutdown.patience; what was in hand is taken up again \
-                 at the next start",
+                "{} did not finish within shutdown.patience; work in progress is continued at the next start",
                 self.roles.running().join(", ")
             ),
         }
@@ -293,8 +292,8 @@ impl Service {
     }
 }
 
-/// Takes this process off the list of workers. Nobody waits long for that: a database that is
-/// unavailable sees for itself that it is gone.
+/// Deregisters this process. The wait is short: without it the process is removed after its
+/// heartbeat times out.
 async fn part(stop_beating: &CancellationToken, heart: &mut Supervisor) {
     stop_beating.cancel();
     if tokio::time::timeout(PARTING, heart.all_ended()).await.is_err() {
@@ -302,8 +301,8 @@ async fn part(stop_beating: &CancellationToken, heart: &mut Supervisor) {
     }
 }
 
-/// Says every now and then that this process lives, and at the end that it does no more. A database
-/// that is unavailable keeps nobody from working: then it only looks dead.
+/// Writes the heartbeat of this process, and deregisters it at the end. An unavailable database
+/// does not stop the work: the process then only looks dead.
 fn heartbeat(
     context: Arc<WorkerContext>,
     registry: Arc<dyn WorkerRegistry>,
@@ -343,8 +342,8 @@ fn backstage(settings: &Settings) -> Backstage {
 }
 
 fn ended_by_itself(name: &str, panicked: bool) -> String {
-    let how = if panicked { "broke" } else { "ended by itself" };
-    format!("{name} {how}; the process ends so that it can be started anew")
+    let how = if panicked { "broke" } else { "ended unexpectedly" };
+    format!("{name} {how}; the process ends so that it can be restarted")
 }
 
 /// Logged at start.
@@ -364,10 +363,10 @@ fn tell_start(settings: &Settings, roles: &[WorkerKind], worker: &str, web: Opti
             shop,
             max_failed_order = s.max_failed_order,
             worst_case_window_s = window.map(|window| window.as_secs()),
-            "retry.window: a failing order is parked this long after its first try"
+            "retry.window: a failing order is parked this long after its first attempt"
         );
         if s.mail.smtp_url.is_none() {
-            tracing::warn!(shop, "mail.smtp_url is not set: mails are only kept in the database");
+            tracing::warn!(shop, "mail.smtp_url is not set: mails are only stored in the database");
         }
     }
     if settings.amqp.url.is_none() {

@@ -18,8 +18,8 @@ use crate::ops::people::LANGUAGES;
 use crate::ops::tokens::SCOPES;
 use crate::ports::notices::MailStatus;
 
-/// Takes paid orders from a shop's checkout to the ERP: never lost, never entered twice, calm when
-/// the ERP is down.
+/// Transfers paid orders from a shop's checkout to the ERP: never lost, never entered twice, paused
+/// while the ERP is down.
 #[derive(Debug, Parser)]
 #[command(name = "order-relay", version, propagate_version = true, max_term_width = 100)]
 pub struct Cli {
@@ -39,7 +39,7 @@ pub enum Command {
   order-relay demo                      runs until Ctrl-C; open the address that it prints
   order-relay demo --orders 20 --exit   20 orders, ends when all are settled")]
     Demo(Demo),
-    /// The service; all roles unless told otherwise
+    /// The service; by default with all roles
     #[command(after_help = "Examples:
   order-relay serve
   order-relay serve --roles submitter,error-handler
@@ -62,7 +62,7 @@ pub enum Command {
   order-relay process-lost-orders 100042
   order-relay process-lost-orders        all of them")]
     ProcessLostOrders(ProcessLostOrders),
-    /// Many lost orders at once: a plan, then growing steps that stop by themselves
+    /// Many lost orders at once: a plan, then growing steps with automatic stops
     #[command(subcommand)]
     Redrive(Redrive),
     /// Ask the ERP about orders with an unknown outcome, now
@@ -72,7 +72,7 @@ pub enum Command {
   order-relay reconcile 100042 --absent --reason \"looked in the ERP: not there\"
 
 Found: the order is confirmed with the ERP's number. Not there for longer than the settle time: it is
-sent as its next try, or parked when none is left. No clear answer: nothing is sent, it is asked again.")]
+sent as its next attempt, or parked if none is left. No clear answer: nothing is sent, the ERP is asked again.")]
     Reconcile(Reconcile),
     /// Messages that could not be accepted
     #[command(subcommand)]
@@ -80,7 +80,7 @@ sent as its next try, or parked when none is left. No clear answer: nothing is s
     /// Mails: waiting, sent, kept, failed
     #[command(subcommand)]
     Mails(Mails),
-    /// The proof that nothing is lost
+    /// Verify that nothing is lost
     #[command(subcommand)]
     Ledger(Ledger),
     /// What people did: who, when, from where, why, before and after; newest first
@@ -89,25 +89,24 @@ sent as its next try, or parked when none is left. No clear answer: nothing is s
   order-relay audit --target de/100042
   order-relay audit --actor user:erika --action order. --output csv > audit.csv")]
     Audit(Audit),
-    /// Look at settings, database, migrations, broker, mail server and ERP: one line each
+    /// Check settings, database, migrations, broker, mail server and ERP: one line each
     Check(Output),
     /// The broker's exchanges, queues and bindings
     #[command(subcommand)]
     Topology(Topology),
     /// Bring the database's tables to this release
     Migrate(Migrate),
-    /// People with a password here, and what they may do
+    /// Users with a local password, and their roles
     #[command(subcommand)]
     Users(Users),
-    /// Fill an empty ledger with made-up orders, to see and measure how it behaves with many
+    /// Fill an empty ledger with test orders, to measure how it behaves with many
     #[command(after_help = "Examples:
   ORDER_RELAY__DATABASE__URL=sqlite://many.db order-relay fill
   order-relay fill --orders 1000000 --lost 50000
 
-The orders are spread over the last 30 days, six shops and four currencies. Lost ones failed in some
-40 ways. Nobody is mailed. Do not let a service with a real ERP loose on such a ledger.")]
+The orders are spread over the last 30 days, six shops and four currencies. Lost ones failed in about 40 ways. No mails are sent. Do not run a service with a real ERP on such a ledger.")]
     Fill(Fill),
-    /// Measure how long figures, groups and lists take on this ledger; changes nothing
+    /// Measure how long statistics, groups and lists take on this ledger; changes nothing
     Measure(Output),
     /// API tokens
     #[command(subcommand)]
@@ -118,7 +117,7 @@ The orders are spread over the last 30 days, six shops and four currencies. Lost
     /// JSON Schema of messages
     #[command(subcommand)]
     Schema(Schema),
-    /// The ERPs: what the transfer to them does, holding and releasing it, one to try things with
+    /// ERPs: the state of the transfer, hold and release, recipes, a stub for tests
     #[command(subcommand)]
     Erp(Erp),
     /// Completions for a shell, on standard output
@@ -137,16 +136,16 @@ The orders are spread over the last 30 days, six shops and four currencies. Lost
 /// `demo`
 #[derive(Debug, Args)]
 pub struct Demo {
-    /// Orders to make, then only wait
+    /// Number of orders; then only wait
     #[arg(long, default_value_t = 40)]
     pub orders: u32,
     /// Orders per second
     #[arg(long, default_value_t = 2.0, value_parser = positive)]
     pub rate: f64,
-    /// Where to listen; another port is taken when this one is busy
+    /// Where to listen; another port is used if this one is in use
     #[arg(long, default_value = "127.0.0.1:8080")]
     pub listen: SocketAddr,
-    /// End when every order is settled, instead of going on until Ctrl-C
+    /// End when every order is settled, not only with Ctrl-C
     #[arg(long)]
     pub exit: bool,
 }
@@ -161,13 +160,13 @@ fn positive(text: &str) -> Result<f64, String> {
 /// Parts of the service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum WorkerKind {
-    /// Takes orders to the ERP
+    /// Sends orders to the ERP
     Submitter,
     /// Counts failures and decides what follows
     ErrorHandler,
     /// Sends mails
     Notifier,
-    /// Finds what was overdue
+    /// Publishes the messages of overdue orders again, runs redrives
     Sweeper,
     /// API, status page, health and metrics
     Web,
@@ -198,7 +197,7 @@ pub struct Serve {
 /// `publish`
 #[derive(Debug, Args)]
 pub struct Publish {
-    /// Files with one order, a list of orders, or one order a line; `-` is standard input
+    /// Files with one order, a list of orders, or one order per line; `-` is standard input
     #[arg(required = true, value_name = "FILE")]
     pub files: Vec<PathBuf>,
     /// Only check the orders
@@ -221,22 +220,22 @@ pub enum Format {
     Table,
     /// One JSON document
     Json,
-    /// One JSON document a line
+    /// One JSON document per line
     Ndjson,
     /// Comma-separated, safe to open in a spreadsheet
     Csv,
 }
 
-/// What every change takes.
+/// The options of every change.
 #[derive(Debug, Clone, Default, Args)]
 pub struct Change {
-    /// Say what would be done, and do nothing
+    /// Print what would be done, and do nothing
     #[arg(long)]
     pub dry_run: bool,
     /// Do not ask
     #[arg(long)]
     pub yes: bool,
-    /// Why; kept with the change
+    /// The reason; stored with the change
     #[arg(long, value_name = "TEXT")]
     pub reason: Option<String>,
     /// Who does it [default: the user's name on this machine]
@@ -298,7 +297,7 @@ fn moment(text: &str) -> Result<Moment, String> {
 /// In which order, and how many.
 #[derive(Debug, Clone, Copy, Args)]
 pub struct Sorted {
-    /// What to sort by; the newest, the most tried, or what is due soonest comes first
+    /// What to sort by; first comes the newest, the most attempts, or what is due soonest
     #[arg(long, value_parser = sort, default_value = "received", value_name = "BY")]
     pub sort: SortBy,
     /// The other way round
@@ -322,7 +321,7 @@ fn sort(text: &str) -> Result<SortBy, String> {
 /// Whether a listing stays on the screen.
 #[derive(Debug, Clone, Copy, Args)]
 pub struct Watch {
-    /// Show it anew every SECONDS [default: 2] until Ctrl-C; only as a table
+    /// Refresh it every SECONDS [default: 2] until Ctrl-C; only as a table
     #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "2",
         value_parser = clap::value_parser!(u64).range(1..=3_600))]
     pub watch: Option<u64>,
@@ -335,7 +334,7 @@ pub enum ExportFormat {
     Csv,
     /// One JSON document
     Json,
-    /// One JSON document a line
+    /// One JSON document per line
     Ndjson,
 }
 
@@ -351,13 +350,13 @@ pub struct Export {
     /// Format
     #[arg(long, value_enum, default_value_t = ExportFormat::Csv, conflicts_with = "documents")]
     pub output: ExportFormat,
-    /// The documents as they came, one a line, as `publish` takes them
+    /// The original documents, one per line, as `publish` accepts them
     #[arg(long)]
     pub documents: bool,
-    /// Of an order that was edited its newest revision, which is what is sent
+    /// For an edited order its newest revision, which is what is sent
     #[arg(long, requires = "documents")]
     pub current: bool,
-    /// Where to write [default: standard output]; a file that is there is replaced at the end
+    /// Where to write [default: standard output]; an existing file is replaced at the end
     #[arg(long, value_name = "FILE")]
     pub file: Option<PathBuf>,
 }
@@ -393,7 +392,7 @@ pub enum Orders {
   order-relay orders export --since 30d --output ndjson > orders.ndjson
   order-relay orders export --shop de --documents --file documents.ndjson")]
     Export(Export),
-    /// Everything about one order: state, tries, mails, changes by people, the document
+    /// Everything about one order: state, attempts, mails, changes by people, the document
     #[command(after_help = "Examples:
   order-relay orders show 100042
   order-relay orders show de/100042 --output json")]
@@ -467,7 +466,7 @@ pub enum LostOrders {
         /// How
         output: Output,
     },
-    /// Change what is sent; what came stays. In $EDITOR, or many at once with a JSON Patch
+    /// Edit what is sent; the original stays. In $EDITOR, or many at once with a JSON Patch
     #[command(after_help = "Examples:
   order-relay lost-orders edit 100042 --reason \"wrong article\"
   order-relay lost-orders edit 100042 --process --patch \\
@@ -477,7 +476,7 @@ pub enum LostOrders {
 The number and the shop of an order never change. Currency and total need a permission of their own.
 An edited order is not sent by itself: say --process, or transfer it afterwards.")]
     Edit(Box<Edit>),
-    /// Take orders off the list, for good reasons; nothing is deleted
+    /// Remove orders from the list, with a reason; nothing is deleted
     #[command(after_help = "Example:
   order-relay lost-orders remove 100042 --reason \"entered by hand, ERP number 4711\"")]
     Remove {
@@ -524,7 +523,7 @@ pub struct Groups {
 /// `lost-orders groups …`
 #[derive(Debug, Subcommand)]
 pub enum GroupsCommand {
-    /// Write down what is known about a group; it stays when its orders are done
+    /// Write a note about a group; it stays when its orders are settled
     #[command(after_help = "Examples:
   order-relay lost-orders groups note 9f86d081884c7d65 --note \"Kim adds the articles\"
   order-relay lost-orders groups note 9f86d081884c7d65 --runbook https://wiki.example/articles
@@ -532,10 +531,10 @@ pub enum GroupsCommand {
     Note {
         /// The group, as `lost-orders groups` shows it
         fingerprint: String,
-        /// What is known; empty takes it away
+        /// The note; empty deletes it
         #[arg(long, required_unless_present = "runbook")]
         note: Option<String>,
-        /// Address of a page that says what to do; empty takes it away
+        /// Address of a runbook; empty deletes it
         #[arg(long, value_name = "URL")]
         runbook: Option<String>,
         #[command(flatten)]
@@ -567,7 +566,7 @@ pub struct Reconcile {
     /// All orders with an unknown outcome
     #[arg(long, conflicts_with_all = ["ids", "absent"])]
     pub all: bool,
-    /// Do not ask: you have looked, the ERP does not have them, they shall be sent again
+    /// Do not ask: you have checked that the ERP does not have them; send them again
     #[arg(long, requires = "ids")]
     pub absent: bool,
     #[command(flatten)]
@@ -583,7 +582,7 @@ pub struct Reconcile {
 pub enum DeadLetters {
     /// List them, newest first
     List {
-        /// Those that are settled, too
+        /// Include settled ones
         #[arg(long)]
         all: bool,
         /// Most to show
@@ -595,28 +594,28 @@ pub enum DeadLetters {
     },
     /// One of them: the reason, the place, the headers, the bytes
     Show {
-        /// Its id, or the end of it that no other has
+        /// Its id, or a unique end of it
         id: String,
-        /// Only the bytes, as they came
+        /// Only the original bytes
         #[arg(long)]
         raw: bool,
         #[command(flatten)]
         /// How
         output: Output,
     },
-    /// Try them again, after what was wrong is fixed
+    /// Replay them, after the cause is fixed
     #[command(after_help = "Examples:
   order-relay dead-letters replay 9c41f2
-  order-relay dead-letters show 9c41f2 --raw > order.json   (mend it)
+  order-relay dead-letters show 9c41f2 --raw > order.json   (fix it)
   order-relay dead-letters replay 9c41f2 --file order.json --reason \"total was missing\"")]
     Replay {
         /// Their ids, or ends of ids
         #[arg(value_name = "ID", required_unless_present = "all")]
         ids: Vec<String>,
-        /// All that are open
+        /// All open ones
         #[arg(long, conflicts_with = "ids")]
         all: bool,
-        /// The fixed message, instead of the bytes that came
+        /// The fixed message, instead of the original bytes
         #[arg(long, value_name = "FILE", conflicts_with = "all")]
         file: Option<PathBuf>,
         #[command(flatten)]
@@ -626,7 +625,7 @@ pub enum DeadLetters {
         /// How
         output: Output,
     },
-    /// Decide that they are not needed; they stay readable
+    /// Discard them, because they are not needed; they stay readable
     Discard {
         /// Their ids, or ends of ids
         #[arg(value_name = "ID", required = true)]
@@ -668,7 +667,7 @@ pub enum Mails {
 /// `ledger`
 #[derive(Debug, Subcommand)]
 pub enum Ledger {
-    /// Prove that received = confirmed + lost + queued + held, and that the rows keep the promises
+    /// Verify that received = confirmed + lost + queued + held, and that no row breaks a rule
     #[command(after_help = "Examples:
   order-relay ledger check
   order-relay ledger check --since 24h --output json
@@ -690,7 +689,7 @@ pub struct Audit {
     /// Who: user:NAME, token:NAME or cli:NAME
     #[arg(long)]
     pub actor: Option<String>,
-    /// What; one that ends with a dot is the begin of several, e.g. order.
+    /// The action; one that ends with a dot is a prefix, e.g. order.
     #[arg(long)]
     pub action: Option<String>,
     /// To what, e.g. an order as SHOP/ORDER_ID
@@ -715,9 +714,9 @@ pub struct Audit {
 pub enum Topology {
     /// What must exist on the broker
     Show(Output),
-    /// Make it; what exists already stays as it is
+    /// Declare it; what already exists is not changed
     Declare {
-        /// Say what would be declared, and do nothing
+        /// Print what would be declared, and do nothing
         #[arg(long)]
         dry_run: bool,
     },
@@ -728,7 +727,7 @@ pub enum Topology {
 /// `migrate`
 #[derive(Debug, Args)]
 pub struct Migrate {
-    /// Only say what is missing
+    /// Only print what is missing
     #[arg(long)]
     pub dry_run: bool,
 }
@@ -736,13 +735,13 @@ pub struct Migrate {
 /// `users`
 #[derive(Debug, Subcommand)]
 pub enum Users {
-    /// Add a user; asks for the password, or makes one and shows it once
+    /// Add a user; asks for the password, or generates one and shows it once
     #[command(after_help = "Examples:
   order-relay users add erika --role admin
   order-relay users add kim --role viewer --role operator:de
   order-relay users add kim --role operator --shop de --shop at")]
     Add {
-        /// What is typed at the login
+        /// The login name
         name: String,
         #[command(flatten)]
         /// What they may do
@@ -770,7 +769,7 @@ pub enum Users {
         /// Usual
         change: Change,
     },
-    /// Give a user other roles; they count at once
+    /// Give a user other roles, effective at once
     SetRoles {
         /// Who
         name: String,
@@ -781,7 +780,7 @@ pub enum Users {
         /// Usual
         change: Change,
     },
-    /// Let a user not come in any more, and end their sessions
+    /// Disable a user and end their sessions
     Disable {
         /// Who
         name: String,
@@ -789,7 +788,7 @@ pub enum Users {
         /// Usual
         change: Change,
     },
-    /// Let a user come in again
+    /// Enable a user
     Enable {
         /// Who
         name: String,
@@ -824,7 +823,7 @@ pub struct PasswordFrom {
     /// Read the password from standard input, up to the end of the line
     #[arg(long)]
     pub password_stdin: bool,
-    /// Make a password and show it once
+    /// Generate a password and show it once
     #[arg(long, conflicts_with = "password_stdin")]
     pub generate: bool,
 }
@@ -842,13 +841,13 @@ fn role_grant(text: &str) -> Result<RoleGrant, String> {
 /// `fill`
 #[derive(Debug, Args)]
 pub struct Fill {
-    /// Orders to make
+    /// Number of orders
     #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(1..=50_000_000))]
     pub orders: u64,
     /// How many of them are lost
     #[arg(long, default_value_t = 5_000)]
     pub lost: u64,
-    /// Also in a ledger that holds orders already
+    /// Also in a ledger that already contains orders
     #[arg(long)]
     pub yes: bool,
 }
@@ -869,7 +868,7 @@ pub enum Tokens {
         /// Shops that it is limited to [default: to none]
         #[arg(long = "shop", value_name = "SHOP")]
         shops: Vec<String>,
-        /// When it ends by itself, e.g. 90d
+        /// When it expires, e.g. 90d
         #[arg(long, value_parser = lifetime)]
         expires_in: Option<SignedDuration>,
         #[command(flatten)]
@@ -878,7 +877,7 @@ pub enum Tokens {
     },
     /// List tokens
     List(Output),
-    /// End a token
+    /// Revoke a token
     Revoke {
         /// Its name
         name: String,
@@ -933,7 +932,7 @@ pub enum Erp {
         /// Usual
         change: Change,
     },
-    /// Let the transfer go on, beginning with one order; also ends the pause of an outage
+    /// Resume the transfer, starting with one order; also ends the pause of an outage
     #[command(after_help = "Example:
   order-relay erp release --reason \"the update is done\"")]
     Release {
@@ -953,7 +952,7 @@ pub enum Erp {
     Check {
         /// A file or the name of a shipped recipe [default: erp.recipe]
         recipe: Option<String>,
-        /// Print the text of a shipped recipe, to make your own of it
+        /// Print the text of a shipped recipe, as a start for your own
         #[arg(long)]
         print: bool,
     },
@@ -969,7 +968,7 @@ Values that only the ERP knows, such as ids that are looked up, are shown as 1."
         /// How
         output: Output,
     },
-    /// Ask the ERP about an order; changes nothing, here or there
+    /// Ask the ERP about an order; changes nothing
     #[command(after_help = "Example:
   order-relay erp probe 100042")]
     Probe {
@@ -979,7 +978,7 @@ Values that only the ERP knows, such as ids that are looked up, are shown as 1."
         /// How
         output: Output,
     },
-    /// An ERP to try things against: it can be slow, away, refusing, or cut connections
+    /// An ERP for tests: it can be slow, unavailable, refuse orders, or cut connections
     #[command(after_help = "Examples:
   order-relay erp stub --latency 20ms --fail-rate 0.1
   curl -X PUT localhost:9090/_stub -d '{\"mode\":\"down\"}'      switch while it runs
@@ -1035,14 +1034,14 @@ pub enum StubMode {
     Reject,
     /// 401
     Unauthorized,
-    /// Takes it and cuts the connection instead of answering
+    /// Accepts it and cuts the connection instead of answering
     AcceptThenCut,
-    /// Cuts the connection without taking it
+    /// Cuts the connection without accepting it
     Cut,
-    /// Takes it and answers 504, as a gateway does that lost patience
+    /// Accepts it and answers 504, like a gateway that timed out
     GatewayTimeout,
-    /// Takes it and answers after 3 seconds
+    /// Accepts it and answers after 3 seconds
     Slow,
-    /// Takes nothing and says nothing
+    /// Accepts nothing and does not answer
     Silent,
 }

@@ -32,14 +32,14 @@ pub async fn hold(
     out: &mut dyn Write,
 ) -> anyhow::Result<Exit> {
     if change.reason.as_deref().is_none_or(|reason| reason.trim().is_empty()) {
-        return Err(Misuse::told("say why with --reason; whoever finds it stopped will ask"));
+        return Err(Misuse::told("give a reason with --reason; others will want to know"));
     }
     if change.dry_run {
         writeln!(out, "would hold the transfer to ERP {erp}")?;
         return Ok(Exit::Done);
     }
     ops.hold(erp, &act(ops, change)).await?;
-    writeln!(out, "the transfer to ERP {erp} is held; `order-relay erp release` lets it go on")?;
+    writeln!(out, "the transfer to ERP {erp} is held; `order-relay erp release` resumes it")?;
     Ok(Exit::Done)
 }
 
@@ -55,6 +55,6 @@ pub async fn release(
         return Ok(Exit::Done);
     }
     ops.release(erp, &act(ops, change)).await?;
-    writeln!(out, "the transfer to ERP {erp} goes on with one order, then with all")?;
+    writeln!(out, "the transfer to ERP {erp} continues with one order, then with all")?;
     Ok(Exit::Done)
 }

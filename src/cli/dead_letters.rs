@@ -85,7 +85,7 @@ pub async fn dead_letters(
             };
             let mended = match file {
                 Some(_) if letters.len() != 1 => {
-                    return Err(Misuse::told("--file goes with one dead letter"));
+                    return Err(Misuse::told("--file needs exactly one dead letter"));
                 }
                 Some(path) => Some(
                     std::fs::read(&path)
@@ -215,7 +215,7 @@ async fn discard(
     out: &mut dyn Write,
 ) -> anyhow::Result<Exit> {
     if change.reason.as_deref().is_none_or(|reason| reason.trim().is_empty()) {
-        return Err(Misuse::told("say why with --reason"));
+        return Err(Misuse::told("give a reason with --reason"));
     }
     let mut outcomes = Vec::new();
     for letter in letters {

@@ -100,7 +100,7 @@ async fn patch_many(
     if let Some(base_revision) = command.base_revision {
         match previews.as_mut_slice() {
             [only] => only.revision = base_revision,
-            _ => return Err(Misuse::told("--base-revision goes with one order")),
+            _ => return Err(Misuse::told("--base-revision needs exactly one order")),
         }
     }
     let fit: Vec<(OrderKey, u32)> = previews
@@ -122,7 +122,9 @@ async fn patch_many(
     let mut results = Vec::with_capacity(previews.len());
     for preview in previews {
         let result = match preview.outcome {
-            Ok(_) => changed.next().map_or(Err("it was not tried".to_owned()), |(_, done)| done),
+            Ok(_) => {
+                changed.next().map_or(Err("it was not attempted".to_owned()), |(_, done)| done)
+            }
             Err(why) => Err(why),
         };
         let (outcome, exit) = match result {
@@ -253,7 +255,7 @@ impl Draft {
     fn tell_kept(&self, key: &OrderKey, revision: u32) {
         if let Some(path) = &self.kept {
             eprintln!(
-                "order-relay: what you wrote is kept. Mend it and hand it in with:\n  order-relay \
+                "order-relay: your text is saved. Fix it and submit it with:\n  order-relay \
                  lost-orders edit {key} --file {} --base-revision {revision}",
                 path.display()
             );
@@ -276,7 +278,7 @@ fn new_file(key: &OrderKey, bytes: &[u8]) -> anyhow::Result<PathBuf> {
             }
             Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
             Err(error) => {
-                return Err(error).with_context(|| format!("cannot make {}", path.display()));
+                return Err(error).with_context(|| format!("cannot create {}", path.display()));
             }
         }
     }

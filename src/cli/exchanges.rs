@@ -51,7 +51,12 @@ pub fn write_stored(out: &mut dyn Write, stored: &[StoredExchange]) -> io::Resul
     let mut last = None;
     for one in stored {
         if last != Some((one.attempt, one.at)) {
-            writeln!(out, "\nExchanged with the ERP in try {} ({})", one.attempt, local(one.at))?;
+            writeln!(
+                out,
+                "\nExchanged with the ERP in attempt {} ({})",
+                one.attempt,
+                local(one.at)
+            )?;
             last = Some((one.attempt, one.at));
         }
         write_exchange(out, &one.exchange)?;

@@ -58,7 +58,7 @@ pub(super) async fn watched(
         return Ok(Exit::Done);
     };
     if format != Format::Table {
-        return Err(Misuse::told("--watch shows a table: leave --output away"));
+        return Err(Misuse::told("--watch shows a table: omit --output"));
     }
     // Home, and clear from there: what stays the same does not flicker.
     let clear = if io::stdout().is_terminal() { "\u{1b}[H\u{1b}[J" } else { "" };
@@ -71,7 +71,7 @@ pub(super) async fn watched(
         out.flush()?;
         tokio::select! {
             stop = tokio::signal::ctrl_c() => {
-                stop.context("Ctrl-C cannot be heard")?;
+                stop.context("Ctrl-C cannot be handled")?;
                 return Ok(Exit::Done);
             }
             () = tokio::time::sleep(Duration::from_secs(seconds)) => {}

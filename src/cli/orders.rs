@@ -57,7 +57,7 @@ pub async fn lost_orders(
         LostOrders::Show { id, output } => show(ops, &id, output.output, out).await,
         LostOrders::Process { ids, all, change, output } => {
             if ids.is_empty() && !all {
-                return Err(Misuse::told("name the orders, or say --all"));
+                return Err(Misuse::told("name the orders, or give --all"));
             }
             process(ops, &ids, &change, output.output, out).await
         }
@@ -148,7 +148,7 @@ fn show_human(
                 record
                     .claim
                     .as_ref()
-                    .map(|c| format!("try {} until {}", c.attempt, local(c.until))),
+                    .map(|c| format!("attempt {} until {}", c.attempt, local(c.until))),
             ),
             ("Unclear since", record.unclear_since.map(local)),
             (
@@ -201,7 +201,7 @@ fn show_human(
     for conflict in &detail.conflicts {
         writeln!(
             out,
-            "\nConflict: another content came at {} ({}):",
+            "\nConflict: different content arrived at {} ({}):",
             local(conflict.received_at),
             conflict.source
         )?;
@@ -216,7 +216,7 @@ fn show_human(
         writeln!(out, "\nDocument that is sent")?;
         write_document(out, detail.current())?;
     }
-    writeln!(out, "\nDocument as it came")?;
+    writeln!(out, "\nOriginal document")?;
     write_document(out, &detail.document)
 }
 
@@ -294,7 +294,7 @@ pub async fn process(
             (Outcome::plain(&key, "would be transferred"), Exit::Done)
         } else if away.contains(erp) {
             // The circuit is open: the rest would be refused for the same reason.
-            (Outcome::plain(&key, "not tried"), Exit::Held)
+            (Outcome::plain(&key, "not attempted"), Exit::Held)
         } else {
             transfer_one(ops, &key, &act(ops, change)).await?
         };
@@ -339,8 +339,7 @@ pub(super) async fn transfer_one(
         Ok(Transferred::Unclear { record }) => {
             let next = record.phase.due_at().map(local).unwrap_or_default();
             let detail = format!(
-                "an earlier try may have brought it into the ERP, which cannot tell or does not show it \
-                 yet; nothing was sent, it is asked again at {next}"
+                "an earlier attempt may have entered it into the ERP, which cannot confirm that yet; nothing was sent, the ERP is asked again at {next}"
             );
             ("unclear", detail, Exit::Failed)
         }
@@ -349,7 +348,7 @@ pub(super) async fn transfer_one(
         }
         Ok(Transferred::StillWaiting) => (
             "waiting",
-            "no outcome yet; it goes on by itself, look again with `orders show`".to_owned(),
+            "no outcome yet; it continues automatically, check again with `orders show`".to_owned(),
             Exit::Failed,
         ),
         Err(refusal @ Refusal::CircuitOpen { .. }) => ("refused", refusal.to_string(), Exit::Held),
@@ -379,7 +378,7 @@ async fn alter(
         && change.reason.as_deref().is_none_or(|reason| reason.trim().is_empty())
     {
         let example = "--reason \"entered by hand, ERP number 4711\"";
-        return Err(Misuse::told(format!("say why with --reason, e.g. {example}")));
+        return Err(Misuse::told(format!("give a reason with --reason, e.g. {example}")));
     }
     let keys = find_all(ops, ids).await?;
     let (verb, done, would) = match what {
@@ -445,7 +444,7 @@ pub(super) fn confirm(change: &Change, question: &str) -> anyhow::Result<()> {
         return Ok(());
     }
     if !std::io::stdin().is_terminal() {
-        let question = format!("{question} Say --yes to do it without being asked");
+        let question = format!("{question} Give --yes to do it without a question");
         return Err(Misuse::told(question));
     }
     eprint!("{question} [y/N] ");

@@ -29,7 +29,7 @@ pub async fn reconcile(
 ) -> anyhow::Result<Exit> {
     let change = &command.change;
     if command.absent && change.reason.as_deref().is_none_or(|reason| reason.trim().is_empty()) {
-        bail!("say why with --reason, e.g. --reason \"looked in the ERP: not there\"");
+        bail!("give a reason with --reason, e.g. --reason \"looked in the ERP: not there\"");
     }
     let keys = keys(ops, command).await?;
     if command.absent {
@@ -97,15 +97,19 @@ fn reconciled(reconciled: Result<Reconciled, Refusal>) -> anyhow::Result<Line> {
         Ok(Reconciled::Unclear { said, detail }) => {
             let next = detail.record.phase.due_at().map(local).unwrap_or_default();
             let said = one_line(&said, 500);
-            ("unclear", format!("{said}; nothing was sent, asked again at {next}"), Exit::Failed)
+            (
+                "unclear",
+                format!("{said}; nothing was sent, the ERP is asked again at {next}"),
+                Exit::Failed,
+            )
         }
         Ok(Reconciled::Parked) => {
-            let detail = "it is not there, and no automatic try is left".to_owned();
+            let detail = "it is not there, and no automatic attempt is left".to_owned();
             ("parked", detail, Exit::Failed)
         }
         Ok(Reconciled::Held) => ("held", "the ERP is not usable now".to_owned(), Exit::Held),
         Ok(Reconciled::StillWaiting) => {
-            ("waiting", "no answer yet; it goes on by itself".to_owned(), Exit::Failed)
+            ("waiting", "no answer yet; it continues automatically".to_owned(), Exit::Failed)
         }
         Err(refusal) => refused(refusal)?,
     })
@@ -131,7 +135,7 @@ fn transferred(sent: Transferred) -> Line {
         }
         Transferred::Held => ("held", "the ERP is not usable now".to_owned(), Exit::Held),
         Transferred::StillWaiting => {
-            ("waiting", "no outcome yet; it goes on by itself".to_owned(), Exit::Failed)
+            ("waiting", "no outcome yet; it continues automatically".to_owned(), Exit::Failed)
         }
     }
 }

@@ -11,7 +11,7 @@ use crate::domain::redrive::ItemStatus;
 /// `redrive`
 #[derive(Debug, Subcommand)]
 pub enum Redrive {
-    /// Freeze lost orders as a plan; nothing is sent before `redrive start`
+    /// Store a list of lost orders as a plan; nothing is sent before `redrive start`
     #[command(after_help = "Examples:
   order-relay redrive plan --class unavailable --since 6h --rate 60/m
   order-relay redrive plan 100042 100043 --reason \"the article is there now\"
@@ -20,17 +20,17 @@ pub enum Redrive {
 
 The plan keeps which orders at which revision. What does not belong in it is told by reason.")]
     Plan(Box<Plan>),
-    /// Begin: one order, then 5, 20, 100, then all that are left; it stops by itself when too many fail
+    /// Start: one order, then 5, 20, 100, then the rest; it stops automatically when too many fail
     #[command(after_help = "Example:
   order-relay redrive start 9c41f2 && order-relay redrive show 9c41f2 --watch")]
     Start(One),
-    /// Halt; orders that were sent are answered still
+    /// Pause; orders that were sent are still answered
     Pause(One),
-    /// Go on with one that is paused or has stopped; after a stop the steps begin again at the first
+    /// Resume a paused or stopped one; after a stop the steps start again at the first
     Resume(One),
-    /// End for good; what was not sent stays a lost order
+    /// Cancel; orders that were not sent stay lost orders
     Cancel(One),
-    /// Change how fast it goes, also while it runs
+    /// Change the rate, also while it runs
     #[command(after_help = "Examples:
   order-relay redrive rate 9c41f2 5/s
   order-relay redrive rate 9c41f2 none")]
@@ -42,14 +42,14 @@ The plan keeps which orders at which revision. What does not belong in it is tol
         #[arg(value_parser = rate)]
         rate: Rate,
     },
-    /// How far it is; with --items what became of each order
+    /// Its progress; with --items the outcome of each order
     #[command(after_help = "Examples:
   order-relay redrive show 9c41f2 --watch
   order-relay redrive show 9c41f2 --items --status failed --output csv > failed.csv")]
     Show {
-        /// Its id, or the end of it that no other has
+        /// Its id, or a unique end of it
         id: String,
-        /// Go on showing until it halts or ends
+        /// Show it until it stops or ends
         #[arg(long)]
         watch: bool,
         /// Each order with its result
@@ -80,7 +80,7 @@ pub struct Plan {
     #[command(flatten)]
     /// Which orders
     pub select: Select,
-    /// The orders that this redrive did not bring into the ERP and that are still lost
+    /// The orders that this redrive did not transfer and that are still lost
     #[arg(long, value_name = "ID", conflicts_with_all = ["ids", "all"])]
     pub failed_of: Option<String>,
     /// 60/m, 5/s, or none: as fast as the ERP answers
@@ -100,7 +100,7 @@ pub struct Plan {
     pub output: Output,
 }
 
-/// Orders by their numbers, or by what they have in common.
+/// Orders by their numbers, or by a filter.
 #[derive(Debug, Clone, Args)]
 pub struct Select {
     /// ORDER_ID or SHOP/ORDER_ID
@@ -117,7 +117,7 @@ pub struct Select {
 /// One redrive, to be changed.
 #[derive(Debug, Clone, Args)]
 pub struct One {
-    /// Its id, or the end of it that no other has
+    /// Its id, or a unique end of it
     pub id: String,
     #[command(flatten)]
     /// Usual
@@ -139,10 +139,10 @@ pub struct Edit {
     /// The whole document from a file, or `-` for standard input, instead of $EDITOR
     #[arg(long, value_name = "FILE", conflicts_with = "patch")]
     pub file: Option<PathBuf>,
-    /// The revision that you looked at: refused when somebody has edited it since
+    /// The revision on which your edit is based: refused if somebody has edited it since
     #[arg(long, value_name = "N")]
     pub base_revision: Option<u32>,
-    /// Transfer what was edited to the ERP afterwards
+    /// Transfer the edited orders to the ERP afterwards
     #[arg(long)]
     pub process: bool,
     #[command(flatten)]
@@ -153,7 +153,7 @@ pub struct Edit {
     pub output: Output,
 }
 
-/// Orders a minute; none: no limit of its own.
+/// Orders per minute; none: no limit of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rate(pub Option<u32>);
 

@@ -125,7 +125,7 @@ pub(super) async fn selection(ops: &Ops, select: &Select, act: &Act) -> anyhow::
         .map(|(name, text)| (name.to_owned(), text))
         .collect();
     if pairs.is_empty() && !select.all {
-        return Err(Misuse::told("name the orders, say what they have in common, or say --all"));
+        return Err(Misuse::told("name the orders, give a filter, or give --all"));
     }
     Ok(Selection::Filter(pairs))
 }
@@ -191,8 +191,7 @@ async fn steer(
 async fn warn_if_unattended(ops: &Ops, redrive: &Redrive) -> anyhow::Result<()> {
     if ops.is_unattended(redrive).await? {
         eprintln!(
-            "order-relay: no service with the role sweeper is running, so nothing of redrive {} is \
-             sent; mend: order-relay serve",
+            "order-relay: no service with the role sweeper is running, so nothing of redrive {} is sent; fix: order-relay serve",
             redrive.id
         );
     }
@@ -210,7 +209,7 @@ async fn find(ops: &Ops, text: &str) -> anyhow::Result<Redrive> {
         (1, Some(redrive)) => Ok(redrive),
         (0, _) | (_, None) => Err(Refusal::NotFound(format!("there is no redrive {text}")).into()),
         (several, _) => {
-            let told = format!("{several} redrives end with {text}: say more of the id");
+            let told = format!("{several} redrives end with {text}: give more of the id");
             Err(Misuse::told(told))
         }
     }

@@ -581,7 +581,7 @@ fn read_auth(r: &mut Reader) -> AuthSettings {
     };
     let is_set = !oidc.issuer.is_empty();
     if is_set && oidc.client_id.is_empty() {
-        r.fault("auth.oidc.client_id", "missing: with auth.oidc.issuer set, it says who we are");
+        r.fault("auth.oidc.client_id", "missing: required with auth.oidc.issuer");
     }
     AuthSettings {
         session_idle: r.duration("auth.session_idle", one_minute..=ONE_DAY * 30),
@@ -617,7 +617,7 @@ fn recipe(text: &str) -> Result<(), String> {
         return Ok(());
     }
     Err(format!(
-        "`{text}` is not a known recipe, nor a file that is there; known are {}",
+        "`{text}` is not a known recipe, nor an existing file; known are {}",
         RECIPES.join(", ")
     ))
 }

@@ -154,7 +154,7 @@ impl Filler {
                 return Ok(());
             }
             let id = self.clock.unique_id();
-            let text = format!("{} failures of made-up orders", notices.len());
+            let text = format!("{} failures of test orders", notices.len());
             let mail = Mail {
                 kind: NoticeKind::OrderFailed,
                 sender: "fill@localhost".to_owned(),

@@ -18,14 +18,13 @@ pub async fn fill(filler: &Filler, command: &Fill, out: &mut dyn Write) -> anyho
     let there = filler.there().await?;
     if there > 0 && !yes {
         return Err(Misuse::told(format!(
-            "this ledger holds {there} orders already, and made-up ones could not be taken out again: \
-             use another one, or say --yes"
+            "this ledger already contains {there} orders, and test orders cannot be removed again: use another one, or give --yes"
         )));
     }
     let bar = progress(orders, "filling");
     filler.fill(Filling { orders, lost }, |made| bar.set_position(made)).await?;
     bar.finish_and_clear();
-    writeln!(out, "{orders} orders were made, {lost} of them lost")?;
+    writeln!(out, "{orders} orders were created, {lost} of them lost")?;
     Ok(Exit::Done)
 }
 

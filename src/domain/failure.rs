@@ -1,4 +1,4 @@
-//! What can go wrong between us and the ERP, in the five classes of docs/broker.md.
+//! What can go wrong between us and the ERP, in the five classes of docs/erp.md.
 //!
 //! The ERP port creates a [`Failure`]; the submitter publishes it in `order_failed`; the error
 //! handler decides by its class. How far a call got ([`Stage`]) is what separates "try again" from
@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 
 use super::text::{MAX_ERROR_CHARS, one_line};
 
-/// What follows from a failure (docs/broker.md).
+/// What follows from a failure (docs/erp.md).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ErrorClass {

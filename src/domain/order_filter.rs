@@ -353,13 +353,13 @@ impl Mark {
     /// Reads it back; one that was made for another order of the list is refused.
     pub fn from_cursor(text: &str, sort: Sort) -> Result<Self, ValueFault> {
         let fault = |detail: &str| ValueFault { field: "after", detail: detail.to_owned() };
-        let unreadable = || fault("this is no cursor: take it from `next` of the page before");
+        let unreadable = || fault("this is no cursor: use `next` of the previous page");
         let bytes = URL_SAFE_NO_PAD.decode(text).map_err(|_| unreadable())?;
         let plain = String::from_utf8(bytes).map_err(|_| unreadable())?;
         let parts: Vec<&str> = plain.split('\n').collect();
         let [of, value, received, shop, order_id] = parts[..] else { return Err(unreadable()) };
         if of.parse::<Sort>().map_err(|_| unreadable())? != sort {
-            return Err(fault("this cursor belongs to another sort: begin at the first page"));
+            return Err(fault("this cursor belongs to another sort: start at the first page"));
         }
         let value = match value {
             "" => None,

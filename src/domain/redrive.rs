@@ -51,9 +51,9 @@ pub enum RedriveStatus {
 pub enum RedriveVerb {
     /// Begin.
     Start,
-    /// Halt.
+    /// Pause.
     Pause,
-    /// Go on.
+    /// Resume.
     Resume,
     /// End.
     Cancel,
@@ -214,7 +214,7 @@ impl Exclusion {
 /// The rate and the steps.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct RedriveThrottle {
-    /// Orders a minute; none: as fast as the ERP answers.
+    /// Orders per minute; none: as fast as the ERP answers.
     #[serde(default)]
     pub rate_per_minute: Option<u32>,
     /// Sizes of the steps; the rest is the last step.

@@ -162,10 +162,10 @@ impl Replayed {
     /// One sentence for people.
     pub fn sentence(&self) -> String {
         match self {
-            Self::Order(Taken::Accepted) => "taken in as an order".to_owned(),
+            Self::Order(Taken::Accepted) => "accepted as an order".to_owned(),
             Self::Order(Taken::Duplicate) => "the ledger has this order already".to_owned(),
             Self::Order(Taken::Conflict) => {
-                "the ledger has another content under this number; kept beside it".to_owned()
+                "the ledger has different content under this number; stored beside it".to_owned()
             }
             Self::Failure => "handed to the error handler".to_owned(),
             Self::Refused(fault) => format!("still not acceptable: {fault}"),

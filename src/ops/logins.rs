@@ -84,7 +84,9 @@ pub enum LoginFailure {
     #[error("too many logins at once; try again in a moment")]
     Busy,
     /// The identity provider confirmed the user, but the user has no role here.
-    #[error("{name} has no role here; the administrator of the identity provider gives roles")]
+    #[error(
+        "{name} has no role here; roles are assigned by the administrator of the identity provider"
+    )]
     NoRole {
         /// Who.
         name: String,

@@ -236,7 +236,7 @@ impl Ops {
                 keys.push(last);
                 let all = keys.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
                 Err(Refusal::NotFound(format!(
-                    "several shops have an order {text}: say which of {all}"
+                    "several shops have an order {text}: choose one of {all}"
                 )))
             }
         }

@@ -26,7 +26,7 @@ const GENERATED: usize = 20;
 /// A user to be added.
 #[derive(Clone)]
 pub struct NewUser {
-    /// What is typed at the login.
+    /// The login name.
     pub name: String,
     /// The first password.
     pub password: String,
@@ -57,7 +57,7 @@ impl Ops {
         let name = user_name(&new.name).map_err(Refusal::Unacceptable)?;
         check_roles(&new.roles)?;
         check_language(new.language.as_deref())?;
-        let taken = || Refusal::Conflict(format!("there is a user {name} already"));
+        let taken = || Refusal::Conflict(format!("user {name} already exists"));
         if self.store.user(&name).await?.is_some() {
             return Err(taken());
         }
@@ -164,7 +164,7 @@ impl Ops {
             UserChanged::Done => Ok(()),
             UserChanged::Missing => Err(Refusal::NotFound(format!("there is no user {name}"))),
             UserChanged::LastAdministrator => Err(Refusal::Conflict(format!(
-                "{name} is the last administrator; make somebody else administrator before"
+                "{name} is the last administrator; make another user administrator first"
             ))),
         }
     }
@@ -183,7 +183,7 @@ fn busy(busy: Busy) -> Refusal {
 
 fn check_roles(roles: &[RoleGrant]) -> Result<(), Refusal> {
     if roles.is_empty() {
-        return Err(Refusal::Unacceptable("somebody without a role sees nothing".to_owned()));
+        return Err(Refusal::Unacceptable("a user needs at least one role".to_owned()));
     }
     for shop in roles.iter().filter_map(|grant| grant.shop.as_ref()) {
         Shop::try_from(shop.clone())

@@ -88,6 +88,6 @@ fn last_answer(detail: &OrderDetail) -> String {
             Some(message) => format!("{}: {message}", last.meaning),
             None => last.meaning.clone(),
         },
-        None => "it was not asked: this recipe has no question for it".to_owned(),
+        None => "it was not asked: this recipe has no probe".to_owned(),
     }
 }

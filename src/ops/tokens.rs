@@ -55,7 +55,7 @@ impl Ops {
             return Ok(text);
         }
         let name = token.name;
-        Err(Refusal::Conflict(format!("there is a token {name} already; choose another name")))
+        Err(Refusal::Conflict(format!("token {name} already exists; choose another name")))
     }
 
     /// Every token, without its secret.
@@ -94,16 +94,16 @@ fn check(new: &NewToken, now: Timestamp) -> Result<(), String> {
         return Err(format!("a token's name is 1 to {MAX_NAME} characters without spaces"));
     }
     if new.scopes.is_empty() {
-        return Err(format!("say what the token may do: one or more of {}", SCOPES.join(", ")));
+        return Err(format!("choose what the token may do: one or more of {}", SCOPES.join(", ")));
     }
     for shop in new.shops.iter().flatten() {
         Shop::try_from(shop.clone()).map_err(|error| format!("shop `{shop}`: {error}"))?;
     }
     if new.shops.as_ref().is_some_and(Vec::is_empty) {
-        return Err("a token for no shop opens nothing".to_owned());
+        return Err("a token needs at least one shop".to_owned());
     }
     if new.expires_at.is_some_and(|at| at <= now) {
-        return Err("this token would end before it begins".to_owned());
+        return Err("this token would expire before it starts".to_owned());
     }
     Ok(())
 }

@@ -115,7 +115,7 @@ pub struct QueueStatus {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PublishError {
     /// No queue accepts it: something is missing in the topology.
-    #[error("no queue takes messages for {exchange} / {routing_key}")]
+    #[error("no queue accepts messages for {exchange} / {routing_key}")]
     Unroutable {
         /// The exchange.
         exchange: String,

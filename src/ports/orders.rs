@@ -304,7 +304,7 @@ pub struct KeepRequest {
 pub struct Sweep {
     /// Now.
     pub now: Timestamp,
-    /// How long something may be overdue before it counts as overdue.
+    /// How long something may be overdue before it is swept.
     pub grace: Duration,
     /// How long a swept order is not returned again.
     pub again_after: Duration,

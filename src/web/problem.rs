@@ -165,6 +165,6 @@ impl From<Refusal> for Problem {
 fn unavailable(refusal: &Refusal) -> Problem {
     let cause = std::error::Error::source(refusal).map(ToString::to_string);
     tracing::error!(error = %refusal, cause, "api.unavailable");
-    let detail = "Send all of it again later; what was taken in already is known and not doubled.";
+    let detail = "Send all of it again later; orders that were already accepted are recognised as duplicates.";
     Problem::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", "Not available now", detail)
 }

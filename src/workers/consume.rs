@@ -86,8 +86,10 @@ async fn fenced(
         Ok(settle) => settle,
         Err(_) => {
             tracing::error!(queue, "handler.panicked");
-            let fault =
-                Fault::whole(Reason::HandlerPanicked, "handling this message broke our code");
+            let fault = Fault::whole(
+                Reason::HandlerPanicked,
+                "our code panicked while handling this message",
+            );
             match context.bury(queue, delivery, &fault).await {
                 Ok(()) => Settle::Ack,
                 Err(error) => {

@@ -28,7 +28,7 @@ pub const LONGEST_WAIT: Duration = Duration::from_secs(60);
 pub enum Priority {
     /// An order that was just received, or that a person waits for.
     Live,
-    /// A retry, or something that was overdue.
+    /// A retry, or an overdue order.
     Later,
 }
 

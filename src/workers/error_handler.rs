@@ -54,8 +54,10 @@ impl ErrorHandler {
                 return Err(Fault::whole(Reason::InvalidState, invalid.to_string()));
             }
             Ok(Recorded::Unknown) => {
-                let detail =
-                    format!("the ledger has no order {}, and none came along", event.key());
+                let detail = format!(
+                    "the ledger has no order {}, and the message contains none",
+                    event.key()
+                );
                 return Err(Fault::at(Reason::UnknownOrder, "/order", detail));
             }
             Err(error) => {

@@ -173,7 +173,7 @@ async fn a_peer_that_takes_the_connection_and_says_nothing_is_told_of() {
         client: "test".to_owned(),
     };
     let error = silent.connect("test").await.expect_err("nobody speaks AMQP there");
-    assert!(error.0.contains("says nothing: is that port really AMQP? (amqp.url)"), "{error}");
+    assert!(error.0.contains("does not answer: is that port really AMQP? (amqp.url)"), "{error}");
     drop(listener);
 }
 

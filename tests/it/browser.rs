@@ -265,7 +265,7 @@ async fn an_editor_mends_a_group_and_a_dead_letter_and_is_told_when_somebody_was
     browser.fill("textarea[name=body]", &order_with("L-1", &json!({}))).await;
     browser.fill("form[action$='/replay'] input[name=reason]", "the total was a word").await;
     browser.click("form[action$='/replay'] button.main").await;
-    browser.sees("taken in as an order").await;
+    browser.sees("accepted as an order").await;
     world.until_phase("L-1", "transferred").await;
 
     // All of it is told, by a person and on the command line alike.

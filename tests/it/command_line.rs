@@ -335,7 +335,7 @@ async fn publish_takes_every_form_and_names_what_it_refuses() {
     assert_eq!(ran(&world, &["publish", &bad]).await.0, 1, "nothing of it was done");
     let other = write(&world, "other.json", &order_with("one", &json!({"total": "1"})));
     let (code, _, err) = ran(&world, &["publish", &other]).await;
-    assert!(code == 1 && err.contains("known with another content"), "{err}");
+    assert!(code == 1 && err.contains("known with different content"), "{err}");
     assert_eq!(world.store().await.count_received().await.expect("answers"), 8);
     world.end().await;
 }
@@ -859,7 +859,7 @@ async fn a_listing_is_sorted_and_filtered_as_it_is_told() {
 async fn a_filled_ledger_is_sound_and_can_be_measured() {
     let world = desk().await;
     let out = world.ok(&["fill", "--orders", "2100", "--lost", "150"]).await;
-    assert_eq!(out.trim(), "2100 orders were made, 150 of them lost");
+    assert_eq!(out.trim(), "2100 orders were created, 150 of them lost");
     let report = json_of(&world, &["ledger", "check"]).await;
     assert_eq!((report["received"].as_u64(), report["lost"].as_u64()), (Some(2100), Some(150)));
     assert_eq!(

@@ -249,14 +249,14 @@ async fn what_does_not_hold_lets_nobody_in() {
     let past = SystemClock.now().as_second() - 120;
     for (what, changes, expected) in [
         ("another issuer", json!({"iss": "https://evil.example"}), "another issuer"),
-        ("another audience", json!({"aud": "shop"}), "somebody else"),
-        ("another party", json!({"aud": ["order-relay", "x"], "azp": "x"}), "somebody else"),
-        ("many audiences", json!({"aud": ["order-relay", "x"]}), "somebody else"),
+        ("another audience", json!({"aud": "shop"}), "another client"),
+        ("another party", json!({"aud": ["order-relay", "x"], "azp": "x"}), "another client"),
+        ("many audiences", json!({"aud": ["order-relay", "x"]}), "another client"),
         ("expired", json!({"exp": past}), "expired"),
         ("no end", json!({"exp": null}), "expired"),
         ("not yet", json!({"nbf": past + 1_000}), "not valid yet"),
         ("another login", json!({"nonce": "x"}), "another login"),
-        ("nobody", json!({"sub": ""}), "names nobody"),
+        ("nobody", json!({"sub": ""}), "names no user"),
         ("no role", json!({"realm_access": {"roles": ["x"]}}), "kim has no role here"),
         ("roles elsewhere", json!({"realm_access": null, "roles": ["admin"]}), "no role here"),
     ] {

@@ -269,7 +269,7 @@ async fn the_last_administrator_can_be_ended_by_no_face() {
     let password = add_user(&world, "root", &["admin"]).await;
     add_user(&world, "kim", &["admin:de"]).await;
     let browser = log_in(&world, "root", &password).await;
-    let told = "root is the last administrator; make somebody else administrator before";
+    let told = "root is the last administrator; make another user administrator first";
 
     let get = browser.request(Method::GET, &world.web("/people")).send().await;
     let page = get.expect("the web port answers").text().await.expect("text");

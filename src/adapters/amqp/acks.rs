@@ -93,7 +93,7 @@ impl Acks {
             match result {
                 Ok(true) => {}
                 // The session is gone; the broker redelivers what was not acknowledged.
-                Ok(false) => self.session.lose("a settlement came too late"),
+                Ok(false) => self.session.lose("a settlement was too late"),
                 Err(error) => self.session.lose(&error.to_string()),
             }
         }

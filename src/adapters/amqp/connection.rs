@@ -57,7 +57,7 @@ impl Address {
             Ok(Ok(connection)) => Ok(connection),
             Ok(Err(error)) => Err(self.explain(&uri, &error)),
             Err(_) => Err(BrokerError(format!(
-                "RabbitMQ at {} took the connection and says nothing: is that port really AMQP? (amqp.url)",
+                "RabbitMQ at {} accepted the connection and does not answer: is that port really AMQP? (amqp.url)",
                 self.place()
             ))),
         }
@@ -103,8 +103,7 @@ impl Address {
             )
         } else if text.contains("NOT_ALLOWED") || text.contains("vhost") {
             format!(
-                "RabbitMQ at {place} does not let user `{user}` into that virtual host: make it, or \
-                 grant the user access, or name another one in amqp.url"
+                "RabbitMQ at {place} does not let user `{user}` into that virtual host: create it, grant the user access, or set another one in amqp.url"
             )
         } else {
             format!(

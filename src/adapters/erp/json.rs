@@ -249,7 +249,7 @@ fn read_submitted(reply: &Reply) -> Result<Option<String>, Failure> {
         200..300 if reply.is_page() => Err(Failure::new(
             ErrorClass::UnknownOutcome,
             &format!("http_{}_html", reply.status),
-            "a web page came back instead of an answer: is erp.url right, or is a gateway in between?",
+            "the reply is a web page and not an answer: check erp.url, or is there a gateway in between?",
             Stage::At,
         )),
         200..300 => Ok(number(reply)),

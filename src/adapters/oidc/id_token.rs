@@ -158,7 +158,7 @@ fn check(claims: &Claims, expected: &Expected<'_>) -> Result<(), &'static str> {
     let party = text("azp");
     let is_ours = party.map_or(audiences.len() == 1, |party| party == expected.audience);
     if !audiences.contains(&expected.audience) || !is_ours {
-        return Err("is for somebody else");
+        return Err("is for another client");
     }
     if time("exp").is_none_or(|end| expected.now.duration_since(end) >= LEEWAY) {
         return Err("has expired");
@@ -170,7 +170,7 @@ fn check(claims: &Claims, expected: &Expected<'_>) -> Result<(), &'static str> {
         return Err("belongs to another login");
     }
     if text("sub").is_none_or(str::is_empty) {
-        return Err("names nobody");
+        return Err("names no user");
     }
     Ok(())
 }

@@ -473,7 +473,7 @@ impl<T: Tx> Round<T> {
                     table: "orders",
                     column: "order_id",
                     row: request.key.to_string(),
-                    detail: "the ERP took this order, and its row is gone".to_owned(),
+                    detail: "the ERP accepted this order, but its row is missing".to_owned(),
                 });
             };
             let differs = was_transferred && erp_order_id != request.erp_order_id;

@@ -208,25 +208,25 @@ impl<D: Db> LedgerProof for SqlStore<D> {
 /// with the condition on `orders AS o` that does.
 const PROMISES: [(&str, &str); 5] = [
     (
-        "a transferred order has exactly one successful try",
+        "a transferred order has exactly one successful attempt",
         "o.phase = 'transferred' AND 1 <> (
           SELECT COUNT(*) FROM attempts AS a
           WHERE a.shop = o.shop AND a.order_id = o.order_id AND a.outcome = 'succeeded')",
     ),
     (
-        "an order that is not transferred has no successful try",
+        "an order that is not transferred has no successful attempt",
         "o.phase <> 'transferred' AND EXISTS (
           SELECT 1 FROM attempts AS a
           WHERE a.shop = o.shop AND a.order_id = o.order_id AND a.outcome = 'succeeded')",
     ),
     (
-        "fail_count equals the tries that failed",
+        "fail_count equals the failed attempts",
         "o.fail_count <> (
           SELECT COUNT(*) FROM attempts AS a
           WHERE a.shop = o.shop AND a.order_id = o.order_id AND a.outcome = 'failed')",
     ),
     (
-        "every failed try has its notice to the administrators",
+        "every failed attempt has its notice to the administrators",
         "o.fail_count <> (
           SELECT COUNT(*) FROM notices AS n
           WHERE n.shop = o.shop AND n.order_id = o.order_id AND n.kind = 'order_failed')",

@@ -187,7 +187,7 @@ impl NeededWhy {
 /// A reason that is required and not empty.
 pub fn needed(reason: Option<&str>) -> Result<&str, Problem> {
     let given = reason.map(str::trim).filter(|reason| !reason.is_empty());
-    given.ok_or_else(|| Problem::unprocessable("reason: say why"))
+    given.ok_or_else(|| Problem::unprocessable("reason: enter a reason"))
 }
 
 /// Done, with nothing to report.

@@ -26,7 +26,7 @@ pub fn add(routes: Routes) -> Routes {
         .add(
             &Method::POST,
             "/circuits/{erp}/release",
-            About::new(Process, "Let the transfer go on, beginning with one order"),
+            About::new(Process, "Resume the transfer, starting with one order"),
             release,
         )
 }
@@ -49,7 +49,7 @@ async fn list(
 async fn hold(web: Web, call: Call<ErpPath, Nothing, Why>) -> Result<Reply<CircuitView>, Problem> {
     let reason = call.body.reason.as_deref().map(str::trim).filter(|reason| !reason.is_empty());
     let Some(reason) = reason else {
-        return Err(Problem::unprocessable("say why; whoever finds it stopped will ask"));
+        return Err(Problem::unprocessable("reason: enter a reason; others will want to know"));
     };
     web.ops.hold(&call.path.erp, &web.ops.act(&call.person, Some(reason))).await?;
     one(&web, &call.path.erp).await

@@ -29,7 +29,7 @@ pub fn add(routes: Routes) -> Routes {
         .add(
             &Method::POST,
             "/dead-letters/{id}/replay",
-            About::new(Process, "Try a dead letter again, also with mended text"),
+            About::new(Process, "Replay a dead letter, also with fixed text"),
             replay,
         )
         .add(

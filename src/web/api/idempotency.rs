@@ -52,7 +52,7 @@ async fn run_once(web: &Web, request: Request, next: Next) -> Result<Response, P
             Err(problem.with(More { retry_after_s: Some(LOOK_AGAIN), ..Default::default() }))
         }
         KeyClaim::Other => Err(Problem::unprocessable(
-            "This Idempotency-Key stands for another request; take a new one for each request.",
+            "This Idempotency-Key belongs to another request; use a new one for each request.",
         )),
         KeyClaim::New => {
             let response = next.run(Request::from_parts(parts, Body::from(body))).await;

@@ -120,7 +120,7 @@ async fn take_lines(
         return Ok(taken_in(&taken));
     }
     let detail = format!(
-        "{} of {} lines were refused; the others are taken in, and sending them again is safe.",
+        "{} of {} lines were refused; the others are accepted, and sending them again is safe.",
         refused.len(),
         refused.len() + taken.len()
     );
@@ -152,7 +152,7 @@ async fn take(
             match taken {
                 Taken::Conflict => {
                     let detail = format!(
-                        "order {key} is known with another content, which stays; this one is kept beside it"
+                        "order {key} is known with different content, which stays; this one is stored beside it"
                     );
                     return Ok(Err(Fault::whole(Reason::InvalidState, detail)));
                 }

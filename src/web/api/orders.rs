@@ -32,7 +32,10 @@ pub fn add(routes: Routes) -> Routes {
         .add(
             &Method::POST,
             &verb("transfer"),
-            About::new(Process, "Transfer an order to the ERP now: one try, whatever its count"),
+            About::new(
+                Process,
+                "Transfer an order to the ERP now: one attempt, whatever its count",
+            ),
             transfer,
         )
         .add(
@@ -191,17 +194,18 @@ impl OutcomeView {
                 Self { erp_order_id, ..Self::new("transferred", "the ERP has the order") }
             }
             Transferred::Failed { attempt, .. } => {
-                let told = attempt.message.clone().unwrap_or_else(|| "the try failed".to_owned());
+                let told =
+                    attempt.message.clone().unwrap_or_else(|| "the attempt failed".to_owned());
                 Self { attempt: Some(*attempt), ..Self::new("failed", told) }
             }
             Transferred::Unclear { .. } => {
-                Self::new("unclear", "sent, and the answer was never seen; the ERP is asked first")
+                Self::new("unclear", "sent, but the answer was not seen; the ERP is asked first")
             }
             Transferred::Held => {
-                Self::new("held", "the circuit opened meanwhile; the order waits for the ERP")
+                Self::new("held", "the circuit opened in the meantime; the order waits for the ERP")
             }
             Transferred::StillWaiting => {
-                Self::new("waiting", "nothing was heard in time; it goes on by itself")
+                Self::new("waiting", "no result in time; it continues automatically")
             }
         }
     }
@@ -230,7 +234,9 @@ async fn reconcile(
         },
         Reconciled::Sent(transferred) => OutcomeView::of(transferred),
         Reconciled::Unclear { said, .. } => OutcomeView::new("unclear", said),
-        Reconciled::Parked => OutcomeView::new("absent", "it is not there, and no try is left"),
+        Reconciled::Parked => {
+            OutcomeView::new("absent", "it is not there, and no automatic attempt is left")
+        }
         Reconciled::Held => OutcomeView::of(Transferred::Held),
         Reconciled::StillWaiting => OutcomeView::of(Transferred::StillWaiting),
     }))

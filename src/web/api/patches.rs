@@ -22,8 +22,7 @@ use crate::web::state::Web;
 
 /// The route of this file.
 pub fn add(routes: Routes) -> Routes {
-    let told =
-        "Change many lost orders by a JSON Patch; with dry_run only look at what would change";
+    let told = "Change many lost orders by a JSON Patch; with dry_run only preview the changes";
     let about = About::new(Permission::Edit, told);
     routes.add(&Method::POST, "/lost-orders/patch", about, patch)
 }
@@ -65,7 +64,7 @@ impl Chosen {
         match (given.len(), given.pop()) {
             (1, Some(selection)) => Ok(selection),
             _ => Err(Problem::unprocessable(
-                "say of which orders: exactly one of filter, orders, group and failed_of",
+                "choose the orders: exactly one of filter, orders, group and failed_of",
             )),
         }
     }

@@ -23,7 +23,7 @@ pub fn add(routes: Routes) -> Routes {
     let user = |verb: &str| format!("/users/{{name}}{verb}");
     routes
         .add(get, "/users", about("List users"), users)
-        .add(post, "/users", made("Add a user; the password is made and shown once"), add_user)
+        .add(post, "/users", made("Add a user; the password is generated and shown once"), add_user)
         .add(
             &Method::PUT,
             &user("/roles"),
@@ -36,13 +36,8 @@ pub fn add(routes: Routes) -> Routes {
             about("Make a new password, shown once, and end the user's sessions"),
             new_password,
         )
-        .add(
-            post,
-            &user("/disable"),
-            about("Let a user not come in any more, and end their sessions"),
-            disable,
-        )
-        .add(post, &user("/enable"), about("Let a user come in again"), enable)
+        .add(post, &user("/disable"), about("Disable a user and end their sessions"), disable)
+        .add(post, &user("/enable"), about("Enable a user"), enable)
         .add(
             delete,
             &user(""),
@@ -92,7 +87,7 @@ impl UserView {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct UserToAdd {
-    /// What is typed at the login.
+    /// The login name.
     name: String,
     /// What they may do; without a shop: everywhere.
     roles: Vec<RoleGrant>,

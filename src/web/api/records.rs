@@ -30,7 +30,7 @@ pub fn add(routes: Routes) -> Routes {
         .add(
             &Method::GET,
             "/ledger",
-            About::new(Read, "Prove that nothing is lost; reads every order"),
+            About::new(Read, "Verify that nothing is lost; reads every order"),
             ledger,
         )
         .add(&Method::GET, "/mails", About::new(Read, "List mails, newest first"), mails)
@@ -99,7 +99,7 @@ fn from_cursor(text: &str) -> Result<(Timestamp, Uuid), Problem> {
         let (at, id) = plain.split_once(' ')?;
         Some((Timestamp::from_millisecond(at.parse().ok()?).ok()?, id.parse().ok()?))
     };
-    let told = "after: this is no cursor; take it from `next` of the page before";
+    let told = "after: this is no cursor; use `next` of the previous page";
     read().ok_or_else(|| Problem::unprocessable(told))
 }
 

@@ -29,7 +29,7 @@ pub fn add(routes: Routes) -> Routes {
     let planned = About {
         needs: Process,
         status: StatusCode::CREATED,
-        summary: "Plan a redrive: a frozen list of orders; nothing is sent",
+        summary: "Plan a redrive: a fixed list of orders; nothing is sent",
     };
     let accepted = |summary| About { needs: Process, status: StatusCode::ACCEPTED, summary };
     let steer = |verb: RedriveVerb| {
@@ -57,7 +57,7 @@ pub fn add(routes: Routes) -> Routes {
         .add(
             &Method::PATCH,
             "/redrives/{id}/rate",
-            About::new(Process, "Change how fast it goes, also while it runs"),
+            About::new(Process, "Change the rate, also while it runs"),
             set_rate,
         )
 }
@@ -79,7 +79,7 @@ pub struct Plan {
     #[serde(default)]
     #[schemars(with = "Option<String>")]
     failed_of: Option<Uuid>,
-    /// Orders a minute; else as fast as the ERP answers.
+    /// Orders per minute; else as fast as the ERP answers.
     #[serde(default)]
     rate_per_minute: Option<u32>,
     /// Sizes of the steps; the rest is the last step. Else 1, 5, 20, 100.
@@ -233,7 +233,7 @@ pub struct ItemQuery {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Rate {
-    /// Orders a minute; `null`: as fast as the ERP answers.
+    /// Orders per minute; `null`: as fast as the ERP answers.
     rate_per_minute: Option<u32>,
 }
 
@@ -299,7 +299,7 @@ async fn items(
     let status = call.query.status.as_deref().map(read).transpose()?;
     let after = call.query.after.filter(|after| i64::try_from(*after).is_ok());
     if after != call.query.after {
-        return Err(Problem::unprocessable("after: take it from `next` of the page before"));
+        return Err(Problem::unprocessable("after: use `next` of the previous page"));
     }
     let limit = limit(call.query.limit, 100)?;
     let mut found = web.ops.redrive_items(redrive.id, status, after, limit + 1).await?;

@@ -208,7 +208,7 @@ impl Routes {
             "info": {
                 "title": "order-relay",
                 "version": env!("CARGO_PKG_VERSION"),
-                "description": "Orders on their way to the ERP. docs/api.md tells how to use it.",
+                "description": "Transfer of orders to the ERP. docs/api.md describes how to use it.",
                 "license": {"name": "MIT OR Apache-2.0", "identifier": "MIT OR Apache-2.0"},
             },
             "security": [{"token": []}, {"session": [], "csrf": []}],
@@ -235,7 +235,7 @@ fn idempotency_key() -> Json {
         "name": "Idempotency-Key",
         "in": "header",
         "required": false,
-        "description": "The same key with the same request gives the first answer again for 24 hours.",
+        "description": "For 24 hours the same key with the same request gets the first answer again.",
         "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$"},
     })
 }

@@ -14,7 +14,7 @@ pub async fn same_site(State(web): State<Web>, request: Request, next: Next) -> 
     let headers = request.headers();
     let may_be_forged = !is_safe(request.method()) && bearer(headers).is_none();
     if may_be_forged && web.access.is_of_another_site(headers) {
-        let detail = "This was sent by a page of another site. Open the page here and try again.";
+        let detail = "This was sent by a page of another site. Open the page here and repeat it.";
         return Problem::forbidden(detail).into_response();
     }
     next.run(request).await

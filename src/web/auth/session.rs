@@ -124,7 +124,7 @@ fn check_csrf(session: &Session, csrf: &str) -> Result<(), Problem> {
     if csrf_fits(session, csrf) {
         return Ok(());
     }
-    let detail = "This form is from an earlier login. Load the page again and send it anew.";
+    let detail = "This form is from an earlier login. Load the page again and send the form again.";
     Err(Problem::new(StatusCode::FORBIDDEN, "stale-form", "Load the page again", detail))
 }
 
@@ -153,7 +153,7 @@ impl FromRequestParts<Web> for ApiPrincipal {
         }
         let Some(session) = session(parts, web).await? else {
             return Err(Problem::unauthorized(
-                "Send `Authorization: Bearer TOKEN`; make one with `order-relay tokens create`.",
+                "Send `Authorization: Bearer TOKEN`; create one with `order-relay tokens create`.",
             ));
         };
         if !is_safe(&parts.method) {

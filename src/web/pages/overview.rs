@@ -58,8 +58,8 @@ pub async fn live(ctx: PageContext, Query(fields): Query<Fields>) -> Response {
     })
 }
 
-/// Sends what `part` makes, again and again, until it makes nothing any more. While the database is
-/// unavailable nothing is sent: the reader keeps what was seen last.
+/// Sends the result of `part` repeatedly until it returns nothing. While the database is
+/// unavailable nothing is sent: the page keeps its last content.
 pub fn repeated<F>(ctx: PageContext, part: F) -> Response
 where
     F: Fn(Arc<PageContext>) -> BoxFuture<'static, Result<Option<String>, Failure>>

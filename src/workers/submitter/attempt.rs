@@ -234,8 +234,7 @@ impl Submitter {
             None => ProbeAnswer::Found(receipt),
             Some(other) => {
                 let message = format!(
-                    "the ERP shows its order {number} for this one, and that is {other} already: it \
-                     has to tell shops apart by the Idempotency-Key"
+                    "the ERP shows its order {number} for this one, and that is {other} already: it has to distinguish shops by the Idempotency-Key"
                 );
                 tracing::warn!(
                     shop = key.shop.as_str(),

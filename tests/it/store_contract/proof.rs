@@ -62,7 +62,7 @@ async fn a_second_success_is_found(ledger: &Ledger) {
         "INSERT INTO attempts (shop, order_id, attempt, outcome, triggered_by, occurred_at_ms,
         duration_ms) VALUES ('default', 'done-1', 2, 'succeeded', 'retry', 1, 1)";
     ledger.tamper(second).await;
-    let promise = "a transferred order has exactly one successful try";
+    let promise = "a transferred order has exactly one successful attempt";
     assert_eq!(broken(ledger).await, [(promise, "default/done-1".to_owned())]);
     ledger.tamper("DELETE FROM attempts WHERE order_id = 'done-1'").await;
     assert_eq!(broken(ledger).await, [(promise, "default/done-1".to_owned())], "none is as wrong");
@@ -74,7 +74,7 @@ async fn a_success_without_a_transfer_is_found(ledger: &Ledger) {
         "INSERT INTO attempts (shop, order_id, attempt, outcome, triggered_by, occurred_at_ms,
         duration_ms) VALUES ('default', 'parked', 2, 'succeeded', 'retry', 1, 1)";
     ledger.tamper(success).await;
-    let promise = "an order that is not transferred has no successful try";
+    let promise = "an order that is not transferred has no successful attempt";
     assert_eq!(broken(ledger).await, [(promise, "default/parked".to_owned())]);
 }
 
@@ -86,8 +86,8 @@ async fn a_wrong_count_of_failures_is_found(ledger: &Ledger) {
     assert_eq!(
         promises,
         [
-            "fail_count equals the tries that failed",
-            "every failed try has its notice to the administrators",
+            "fail_count equals the failed attempts",
+            "every failed attempt has its notice to the administrators",
         ]
     );
 }
@@ -95,7 +95,7 @@ async fn a_wrong_count_of_failures_is_found(ledger: &Ledger) {
 async fn a_failure_that_nobody_is_told_of_is_found(ledger: &Ledger) {
     fill(ledger).await;
     assert_eq!(ledger.tamper("DELETE FROM notices WHERE order_id = 'parked'").await, 1);
-    let promise = "every failed try has its notice to the administrators";
+    let promise = "every failed attempt has its notice to the administrators";
     assert_eq!(broken(ledger).await, [(promise, "default/parked".to_owned())]);
 }
 

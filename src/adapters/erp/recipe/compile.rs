@@ -91,8 +91,7 @@ impl<'a> Compiler<'a> {
                 (Some(env), None) => SecretPlace::Env(env.value),
                 (None, Some(file)) => SecretPlace::File(PathBuf::from(file.value)),
                 _ => {
-                    let detail = "expected { env = \"NAME\" } or { file = \"PATH\" }; a secret \
-                                  never stands in a recipe";
+                    let detail = "expected { env = \"NAME\" } or { file = \"PATH\" }; a secret is never part of a recipe";
                     self.faults.add(table.place().fault(detail));
                     continue;
                 }
@@ -295,7 +294,7 @@ impl<'a> Compiler<'a> {
         let rows = t.parsed("rows", Source::parse);
         let key = t.parsed("key", Source::parse);
         if !t.has("rows") {
-            t.missing("rows", "where the list stands, e.g. \"/result\"");
+            t.missing("rows", "where the list is, e.g. \"/result\"");
         }
         if !t.has("key") {
             t.missing("key", "the key within a row, e.g. \"/code\"");

@@ -180,7 +180,7 @@ fn ident(text: &str) -> String {
 /// At most `chars` characters: a longer text is cut and ends with a mark of the whole.
 fn fit(text: &str, chars: usize) -> Result<String, Error> {
     if chars < 12 {
-        return Err(wrong("fit needs at least 12 characters to keep texts apart".to_owned()));
+        return Err(wrong("fit needs at least 12 characters to distinguish texts".to_owned()));
     }
     if text.chars().count() <= chars {
         return Ok(text.to_owned());

@@ -119,7 +119,7 @@ impl Templates {
         let mut out = Bounded { bytes: Vec::new() };
         template.render_captured_to(Value::from(vars.clone()), &mut out)?;
         String::from_utf8(out.bytes)
-            .map_err(|_| Error::new(ErrorKind::WriteFailure, "the template made no text"))
+            .map_err(|_| Error::new(ErrorKind::WriteFailure, "the template rendered no text"))
     }
 
     /// Whether `source` is an expression at all.
@@ -166,7 +166,7 @@ fn check_statements(source: &str) -> Result<(), Error> {
         let code = code.trim_start_matches(['-', '+']).trim_start();
         let word: String = code.chars().take_while(char::is_ascii_alphabetic).collect();
         if is_statement && !STATEMENTS.contains(&word.as_str()) {
-            return wrong(format!("`{word}`: only for and if are there"));
+            return wrong(format!("`{word}`: only for and if are available"));
         }
         if is_statement && word == "for" && code.contains("recursive") {
             return wrong("a loop cannot call itself".to_owned());
