@@ -266,7 +266,7 @@ crate::names!(SortBy {
 });
 
 impl SortBy {
-    /// As people want it first: the newest, the most tried, what is due soonest.
+    /// The order that people want first: the newest, the most attempts, due soonest.
     pub const fn natural(self) -> Sort {
         Sort { by: self, descending: !matches!(self, Self::Due) }
     }

@@ -100,7 +100,7 @@ crate::names!(RedriveStatus {
 });
 
 impl RedriveStatus {
-    /// Whether nothing will follow any more.
+    /// Whether it is final.
     pub fn is_over(self) -> bool {
         matches!(self, Self::Done | Self::Cancelled)
     }
@@ -185,7 +185,7 @@ crate::names!(Exclusion {
 });
 
 impl Exclusion {
-    /// Why an order is not sent now; `None`: it is a lost order, fit to be sent.
+    /// Why an order is not sent now; `None`: it is a lost order that can be sent.
     pub fn of(record: &OrderRecord) -> Option<Self> {
         match &record.phase {
             Phase::Transferred { .. } => Some(Self::Confirmed),

@@ -132,7 +132,7 @@ pub struct Attempt {
     pub duration_ms: u64,
     /// The ERP's number.
     pub erp_order_id: Option<String>,
-    /// Whether the order was found by asking, not sent by this try.
+    /// Whether the order was found by asking, not sent by this attempt.
     pub found: bool,
 }
 

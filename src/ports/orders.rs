@@ -196,7 +196,7 @@ pub struct ConfirmRequest {
     pub attempt: u32,
     /// What triggered it.
     pub trigger: Trigger,
-    /// The process that made the try.
+    /// The process that made the attempt.
     pub worker: String,
     /// The ERP's number.
     pub erp_order_id: Option<String>,
@@ -206,7 +206,7 @@ pub struct ConfirmRequest {
     pub status: u16,
     /// How long the attempt took.
     pub duration_ms: u64,
-    /// Whether it was found by asking and not sent by this try.
+    /// Whether it was found by asking and not sent by this attempt.
     pub found: bool,
     /// The notice to the customer, if there is one.
     pub notice: Option<Notice>,
@@ -219,7 +219,7 @@ pub struct ConfirmRequest {
 pub struct Confirmed {
     /// Whether this receipt confirmed the order, or it was confirmed before.
     pub first: bool,
-    /// Failed tries before.
+    /// Failed attempts before.
     pub fail_count: u32,
     /// The ERP's number that was stored before, if it differs: the order is in the ERP twice.
     pub other_erp_order_id: Option<String>,
@@ -232,7 +232,7 @@ pub struct FailureRequest {
     pub key: OrderKey,
     /// The failure.
     pub failed: FailedAttempt,
-    /// What had asked for the try.
+    /// What triggered the attempt.
     pub trigger: Trigger,
     /// How long it took.
     pub duration_ms: u64,
@@ -253,7 +253,7 @@ pub struct FailureRequest {
 pub enum Recorded {
     /// It was counted, now or before.
     Counted {
-        /// What follows; `None` when a later try has decided since.
+        /// What follows; `None` when a later attempt has decided since.
         verdict: Option<Verdict>,
         /// The order as it is now.
         record: Box<OrderRecord>,
@@ -319,7 +319,7 @@ pub struct Sweep {
 pub struct Overdue {
     /// The order.
     pub key: OrderKey,
-    /// Its next try.
+    /// Its next attempt.
     pub attempt: u32,
     /// Its phase.
     pub phase: String,

@@ -4,45 +4,45 @@ use jiff::Timestamp;
 
 use crate::domain::lifecycle::vocabulary::Trigger;
 
-/// A lease on one attempt: as long as it lives nobody else touches the order.
+/// A lease on one attempt: until it ends, no other worker touches the order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Claim {
     /// The process that took it.
     pub worker: String,
     /// The attempt it was taken for.
     pub attempt: u32,
-    /// When it dies; its holder sends nothing any more that would end after this.
+    /// When it ends; its holder starts no call that would end later.
     pub until: Timestamp,
 }
 
-/// A wish to try an order now.
+/// A request for an attempt now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Call {
-    /// The attempt that is meant; `None`: whichever is next (an order message from checkout).
+    /// The requested attempt; `None`: the next one (an order message from checkout).
     pub attempt: Option<u32>,
     /// Who asks.
     pub trigger: Trigger,
 }
 
-/// What the caller of [`OrderRecord::admit`] is ready to do.
+/// What the caller of [`OrderRecord::admit`] can do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Intent {
     /// Send it now, under a lease.
     Claim {
-        /// The process and the delivery it works on: asking twice with the same name is asking
-        /// once, should the first answer have got lost.
+        /// The process and its delivery: a second request with the same name is the same request,
+        /// in case the first answer was lost.
         worker: String,
-        /// When the lease dies.
+        /// When the lease ends.
         until: Timestamp,
     },
-    /// Only keep it: the circuit is open.
+    /// Only store it: the circuit is open.
     Hold,
 }
 
-/// What became of a wish to try an order.
+/// The answer to a request for an attempt.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Admission {
-    /// Claimed, and certainly not in the ERP because of us: send it.
+    /// Claimed, and no earlier attempt can have entered it: send it.
     Send {
         /// Number of this attempt.
         attempt: u32,
@@ -54,26 +54,27 @@ pub enum Admission {
         /// Why it may be there.
         doubt: Doubt,
     },
-    /// Kept for when the circuit closes.
+    /// Waits until the circuit closes.
     Held,
-    /// Another worker has a living lease; the sweeper looks after it should that worker die.
+    /// Another worker has a live lease; if that worker dies, the sweeper publishes the order again.
     Busy,
-    /// Nothing to do: this attempt was made already, or the order is done.
+    /// Nothing to do: this attempt was already made, or the order is settled.
     Stale,
 }
 
-/// Why an order may be in the ERP although nobody saw it take it.
+/// Why an order may be in the ERP although no receipt was seen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Doubt {
-    /// Something may have been sent whose outcome nobody saw, last at that time. "Not there" counts
-    /// only when `erp.settle` has passed since: until then the ERP may still be working on it.
+    /// Something may have been sent whose outcome was not seen, last at that time. "Not there"
+    /// counts only when `erp.settle` has passed since: until then the ERP may still be working on
+    /// it.
     Unclear {
         /// Nothing can have been sent after this time.
         since: Timestamp,
     },
-    /// The last attempt was answered by something in front of the ERP, or by an error in the middle of
-    /// its work (500, 502, 504): who knows what it left. "Not there" counts when `erp.settle` has
-    /// passed, as the next automatic attempt waits for; a person may be earlier.
+    /// The last attempt was answered by something in front of the ERP, or by an error in the middle
+    /// of its work (500, 502, 504), so its effect is unknown. "Not there" counts when `erp.settle`
+    /// has passed; the next automatic attempt waits for that, but a person may ask earlier.
     Answered {
         /// When the answer came.
         at: Timestamp,

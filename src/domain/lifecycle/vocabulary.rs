@@ -21,12 +21,12 @@ crate::names!(OrderState {
     Confirmed = "confirmed",
 });
 
-/// Where exactly an order stands.
+/// The exact position of an order in its life.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Phase {
-    /// `payed`: waits for its first attempt, or is in it.
+    /// `payed`: waits for its first attempt, or the attempt is in progress.
     Queued,
-    /// `payed`: waits behind an open circuit.
+    /// `payed`: waits because the circuit is open.
     Held,
     /// `ordered_failed`: a retry is due at that time.
     Retrying {
@@ -35,7 +35,7 @@ pub enum Phase {
     },
     /// `ordered_failed`: no automatic retry.
     Parked,
-    /// `ordered_failed`: sent, answer never seen; the ERP is asked at that time.
+    /// `ordered_failed`: sent, the answer was not seen; the ERP is asked at that time.
     OutcomeUnknown {
         /// When the ERP is asked next.
         ask_at: Timestamp,
@@ -45,11 +45,11 @@ pub enum Phase {
         /// The ERP's number of it, if it gave one.
         erp_order_id: Option<String>,
     },
-    /// `confirmed`: taken off the list by a person.
+    /// `confirmed`: removed from the list by a person.
     Removed,
 }
 
-/// The names of all phases with their states, in the order of a life.
+/// The names of all phases with their states, in the order in which they occur.
 pub const PHASES: [(OrderState, &str); 7] = [
     (OrderState::Payed, "queued"),
     (OrderState::Payed, "held"),
@@ -85,7 +85,7 @@ impl Phase {
         }
     }
 
-    /// When something is due by itself: the next attempt or the next question.
+    /// When something is due automatically: the next attempt or the next question.
     pub fn due_at(&self) -> Option<Timestamp> {
         match self {
             Self::Retrying { next_attempt_at } => Some(*next_attempt_at),
@@ -95,7 +95,7 @@ impl Phase {
     }
 }
 
-/// Who or what asked for an attempt.
+/// What triggered an attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Trigger {
@@ -107,7 +107,7 @@ pub enum Trigger {
     Redrive,
     /// A person.
     Operator,
-    /// The sweeper found it left lying.
+    /// The sweeper found it overdue.
     Sweeper,
 }
 
@@ -120,7 +120,7 @@ crate::names!(Trigger {
 });
 
 impl Trigger {
-    /// Whether a person stands behind it, who may go past the maximum.
+    /// Whether a person requested it: then the maximum does not apply.
     pub fn is_by_person(self) -> bool {
         matches!(self, Self::Operator | Self::Redrive)
     }

@@ -411,8 +411,8 @@ mod tests {
         schema: at /order_id: `no blanks please` is not an order_id: 1 to 128 of A-Z a-z 0-9 . _ : / -, and not just `.` or `..`
         invalid_state: at /state: state is `new`; only `payed` and `ordered_failed` are transmitted
         schema: at /payment: invalid type: sequence, expected an object
-        duplicate_key: at /something_new/1/a: this key stands twice in its object
-        duplicate_key: at /shop: this key stands twice in its object
+        duplicate_key: at /something_new/1/a: this key is in its object twice
+        duplicate_key: at /shop: this key is in its object twice
         schema: at /placed_at: failed to parse four digit integer as year: invalid digit, expected 0-9 but got y
         not_json: at line 5, column 46: expected value
         ");

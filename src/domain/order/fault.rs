@@ -25,7 +25,7 @@ impl Fault {
         Self { reason, place: Some(place.into()), detail: detail.into() }
     }
 
-    /// The same fault of a document that stands at `prefix` in a larger one.
+    /// The same fault of a document that is at `prefix` in a larger one.
     pub fn below(mut self, prefix: &str) -> Self {
         self.place = Some(match self.place {
             Some(place) if place == "/" => prefix.to_owned(),
@@ -55,11 +55,11 @@ pub enum Reason {
     InvalidState,
     /// `order_failed` or a retry for an order that the ledger does not know.
     UnknownOrder,
-    /// The broker gave up redelivering it.
+    /// The broker stopped redelivering it.
     DeliveryLimit,
-    /// It found no queue.
+    /// It matched no queue.
     Unrouted,
-    /// Handling it broke our own code.
+    /// Handling it made our own code panic.
     HandlerPanicked,
     /// The database refused its values.
     Refused,

@@ -15,15 +15,15 @@ pub fn read_text(bytes: &[u8], max_bytes: usize) -> Result<&str, Fault> {
     if bytes.len() > max_bytes {
         return Err(Fault::whole(
             Reason::TooLarge,
-            format!("{} bytes; at most {max_bytes} are taken (intake.max_bytes)", bytes.len()),
+            format!("{} bytes; at most {max_bytes} are accepted (intake.max_bytes)", bytes.len()),
         ));
     }
     std::str::from_utf8(bytes)
         .map_err(|e| Fault::at(Reason::NotUtf8, format!("byte {}", e.valid_up_to()), "not UTF-8"))
 }
 
-/// Reads `text` as `T`, refusing objects that name a key twice. Where that fails it is read once
-/// more to find the place: good documents, nearly all, do not pay for it.
+/// Reads `text` as `T`, refusing objects with a duplicate key. If that fails, it is read once more
+/// to find the place, so that valid documents do not pay for it.
 pub fn read_json<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, Fault> {
     refuse_duplicate_keys(text)?;
     let mut reader = serde_json::Deserializer::from_str(text);
@@ -63,7 +63,7 @@ pub(super) fn pointer_of(path: &serde_path_to_error::Path) -> String {
     if pointer.is_empty() { "/".into() } else { pointer }
 }
 
-/// One step of a JSON pointer (RFC 6901), printable and bounded however wild the key is.
+/// One step of a JSON pointer (RFC 6901), printable and bounded whatever the key is.
 fn push_step(pointer: &mut String, key: &str) {
     pointer.push('/');
     pointer.push_str(&one_line(key, 60).replace('~', "~0").replace('/', "~1"));
@@ -83,7 +83,7 @@ fn refuse_duplicate_keys(text: &str) -> Result<(), Fault> {
     let Err(error) = walked else { return Ok(()) };
     if found.is_there {
         let place = found.pointer();
-        return Err(Fault::at(Reason::DuplicateKey, place, "this key stands twice in its object"));
+        return Err(Fault::at(Reason::DuplicateKey, place, "this key is in its object twice"));
     }
     Err(Fault::at(
         Reason::NotJson,
@@ -95,8 +95,8 @@ fn refuse_duplicate_keys(text: &str) -> Result<(), Fault> {
     ))
 }
 
-/// A key that stands twice, and the steps that lead to it, innermost first: they are only gathered
-/// on the way back out, so that a good document costs nothing.
+/// A duplicate key, and the steps that lead to it, innermost first: they are only collected on the
+/// way back, so that a valid document costs nothing.
 #[derive(Default)]
 struct Duplicate {
     is_there: bool,
@@ -203,7 +203,7 @@ impl<'de> Keys<'de> {
     }
 }
 
-/// A key as it stands in the text, copied only when it holds escapes.
+/// A key as written in the text, copied only when it contains escapes.
 struct Key<'de>(Cow<'de, str>);
 
 impl<'de> Deserialize<'de> for Key<'de> {

@@ -8,12 +8,12 @@ use serde::{Deserialize, Serialize, de};
 
 use crate::domain::text::one_line;
 
-/// Shop of an order that names none.
+/// Shop of an order that does not name one.
 pub const DEFAULT_SHOP: &str = "default";
 
 const MAX_DECIMAL_CHARS: usize = 64;
 
-/// (`shop`, `order_id`): who an order is.
+/// (`shop`, `order_id`): the identity of an order.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct OrderKey {
     /// The shop, `default` when the document names none.
@@ -85,7 +85,7 @@ checked_text!(
     /// Number of an order, unique in its shop.
     OrderId,
     "^(?!\\.{1,2}$)[A-Za-z0-9._:/-]{1,128}$",
-    // `.` and `..` in an address mean another place (RFC 3986, 5.2.4), however they are escaped.
+    // `.` and `..` in a URL mean another place (RFC 3986, 5.2.4), however they are escaped.
     |t| (1..=128).contains(&t.len())
         && t.bytes().all(|b| b.is_ascii_alphanumeric() || b"._:/-".contains(&b))
         && !matches!(t, "." | ".."),
@@ -135,13 +135,13 @@ checked_text!(
     "an article number of 1 to 200 characters"
 );
 
-/// A number that came as a JSON number or string, with every digit as it came.
+/// A number from a JSON number or string, with every digit as received.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(into = "String")]
 pub struct Decimal(String);
 
 impl Decimal {
-    /// The digits as they came.
+    /// The digits as received.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -194,7 +194,7 @@ impl<'de> Deserialize<'de> for Decimal {
             fn visit_i64<E: de::Error>(self, number: i64) -> Result<Decimal, E> {
                 Ok(Decimal(number.to_string()))
             }
-            // serde_json hands any other number over exactly, as a map of its own making.
+            // serde_json passes any other number on exactly, as a map of its own.
             fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Decimal, A::Error> {
                 let number =
                     serde_json::Number::deserialize(de::value::MapAccessDeserializer::new(map))
