@@ -33,7 +33,6 @@ macro_rules! label {
         pub struct $name { $(pub $field: String),+ }
 
         impl $name {
-            /// The labels with these values.
             pub fn new($($field: &str),+) -> Self {
                 Self { $($field: $field.to_owned()),+ }
             }

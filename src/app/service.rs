@@ -68,7 +68,7 @@ pub struct Service {
 }
 
 impl Service {
-    /// Checks what it needs, then starts `roles`.
+    /// Checks what it needs, then starts the workers of `roles`.
     pub async fn start(
         settings: &Settings,
         roles: &[WorkerKind],

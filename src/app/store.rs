@@ -1,4 +1,4 @@
-//! Everything that the ledger can do, to be handed out piece by piece: nobody but the wiring sees all of it.
+//! Everything that the ledger can do, only the wiring sees all of it.
 
 use crate::devtools::fill::FillLedger;
 use crate::ops::orders::OpsLedger;
@@ -13,7 +13,6 @@ use crate::workers::submitter::admit::SubmitterLedger;
 use crate::workers::sweeper::SweeperLedger;
 
 crate::combined_port! {
-    /// Everything.
     pub trait Store: SubmitterLedger, OrderFailures, DeadLetterIntake, Outbox, SweeperLedger, RedriverLedger,
         CircuitWatcherLedger, OpsLedger, FillLedger, WorkerRegistry, Schema
 }

@@ -15,7 +15,6 @@ pub struct Supervisor {
 /// How a task ended.
 #[derive(Debug)]
 pub struct Ended {
-    /// Its name.
     pub name: &'static str,
     /// Whether it panicked.
     pub panicked: bool,

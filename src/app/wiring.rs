@@ -45,7 +45,6 @@ pub type Task = (&'static str, BoxFuture<'static, ()>);
 
 /// The transport, and the tasks that it needs.
 pub struct Transport {
-    /// The transport.
     pub broker: Arc<dyn Broker>,
     /// What has to run for it.
     pub tasks: Vec<Task>,

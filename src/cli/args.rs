@@ -300,7 +300,7 @@ pub struct Sorted {
     /// What to sort by; first comes the newest, the most attempts, or what is due soonest
     #[arg(long, value_parser = sort, default_value = "received", value_name = "BY")]
     pub sort: SortBy,
-    /// The other way round
+    /// In reverse order
     #[arg(long)]
     pub reverse: bool,
 }
@@ -806,7 +806,7 @@ pub enum Users {
     },
 }
 
-/// Roles, everywhere or in single shops.
+/// Roles, for all shops or single ones.
 #[derive(Debug, Clone, Args)]
 pub struct Roles {
     /// viewer, operator, editor or admin; ROLE:SHOP for one shop only

@@ -130,7 +130,7 @@ pub(super) async fn selection(ops: &Ops, select: &Select, act: &Act) -> anyhow::
     Ok(Selection::Filter(pairs))
 }
 
-/// A plan as it would be kept.
+/// A plan before it is stored.
 fn as_redrive(draft: &NewRedrive, act: &Act) -> Redrive {
     let (mut counts, mut excluded) = (BTreeMap::new(), BTreeMap::new());
     for item in &draft.items {

@@ -20,7 +20,6 @@ use crate::domain::text::one_line;
 /// Something wrong with the settings: where, and what is expected.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Fault {
-    /// The key.
     pub key: String,
     /// What is wrong and what is expected.
     pub detail: String,

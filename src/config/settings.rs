@@ -144,7 +144,7 @@ pub struct ErpSettings {
     pub consts: BTreeMap<String, String>,
     /// `erp.secret.*`: what the recipe's secrets are here.
     pub secrets: BTreeMap<String, SecretString>,
-    /// Which exchanges are kept.
+    /// Which exchanges are stored.
     pub exchanges: KeepExchanges,
     /// Fields that are hidden in stored exchanges.
     pub redact: Vec<String>,
@@ -170,11 +170,9 @@ pub struct ErpSettings {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum KeepExchanges {
-    /// None.
     None,
     /// All but those that have nothing to show beyond the attempt itself.
     Auto,
-    /// All.
     All,
 }
 
@@ -256,7 +254,6 @@ pub enum SettingsFile<'a> {
     Named(&'a Path),
     /// `order-relay.toml`, if there is one.
     IfThere,
-    /// None.
     None,
 }
 

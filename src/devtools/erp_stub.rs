@@ -77,7 +77,7 @@ pub struct StubOrder {
     pub sent: u64,
     /// Times it was asked about.
     pub asked: u64,
-    /// Idempotency keys it came with.
+    /// Its idempotency keys.
     pub keys: BTreeSet<String>,
 }
 

@@ -89,7 +89,7 @@ impl Filler {
         Self { ledger, clock }
     }
 
-    /// Orders that the ledger has taken in so far.
+    /// Orders that the ledger has received so far.
     pub async fn there(&self) -> Result<u64, StoreError> {
         self.ledger.count_received().await
     }

@@ -29,7 +29,7 @@ pub struct Measured {
     pub p95_ms: f64,
     /// How often it was asked.
     pub times: usize,
-    /// How many orders or groups came back, or were counted.
+    /// How many orders or groups were returned or counted.
     pub found: u64,
 }
 
@@ -39,7 +39,7 @@ pub struct Measure<'a> {
 }
 
 impl<'a> Measure<'a> {
-    /// Measures through these verbs.
+    /// Measures these operations.
     pub fn new(ops: &'a Ops) -> Self {
         Self { ops }
     }

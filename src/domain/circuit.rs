@@ -37,9 +37,8 @@ crate::names!(CircuitState {
 /// The circuit of one ERP, shared by all workers through the ledger.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Circuit {
-    /// The ERP.
     pub erp: String,
-    /// Where it stands.
+    /// Its status.
     pub state: CircuitState,
     /// Why it is not closed, for people.
     pub reason: Option<String>,

@@ -1,4 +1,4 @@
-//! Names, passwords, and how long a login that keeps failing has to wait.
+//! Names, passwords, and how long a login has to wait after failures.
 
 use std::time::Duration;
 

@@ -9,7 +9,6 @@ macro_rules! names {
             /// Every variant.
             pub const ALL: [Self; [$($name),+].len()] = [$(Self::$variant),+];
 
-            /// The name used everywhere.
             pub const fn as_str(self) -> &'static str {
                 match self {
                     $(Self::$variant => $name),+

@@ -32,7 +32,6 @@ pub enum ShopFilter {
 }
 
 impl Default for ShopFilter {
-    /// Every shop.
     fn default() -> Self {
         Self::Except(Vec::new())
     }
@@ -56,11 +55,8 @@ impl ShopFilter {
 /// Which orders to list; every part that is set must match.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct OrderFilter {
-    /// State.
     pub state: Option<OrderState>,
-    /// Name of the phase.
     pub phase: Option<String>,
-    /// Shop.
     pub shop: Option<String>,
     /// Number or mail address of the customer.
     pub customer: Option<String>,
@@ -209,7 +205,6 @@ impl ValueFault {
 /// A time, or a distance from now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Moment {
-    /// At.
     At(Timestamp),
     /// That long ago.
     Ago(SignedDuration),
@@ -245,7 +240,7 @@ impl FromStr for Moment {
 /// By what a list is sorted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum SortBy {
-    /// When the order came.
+    /// When the order was received.
     Received,
     /// When it changed last.
     Changed,
@@ -276,7 +271,6 @@ impl SortBy {
 /// name, with `-` before it when the greatest comes first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Sort {
-    /// By what.
     pub by: SortBy,
     /// Greatest first.
     pub descending: bool,
@@ -322,9 +316,8 @@ impl FromStr for Sort {
 pub struct Mark {
     /// What the list is sorted by; `None`: the order has nothing of that kind.
     pub value: Option<i64>,
-    /// When it came, for those without a value.
+    /// When it was received, for those without a value.
     pub received_at: Timestamp,
-    /// The order.
     pub key: OrderKey,
 }
 

@@ -27,7 +27,6 @@ pub struct Outgoing {
     pub routing_key: String,
     /// Text headers, created anew.
     pub headers: Headers,
-    /// JSON.
     pub body: Vec<u8>,
     /// The same when the same thing is published twice.
     pub message_id: String,
@@ -67,7 +66,7 @@ impl OutboundMessages<'_> {
         }
     }
 
-    /// A failed attempt; `claim` tells the error handler whose it was.
+    /// A failed attempt; `claim` identifies it for the error handler.
     pub fn failed(&self, event: &OrderFailed, claim: &str) -> Outgoing {
         let mut headers = self.headers_of(event.attempt, Some(event.trigger));
         headers.insert(ORIGIN.to_owned(), claim.to_owned());

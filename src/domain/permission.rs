@@ -143,12 +143,12 @@ impl Grants {
     }
 }
 
-/// A role that somebody has: everywhere, or in one shop.
+/// A granted role: for all shops, or for one.
 #[derive(
     Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, schemars::JsonSchema,
 )]
 pub struct RoleGrant {
-    /// The role.
+    /// The worker.
     pub role: Role,
     /// Where; `None`: everywhere.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -156,7 +156,7 @@ pub struct RoleGrant {
 }
 
 impl RoleGrant {
-    /// A role everywhere.
+    /// A role for all shops.
     pub fn everywhere(role: Role) -> Self {
         Self { role, shop: None }
     }

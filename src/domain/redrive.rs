@@ -63,7 +63,7 @@ pub enum RedriveVerb {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("a redrive that is {} cannot be {}", .status.as_str(), .verb.done())]
 pub struct InvalidRedrive {
-    /// Where it stands.
+    /// Its status.
     pub status: RedriveStatus,
     /// What was asked for.
     pub verb: RedriveVerb,

@@ -48,7 +48,7 @@ pub enum Removal {
 }
 
 impl Removal {
-    /// As it is kept; the error says what is missing.
+    /// As it is stored; the error says what is missing.
     pub fn sentence(&self) -> Result<String, String> {
         let given = |text: &str, missing: &str| {
             let text = one_line(text.trim(), MAX_TEXT);

@@ -83,7 +83,6 @@ impl Names {
 /// Everything that must exist on the broker.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Topology {
-    /// The names.
     pub names: Names,
     /// In an order in which they can be declared.
     pub exchanges: Vec<Exchange>,
@@ -96,7 +95,6 @@ pub struct Topology {
 /// A durable exchange.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Exchange {
-    /// Its name.
     pub name: String,
     /// Its type.
     pub kind: ExchangeKind,
@@ -124,7 +122,6 @@ crate::names!(ExchangeKind {
 /// A durable quorum queue.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Queue {
-    /// Its name.
     pub name: String,
     /// How long a message waits in it before it is dead-lettered.
     pub ttl: Option<Duration>,
@@ -135,7 +132,6 @@ pub struct Queue {
 /// Where a queue sends its dead letters.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeadLetterRoute {
-    /// The exchange.
     pub exchange: String,
     /// The key, when it is not the message's own.
     pub routing_key: Option<String>,
@@ -155,7 +151,6 @@ pub struct Binding {
 /// The destination of a binding.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Target {
-    /// A queue.
     Queue(String),
     /// Another exchange.
     Exchange(String),

@@ -2,7 +2,7 @@
 
 use super::message::{Headers, TRACEPARENT, TRACESTATE};
 
-/// The W3C trace context that checkout sent; kept on every message that follows.
+/// The W3C trace context that checkout sent; it is part of every later message.
 #[derive(Debug, Clone, Default)]
 pub struct Trace {
     /// `traceparent`.

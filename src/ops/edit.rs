@@ -55,7 +55,6 @@ pub struct Edited {
 /// What a patch would do to one order.
 #[derive(Debug, Clone)]
 pub struct PatchPreview {
-    /// The order.
     pub key: OrderKey,
     /// The revision that would be changed.
     pub revision: u32,

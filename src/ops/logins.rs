@@ -47,7 +47,6 @@ pub struct LoginConfig {
 /// An identity provider, and the mapping of its claims.
 #[derive(Clone)]
 pub struct OidcDoor {
-    /// The provider.
     pub provider: Arc<dyn IdentityProvider>,
     /// The address to which the browser returns.
     pub callback: String,
@@ -87,10 +86,7 @@ pub enum LoginFailure {
     #[error(
         "{name} has no role here; roles are assigned by the administrator of the identity provider"
     )]
-    NoRole {
-        /// Who.
-        name: String,
-    },
+    NoRole { name: String },
     /// The login took too long, was already finished or started in another browser.
     #[error("this login is not known any more; start again")]
     Forgotten,

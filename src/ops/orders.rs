@@ -42,7 +42,7 @@ pub(super) const PUBLISH_PATIENCE: Duration = Duration::from_secs(20);
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 crate::combined_port! {
-    /// What people's verbs ask of the ledger.
+    /// What the operations of people need from the ledger.
     pub trait OpsLedger: OrderIntake, OrderLists, OrderDesk, OrderRecords, Revisions, LedgerProof, MailArchive, MailLevels, Circuits,
         CircuitDesk, DeadLetterDesk, DeadLetterIntake, RedriveDesk, Statistics, WorkerList, Users, Sessions,
         Tokens, RequestKeys, AuditTrail
@@ -50,9 +50,7 @@ crate::combined_port! {
 
 /// The operations.
 pub struct Ops {
-    /// The ledger.
     pub store: Arc<dyn OpsLedger>,
-    /// The transport.
     pub broker: Arc<dyn Broker>,
     /// Time and randomness.
     pub clock: Arc<dyn Clock>,
@@ -132,7 +130,6 @@ pub enum Refusal {
     Forbidden {
         /// What is missing.
         permission: Permission,
-        /// Where.
         shop: Option<String>,
     },
     /// There is no such thing.
@@ -146,22 +143,12 @@ pub enum Refusal {
     Unacceptable(String),
     /// Its state does not allow it; nothing was changed.
     #[error("{key}: {invalid}")]
-    Invalid {
-        /// The order.
-        key: OrderKey,
-        /// Why.
-        invalid: InvalidTransition,
-    },
+    Invalid { key: OrderKey, invalid: InvalidTransition },
     /// The circuit is open: nothing is sent now.
     #[error(
         "ERP {erp} is not usable ({reason}); the order waits for it. Try again when it is back"
     )]
-    CircuitOpen {
-        /// The ERP.
-        erp: String,
-        /// Why.
-        reason: String,
-    },
+    CircuitOpen { erp: String, reason: String },
     /// No process is running that can do it.
     #[error("{0}")]
     NobodyThere(String),
@@ -186,7 +173,6 @@ pub enum Transferred {
     },
     /// The ERP's error.
     Failed {
-        /// The attempt.
         attempt: Box<Attempt>,
         /// The order now.
         record: Box<OrderRecord>,

@@ -73,7 +73,6 @@ impl Ops {
         if self.store.add_user(&user, &hash, act).await? { Ok(user) } else { Err(taken()) }
     }
 
-    /// Every user.
     pub async fn users(&self, person: &Principal) -> Result<Vec<User>, Refusal> {
         person.authorize(Permission::Admin, None)?;
         Ok(self.store.list_users().await?)

@@ -17,7 +17,6 @@ use super::redrive_plan::{authorize_anywhere, unprocessable};
 const REDRIVING_ROLE: &str = "sweeper";
 
 impl Ops {
-    /// One redrive.
     pub async fn redrive(&self, id: Uuid) -> Result<Redrive, Refusal> {
         let redrive = self.store.redrive(id).await?;
         redrive.ok_or_else(|| Refusal::NotFound(format!("there is no redrive {id}")))

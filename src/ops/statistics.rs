@@ -57,7 +57,6 @@ pub struct Overview {
 /// The length of a queue.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct QueueDepth {
-    /// Its name.
     pub name: String,
     /// Messages ready to be delivered.
     pub ready: u32,
@@ -68,7 +67,6 @@ pub struct QueueDepth {
 /// One page of a list.
 #[derive(Debug, Clone)]
 pub struct Page {
-    /// Its orders.
     pub orders: Vec<OrderRecord>,
     /// Where the next page begins; none: this is the last.
     pub next: Option<String>,
@@ -158,8 +156,8 @@ impl Ops {
         groups.into_iter().next().ok_or_else(missing)
     }
 
-    /// Stores a note about a group; nothing given takes it away. Whoever may edit only in some
-    /// shops may do it when all orders of the group are of those.
+    /// Stores the note of a group; an empty one deletes it. With permission for some shops it is
+    /// allowed if all orders of the group are of those.
     pub async fn note_group(
         &self,
         fingerprint: &str,

@@ -67,7 +67,7 @@ pub struct AuditEntry {
 pub struct AuditFilter {
     /// Who.
     pub actor: Option<String>,
-    /// What: an action, or the begin of some that ends with a dot.
+    /// The action, or a prefix that ends with a dot.
     pub action: Option<String>,
     /// To what.
     pub target: Option<String>,

@@ -72,7 +72,6 @@ pub trait Settler: Send + Sync {
     async fn settle(&self, how: Settle);
 }
 
-/// Deliveries of one queue.
 #[async_trait]
 pub trait Subscription: Send {
     /// The next delivery; an error ends the subscription, and `Ok(None)` does after a `cancel`.
@@ -81,7 +80,6 @@ pub trait Subscription: Send {
     async fn cancel(&mut self) -> Result<(), BrokerError>;
 }
 
-/// The transport.
 #[async_trait]
 pub trait Broker: Send + Sync {
     /// Exchanges and queues it works on.
@@ -116,12 +114,7 @@ pub struct QueueStatus {
 pub enum PublishError {
     /// No queue accepts it: something is missing in the topology.
     #[error("no queue accepts messages for {exchange} / {routing_key}")]
-    Unroutable {
-        /// The exchange.
-        exchange: String,
-        /// The key.
-        routing_key: String,
-    },
+    Unroutable { exchange: String, routing_key: String },
     /// A queue is full, or the broker would not store it.
     #[error("the broker refused the message: a queue is full")]
     Refused,

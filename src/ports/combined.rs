@@ -1,4 +1,4 @@
-//! One name for several ports, for whoever uses exactly these.
+//! One name for several ports, for code that uses exactly these.
 
 /// A trait that is there for whatever implements all of the named ones.
 #[macro_export]

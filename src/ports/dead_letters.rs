@@ -9,14 +9,14 @@ use crate::domain::order::fault::Fault;
 use crate::ports::audit::Act;
 use crate::ports::store_error::StoreError;
 
-/// Keeps messages that could not be accepted.
+/// Stores messages that could not be accepted.
 #[async_trait]
 pub trait DeadLetterIntake: Send + Sync {
     /// Stores a message. One that is already stored and still open is only counted again.
     async fn record_dead_letter(&self, letter: NewDeadLetter) -> Result<(), StoreError>;
 }
 
-/// Dead letters as people look at and settle them.
+/// Dead letters for people.
 #[async_trait]
 pub trait DeadLetterDesk: Send + Sync {
     /// Dead letters, newest first.
@@ -25,7 +25,6 @@ pub trait DeadLetterDesk: Send + Sync {
         open_only: bool,
         limit: u32,
     ) -> Result<Vec<DeadLetter>, StoreError>;
-    /// One of them.
     async fn dead_letter(&self, id: Uuid) -> Result<Option<DeadLetter>, StoreError>;
     /// Marks an open one as replayed or discarded, with who and why; `false` when it is not open.
     async fn resolve_dead_letter(
@@ -38,10 +37,9 @@ pub trait DeadLetterDesk: Send + Sync {
     async fn count_dead_letters(&self) -> Result<u64, StoreError>;
 }
 
-/// A message to be kept.
+/// A message to be stored.
 #[derive(Debug, Clone)]
 pub struct NewDeadLetter {
-    /// Its id.
     pub id: Uuid,
     /// The queue, or `api` or the command line, from which it was received.
     pub source: String,
@@ -55,14 +53,12 @@ pub struct NewDeadLetter {
     pub exchange: String,
     /// Its routing key.
     pub routing_key: String,
-    /// When.
     pub now: Timestamp,
 }
 
 /// A message that could not be accepted.
 #[derive(Debug, Clone)]
 pub struct DeadLetter {
-    /// Its id.
     pub id: Uuid,
     /// The queue, or `api` or the command line, from which it was received.
     pub source: String,
@@ -82,11 +78,11 @@ pub struct DeadLetter {
     pub routing_key: String,
     /// `open`, `replayed` or `discarded`.
     pub status: String,
-    /// How often it came.
+    /// How often it was received.
     pub seen: u64,
-    /// When it came first.
+    /// When it was first received.
     pub first_seen_at: Timestamp,
-    /// When it came last.
+    /// When it was last received.
     pub last_seen_at: Timestamp,
     /// Who settled it and why.
     pub resolution: Option<String>,

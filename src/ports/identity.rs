@@ -36,14 +36,13 @@ pub struct FinishedLogin {
     pub verifier: String,
     /// As it was at the start.
     pub callback: String,
-    /// Now.
     pub now: Timestamp,
 }
 
 /// The provider's statement about a user.
 pub type Claims = serde_json::Map<String, serde_json::Value>;
 
-/// Why nobody was identified.
+/// Why the login failed.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum IdentityError {
     /// The provider cannot be reached, or its answer is invalid: repeat it later.

@@ -31,7 +31,7 @@ pub struct OpenCount {
     pub phase: String,
     /// How many.
     pub orders: u64,
-    /// When the oldest of them came.
+    /// When the oldest of them was received.
     pub oldest: Option<Timestamp>,
 }
 

@@ -40,7 +40,7 @@ pub struct NoticeDetail {
     pub order_id: Option<String>,
     /// Currency and total.
     pub currency: Option<String>,
-    /// Total as it came.
+    /// The original total.
     pub total: Option<String>,
     /// Number of the customer.
     pub customer_number: Option<String>,
@@ -60,9 +60,7 @@ pub struct NoticeDetail {
     pub phase: String,
     /// When the next attempt or question is due.
     pub next_attempt_at: Option<Timestamp>,
-    /// Error class.
     pub class: Option<String>,
-    /// Error code.
     pub code: Option<String>,
     /// The ERP's text.
     pub message: Option<String>,

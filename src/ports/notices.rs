@@ -48,7 +48,7 @@ pub trait MailLevels: Send + Sync {
     async fn has_due_mail(&self, now: Timestamp) -> Result<bool, StoreError>;
 }
 
-/// Mails as people look at them.
+/// Mails for people.
 #[async_trait]
 pub trait MailArchive: Send + Sync {
     /// Mails, newest first.
@@ -57,7 +57,6 @@ pub trait MailArchive: Send + Sync {
         status: Option<MailStatus>,
         limit: u32,
     ) -> Result<Vec<StoredMail>, StoreError>;
-    /// One mail.
     async fn mail(&self, id: Uuid) -> Result<Option<StoredMail>, StoreError>;
 }
 
@@ -77,7 +76,6 @@ pub struct Notice {
 /// A mail to be written.
 #[derive(Debug, Clone)]
 pub struct NewMail {
-    /// Its id.
     pub id: Uuid,
     /// Who sends and receives it.
     pub audience: String,
@@ -85,22 +83,20 @@ pub struct NewMail {
     pub mail: Mail,
     /// The notices in it.
     pub notices: Vec<String>,
-    /// Whether it is only kept.
+    /// Whether it is only stored.
     pub keep_only: bool,
-    /// When.
     pub now: Timestamp,
 }
 
 /// A mail in the ledger.
 #[derive(Debug, Clone, PartialEq)]
 pub struct StoredMail {
-    /// Its id.
     pub id: Uuid,
     /// Who sends and receives it.
     pub audience: String,
     /// The mail.
     pub mail: Mail,
-    /// Where it stands.
+    /// Its status.
     pub status: MailStatus,
     /// How often it was sent.
     pub tries: u32,
@@ -112,7 +108,7 @@ pub struct StoredMail {
     pub sent_at: Option<Timestamp>,
 }
 
-/// Where a mail stands.
+/// The status of a mail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum MailStatus {
@@ -120,7 +116,7 @@ pub enum MailStatus {
     Waiting,
     /// Accepted by the mail server.
     Sent,
-    /// No mail server is set: only kept.
+    /// No mail server is set: only stored.
     Kept,
     /// Will never be taken as it is.
     Failed,
@@ -139,17 +135,12 @@ pub enum MailFate {
     /// The server accepted it.
     Sent(Timestamp),
     /// Send it again then.
-    Later {
-        /// When.
-        at: Timestamp,
-        /// Why.
-        error: String,
-    },
+    Later { at: Timestamp, error: String },
     /// Abandoned; it stays visible.
     Failed(String),
 }
 
-/// Mails and notices by where they stand.
+/// Mails and notices by status.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct MailCounts {
     /// Notices that are in no mail yet, and mails that were not sent.

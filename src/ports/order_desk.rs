@@ -77,11 +77,11 @@ pub trait Revisions: Send + Sync {
 pub struct OrderDetail {
     /// The order.
     pub record: OrderRecord,
-    /// Its document as it came.
+    /// The original document.
     pub document: Arc<str>,
     /// Its revisions, oldest first.
     pub revisions: Vec<Revision>,
-    /// How it came.
+    /// How it was received.
     pub source: String,
     /// Its attempts, oldest first.
     pub attempts: Vec<Attempt>,
@@ -102,7 +102,7 @@ impl OrderDetail {
     }
 }
 
-/// One attempt, as it is kept.
+/// One stored attempt.
 #[derive(Debug, Clone, Serialize, JsonSchema)]
 pub struct Attempt {
     /// Its number.
@@ -136,7 +136,7 @@ pub struct Attempt {
     pub found: bool,
 }
 
-/// An exchange, as it is kept.
+/// A stored exchange.
 #[derive(Debug, Clone, Serialize, JsonSchema)]
 pub struct StoredExchange {
     /// The attempt it belongs to.
@@ -157,7 +157,7 @@ pub struct Conflict {
     /// When it came.
     #[schemars(with = "String")]
     pub received_at: Timestamp,
-    /// How it came.
+    /// How it was received.
     pub source: String,
 }
 

@@ -22,6 +22,6 @@ pub trait OrderLists: Send + Sync {
     ) -> Result<Vec<OrderRecord>, StoreError>;
     /// How many orders match.
     async fn count_orders(&self, filter: &OrderFilter) -> Result<u64, StoreError>;
-    /// The documents of orders, as they came; those that are there.
+    /// The original documents of orders; unknown orders are left out.
     async fn documents(&self, keys: &[OrderKey]) -> Result<Vec<(OrderKey, Arc<str>)>, StoreError>;
 }

@@ -72,12 +72,11 @@ pub trait OverdueOrders: Send + Sync {
     async fn take_overdue(&self, sweep: Sweep) -> Result<Vec<Overdue>, StoreError>;
 }
 
-/// An order that somebody placed.
+/// A placed order.
 #[derive(Debug, Clone)]
 pub struct Placed {
-    /// The order.
     pub order: Arc<Order>,
-    /// How it came.
+    /// How it was received.
     pub source: OrderSource,
     /// W3C trace context.
     pub traceparent: Option<String>,
@@ -116,7 +115,6 @@ pub enum Incoming {
     Placed(Placed),
     /// A retry or a nudge for an order that the ledger has.
     Again {
-        /// The order.
         key: OrderKey,
         /// The requested attempt.
         attempt: u32,
@@ -148,11 +146,9 @@ impl Incoming {
 /// A request for an attempt.
 #[derive(Debug, Clone)]
 pub struct AdmitRequest {
-    /// The order.
     pub incoming: Incoming,
     /// Whether it can be sent now.
     pub intent: Intent,
-    /// When.
     pub now: Timestamp,
 }
 
@@ -190,7 +186,6 @@ pub enum Accepted {
 /// A receipt to be written.
 #[derive(Debug, Clone)]
 pub struct ConfirmRequest {
-    /// The order.
     pub key: OrderKey,
     /// The attempt that entered it.
     pub attempt: u32,
@@ -210,7 +205,6 @@ pub struct ConfirmRequest {
     pub found: bool,
     /// The notice to the customer, if there is one.
     pub notice: Option<Notice>,
-    /// When.
     pub now: Timestamp,
 }
 
@@ -228,7 +222,6 @@ pub struct Confirmed {
 /// A failed attempt to be counted.
 #[derive(Debug, Clone)]
 pub struct FailureRequest {
-    /// The order.
     pub key: OrderKey,
     /// The failure.
     pub failed: FailedAttempt,
@@ -244,7 +237,6 @@ pub struct FailureRequest {
     pub order: Option<Placed>,
     /// What follows a failure in this shop.
     pub policy: RetryPolicy,
-    /// When.
     pub now: Timestamp,
 }
 
@@ -271,22 +263,17 @@ pub enum Recorded {
 /// A claim to be handed back.
 #[derive(Debug, Clone)]
 pub struct HandBackRequest {
-    /// The order.
     pub key: OrderKey,
     /// Whose claim.
     pub worker: String,
-    /// How.
     pub how: HandBack,
-    /// When.
     pub now: Timestamp,
 }
 
-/// Exchanges of an attempt to be kept.
+/// Exchanges of an attempt to be stored.
 #[derive(Debug, Clone)]
 pub struct KeepRequest {
-    /// The order.
     pub key: OrderKey,
-    /// The attempt.
     pub attempt: u32,
     /// The claim under which they were made.
     pub worker: String,
@@ -295,14 +282,12 @@ pub struct KeepRequest {
     /// Whether no attempt was made, only a question: the last one of an attempt replaces earlier
     /// ones, so that an order does not grow while the ERP is asked about it for weeks.
     pub only_asked: bool,
-    /// When.
     pub now: Timestamp,
 }
 
 /// What to look for when sweeping.
 #[derive(Debug, Clone)]
 pub struct Sweep {
-    /// Now.
     pub now: Timestamp,
     /// How long something may be overdue before it is swept.
     pub grace: Duration,
@@ -317,11 +302,9 @@ pub struct Sweep {
 /// An overdue order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Overdue {
-    /// The order.
     pub key: OrderKey,
     /// Its next attempt.
     pub attempt: u32,
-    /// Its phase.
     pub phase: String,
     /// Its trace context.
     pub traceparent: Option<String>,

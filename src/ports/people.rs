@@ -173,7 +173,7 @@ impl UserChange {
     }
 }
 
-/// Where a user's password is kept.
+/// Where a user's password is stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Provider {
@@ -229,7 +229,7 @@ pub struct OidcLogin {
     pub created_at: Timestamp,
 }
 
-/// A token for the API; the token itself is shown once and only its hash is kept.
+/// A token for the API; the token itself is shown once and only its hash is stored.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ApiToken {
     /// What it is for.
@@ -260,7 +260,7 @@ impl ApiToken {
     }
 }
 
-/// An `Idempotency-Key` and the request that it stands for.
+/// An `Idempotency-Key` and its request.
 #[derive(Debug, Clone)]
 pub struct RequestKey {
     /// The caller; keys of different callers are separate.
@@ -278,7 +278,7 @@ pub enum KeyClaim {
     New,
     /// The first request with this key is still in progress.
     Running,
-    /// It stands for another request.
+    /// It belongs to another request.
     Other,
     /// It was answered.
     Answered(KeptAnswer),

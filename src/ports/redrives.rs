@@ -1,4 +1,4 @@
-//! Redrives in the ledger: a frozen list of orders, and where each of them stands.
+//! Redrives in the ledger: a fixed list of orders, and the status of each.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -22,7 +22,6 @@ use crate::ports::store_error::StoreError;
 pub trait RedriveDesk: Send + Sync {
     /// Stores a plan with its orders and its audit row.
     async fn add_redrive(&self, plan: NewRedrive, act: &Act) -> Result<(), StoreError>;
-    /// One redrive.
     async fn redrive(&self, id: Uuid) -> Result<Option<Redrive>, StoreError>;
     /// Redrives, newest first.
     async fn redrives(&self, limit: u32) -> Result<Vec<Redrive>, StoreError>;
@@ -59,7 +58,7 @@ pub trait RedriveDesk: Send + Sync {
     ) -> Result<bool, StoreError>;
 }
 
-/// What the redriver needs to go on from wherever the process before it died.
+/// What the redriver needs to continue after another process died.
 #[async_trait]
 pub trait RedriveRunner: Send + Sync {
     /// Redrives that the runner has to handle: running, or with unanswered orders.
@@ -119,12 +118,11 @@ pub enum Selection {
     FailedOf(Uuid),
 }
 
-/// A redrive as it is kept.
+/// A stored redrive.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Redrive {
-    /// Its id.
     pub id: Uuid,
-    /// Where it stands.
+    /// Its status.
     pub status: RedriveStatus,
     /// What it was planned from.
     pub selection: Selection,
@@ -139,7 +137,6 @@ pub struct Redrive {
     pub why: Option<String>,
     /// Who planned it.
     pub created_by: String,
-    /// When.
     pub created_at: Timestamp,
     /// When it was started.
     pub started_at: Option<Timestamp>,
@@ -149,7 +146,7 @@ pub struct Redrive {
     pub reason: Option<String>,
     /// Orders by status.
     pub counts: BTreeMap<ItemStatus, u64>,
-    /// Orders that are not sent, by reason: left out of the plan, or skipped when their turn came.
+    /// Orders that are not sent, by reason: left out of the plan, or skipped before they were sent.
     pub excluded: BTreeMap<String, u64>,
     /// The kinds of failure that its orders had when it was planned; another one stops it.
     pub known_fingerprints: Vec<String>,
@@ -183,10 +180,9 @@ impl Redrive {
     }
 }
 
-/// A plan to be kept.
+/// A plan to be stored.
 #[derive(Debug, Clone)]
 pub struct NewRedrive {
-    /// Its id.
     pub id: Uuid,
     /// What it was planned from.
     pub selection: Selection,
@@ -205,20 +201,17 @@ pub struct NewRedrive {
 pub struct RedriveItem {
     /// Its turn.
     pub seq: u64,
-    /// The order.
     #[serde(flatten)]
     pub key: OrderKey,
     /// The revision that was planned.
     pub revision: u32,
-    /// Where it stands.
+    /// Its status.
     pub status: ItemStatus,
     /// Why it is not sent, or what is unclear.
     pub why: Option<String>,
     /// The attempt that was asked for.
     pub attempt: Option<u32>,
-    /// The class of its failure.
     pub class: Option<String>,
-    /// The code of its failure.
     pub code: Option<String>,
     /// The ERP's text.
     pub message: Option<String>,
@@ -248,7 +241,6 @@ pub struct Turn {
 /// What is known of the current step.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct StepState {
-    /// Its orders.
     pub tally: StepTally,
     /// Orders of the redrive that wait, counted up to [`MANY_WAIT`].
     pub waiting: u64,
@@ -275,9 +267,8 @@ pub struct SentItem {
 pub struct SettledItem {
     /// Its turn.
     pub seq: u64,
-    /// Where it stands now; `Waiting` takes it out of its step, `Sent` only notes the time.
+    /// Its status now; `Waiting` removes it from its step, `Sent` only records the time.
     pub status: ItemStatus,
-    /// Why.
     pub why: Option<String>,
     /// Its failure: class, code, text, fingerprint.
     pub failure: Option<[String; 4]>,

@@ -1,4 +1,4 @@
-//! Statistics about orders, kept while orders move.
+//! Statistics about orders, kept up to date by the database.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use crate::domain::order_filter::ShopFilter;
 use crate::ports::audit::Act;
 use crate::ports::store_error::StoreError;
 
-/// Figures about orders that are kept while orders move. Nothing here counts rows one by one.
+/// Statistics that the database keeps up to date. Nothing here counts rows one by one.
 #[async_trait]
 pub trait Statistics: Send + Sync {
     /// The number of orders by state, in one snapshot.

@@ -16,9 +16,7 @@ pub enum StoreError {
     /// Our own tables contain an invalid value.
     #[error("table {table}, column {column}, row {row}: {detail}")]
     Corrupt {
-        /// Where.
         table: &'static str,
-        /// Where.
         column: &'static str,
         /// Which row, by its key.
         row: String,

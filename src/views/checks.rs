@@ -5,7 +5,6 @@ use serde::Serialize;
 /// One check.
 #[derive(Debug, Clone, Serialize)]
 pub struct CheckLine {
-    /// What.
     pub what: String,
     /// `ok`, `note` or `FAULT`.
     pub state: &'static str,

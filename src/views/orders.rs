@@ -20,15 +20,15 @@ pub struct OrderView {
     pub fail_count: u32,
     /// Failed attempts after which it is parked; `null`: never by the count.
     pub max_count: Option<u32>,
-    /// Tries that were begun.
+    /// Attempts that were started.
     pub attempts: u32,
-    /// When something happens by itself.
+    /// When the next attempt or question is due.
     pub next_attempt_at: Option<String>,
     pub erp_order_id: Option<String>,
     pub error_class: Option<&'static str>,
     pub error_code: Option<String>,
     pub error_message: Option<String>,
-    /// What failures that are alike share.
+    /// The key of the failure group.
     pub error_fingerprint: Option<String>,
     pub failed_at: Option<String>,
     pub currency: String,
@@ -43,7 +43,7 @@ pub struct OrderView {
     pub updated_at: String,
     /// Whether an attempt is in progress.
     pub transferring: bool,
-    /// Number of its newest revision; 0: as it came.
+    /// Number of its newest revision; 0: the original.
     pub revision: u32,
 }
 

@@ -37,7 +37,7 @@ pub struct More {
     /// Faults of a document, each at its place.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub faults: Vec<PlacedFault>,
-    /// Seconds after which to try again; also in the header `Retry-After`.
+    /// Seconds after which to repeat it; also in the header `Retry-After`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub retry_after_s: Option<u64>,
 }

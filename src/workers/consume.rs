@@ -42,7 +42,6 @@ pub enum ReadMode {
 
 /// One queue and how it is read.
 pub struct Reading {
-    /// The queue.
     pub queue: String,
     /// Most deliveries in progress.
     pub permits: u16,

@@ -37,9 +37,7 @@ const NUDGE_EVERY: Duration = Duration::from_millis(100);
 
 /// What a worker needs.
 pub struct WorkerContext {
-    /// The ledger.
     pub dead_letters: Arc<dyn DeadLetterIntake>,
-    /// The transport.
     pub broker: Arc<dyn Broker>,
     /// Time and randomness.
     pub clock: Arc<dyn Clock>,
@@ -141,7 +139,6 @@ impl WorkerContext {
         }
     }
 
-    /// Now.
     pub fn now(&self) -> Timestamp {
         self.clock.now()
     }

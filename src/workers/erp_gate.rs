@@ -35,7 +35,6 @@ pub enum Priority {
 /// What the circuit lets through here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Flow {
-    /// Everything.
     Open,
     /// One at a time, to test whether the ERP is back.
     Trial,

@@ -29,7 +29,7 @@ pub struct ErrorHandler {
 }
 
 impl ErrorHandler {
-    /// The role over `context`.
+    /// A worker over `context`.
     pub fn new(context: Arc<WorkerContext>, failures: Arc<dyn OrderFailures>) -> Self {
         let queue = context.broker.topology().names.failed();
         Self { context, failures, queue }

@@ -37,7 +37,7 @@ const LONGEST_PAUSE: Duration = Duration::from_mins(15);
 /// A mail that no server accepted for this long is abandoned, and stays visible.
 const MAX_MAIL_AGE: Duration = Duration::from_hours(7 * 24);
 
-/// The role.
+/// The worker.
 pub struct Notifier {
     context: Arc<WorkerContext>,
     outbox: Arc<dyn Outbox>,
@@ -49,7 +49,7 @@ pub struct Notifier {
 }
 
 impl Notifier {
-    /// The role over `context`.
+    /// A worker over `context`.
     pub fn new(
         context: Arc<WorkerContext>,
         outbox: Arc<dyn Outbox>,

@@ -86,7 +86,7 @@ impl Nudge {
 }
 
 impl Redriver {
-    /// The role over `context`.
+    /// A worker over `context`.
     pub fn new(context: Arc<WorkerContext>, ledger: Arc<dyn RedriverLedger>) -> Self {
         Self { context, ledger }
     }

@@ -52,7 +52,7 @@ crate::combined_port! {
     pub trait SweeperLedger: OverdueOrders, Leases, StatisticsFolding, LedgerProof, MailLevels, Circuits
 }
 
-/// The role.
+/// The worker.
 pub struct Sweeper {
     context: Arc<WorkerContext>,
     ledger: Arc<dyn SweeperLedger>,
@@ -60,7 +60,7 @@ pub struct Sweeper {
 }
 
 impl Sweeper {
-    /// The role over `context`.
+    /// A worker over `context`.
     pub fn new(
         context: Arc<WorkerContext>,
         ledger: Arc<dyn SweeperLedger>,

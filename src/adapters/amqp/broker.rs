@@ -12,7 +12,6 @@ use super::connection::Address;
 use super::consumer::Consumers;
 use super::publisher::Publisher;
 
-/// RabbitMQ.
 pub struct AmqpBroker {
     topology: Topology,
     publisher: Publisher,

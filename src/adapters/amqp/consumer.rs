@@ -101,7 +101,7 @@ impl Consumers {
         }
     }
 
-    /// What stands in `queue`.
+    /// The contents of `queue`.
     pub async fn queue_status(&self, queue: &str) -> Result<QueueStatus, BrokerError> {
         let session = self.session().await;
         // A channel of its own: the broker closes it when the queue does not exist.
@@ -140,7 +140,6 @@ async fn subscribe(
     })
 }
 
-/// Deliveries of one queue.
 pub struct AmqpSubscription {
     session: Arc<Session>,
     channel: Channel,

@@ -69,7 +69,7 @@ impl Command {
 
     /// Keeps it for the next session, unless it is the message for which the broker closed the
     /// channel: it would close the next one as well, and all other messages would wait for ever
-    /// (AMQP 0-9-1, 1.2: 404 and 403 are told by the name of the exchange).
+    /// (AMQP 0-9-1, 1.2: 404 and 403 name the exchange).
     fn put_off(self, why: &str, again: &mut VecDeque<Self>) {
         let is_meant = why.contains(&format!("exchange '{}'", self.message.exchange));
         if is_meant && why.contains("NOT_FOUND") {
@@ -383,9 +383,9 @@ impl Window {
         true
     }
 
-    /// Keeps what was not confirmed for the next session. All outstanding confirms fail at once
-    /// when the connection is lost (docs/facts/rabbitmq.md 3); those that do not, because the
-    /// connection is frozen, are not waited for.
+    /// Keeps unconfirmed messages for the next session. All outstanding confirms fail at once when
+    /// the connection is lost (docs/facts/rabbitmq.md 3); those that do not, because the connection
+    /// is frozen, are not waited for.
     async fn give_up(self, again: &mut VecDeque<Command>) {
         let Self { channel, mut in_flight, .. } = self;
         drop(channel);

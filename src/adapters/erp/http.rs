@@ -70,12 +70,10 @@ pub struct HttpClient {
     long_reply: LongReply,
 }
 
-/// What came back.
+/// The reply.
 #[derive(Debug, Clone)]
 pub struct Reply {
-    /// Status code.
     pub status: u16,
-    /// Headers.
     pub headers: HeaderMap,
     /// The body, up to the most that is read.
     pub body: Vec<u8>,
@@ -208,7 +206,7 @@ pub fn header_map<'a>(
     Ok(map)
 }
 
-/// A connection that never came about sent nothing; of anything later we cannot know.
+/// Without a connection nothing was sent; about anything later we cannot know.
 fn classify(error: &reqwest::Error, stage: Stage) -> Failure {
     if error.is_builder() {
         return Failure::new(ErrorClass::Internal, "request", &chain(error), Stage::Before);

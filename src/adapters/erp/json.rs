@@ -20,7 +20,7 @@ use crate::ports::erp::{Erp, Exchange, OrderForErp, ProbeAnswer, Receipt};
 use super::http::{HttpClient, Limits, Reach, Reply, header_map, name_of, shown};
 use super::redact::{HIDDEN, Mask};
 
-/// Longest number of an ERP that is kept, in characters.
+/// Longest number of an ERP that is stored, in characters.
 const MAX_NUMBER: usize = 200;
 
 /// An ERP that uses plain JSON.
@@ -36,12 +36,10 @@ pub struct JsonErp {
 /// Which exchanges are noted (`erp.exchanges`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Keep {
-    /// None.
     Nothing,
     /// Questions, and replies that were no success.
     #[default]
     Auto,
-    /// All.
     All,
 }
 
@@ -259,9 +257,9 @@ fn read_submitted(reply: &Reply) -> Result<Option<String>, Failure> {
 
 /// What a status other than success means for the order.
 ///
-/// 503 and 429 say that nothing was done. The other 5xx may stand for work half done, or for a
-/// gateway that timed out, so they leave the order in doubt (`Stage::At`): it is retried, but asked
-/// about first. Redirects are never followed; they mean that the address is wrong.
+/// 503 and 429 say that nothing was done. The other 5xx may mean work half done, or a gateway that
+/// timed out, so they leave the order in doubt (`Stage::At`): it is retried, but asked about first.
+/// Redirects are never followed; they mean that the address is wrong.
 fn refusal(reply: &Reply) -> Failure {
     let (class, stage) = match reply.status {
         401 | 403 => (ErrorClass::Unauthorized, Stage::After),

@@ -1,4 +1,4 @@
-//! What may be kept of an exchange: no secret, no configured field, no more than a few kilobytes.
+//! What may be stored of an exchange: no secret, no configured field, no more than a few kilobytes.
 //!
 //! Used before anything reaches the ledger, a log or a terminal. Works on text, so that it holds
 //! for JSON, XML, forms and pages alike, and for bodies that were cut.
@@ -7,13 +7,13 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
-/// Longest body that is kept, in bytes.
+/// Longest body that is stored, in bytes.
 pub const MAX_KEPT: usize = 4096;
-/// How much of a body is looked at.
+/// How much of a body is processed.
 const MAX_SEEN: usize = 64 * 1024;
 /// Shorter secrets are not looked for: they would be found everywhere.
 const SHORTEST_SECRET: usize = 4;
-/// What stands for what is not shown.
+/// The replacement of hidden values.
 pub const HIDDEN: &str = "***";
 
 /// Hides secrets and fields.
@@ -24,14 +24,14 @@ pub struct Mask {
 }
 
 impl Mask {
-    /// Hides these secrets, and the values of these fields wherever they stand.
+    /// Hides these secrets, and the values of these fields wherever they are.
     pub fn new<'a>(secrets: impl IntoIterator<Item = &'a str>, fields: &[String]) -> Self {
         let mut mask = Self { patterns: Vec::new(), fields: fields.to_vec() };
         secrets.into_iter().for_each(|secret| mask.hide(secret));
         mask
     }
 
-    /// Hides this secret, too, in every form in which it can stand in a request.
+    /// Hides this secret, too, in every encoding that it can have in a request.
     pub fn hide(&mut self, secret: &str) {
         if secret.len() < SHORTEST_SECRET {
             return;
@@ -53,7 +53,7 @@ impl Mask {
         self.patterns.sort_by_key(|pattern| std::cmp::Reverse(pattern.len()));
     }
 
-    /// `text` as it may be kept.
+    /// `text` as it may be stored.
     pub fn clean(&self, text: &str) -> String {
         let seen = cut(text, MAX_SEEN);
         let mut cleaned = self.hide_in(seen);

@@ -1,6 +1,6 @@
 //! Verifying an ID token (OpenID Connect Core 1.0, 3.1.3.7) over ring: signature, issuer, audience,
-//! time and nonce. `none` and symmetric algorithms are not supported, so that nobody can choose
-//! them.
+//! time and nonce. `none` and symmetric algorithms are not supported, so that they cannot be
+//! chosen.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -25,7 +25,6 @@ pub struct Expected<'a> {
     pub audience: &'a str,
     /// For which login.
     pub nonce: &'a str,
-    /// Now.
     pub now: Timestamp,
 }
 

@@ -17,7 +17,6 @@ use crate::ports::orders::{ConfirmRequest, FailureRequest, KeepRequest, Placed};
 use crate::ports::schema::SchemaStatus;
 use crate::ports::store_error::StoreError;
 
-/// A database.
 #[async_trait]
 pub trait Db: Send + Sync + 'static {
     /// Its transactions.
@@ -89,7 +88,6 @@ pub enum Sql {
 }
 
 impl Sql {
-    /// The statement.
     pub fn text(&self) -> &str {
         match self {
             Self::Fixed(sql) => sql,

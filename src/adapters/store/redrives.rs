@@ -425,8 +425,7 @@ async fn insert_items<T: Tx>(
     tx.execute(&Sql::Built(sql), args).await.map(|_| ())
 }
 
-/// Whether the redrive still runs and nobody has changed it; if so nobody can until the end of the
-/// transaction.
+/// Whether the redrive still runs unchanged; if so it is locked until the end of the transaction.
 async fn is_as_loaded<T: Tx>(tx: &mut T, redrive: &Redrive) -> Result<bool, StoreError> {
     let sql = "UPDATE redrives
         SET version = version

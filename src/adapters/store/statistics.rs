@@ -389,7 +389,7 @@ impl Section {
 }
 
 impl<D: Db> SqlStore<D> {
-    /// When the oldest open order of each phase came, by an index.
+    /// When the oldest open order of each phase was received, by an index.
     async fn oldest(&self, shops: &ShopFilter) -> Result<HashMap<String, Timestamp>, StoreError> {
         let mut conditions = Conditions::default();
         conditions.shops(shops);

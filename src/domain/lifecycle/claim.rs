@@ -76,7 +76,7 @@ pub enum Doubt {
     /// of its work (500, 502, 504), so its effect is unknown. "Not there" counts when `erp.settle`
     /// has passed; the next automatic attempt waits for that, but a person may ask earlier.
     Answered {
-        /// When the answer came.
+        /// When the answer was received.
         at: Timestamp,
     },
 }

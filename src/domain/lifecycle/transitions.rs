@@ -20,7 +20,6 @@ use crate::domain::retry::{MAX_RETRY_AFTER, RetryPolicy, is_exhausted, later};
 /// The last failure of an order, for lists.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct LastFailure {
-    /// Class of the failure.
     pub class: ErrorClass,
     /// Short stable code.
     pub code: String,
@@ -37,11 +36,10 @@ pub struct LastFailure {
 /// One row of the ledger.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OrderRecord {
-    /// Who.
     pub key: OrderKey,
     /// The fields that people see.
     pub facts: OrderFacts,
-    /// Where it stands.
+    /// Its status.
     pub phase: Phase,
     /// Failed attempts.
     pub fail_count: u32,
@@ -53,7 +51,6 @@ pub struct OrderRecord {
     pub claim: Option<Claim>,
     /// Something may have been sent whose outcome was not seen; nothing was sent after this time.
     pub unclear_since: Option<Timestamp>,
-    /// The last failure.
     pub last_failure: Option<LastFailure>,
     /// W3C trace context that checkout sent.
     pub traceparent: Option<String>,
@@ -97,7 +94,7 @@ pub struct FailedAttempt {
 /// What follows a failed attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
-    /// Try again after `delay`.
+    /// Repeat after `delay`.
     Retry {
         /// Number of the next attempt.
         attempt: u32,
@@ -107,10 +104,7 @@ pub enum Verdict {
     /// No automatic retry.
     Park,
     /// The ERP is asked at that time.
-    Ask {
-        /// When.
-        at: Timestamp,
-    },
+    Ask { at: Timestamp },
     /// It was counted, but a later attempt has already decided.
     Counted,
 }
@@ -120,12 +114,7 @@ pub enum Verdict {
 pub enum InvalidTransition {
     /// The state of the order does not allow this.
     #[error("invalid_state: the order is {}/{phase}", .state.as_str())]
-    InvalidState {
-        /// Its state.
-        state: OrderState,
-        /// Its phase.
-        phase: &'static str,
-    },
+    InvalidState { state: OrderState, phase: &'static str },
     /// An attempt is in progress.
     #[error("the order is being transferred right now")]
     Busy,

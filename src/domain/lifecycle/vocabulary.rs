@@ -99,9 +99,9 @@ impl Phase {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Trigger {
-    /// The order came from checkout.
+    /// The order is from checkout.
     Checkout,
-    /// A retry came due.
+    /// A retry is due.
     Retry,
     /// A redrive plan.
     Redrive,

@@ -25,7 +25,7 @@ pub const ACCEPTED_STATES: [&str; 2] = ["payed", "ordered_failed"];
 /// Most lines one order may have (docs/broker.md).
 pub const MAX_LINES: usize = 10_000;
 
-/// Longest name of a payment that is kept, in characters.
+/// Longest name of a payment that is stored, in characters.
 pub const MAX_PAYMENT_CHARS: usize = 100;
 
 /// An order that passed every rule of docs/broker.md.

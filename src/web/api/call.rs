@@ -162,7 +162,7 @@ impl<T> Items<T> {
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Why {
-    /// Kept with the change.
+    /// Stored with the change.
     #[serde(default)]
     #[schemars(length(max = 500))]
     pub reason: Option<String>,
@@ -172,7 +172,7 @@ pub struct Why {
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NeededWhy {
-    /// Kept with the change.
+    /// Stored with the change.
     #[schemars(length(min = 1, max = 500), regex(pattern = r"\S"))]
     reason: String,
 }

@@ -58,7 +58,7 @@ pub struct Again {
     /// The fixed message, as text; otherwise the original is replayed.
     #[serde(default)]
     text: Option<String>,
-    /// Kept with the change.
+    /// Stored with the change.
     #[serde(default)]
     reason: Option<String>,
 }

@@ -31,7 +31,7 @@ const IN_FLIGHT: usize = 200;
 /// Refused lines that one answer lists.
 const MAX_LISTED: usize = 1_000;
 
-/// Reply to orders that were taken in.
+/// Reply to accepted orders.
 #[derive(Serialize, JsonSchema)]
 pub struct TakenIn {
     /// Orders that are new, durable now.

@@ -1,4 +1,4 @@
-//! `/api/v1/orders`: find, look at, transfer, remove, restore, reconcile, declare absent.
+//! `/api/v1/orders`: find, show, transfer, remove, restore, reconcile, declare absent.
 
 use axum::http::{Method, header};
 use schemars::JsonSchema;

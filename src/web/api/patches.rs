@@ -70,7 +70,7 @@ impl Chosen {
     }
 }
 
-/// A JSON Patch (RFC 6902), every digit of its values as it came.
+/// A JSON Patch (RFC 6902), every digit of its values unchanged.
 pub struct PatchText(Box<RawValue>);
 
 impl<'de> Deserialize<'de> for PatchText {
@@ -112,10 +112,10 @@ pub struct PatchMany {
     selection: Chosen,
     /// What changes.
     patch: PatchText,
-    /// Only look: nothing is kept.
+    /// Only preview: nothing is saved.
     #[serde(default)]
     dry_run: bool,
-    /// Kept with each edit; needed unless it is a dry run.
+    /// Stored with each edit; required unless it is a dry run.
     #[serde(default)]
     #[schemars(length(max = 500))]
     reason: Option<String>,
@@ -124,7 +124,7 @@ pub struct PatchMany {
 /// Its result.
 #[derive(Serialize, JsonSchema)]
 pub struct PatchedView {
-    /// Whether it was only looked at.
+    /// Whether it was only a preview.
     dry_run: bool,
     /// Orders that were changed, or would be.
     changed: usize,

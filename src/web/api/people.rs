@@ -207,7 +207,7 @@ pub struct TokenToAdd {
     /// The shops that it is limited to; else to none.
     #[serde(default)]
     shops: Option<Vec<String>>,
-    /// When it ends by itself (RFC 3339); else never.
+    /// When it expires (RFC 3339); by default never.
     #[serde(default)]
     expires_at: Option<String>,
 }

@@ -43,7 +43,7 @@ pub fn add(routes: Routes) -> Routes {
 pub struct AuditQuery {
     /// Who, as `user:erika`, `oidc:erika`, `token:checkout` or `cli:root`.
     actor: Option<String>,
-    /// An action such as `order.remove`, or the begin of some, such as `order.`.
+    /// An action such as `order.remove`, or a prefix such as `order.`.
     action: Option<String>,
     /// To what: an order as `shop/number`, or `user NAME`, `token NAME`.
     target: Option<String>,

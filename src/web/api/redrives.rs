@@ -88,7 +88,7 @@ pub struct Plan {
     /// Percent of a step that may fail.
     #[serde(default)]
     stop_percent: Option<u32>,
-    /// Kept with the plan.
+    /// Stored with the plan.
     #[serde(default)]
     reason: Option<String>,
 }

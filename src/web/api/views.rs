@@ -14,11 +14,11 @@ use crate::views::orders::OrderView;
 #[derive(Serialize, JsonSchema)]
 pub struct DetailView {
     order: OrderView,
-    /// How it came.
+    /// How it was received.
     source: String,
     /// W3C trace context.
     traceparent: Option<String>,
-    /// Its document, byte for byte as it came.
+    /// Its original document, byte for byte.
     #[schemars(with = "serde_json::Value")]
     document: Option<Box<RawValue>>,
     /// What would be sent now: the newest revision.

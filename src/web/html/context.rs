@@ -25,7 +25,7 @@ use crate::web::html::templates::Formatter;
 use crate::web::state::Web;
 
 const FLASH_COOKIE: &str = "order_relay_flash";
-/// A cookie of more than this is not kept by every browser.
+/// Some browsers do not store larger cookies.
 const MAX_FLASH: usize = 1_500;
 const FLASH_SECONDS: u64 = 60;
 

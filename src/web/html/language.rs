@@ -25,14 +25,11 @@ fn catalog(text: &str) -> HashMap<String, String> {
 /// A language of the pages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Language {
-    /// English.
     En,
-    /// German.
     De,
 }
 
 impl Language {
-    /// Every language.
     pub const ALL: [Self; 2] = [Self::En, Self::De];
 
     /// Its ISO 639-1 code.
@@ -43,7 +40,6 @@ impl Language {
         }
     }
 
-    /// The language with that code.
     pub fn from_code(code: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|language| language.code() == code)
     }

@@ -21,7 +21,7 @@ use crate::web::pages::order::{find_for, told_transfer, unprocessable};
 
 /// Fields that are shown; what is beyond is edited in the document.
 const MAX_FIELDS: usize = 300;
-/// What nobody can change (docs/decisions/0009).
+/// Fields that can never be changed (docs/decisions/0009).
 const FIXED: [&str; 2] = ["/order_id", "/shop"];
 /// Longest text of a value that is shown and cannot be edited as a field, in characters.
 const MAX_UNSEEN: usize = 300;

@@ -16,7 +16,7 @@ use crate::web::pages::overview;
 
 /// Before the name of a filter's part in a form.
 const FILTER: &str = "f.";
-/// Between the revision that was looked at and the order, in a form.
+/// The separator between the previewed revision and the order, in a form.
 const SEEN: char = ' ';
 /// Orders that are removed at once.
 const MAX_REMOVED: u32 = 1_000;
@@ -84,7 +84,7 @@ fn picked(form: &Fields) -> Vec<OrderKey> {
         .collect()
 }
 
-/// The orders of a preview with the revisions that were looked at.
+/// The orders of a preview with their revisions.
 fn seen(form: &Fields) -> Vec<(OrderKey, u32)> {
     let looked_at = form.iter().filter(|(name, _)| name == "seen");
     looked_at
@@ -134,7 +134,7 @@ async fn count(ctx: &PageContext, form: &Fields, selection: &Selection) -> Resul
     Ok(ctx.web.ops.count(&filter.map_err(unprocessable)?).await?)
 }
 
-/// `POST /lost-orders/change`: the same JSON Patch for many, shown per order before it is kept.
+/// `POST /lost-orders/change`: the same JSON Patch for many, shown per order before it is saved.
 pub async fn change(ctx: PageContext, Posted { form, .. }: Posted<Fields>) -> PageResult {
     let selection = selection_of(&form)?;
     let patch = field(&form, "patch");

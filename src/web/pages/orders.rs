@@ -74,7 +74,7 @@ async fn list(ctx: PageContext, fields: Fields, state: Option<OrderState>) -> Pa
         }
         Err(error) => return Err(error.into()),
     };
-    // Counting what matches is cheap for lost orders; of all orders the overview tells.
+    // Counting what matches is cheap for lost orders; the overview counts all orders.
     let count = match lost {
         true => Some(ops.count(&filter).await?),
         false => None,

@@ -41,7 +41,7 @@ crate::combined_port! {
     pub trait SubmitterLedger: OrderTransfers, Circuits
 }
 
-/// The role.
+/// The worker.
 pub struct Submitter {
     pub(super) context: Arc<WorkerContext>,
     pub(super) ledger: Arc<dyn SubmitterLedger>,
@@ -74,7 +74,7 @@ pub(super) enum AttemptOutcome {
 }
 
 impl Submitter {
-    /// The role over `context`.
+    /// A worker over `context`.
     pub fn new(context: Arc<WorkerContext>, ledger: Arc<dyn SubmitterLedger>) -> Self {
         let names = &context.broker.topology().names;
         let (queue, redrive) = (names.submit(), names.redrive());

@@ -25,7 +25,6 @@ const TOKEN_MARGIN: Duration = Duration::from_secs(60);
 
 /// A reply and what it means.
 pub struct Reply {
-    /// The reply.
     pub read: Arc<Read>,
     /// What it means.
     pub outcome: Outcome,

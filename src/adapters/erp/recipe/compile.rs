@@ -1,6 +1,6 @@
 //! From a recipe's TOML to its compiled form; every fault at once, with its line and key.
 //!
-//! Called by `open.rs` and by tests. Whether templates render an order is not looked at here
+//! Called by `open.rs` and by tests. Whether templates render an order is not checked here
 //! (`check.rs`).
 
 use std::collections::BTreeMap;
@@ -357,7 +357,7 @@ impl<'a> Compiler<'a> {
     }
 
     fn template(&mut self, place: Place, text: &At<String>) -> Option<Template> {
-        // Several templates may stand under one key: the line tells them apart.
+        // Several templates may have the same key: the line distinguishes them.
         let key = format!("{}@{}", text.key, text.line);
         match self.templates.add(place, &key, &text.value) {
             Ok(name) => Some(text.with(name)),
@@ -380,13 +380,13 @@ impl<'a> Compiler<'a> {
     }
 }
 
-/// Names that stand for something else in templates.
+/// Reserved names in templates.
 const RESERVED: [&str; 16] = [
     "order", "document", "const", "secret", "session", "result", "item", "status", "body", "text",
     "at", "header", "commit", "probe", "login", "loop",
 ];
 
-/// A fault of a template, at the line within it where it stands.
+/// A fault of a template, with its line.
 pub fn template_fault<T>(at: &At<T>, error: &minijinja::Error) -> RecipeFault {
     let line = at.line + error.line().unwrap_or(1).saturating_sub(1);
     RecipeFault { line, key: at.key.clone(), detail: template_error(error) }

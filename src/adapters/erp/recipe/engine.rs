@@ -31,7 +31,7 @@ use super::session::Sessions;
 use super::templates::Vars;
 use super::values::{self, Placeholder};
 
-/// Longest number of an ERP that is kept, in characters.
+/// Longest number of an ERP that is stored, in characters.
 const MAX_NUMBER: usize = 200;
 /// Reads before the commit, all together, get at least this long; so does what follows it.
 pub const LEAST_PATIENCE: Duration = Duration::from_secs(30);
@@ -211,7 +211,7 @@ impl RecipeErp {
     }
 }
 
-/// The order is there, and something that has to follow is not done: the next attempt goes on from it.
+/// The order is there, but a step after the commit failed: the next attempt continues there.
 fn unfinished(step: &Step, receipt: &Receipt, failure: Failure) -> Failure {
     let number = receipt.erp_order_id.as_deref().unwrap_or("?");
     let text = format!("in the ERP as {number}, but {} failed: {}", step.name, failure.message);

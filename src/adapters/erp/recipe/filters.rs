@@ -1,6 +1,6 @@
 //! The filters of recipes: what turns a value into the form that some ERP wants.
 //!
-//! Only what is listed here exists in recipes; minijinja's own filters are taken in one by one, and
+//! Only what is listed here exists in recipes; minijinja's own filters are added one by one, and
 //! none that calculates with floats.
 
 use base64::Engine;
@@ -83,7 +83,7 @@ fn shown(value: &Value) -> String {
     crate::domain::text::one_line(&value.to_string(), 60)
 }
 
-/// A number with its digits as they stand, however it came.
+/// A number with its digits, whatever its type.
 fn num(value: &Value) -> Result<Value, Error> {
     if values::is_number(value) || is_placeholder(value) {
         return Ok(value.clone());
@@ -142,7 +142,7 @@ fn is_placeholder(value: &Value) -> bool {
     value.downcast_object_ref::<Placeholder>().is_some()
 }
 
-/// The date that a text begins with, in the offset of whoever wrote it.
+/// The date that a text begins with, in the offset in which it was written.
 fn date(value: &Value) -> Result<Date, Error> {
     if is_placeholder(value) {
         return Ok(Date::constant(2000, 1, 1));
@@ -161,13 +161,13 @@ fn moment(value: &Value) -> Result<Timestamp, Error> {
     Ok(midnight.map_err(|error| wrong(error.to_string()))?.timestamp())
 }
 
-/// Eight hexadecimal characters of a digest: keeps apart what was made alike.
+/// Eight hexadecimal characters of a digest: distinguishes texts that were made equal.
 fn mark(text: &str) -> String {
     Sha256::digest(text)[..4].iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Only letters, digits, `_` and `-`: what else stands in `text` becomes `_`, and a mark of the
-/// whole is appended so that two texts never become the same.
+/// Only letters, digits, `_` and `-`: any other character becomes `_`, and a digest of the whole is
+/// appended so that two texts never become the same.
 fn ident(text: &str) -> String {
     let good = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
     if !text.is_empty() && text.chars().all(good) {
@@ -177,7 +177,7 @@ fn ident(text: &str) -> String {
     format!("{kept}_{}", mark(text))
 }
 
-/// At most `chars` characters: a longer text is cut and ends with a mark of the whole.
+/// At most `chars` characters: a longer text is cut and ends with a digest of the whole.
 fn fit(text: &str, chars: usize) -> Result<String, Error> {
     if chars < 12 {
         return Err(wrong("fit needs at least 12 characters to distinguish texts".to_owned()));

@@ -59,9 +59,8 @@ pub enum Said {
     Other(Outcome),
 }
 
-/// Looks at replies for one recipe.
+/// Evaluates replies for one recipe.
 pub struct Judge<'a> {
-    /// The recipe.
     pub recipe: &'a Recipe,
     /// Sources that expressions name.
     pub sources: &'a Arc<SourceCache>,

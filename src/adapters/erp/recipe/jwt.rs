@@ -14,7 +14,6 @@ use super::model::JwtAlg;
 
 /// A private key, ready to sign.
 pub enum SigningKey {
-    /// RSA.
     Rsa(Box<RsaKeyPair>, JwtAlg),
     /// P-256.
     Ecdsa(Box<EcdsaKeyPair>),

@@ -151,15 +151,12 @@ pub enum JwtAlg {
 pub struct Step {
     /// What its values are called by.
     pub name: String,
-    /// Method.
     pub method: Method,
     /// Path and what follows it.
     pub path: Template,
     /// Query parameters.
     pub query: Vec<(String, Template)>,
-    /// Headers.
     pub headers: Vec<(HeaderName, Template)>,
-    /// Body.
     pub body: Body,
     /// When it went well; `None` only for probes.
     pub ok: Option<Expr>,
@@ -180,7 +177,6 @@ pub struct Step {
 /// A request body.
 #[derive(Debug)]
 pub enum Body {
-    /// None.
     None,
     /// JSON or XML.
     Text(Template),
@@ -213,7 +209,6 @@ pub struct Probe {
 /// One question.
 #[derive(Debug)]
 pub struct Question {
-    /// The request.
     pub step: Step,
     /// It is there.
     pub found: Expr,
@@ -224,7 +219,6 @@ pub struct Question {
 /// From a reply to an outcome.
 #[derive(Debug)]
 pub struct Rule {
-    /// When.
     pub when: Expr,
     /// Then.
     pub then: Outcome,

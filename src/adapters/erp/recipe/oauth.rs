@@ -22,7 +22,6 @@ use super::templates::Vars;
 /// How long a signed assertion is good for.
 const ASSERTION_LIFE_S: i64 = 300;
 
-/// A token.
 pub(super) struct Token {
     /// It.
     pub(super) access: String,

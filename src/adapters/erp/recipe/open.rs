@@ -44,7 +44,6 @@ pub const SHIPPED: [(&str, &str); 10] = [
 pub struct RecipeFaults {
     /// The file, or the name of a shipped recipe.
     pub file: String,
-    /// The faults.
     pub faults: Vec<RecipeFault>,
 }
 
@@ -79,12 +78,11 @@ pub struct Overrides {
     pub keeps: bool,
 }
 
-/// A recipe that was read and checked, and where it came from.
+/// A recipe that was read and checked, with its source.
 #[derive(Debug)]
 pub struct Loaded {
     /// The file, or the name of a shipped recipe.
     pub file: String,
-    /// The recipe.
     pub recipe: Recipe,
 }
 

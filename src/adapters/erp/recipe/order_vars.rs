@@ -1,6 +1,6 @@
-//! An order as templates see it: the document as it came, and a few fields that every recipe needs.
+//! An order as templates see it: the original document, and a few fields that every recipe needs.
 //!
-//! `order.reference` is what the ERP keeps so that the order can be found again. It is the order
+//! `order.reference` is the reference by which the order is found in the ERP. It is the order
 //! number for the shop `default` and `SHOP/NUMBER` for every other: it never changes, and two
 //! orders never share it. `| fit(35)` and `| ident` adapt it to what an ERP can hold.
 
@@ -45,7 +45,7 @@ pub fn reference(key: &OrderKey) -> String {
     }
 }
 
-/// The day in the offset of whoever placed the order, else the day on which it came (UTC).
+/// The day in the offset of the order's date, otherwise the day of receipt (UTC).
 fn date(fields: &Map<String, Json>, order: &OrderForErp) -> String {
     let placed = fields.get("placed_at").and_then(Json::as_str).and_then(|at| at.get(..10));
     match placed {

@@ -1,4 +1,4 @@
-//! A reply as recipes look at it: parsed once, at most.
+//! A reply as recipes see it: parsed at most once.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -12,13 +12,12 @@ use super::source::Source;
 use super::templates::Vars;
 use super::values;
 
-/// Most sources of expressions that are kept compiled.
+/// Most compiled sources of expressions.
 const MAX_CACHED: usize = 500;
 
 /// A reply that was read whole.
 #[derive(Debug)]
 pub struct Read {
-    /// Status code.
     pub status: u16,
     headers: Vec<(String, String)>,
     text: String,
@@ -33,7 +32,7 @@ impl Read {
         Self { status, headers, text: text.to_owned(), json: OnceLock::new() }
     }
 
-    /// What came over the wire.
+    /// The raw bytes.
     pub fn of(reply: Reply) -> Self {
         let headers = reply.headers.iter().map(|(name, value)| {
             (name.as_str().to_owned(), String::from_utf8_lossy(value.as_bytes()).into_owned())
@@ -46,7 +45,7 @@ impl Read {
         Self { status: reply.status, headers, text, json: OnceLock::new() }
     }
 
-    /// JSON that is a part of another reply, to be looked at like one.
+    /// JSON that is part of another reply, treated like one.
     pub fn of_json(json: Json) -> Self {
         let json = OnceLock::from(Some(json));
         Self { status: 200, headers: Vec::new(), text: String::new(), json }

@@ -1,4 +1,4 @@
-//! From a step and its values to one request, and to the note that is kept of it.
+//! From a step and its values to one request, and to the record that is stored of it.
 
 use reqwest::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use reqwest::{Method, Url};
@@ -14,13 +14,10 @@ use super::templates::Vars;
 
 /// A request that is ready to be sent.
 pub struct Request {
-    /// Method.
     pub method: Method,
-    /// Address.
     pub url: Url,
     /// Headers of the step and the recipe; those of the session are added when it is sent.
     pub headers: Vec<(HeaderName, String)>,
-    /// Body.
     pub body: Option<String>,
 }
 

@@ -27,11 +27,11 @@ pub struct Session {
     pub values: Value,
     /// Headers of every request.
     pub attach: Vec<(HeaderName, HeaderValue)>,
-    /// What must not be kept of any exchange.
+    /// Values that must not be stored with any exchange.
     pub secrets: Vec<String>,
     /// How long it is used.
     pub lives: Option<Duration>,
-    /// Cookies, when they are kept.
+    /// Cookies, if they are used.
     pub cookies: Option<Cookies>,
 }
 
@@ -79,9 +79,7 @@ impl Session {
 /// A session and its number, to say which one is over.
 #[derive(Clone)]
 pub struct Numbered {
-    /// The session.
     pub session: Arc<Session>,
-    /// Its number.
     pub number: u64,
     began: Stopwatch,
 }

@@ -1,4 +1,4 @@
-//! Where a value stands in a reply: `/json/pointer`, `/a >> /b`, `xml:A/B`, `header:name`, `text`,
+//! The place of a value in a reply: `/json/pointer`, `/a >> /b`, `xml:A/B`, `header:name`, `text`,
 //! each with an optional ` ~ REGEX` whose first group (else the whole match) is the value.
 
 use minijinja::value::Value;

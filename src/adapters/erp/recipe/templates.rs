@@ -1,5 +1,4 @@
-//! Templates and expressions of a recipe: Jinja, with the escaping of the place where a value
-//! stands, and with limits.
+//! Templates and expressions of a recipe: Jinja, with escaping by context, and with limits.
 //!
 //! `{{ x }}` is always one value of its place: a JSON value in JSON, escaped text in XML, one
 //! percent-encoded segment in a path. No text pasting. A template can neither run for ever (fuel)

@@ -1,6 +1,6 @@
 //! A recipe's TOML, read key by key: every fault is found in one go and carries its line.
 //!
-//! What was never asked for is unknown. Reading goes on after a fault, with nothing in its place.
+//! Keys that were never read are unknown. Reading continues after a fault.
 
 use std::borrow::Cow;
 use std::cell::RefCell;
@@ -36,7 +36,7 @@ impl fmt::Display for RecipeFault {
     }
 }
 
-/// A value and the place where it stands.
+/// A value and its place.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct At<T> {
     /// The value.
@@ -48,7 +48,7 @@ pub struct At<T> {
 }
 
 impl<T> At<T> {
-    /// Another value that stands in the same place.
+    /// Another value with the same place.
     pub fn with<U>(&self, value: U) -> At<U> {
         At { value, line: self.line, key: self.key.clone() }
     }

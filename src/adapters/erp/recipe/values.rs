@@ -1,7 +1,7 @@
 //! Values in templates and expressions: JSON with every digit kept, and placeholders for checking.
 //!
 //! minijinja knows integers and floats. A number that is not a plain integer becomes a [`Digits`]
-//! here: it is printed as it came and never calculated with.
+//! here: it is printed as written and never used in calculations.
 
 use std::fmt;
 use std::sync::Arc;
@@ -27,7 +27,7 @@ impl Object for Digits {
     }
 }
 
-/// Stands for whatever an ERP would have answered: it has every field and prints as `1`.
+/// A placeholder for any answer of an ERP: it has every field and prints as `1`.
 #[derive(Debug)]
 pub struct Placeholder(pub String);
 
