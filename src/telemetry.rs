@@ -131,10 +131,10 @@ impl Metrics {
         r.register("erp_requests", "Requests to an ERP", self.erp_requests.clone());
         let duration = self.erp_request_duration_seconds.clone();
         r.register("erp_request_duration_seconds", "Duration of requests to ERPs", duration);
-        r.register("erp_in_flight", "Requests under way", self.erp_in_flight.clone());
+        r.register("erp_in_flight", "Requests in progress", self.erp_in_flight.clone());
         r.register(
             "erp_in_flight_limit",
-            "Most requests under way",
+            "Limit of requests in progress",
             self.erp_in_flight_limit.clone(),
         );
         r.register("circuit_state", "0 closed, 1 half-open, 2 open", self.circuit_state.clone());

@@ -88,7 +88,7 @@ async fn database(settings: &Settings) -> Vec<CheckLine> {
             } else if status.pending.is_empty() {
                 CheckLine::good("migrations", "all applied")
             } else if status.migrates_itself {
-                CheckLine::good("migrations", "applied by themselves at the next start")
+                CheckLine::good("migrations", "applied automatically at the next start")
             } else {
                 CheckLine::bad(
                     "migrations",
@@ -105,7 +105,7 @@ async fn broker(settings: &Settings) -> Vec<CheckLine> {
     let address = match wiring::amqp_address(settings, &worker) {
         Ok(Some(address)) => address,
         Ok(None) => {
-            return vec![CheckLine::good("broker", "within the process (amqp.url is not set)")];
+            return vec![CheckLine::good("broker", "in-process (amqp.url is not set)")];
         }
         Err(error) => return vec![CheckLine::bad("broker", error.to_string())],
     };

@@ -331,7 +331,7 @@ async fn run_topology(
     }
     let worker = wiring::worker_name(&SystemClock);
     let Some(address) = wiring::amqp_address(settings, &worker)? else {
-        writeln!(out, "amqp.url is not set: the broker within the process makes its own")?;
+        writeln!(out, "amqp.url is not set: the in-process broker declares its own")?;
         return Ok(Exit::Done);
     };
     match command {

@@ -89,13 +89,13 @@ pub async fn open_ready_store(settings: &Settings, worker: &str) -> anyhow::Resu
     let unreachable = "the database cannot be used: is it running, is database.url right?";
     let status = store.schema_status().await.context(unreachable)?;
     if status.is_newer {
-        tracing::warn!("the database belongs to a newer release; going on with what both know");
+        tracing::warn!("the database belongs to a newer release; continuing with what both know");
     }
     if status.pending.is_empty() {
         return Ok(store);
     }
     if status.migrates_itself {
-        store.migrate().await.context("the database could not be brought to this release")?;
+        store.migrate().await.context("the database could not be migrated to this release")?;
         return Ok(store);
     }
     bail!(

@@ -282,5 +282,5 @@ fn new_file(key: &OrderKey, bytes: &[u8]) -> anyhow::Result<PathBuf> {
             }
         }
     }
-    bail!("no name for a file is free in {}", std::env::temp_dir().display())
+    bail!("no free file name in {}", std::env::temp_dir().display())
 }

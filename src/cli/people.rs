@@ -136,7 +136,7 @@ fn obtain(ops: &Ops, name: &str, from: &PasswordFrom) -> anyhow::Result<(String,
     let password = rpassword::prompt_password(format!("Password for {name}: "))?;
     check_password(name, &password).map_err(anyhow::Error::msg)?;
     if rpassword::prompt_password("The same again: ")? != password {
-        bail!("these were two different passwords; nothing was done");
+        bail!("the two passwords differ; nothing was done");
     }
     Ok((password, false))
 }
@@ -180,13 +180,11 @@ pub async fn tokens(ops: &Ops, command: Tokens, out: &mut dyn Write) -> anyhow::
         Tokens::Create { name, scopes, shops, expires_in, change } => {
             let act = act(ops, &change);
             let expires_at = match expires_in {
-                Some(time) => {
-                    Some(act.now.checked_add(time).context("--expires-in is too far away")?)
-                }
+                Some(time) => Some(act.now.checked_add(time).context("--expires-in is too long")?),
                 None => None,
             };
             if change.dry_run {
-                writeln!(out, "would make the token {name}: {}", scopes.join(" "))?;
+                writeln!(out, "would create the token {name}: {}", scopes.join(" "))?;
                 return Ok(Exit::Done);
             }
             let scopes = scopes.iter().filter_map(|scope| Permission::from_name(scope)).collect();
@@ -202,7 +200,7 @@ pub async fn tokens(ops: &Ops, command: Tokens, out: &mut dyn Write) -> anyhow::
         }
         Tokens::Revoke { name, change } => {
             if change.dry_run {
-                writeln!(out, "would end the token {name}")?;
+                writeln!(out, "would revoke the token {name}")?;
                 return Ok(Exit::Done);
             }
             ops.revoke_token(&name, &act(ops, &change)).await?;

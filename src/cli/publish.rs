@@ -58,7 +58,7 @@ pub async fn publish(ops: &Ops, command: &Publish, out: &mut dyn Write) -> anyho
                         refused += 1;
                         bar.suspend(|| {
                             eprintln!(
-                                "{place}: the order is known with another content, which stays"
+                                "{place}: the order is known with different content, which stays"
                             );
                         });
                     }

@@ -34,7 +34,7 @@ pub async fn reconcile(
     let keys = keys(ops, command).await?;
     if command.absent {
         let question = format!(
-            "Send {} orders again? What is in the ERP already will be in it twice.",
+            "Send {} orders again? Orders that are already in the ERP will be entered twice.",
             keys.len()
         );
         confirm(change, &question)?;

@@ -50,7 +50,7 @@ pub async fn redrives(ops: &Ops, command: Command, out: &mut dyn Write) -> anyho
         }
         Command::Cancel(one) => {
             let redrive = find(ops, &one.id).await?;
-            confirm(&one.change, &format!("End redrive {} for good?", redrive.id))?;
+            confirm(&one.change, &format!("Cancel redrive {}?", redrive.id))?;
             let act = act(ops, &one.change);
             let cancelled = ops.cancel_redrive(redrive.id, &act);
             steer(ops, &redrive, &one, "cancelled", cancelled, out).await
@@ -98,7 +98,7 @@ async fn plan(ops: &Ops, command: &Plan, out: &mut dyn Write) -> anyhow::Result<
         let redrive = as_redrive(&draft, &act);
         print_one(out, format, &redrive, |out| {
             show(out, &redrive)?;
-            writeln!(out, "\nNothing was planned: this is what would be.")
+            writeln!(out, "\nNothing was stored: this is a preview.")
         })?;
         return Ok(Exit::Done);
     }
@@ -107,7 +107,7 @@ async fn plan(ops: &Ops, command: &Plan, out: &mut dyn Write) -> anyhow::Result<
         show(out, &redrive)?;
         writeln!(
             out,
-            "\nNothing was sent yet. Begin with: order-relay redrive start {}",
+            "\nNothing was sent yet. Start with: order-relay redrive start {}",
             redrive.id
         )
     })?;

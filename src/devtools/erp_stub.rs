@@ -311,7 +311,7 @@ impl ErpStub {
 
 /// Ends the connection without an answer.
 #[derive(Debug, thiserror::Error)]
-#[error("cut on purpose")]
+#[error("connection cut as configured")]
 pub struct Cut;
 
 impl From<Infallible> for Cut {

@@ -159,7 +159,7 @@ impl Filler {
                 kind: NoticeKind::OrderFailed,
                 sender: "fill@localhost".to_owned(),
                 receivers: vec!["nobody@localhost".to_owned()],
-                subject: format!("Made-up orders, part {batch}"),
+                subject: format!("Test orders, part {batch}"),
                 html: format!("<p>{text}</p>"),
                 text,
                 message_id: format!("<{id}@fill.localhost>"),

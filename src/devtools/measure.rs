@@ -153,7 +153,10 @@ impl<'a> Measure<'a> {
                     "search by number",
                     OrderFilter { search: text(order.key.order_id.as_str()), ..all.clone() },
                 ),
-                ("search by nothing", OrderFilter { search: text("no such text"), ..all.clone() }),
+                (
+                    "search without a match",
+                    OrderFilter { search: text("no such text"), ..all.clone() },
+                ),
             ];
             filters.extend(parts.map(|(part, filter)| (format!("{name} by {part}"), filter)));
         }

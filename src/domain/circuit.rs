@@ -38,7 +38,6 @@ crate::names!(CircuitState {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Circuit {
     pub erp: String,
-    /// Its status.
     pub state: CircuitState,
     /// Why it is not closed, for people.
     pub reason: Option<String>,

@@ -173,7 +173,7 @@ impl Ops {
         new: &str,
     ) -> Result<Result<(), LoginFailure>, Refusal> {
         if session.provider != Provider::Local {
-            let why = "your password is kept by your identity provider; change it there";
+            let why = "your password is managed by your identity provider; change it there";
             return Err(Refusal::Unacceptable(why.to_owned()));
         }
         let act = self.act(&session.person, None);
@@ -189,7 +189,7 @@ impl Ops {
         }
         self.store.login_succeeded(&whose.whose, &[]).await?;
         if old == new {
-            return Err(Refusal::Unacceptable("this is the password that you have".to_owned()));
+            return Err(Refusal::Unacceptable("this is your current password".to_owned()));
         }
         let hash = self.hashed(user, new).await?;
         self.change(user, UserChange::Password { hash }, &act).await?;

@@ -146,7 +146,7 @@ pub enum Refusal {
     Invalid { key: OrderKey, invalid: InvalidTransition },
     /// The circuit is open: nothing is sent now.
     #[error(
-        "ERP {erp} is not usable ({reason}); the order waits for it. Try again when it is back"
+        "ERP {erp} is not usable ({reason}); the order waits for it. Repeat it when the ERP is back"
     )]
     CircuitOpen { erp: String, reason: String },
     /// No process is running that can do it.

@@ -96,7 +96,6 @@ pub struct StoredMail {
     pub audience: String,
     /// The mail.
     pub mail: Mail,
-    /// Its status.
     pub status: MailStatus,
     /// How often it was sent.
     pub tries: u32,

@@ -122,7 +122,6 @@ pub enum Selection {
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Redrive {
     pub id: Uuid,
-    /// Its status.
     pub status: RedriveStatus,
     /// What it was planned from.
     pub selection: Selection,
@@ -205,7 +204,6 @@ pub struct RedriveItem {
     pub key: OrderKey,
     /// The revision that was planned.
     pub revision: u32,
-    /// Its status.
     pub status: ItemStatus,
     /// Why it is not sent, or what is unclear.
     pub why: Option<String>,

@@ -37,7 +37,7 @@ pub fn router(web: Web) -> Router {
         .layer(from_fn_with_state(web.clone(), same_site))
         .with_state(web)
         .method_not_allowed_fallback(|| async {
-            let detail = "This address knows other methods: see the header Allow.";
+            let detail = "This address supports other methods: see the header Allow.";
             let status = StatusCode::METHOD_NOT_ALLOWED;
             Problem::new(status, "method-not-allowed", "Method not allowed", detail)
         })

@@ -186,14 +186,14 @@ impl DeadLetterCollector {
         let (exchange, key) = (&delivery.exchange, &delivery.routing_key);
         if self.is_unrouted {
             let detail =
-                format!("published to {exchange} with key `{key}`, which leads to no queue");
+                format!("published to {exchange} with key `{key}`, which matches no queue");
             return Fault::whole(Reason::Unrouted, crate::domain::text::one_line(&detail, 300));
         }
         let (queue, reason) = match &delivery.died {
             Some(death) => (death.queue.as_str(), death.reason.as_str()),
             None => ("?", "unknown"),
         };
-        let detail = format!("the broker gave it up in {queue}: {reason}");
+        let detail = format!("the broker dead-lettered it in {queue}: {reason}");
         Fault::whole(Reason::DeliveryLimit, detail)
     }
 }

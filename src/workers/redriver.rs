@@ -342,7 +342,7 @@ fn why_to_stop(redrive: &Redrive, step: &StepState) -> Option<String> {
     let is_new = |kind: &&(String, String)| !redrive.known_fingerprints.contains(&kind.0);
     if let Some((fingerprint, message)) = step.failures.iter().find(is_new) {
         return Some(format!(
-            "a failure of a new kind, {fingerprint}, that no planned order had: {message}"
+            "a failure of a new group, {fingerprint}, that no planned order had: {message}"
         ));
     }
     let size = redrive.pace.step_size(redrive.ramp_at, step.tally.begun() + step.waiting);

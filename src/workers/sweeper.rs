@@ -190,7 +190,7 @@ impl Sweeper {
         let difference = self.ledger.count_difference().await?;
         self.context.metrics.ledger_difference.set(difference);
         if difference != 0 {
-            tracing::error!(difference, "ledger.difference: see `order-context ledger check`");
+            tracing::error!(difference, "ledger.difference: see `order-relay ledger check`");
         }
         Ok(())
     }

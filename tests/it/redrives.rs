@@ -169,7 +169,7 @@ async fn a_failure_of_a_new_kind_stops_it(place: Place) {
     let stopped = redrive(&mut world, &id).await;
     assert_eq!(stopped.status, RedriveStatus::Stopped, "{stopped:?}");
     let why = stopped.why.clone().unwrap_or_default();
-    assert!(why.contains("of a new kind") && why.contains("maintenance"), "{why}");
+    assert!(why.contains("of a new group") && why.contains("maintenance"), "{why}");
     assert_eq!(stopped.count(ItemStatus::Transferred), 3, "it was the one of the second step");
     world.ok(&["redrive", "resume", &id]).await;
     until(&mut world, &id, "it has ended", is_quiet).await;

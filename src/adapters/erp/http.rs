@@ -70,7 +70,6 @@ pub struct HttpClient {
     long_reply: LongReply,
 }
 
-/// The reply.
 #[derive(Debug, Clone)]
 pub struct Reply {
     pub status: u16,

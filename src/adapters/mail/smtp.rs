@@ -53,7 +53,7 @@ impl Smtp {
         let Some(transport) = self.of(audience) else { return Ok(()) };
         match tokio::time::timeout(self.patience, transport.test_connection()).await {
             Ok(Ok(true)) => Ok(()),
-            Ok(Ok(false)) => Err("the mail server hung up".to_owned()),
+            Ok(Ok(false)) => Err("the mail server closed the connection".to_owned()),
             Ok(Err(error)) => Err(explain(&error)),
             Err(_) => Err(format!("no answer within {} ms", self.patience.as_millis())),
         }
@@ -84,7 +84,7 @@ fn transport(url: &SecretString, patience: Duration) -> Result<Transport, String
     let parameters = || TlsParameters::new(host.clone()).map_err(|error| error.to_string());
     let has_password = url.password().is_some();
     if !url.username().is_empty() && !has_password {
-        return Err(format!("it names a user and no password; {expected}"));
+        return Err(format!("it has a user but no password; {expected}"));
     }
     let (tls, port) = match (url.scheme(), wanted.as_deref()) {
         ("smtps", _) => (Tls::Wrapper(parameters()?), 465),

@@ -69,7 +69,7 @@ pub fn verify(token: &str, keys: &Keys, expected: &Expected<'_>) -> Verdict {
     let parts: Vec<&str> = token.split('.').collect();
     let [header, claims, signature] = parts[..] else { return bad("is no signed token") };
     let Some(about) = decode::<Header>(header) else { return bad("has no readable header") };
-    let Ok(signature) = URL_SAFE_NO_PAD.decode(signature) else { return bad("is cut off") };
+    let Ok(signature) = URL_SAFE_NO_PAD.decode(signature) else { return bad("is incomplete") };
     let Some(kind) = kind(&about.alg) else {
         return bad("is signed in a way that is not accepted");
     };
@@ -83,7 +83,7 @@ pub fn verify(token: &str, keys: &Keys, expected: &Expected<'_>) -> Verdict {
     if !all.any(|key| key.fits(&about.alg, signed, &signature)) {
         return bad("has a wrong signature");
     }
-    let Some(claims) = decode::<Claims>(claims) else { return bad("holds no readable claims") };
+    let Some(claims) = decode::<Claims>(claims) else { return bad("has no readable claims") };
     match check(&claims, expected) {
         Ok(()) => Verdict::Good(claims),
         Err(why) => bad(why),

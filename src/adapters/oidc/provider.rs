@@ -237,7 +237,7 @@ fn unavailable(error: reqwest::Error) -> IdentityError {
 
 fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, IdentityError> {
     serde_json::from_slice(body)
-        .map_err(|error| IdentityError::Unavailable(format!("it answers nonsense: {error}")))
+        .map_err(|error| IdentityError::Unavailable(format!("its answer is invalid: {error}")))
 }
 
 async fn body(mut response: reqwest::Response) -> Result<Vec<u8>, IdentityError> {

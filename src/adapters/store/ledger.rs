@@ -175,7 +175,7 @@ impl<D: Db> SqlStore<D> {
 
 fn given_up() -> StoreError {
     StoreError::Unavailable(SharedError(Arc::from(
-        Box::<dyn std::error::Error + Send + Sync>::from("the transaction was cut off"),
+        Box::<dyn std::error::Error + Send + Sync>::from("the transaction was aborted"),
     )))
 }
 
@@ -409,7 +409,10 @@ impl<T: Tx> Round<T> {
             table: "orders",
             column: "version",
             row: changed.iter().map(|r| r.key.to_string()).collect::<Vec<_>>().join(", "),
-            detail: format!("{written} of {} rows were still as they were loaded", changed.len()),
+            detail: format!(
+                "{written} of {} rows were unchanged since they were loaded",
+                changed.len()
+            ),
         })
     }
 

@@ -39,7 +39,6 @@ pub struct OrderRecord {
     pub key: OrderKey,
     /// The fields that people see.
     pub facts: OrderFacts,
-    /// Its status.
     pub phase: Phase,
     /// Failed attempts.
     pub fail_count: u32,

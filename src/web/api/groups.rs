@@ -21,7 +21,7 @@ pub fn add(routes: Routes) -> Routes {
         .add(
             &Method::PUT,
             "/groups/{fingerprint}/note",
-            About::new(Edit, "Write what people know about a group; it outlives the orders"),
+            About::new(Edit, "Write a note about a group; it stays when its orders are settled"),
             note,
         )
 }

@@ -46,7 +46,7 @@ async fn run_once(web: &Web, request: Request, next: Next) -> Result<Response, P
     match web.ops.store.claim_key(&key, web.ops.clock.now()).await.map_err(Refusal::from)? {
         KeyClaim::Answered(answer) => Ok(again(answer)),
         KeyClaim::Running => {
-            let detail = "The first request with this Idempotency-Key is still worked on.";
+            let detail = "The first request with this Idempotency-Key is still in progress.";
             let status = StatusCode::CONFLICT;
             let problem = Problem::new(status, "idempotency-running", "Not done yet", detail);
             Err(problem.with(More { retry_after_s: Some(LOOK_AGAIN), ..Default::default() }))

@@ -53,13 +53,13 @@ pub fn add(routes: Routes) -> Routes {
         .add(
             &Method::POST,
             &verb("remove"),
-            About::new(Remove, "Take a lost order off the list, with a reason"),
+            About::new(Remove, "Remove a lost order from the list, with a reason"),
             remove,
         )
         .add(
             &Method::POST,
             &verb("restore"),
-            About::new(Remove, "Put a removed order back"),
+            About::new(Remove, "Restore a removed order"),
             restore,
         )
 }

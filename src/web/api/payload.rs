@@ -21,7 +21,7 @@ use crate::web::state::Web;
 
 /// The route of this file.
 pub fn add(routes: Routes) -> Routes {
-    let told = "Edit a lost order: a new revision, with If-Match of the ETag that was seen";
+    let told = "Edit a lost order: a new revision, with If-Match and the ETag of the last one";
     let about = About::new(Permission::Edit, told);
     routes.add(&Method::PUT, "/orders/{shop}/{order_id}/payload", about, put)
 }
@@ -63,7 +63,7 @@ pub fn etag(revision: u32) -> String {
 /// The revision of an ETag; `None`: it is not one of ours.
 fn seen(headers: &HeaderMap) -> Result<Option<u32>, Problem> {
     let Some(value) = headers.get(header::IF_MATCH) else {
-        let detail = "Send `If-Match` with the ETag of the order as you have seen it.";
+        let detail = "Send `If-Match` with the ETag of the order on which your edit is based.";
         let status = StatusCode::PRECONDITION_REQUIRED;
         return Err(Problem::new(status, "if-match-missing", "If-Match is needed", detail));
     };
@@ -78,7 +78,7 @@ async fn put(
 ) -> Result<Reply<EditedView>, Problem> {
     let key = find(&call)?;
     let stale = |detail: String| {
-        Problem::new(StatusCode::PRECONDITION_FAILED, "stale", "Somebody was faster", detail)
+        Problem::new(StatusCode::PRECONDITION_FAILED, "stale", "Edited by somebody else", detail)
     };
     let seen = seen(&call.headers)?;
     let detail = web.ops.show_to(&call.person, &key).await?;

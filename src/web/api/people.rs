@@ -27,13 +27,13 @@ pub fn add(routes: Routes) -> Routes {
         .add(
             &Method::PUT,
             &user("/roles"),
-            about("Give a user other roles; they count at once"),
+            about("Give a user other roles, effective at once"),
             set_roles,
         )
         .add(
             post,
             &user("/password"),
-            about("Make a new password, shown once, and end the user's sessions"),
+            about("Generate a new password, shown once, and end the user's sessions"),
             new_password,
         )
         .add(post, &user("/disable"), about("Disable a user and end their sessions"), disable)
@@ -41,12 +41,12 @@ pub fn add(routes: Routes) -> Routes {
         .add(
             delete,
             &user(""),
-            about("Remove a user; what they did stays in the audit"),
+            about("Remove a user; their actions stay in the audit"),
             remove_user,
         )
-        .add(get, "/tokens", about("List tokens, without what makes them one"), tokens)
+        .add(get, "/tokens", about("List tokens, without their secrets"), tokens)
         .add(post, "/tokens", made("Create a token; it is shown once"), add_token)
-        .add(delete, "/tokens/{name}", about("End a token"), revoke)
+        .add(delete, "/tokens/{name}", about("Revoke a token"), revoke)
 }
 
 /// Something with a name in a path.

@@ -26,7 +26,7 @@ use crate::web::state::Web;
 pub fn add(routes: Routes) -> Routes {
     use Permission::Read;
     routes
-        .add(&Method::GET, "/audit", About::new(Read, "List what people did, newest first"), audit)
+        .add(&Method::GET, "/audit", About::new(Read, "List the audit, newest first"), audit)
         .add(
             &Method::GET,
             "/ledger",

@@ -44,14 +44,14 @@ pub fn add(routes: Routes) -> Routes {
         .add(
             post,
             "/redrives/{id}/pause",
-            accepted("Halt; orders that were sent are answered still"),
+            accepted("Pause; orders that were sent are still answered"),
             steer(RedriveVerb::Pause),
         )
         .add(post, "/redrives/{id}/resume", accepted("Go on"), steer(RedriveVerb::Resume))
         .add(
             post,
             "/redrives/{id}/cancel",
-            accepted("End; what was not sent stays as it is"),
+            accepted("Cancel; orders that were not sent are not changed"),
             steer(RedriveVerb::Cancel),
         )
         .add(

@@ -255,7 +255,7 @@ fn routes() -> Routes {
     let about = About {
         needs: Permission::Publish,
         status: StatusCode::ACCEPTED,
-        summary: "Hand in one order, or many as NDJSON",
+        summary: "Submit one order, or many as NDJSON",
     };
     let kinds = ["application/json", "application/x-ndjson"];
     let post = axum::routing::post(intake::post_orders);

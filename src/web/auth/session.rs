@@ -76,7 +76,8 @@ impl FromRequestParts<Web> for SessionUser {
 fn to_login(parts: &Parts) -> Response {
     let path = parts.uri.path();
     if !is_safe(&parts.method) || path.starts_with("/api/") {
-        return Problem::unauthorized("You are not logged in, or not any more.").into_response();
+        return Problem::unauthorized("You are not logged in, or your session has ended.")
+            .into_response();
     }
     let wanted = parts.uri.path_and_query().map_or(path, |wanted| wanted.as_str());
     let wanted = utf8_percent_encode(wanted, NON_ALPHANUMERIC);

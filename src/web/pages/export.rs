@@ -56,7 +56,7 @@ where
             }
             Err(error) => {
                 tracing::warn!(%error, "export.cut");
-                Some((Err(std::io::Error::other("the export was cut")), (pages, None)))
+                Some((Err(std::io::Error::other("the export was aborted")), (pages, None)))
             }
         }
     });

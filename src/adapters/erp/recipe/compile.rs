@@ -50,7 +50,7 @@ impl<'a> Compiler<'a> {
         let before = t.tables("before").iter().filter_map(|t| self.step(t, None)).collect();
         let commit = match t.table("commit") {
             None => {
-                t.missing("commit", "the one request that makes the order");
+                t.missing("commit", "the one request that creates the order");
                 None
             }
             Some(table) => {
@@ -152,7 +152,7 @@ impl<'a> Compiler<'a> {
             max_age: t.duration("max_age"),
         };
         if is_oauth2 && auth.login.is_some() {
-            let detail = "oauth2 is a login of its own: leave [auth.login] out";
+            let detail = "oauth2 is already a login: remove [auth.login]";
             self.faults.add(t.place().fault(detail));
         }
         t.finish();
@@ -206,7 +206,7 @@ impl<'a> Compiler<'a> {
     fn step(&mut self, t: &Table<'_>, name: Option<&str>) -> Option<Step> {
         let name = match name {
             Some(name) => name.to_owned(),
-            None => t.required("name", "what its values are called by").map(|name| {
+            None => t.required("name", "the name of its values").map(|name| {
                 let good = name.value.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
                 if !good || name.value.is_empty() || RESERVED.contains(&name.value.as_str()) {
                     let detail = format!("`{}` cannot be a name here", name.value);
@@ -215,7 +215,7 @@ impl<'a> Compiler<'a> {
                 name.value
             })?,
         };
-        let ok = t.required("ok", "when it went well, e.g. \"status == 201 and at('/id')\"");
+        let ok = t.required("ok", "when it succeeded, e.g. \"status == 201 and at('/id')\"");
         let ok = self.checked(ok);
         let step = self.request(t, name, ok);
         t.finish();

@@ -164,7 +164,7 @@ impl Judge<'_> {
             Some(to) if (300..400).contains(&reply.status) => format!(", to {to}"),
             _ if reply.is_page() => ", a web page instead of an answer".to_owned(),
             _ if (200..300).contains(&reply.status) => {
-                ", an answer that is not understood".to_owned()
+                ", an answer that cannot be interpreted".to_owned()
             }
             _ => String::new(),
         };

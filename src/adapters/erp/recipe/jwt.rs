@@ -24,7 +24,7 @@ impl SigningKey {
     pub fn from_pem(alg: JwtAlg, pem: &[u8]) -> Result<Self, String> {
         let der = PrivateKeyDer::from_pem_slice(pem)
             .map_err(|error| format!("no private key in PEM form: {error}"))?;
-        let wrong = |error: ring::error::KeyRejected| format!("the key does not fit: {error}");
+        let wrong = |error: ring::error::KeyRejected| format!("the key cannot be used: {error}");
         match (alg, &der) {
             (JwtAlg::Es256, PrivateKeyDer::Pkcs8(der)) => {
                 let (random, der) = (SystemRandom::new(), der.secret_pkcs8_der());

@@ -223,7 +223,7 @@ fn write_value(
     value: &Value,
 ) -> Result<(), Error> {
     if value.is_undefined() {
-        return Err(Error::new(ErrorKind::UndefinedError, "a value that is not there"));
+        return Err(Error::new(ErrorKind::UndefinedError, "a value that does not exist"));
     }
     if value.is_safe() {
         return put(out, &value.to_string());
@@ -231,7 +231,9 @@ fn write_value(
     match state.auto_escape() {
         AutoEscape::Json => match values::to_json_text(value) {
             Some(text) => put(out, &text),
-            None => Err(Error::new(ErrorKind::BadSerialization, "a value that JSON has not")),
+            None => {
+                Err(Error::new(ErrorKind::BadSerialization, "a value that JSON cannot represent"))
+            }
         },
         AutoEscape::Custom(place) if place == "xml" => put(out, &xml_text(&plain(value))),
         AutoEscape::Custom(place) if place == "path" => put(out, &segment(value)?),
@@ -255,7 +257,7 @@ fn segment(value: &Value) -> Result<String, Error> {
     let text = plain(value);
     let is_placeholder = value.downcast_object_ref::<Placeholder>().is_some();
     if text.is_empty() || text == "." || text == ".." {
-        let detail = format!("`{text}` cannot stand in a path");
+        let detail = format!("`{text}` cannot be part of a path");
         return Err(Error::new(ErrorKind::InvalidOperation, detail));
     }
     Ok(if is_placeholder { "1".to_owned() } else { path_segment(&text) })
