@@ -1,8 +1,8 @@
 //! How fast the relay is beside a bare loop, printed as ratios: `cargo bench` (see docs/benchmark.md).
 //!
-//! Every side is a process of its own, so that CPU-seconds are the operating system's; all of them
-//! work off the same queue of the same broker against the same stub ERP, in turns within one run.
-//! Absolute figures are the machine's; the ratios are what to look at.
+//! Every side is a separate process, so that the operating system counts its CPU-seconds; all of them
+//! process the same queue of the same broker against the same stub ERP, alternately within one run.
+//! Absolute numbers depend on the machine; compare the ratios.
 //!
 //! Needs RabbitMQ and PostgreSQL: ORDER_RELAY_TEST_AMQP and ORDER_RELAY_TEST_POSTGRES, or what
 //! listens on this machine.
@@ -45,7 +45,7 @@ enum Path {
     Failing,
 }
 
-/// What one side did.
+/// The result of one side.
 #[derive(Clone, Copy)]
 struct Figures {
     orders_per_s: f64,
@@ -172,7 +172,7 @@ async fn publish(place: &Place, exchange: &str, key: &str, orders: usize) -> any
     Ok(())
 }
 
-/// Waits until the ERP has seen `orders` and `done` says so; figures of `child` meanwhile.
+/// Waits until the ERP has seen `orders` and `done` is true; returns the resources of `child` in that time.
 async fn watch(
     child: &mut Child,
     stub: &ErpStub,
@@ -365,7 +365,7 @@ async fn bare_loop(arguments: &[String]) -> anyhow::Result<()> {
             }
         })
         .buffered(256);
-    // Whatever is there is one batch, up to 200: one upsert, pipelined confirms, one ack for all.
+    // All that is ready is one batch, up to 200: one upsert, pipelined confirms, one ack for all.
     while let Some(first) = posted.next().await {
         let mut batch = vec![first];
         while batch.len() < 200
@@ -477,7 +477,7 @@ async fn run_bare_http(place: &Place, stub: &ErpStub, orders: usize) -> anyhow::
     while let Some(post) = posts.next().await {
         post?;
     }
-    // The stub is in this process too; its share is taken off by half, which is what it costs.
+    // The stub is in this process too; half of its CPU time is subtracted for it.
     let used = (cpu_seconds(std::process::id())? - cpu) / 2.0;
     Ok(Figures {
         orders_per_s: orders as f64 / started.elapsed().as_secs_f64(),

@@ -1,11 +1,10 @@
-// What the pages do beyond what a browser does by itself. Everything works without it for reading;
-// forms work without it, too. No library, no inline code: the content security policy allows neither.
+// Optional improvements of the pages. Reading and all forms work without this script. No library, no inline code: the content security policy allows neither.
 "use strict";
 (() => {
   const all = (selector, root = document) => [...root.querySelectorAll(selector)];
   const lang = document.documentElement.lang || "en";
 
-  // Times: relative, with the exact one in the reader's zone at hand.
+  // Times: relative, with the exact one in the reader's time zone as a tooltip.
   const exact = new Intl.DateTimeFormat(lang, { dateStyle: "medium", timeStyle: "medium" });
   const zone = Intl.DateTimeFormat().resolvedOptions().timeZone;
   const relative = new Intl.RelativeTimeFormat(lang, { numeric: "auto", style: "short" });
@@ -48,14 +47,14 @@
     if (place) place.textContent = text;
   };
 
-  // Parts that the server sends anew: overview, a running redrive.
+  // Parts that the server updates: overview, a running redrive.
   for (const part of all("[data-live]")) {
     let source = null;
     const pause = document.querySelector(`[data-pause="${part.id}"]`);
     const start = () => {
       source = new EventSource(part.dataset.live);
       source.addEventListener("part", (event) => {
-        // Nobody loses what they are filling in.
+        // Do not replace a form while it is being filled in.
         const filling = part.querySelector("details[open]") !== null;
         pause?.classList.toggle("live", !filling);
         if (filling) return;
@@ -84,7 +83,7 @@
     start();
   }
 
-  // Lists: picking, counting, acting on one row where it stands, keyboard.
+  // Lists: picking, counting, actions on one row, keyboard.
   const list = document.querySelector("form[data-list]");
   if (list) {
     const boxes = () => all("input[name=order]", list);
@@ -155,7 +154,7 @@
     });
   }
 
-  // A form is sent once, however often the button is pressed.
+  // A form is sent only once, even if the button is pressed repeatedly.
   document.addEventListener("submit", (event) => {
     const form = event.target;
     if (form.dataset.sent) { event.preventDefault(); return; }
@@ -166,20 +165,20 @@
   });
   addEventListener("pageshow", () => { for (const form of all("form[data-sent]")) delete form.dataset.sent; });
 
-  // Fields that matter only for one choice.
+  // Fields that apply only to one choice.
   for (const choice of all("select[data-shows]")) {
     const show = () => {
       if (choice.form.dataset.list === undefined) choice.form.elements.text.required = choice.value === "other";
       for (const field of all("[data-for]", choice.form)) {
         field.hidden = field.dataset.for !== choice.value;
-        // A list's form has other buttons, too, which do not ask for a reason.
+        // The form of a list has other buttons that need no reason.
         if (choice.form.dataset.list === undefined) field.querySelector("input").required = !field.hidden;
       }
     };
     choice.addEventListener("change", show);
     show();
   }
-  // Back to the form with what was typed into it.
+  // Back to the form, with its input.
   document.querySelector("[data-back]")?.addEventListener("click", (event) => {
     if (history.length < 2) return;
     event.preventDefault();
