@@ -20,9 +20,9 @@ fn page(name: &str) -> String {
     std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-/// README and every page below docs/.
+/// README, CONTRIBUTING and every page below docs/.
 fn pages() -> Vec<PathBuf> {
-    let mut pages = vec![root().join("README.md")];
+    let mut pages = vec![root().join("README.md"), root().join("CONTRIBUTING.md")];
     let mut folders = vec![root().join("docs")];
     while let Some(folder) = folders.pop() {
         let entries = std::fs::read_dir(&folder);
@@ -167,4 +167,31 @@ fn the_page_of_the_broker_names_every_queue_and_exchange() {
     for name in topology.queues.iter().map(|queue| &queue.name).chain(exchanges) {
         assert!(page.contains(&format!("`{name}`")), "{name} is not there");
     }
+}
+
+/// Files that a page names in code (`src/lib.rs`) or links to and that do not exist.
+fn missing_files(page: &Path) -> Vec<String> {
+    let text = std::fs::read_to_string(page).expect("it can be read");
+    let folder = page.parent().expect("a page is in a folder");
+    let folders =
+        ["src/", "tests/", "scripts/", "templates/", "migrations/", "deploy/", "examples/"];
+    let is_path = |code: &&str| {
+        folders.iter().any(|folder| code.starts_with(folder))
+            && !code.contains(['{', '*', ' ', '<', ':'])
+    };
+    let code = text.split('`').skip(1).step_by(2).filter(is_path);
+    let links = text.split("](").skip(1).filter_map(|rest| rest.split_once(')'));
+    let links = links.map(|(link, _)| link.split('#').next().unwrap_or_default());
+    let links = links.filter(|link| !link.is_empty() && !link.contains("://"));
+    code.map(|path| root().join(path))
+        .chain(links.map(|link| folder.join(link)))
+        .filter(|path| !path.exists())
+        .map(|path| format!("{}: {}", page.display(), path.display()))
+        .collect()
+}
+
+#[test]
+fn every_file_that_the_documentation_names_exists() {
+    let missing: Vec<String> = pages().iter().flat_map(|page| missing_files(page)).collect();
+    assert!(missing.is_empty(), "{missing:#?}");
 }
