@@ -136,8 +136,15 @@ pub mod adapters {
     }
     pub mod erp {
         //! ERPs, by recipes.
+        pub mod decode;
+        pub mod waiting;
         pub mod http;
         pub mod redact;
+        pub mod page;
+        pub mod xml;
+        pub mod sentence;
+        pub mod trouble;
+        pub mod json_reply;
         pub mod json;
         pub mod recipe {
             //! ERPs described by a TOML file (docs/erp-recipes.md).

@@ -71,7 +71,7 @@ fn open_json(name: &str, erp: &ErpSettings, limits: Limits) -> anyhow::Result<Ar
         KeepExchanges::Auto => Keep::Auto,
         KeepExchanges::All => Keep::All,
     };
-    let json = JsonErp::new(url, erp.authorization.clone(), limits);
+    let json = JsonErp::new(url, erp.authorization.clone(), limits, Arc::new(SystemClock));
     let json = json.map_err(|error| anyhow!("{error} (ERP {name})"))?;
     Ok(Arc::new(json.noting(keeps, &erp.redact)))
 }

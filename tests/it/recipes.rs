@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test stops where it is surprised")]
 
 mod erps;
+mod json_replies;
 mod engine;
 mod tls;
 mod hostile;

@@ -4,16 +4,21 @@
 //! sent again by accident. Recipes decide what a reply means.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
-use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
+use reqwest::header::{ACCEPT_ENCODING, HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Certificate, Client, Identity, Method, Proxy, Url, redirect};
 
 use crate::domain::failure::{ErrorClass, Failure, Stage};
 use crate::domain::text::one_line;
+use crate::ports::clock::Clock;
 
-/// Most of a reply that is read unless a recipe says otherwise, in bytes.
-pub const MAX_REPLY_BYTES: usize = 1024 * 1024;
+use super::decode::{self, Undecodable};
+use super::waiting;
+
+/// Most of a reply that is read unless a recipe says otherwise, in bytes: packed, and unpacked.
+pub const MAX_REPLY_BYTES: usize = 4 * 1024 * 1024;
 /// Idle connections are given up before common servers do it (Node.js: 5 s): a request on a
 /// connection that is just being closed looks like an unclear outcome.
 const IDLE: Duration = Duration::from_secs(4);
@@ -34,8 +39,6 @@ pub struct Reach {
     pub limits: Limits,
     /// Most of a reply that is read, in bytes.
     pub max_reply: usize,
-    /// What becomes of a longer one.
-    pub long_reply: LongReply,
     /// Certificates of authorities to trust besides the machine's, PEM.
     pub ca_file: Option<PathBuf>,
     /// Our certificate and its key, PEM.
@@ -48,64 +51,46 @@ impl Reach {
     /// Directly, trusting what the machine trusts.
     pub fn direct(limits: Limits) -> Self {
         let max_reply = MAX_REPLY_BYTES;
-        let long_reply = LongReply::Cut;
-        Self { limits, max_reply, long_reply, ca_file: None, identity: None, proxy: None }
+        Self { limits, max_reply, ca_file: None, identity: None, proxy: None }
     }
 }
 
-/// What becomes of a reply that is longer than it may be.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LongReply {
-    /// Its start counts as the whole.
-    Cut,
-    /// It counts as no answer.
-    Refuse,
-}
-
 /// A client for one ERP.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct HttpClient {
     client: Client,
     max_reply: usize,
-    long_reply: LongReply,
+    clock: Arc<dyn Clock>,
 }
 
+/// What came back, unpacked and decoded.
 #[derive(Debug, Clone)]
 pub struct Reply {
     pub status: u16,
     pub headers: HeaderMap,
-    /// The body, up to the most that is read.
-    pub body: Vec<u8>,
+    /// The body.
+    pub text: String,
+    /// How long the ERP wants us to wait.
+    pub retry_after: Option<Duration>,
 }
 
 impl Reply {
     /// A header as text.
-    pub fn header(&self, name: &str) -> Option<&str> {
-        self.headers.get(name)?.to_str().ok()
-    }
-
-    /// The body, if it is JSON.
-    pub fn json(&self) -> Option<serde_json::Value> {
-        serde_json::from_slice(&self.body).ok()
-    }
-
-    /// Whether this is a page for people: a gateway, a login, an error page.
-    pub fn is_page(&self) -> bool {
-        self.header("content-type").is_some_and(|kind| kind.to_ascii_lowercase().contains("html"))
-    }
-
-    /// `Retry-After` in seconds; dates are rare there and are not read (RFC 9110, 10.2.3).
-    pub fn retry_after(&self) -> Option<Duration> {
-        self.header("retry-after")?.trim().parse().ok().map(Duration::from_secs)
+    pub fn header(&self, name: &str) -> Option<String> {
+        Some(String::from_utf8_lossy(self.headers.get(name)?.as_bytes()).into_owned())
     }
 }
 
 impl HttpClient {
     /// A pooled client.
-    pub fn new(reach: &Reach) -> Result<Self, String> {
+    pub fn new(reach: &Reach, clock: Arc<dyn Clock>) -> Result<Self, String> {
         let failed = |error: reqwest::Error| one_line(&chain(&error), 300);
         let mut builder = Client::builder()
             .user_agent(concat!("order-relay/", env!("CARGO_PKG_VERSION")))
+            .default_headers(HeaderMap::from_iter([(
+                ACCEPT_ENCODING,
+                HeaderValue::from_static(decode::ACCEPTED),
+            )]))
             .redirect(redirect::Policy::none())
             .connect_timeout(reach.limits.connect)
             .timeout(reach.limits.total)
@@ -130,7 +115,7 @@ impl HttpClient {
             builder = builder.proxy(proxy);
         }
         let client = builder.build().map_err(failed)?;
-        Ok(Self { client, max_reply: reach.max_reply, long_reply: reach.long_reply })
+        Ok(Self { client, max_reply: reach.max_reply, clock })
     }
 
     /// Sends one request. The failure says how far it got, and what the request is called.
@@ -153,21 +138,28 @@ impl HttpClient {
         }
         let mut response = request.send().await.map_err(|error| failed(&error, Stage::At))?;
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
+        let unreadable = |why: &Undecodable| {
+            let code = match why {
+                Undecodable::TooLong(_) => "reply_too_long",
+                Undecodable::Broken(_) => "reply_unreadable",
+            };
+            let detail = format!("HTTP status {status}, but {why}: what it says is not known");
+            let failure = Failure::new(ErrorClass::UnknownOutcome, code, &detail, Stage::At);
+            Failure { request: Some(name.clone()), status: Some(status), ..failure }
+        };
         let mut body = Vec::new();
         // A body that is cut short counts as no answer (docs/facts/erps.md 3.10), and so does one without end.
         while let Some(chunk) = response.chunk().await.map_err(|error| failed(&error, Stage::At))? {
             if body.len() + chunk.len() > self.max_reply {
-                if self.long_reply == LongReply::Cut {
-                    break;
-                }
-                let detail = format!("the reply is longer than {} bytes", self.max_reply);
-                let class = ErrorClass::UnknownOutcome;
-                let failure = Failure::new(class, "reply_too_long", &detail, Stage::At);
-                return Err(Failure { request: Some(name.clone()), ..failure });
+                return Err(unreadable(&Undecodable::TooLong(self.max_reply)));
             }
             body.extend_from_slice(&chunk);
         }
-        Ok(Reply { status, headers, body })
+        let of = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+        let text = decode::text(body, of("content-encoding"), of("content-type"), self.max_reply);
+        let text = text.map_err(|why| unreadable(&why))?;
+        let retry_after = waiting::retry_after(status, &headers, self.clock.now());
+        Ok(Reply { status, headers, text, retry_after })
     }
 }
 

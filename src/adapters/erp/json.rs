@@ -4,24 +4,26 @@
 //! `POST {erp.url}` with the order document, `GET {erp.url}/{order_id}` to ask. What each reply means
 //! is decided here; a reply that does not clearly say "no" leaves the outcome open.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName};
 use reqwest::{Method, Url};
 use secrecy::{ExposeSecret, SecretString};
-use serde_json::Value;
 
 use crate::domain::failure::{ErrorClass, Failure, Stage};
+use crate::domain::order::values::OrderKey;
 use crate::domain::text::{MAX_ERROR_CHARS, one_line, path_segment};
-use crate::ports::clock::Stopwatch;
+use crate::ports::clock::{Clock, Stopwatch};
 use crate::ports::erp::{Erp, Exchange, OrderForErp, ProbeAnswer, Receipt};
 
 use super::http::{HttpClient, Limits, Reach, Reply, header_map, name_of, shown};
+use super::json_reply::{Answered, Submitted, answered, error_text, submitted};
 use super::redact::{HIDDEN, Mask};
 
-/// Longest number of an ERP that is stored, in characters.
-const MAX_NUMBER: usize = 200;
+/// A number that no order has: asked for to see whether the ERP answers us at all.
+const NOBODY: &str = "order-relay-check";
 
 /// An ERP that uses plain JSON.
 pub struct JsonErp {
@@ -49,13 +51,15 @@ impl JsonErp {
         url: &str,
         authorization: Option<SecretString>,
         limits: Limits,
+        clock: Arc<dyn Clock>,
     ) -> Result<Self, String> {
         let url = Url::parse(url).map_err(|error| format!("erp.url is not an address: {error}"))?;
         if !matches!(url.scheme(), "http" | "https") {
             return Err("erp.url must begin with http:// or https://".to_owned());
         }
-        let http = HttpClient::new(&Reach::direct(limits))?;
-        let budget = limits.connect + limits.total;
+        let http = HttpClient::new(&Reach::direct(limits), clock)?;
+        // The order, and a question about it where its refusal may not be believed.
+        let budget = (limits.connect + limits.total) * 2;
         Ok(Self { http, url, authorization, budget, keeps: Keep::default(), mask: Mask::default() })
     }
 
@@ -100,20 +104,14 @@ impl JsonErp {
         let more = [(HeaderName::from_static("idempotency-key"), key.as_str())];
         let headers = self.headers(order, &more)?;
         let reply = self.http.call(Method::GET, url.clone(), headers, None).await?;
-        let answer = match reply.status {
-            200 if !reply.is_page() => {
-                let request = request.clone();
-                ProbeAnswer::Found(receipt(number(&reply), request, reply.status, true))
+        let request = Some(request);
+        let answer = match answered(&reply, &order.key) {
+            Answered::Found(number) => {
+                let request = request.unwrap_or_default();
+                ProbeAnswer::Found(receipt(Some(number), request, reply.status, true))
             }
-            404 if reply.json().is_some() => ProbeAnswer::Absent,
-            status => {
-                let failure = as_question(refusal(&reply));
-                ProbeAnswer::Unclear(Failure {
-                    request: Some(request.clone()),
-                    status: Some(status),
-                    ..failure
-                })
-            }
+            Answered::Absent => ProbeAnswer::Absent,
+            Answered::Unclear(failure) => ProbeAnswer::Unclear(Failure { request, ..failure }),
         };
         let meaning = match &answer {
             ProbeAnswer::Found(_) => "found",
@@ -127,6 +125,39 @@ impl JsonErp {
                 .note(Exchange { question: true, ..self.answered(noted, &reply, meaning, watch) });
         }
         Ok(answer)
+    }
+
+    /// A refusal that may mean "exists already" is believed when the ERP does not have the order.
+    async fn settle_refusal(
+        &self,
+        order: &OrderForErp,
+        refusal: Failure,
+    ) -> Result<Receipt, Failure> {
+        match self.ask(order).await {
+            ProbeAnswer::Found(receipt) => Ok(receipt),
+            ProbeAnswer::Absent => Err(refusal),
+            ProbeAnswer::Unclear(answer) => {
+                let detail = format!(
+                    "refused ({}), and whether the ERP has it is unclear: {}",
+                    refusal.message, answer.message
+                );
+                let class = ErrorClass::UnknownOutcome;
+                let message = one_line(&detail, MAX_ERROR_CHARS);
+                Err(Failure { class, stage: Stage::At, message, ..refusal })
+            }
+        }
+    }
+
+    /// A 403 is about this order when the ERP answers a question about an order that nobody has.
+    async fn who_is_forbidden(&self, order: &OrderForErp, failure: Failure) -> Failure {
+        let Ok(key) = OrderKey::new(order.key.shop.as_str(), NOBODY) else { return failure };
+        match self.ask(&OrderForErp { key, ..order.clone() }).await {
+            ProbeAnswer::Found(_) | ProbeAnswer::Absent => failure,
+            ProbeAnswer::Unclear(answer) if answer.class == ErrorClass::Unauthorized => {
+                Failure { class: ErrorClass::Unauthorized, ..failure }
+            }
+            ProbeAnswer::Unclear(_) => Failure { class: ErrorClass::Unavailable, ..failure },
+        }
     }
 
     /// What is noted of a request.
@@ -168,17 +199,24 @@ impl JsonErp {
         meaning: &str,
         watch: Stopwatch,
     ) -> Exchange {
-        let text = String::from_utf8_lossy(&reply.body);
         Exchange {
             status: Some(reply.status),
             stage: Stage::After,
             meaning: meaning.to_owned(),
             message: error_text(reply)
                 .map(|text| one_line(&self.mask.hide_in(&text), MAX_ERROR_CHARS)),
-            reply: self.mask.clean(&text),
+            reply: self.mask.clean(&reply.text),
             duration_ms: watch.elapsed_ms(),
             ..noted
         }
+    }
+}
+
+fn meaning(meant: &Submitted) -> &'static str {
+    match meant {
+        Submitted::Accepted(_) => "ok",
+        Submitted::Forbidden(_) => "forbidden",
+        Submitted::Failed(failure) | Submitted::Doubted(failure) => failure.class.as_str(),
     }
 }
 
@@ -197,20 +235,22 @@ impl Erp for JsonErp {
         let request = name_of(&Method::POST, &self.url);
         let watch = Stopwatch::start();
         let reply = self.http.call(Method::POST, self.url.clone(), headers, Some(body)).await?;
-        let submitted = read_submitted(&reply);
+        let meant = submitted(&reply, &self.url);
         // A clean success and a request that got no answer have nothing to show beyond the attempt.
-        if self.keeps == Keep::All || (self.keeps == Keep::Auto && submitted.is_err()) {
+        let is_clean = matches!(meant, Submitted::Accepted(_));
+        if self.keeps == Keep::All || (self.keeps == Keep::Auto && !is_clean) {
             let noted = self.noted(order, &Method::POST, &self.url, Some(&order.document));
-            let meaning = match &submitted {
-                Ok(_) => "ok",
-                Err(failure) => failure.class.as_str(),
-            };
-            order.journal.note(self.answered(noted, &reply, meaning, watch));
+            order.journal.note(self.answered(noted, &reply, meaning(&meant), watch));
         }
-        match submitted {
-            Ok(number) => Ok(receipt(number, request, reply.status, false)),
-            Err(failure) => {
-                Err(Failure { request: Some(request), status: Some(reply.status), ..failure })
+        let named = |failure| Failure { request: Some(request.clone()), ..failure };
+        match meant {
+            Submitted::Accepted(number) => {
+                Ok(receipt(number, request.clone(), reply.status, false))
+            }
+            Submitted::Failed(failure) => Err(named(failure)),
+            Submitted::Doubted(refusal) => self.settle_refusal(order, named(refusal)).await,
+            Submitted::Forbidden(failure) => {
+                Err(self.who_is_forbidden(order, named(failure)).await)
             }
         }
     }
@@ -240,69 +280,4 @@ fn as_question(failure: Failure) -> Failure {
         _ => ErrorClass::Unavailable,
     };
     Failure { class, ..failure }
-}
-
-fn read_submitted(reply: &Reply) -> Result<Option<String>, Failure> {
-    match reply.status {
-        200..300 if reply.is_page() => Err(Failure::new(
-            ErrorClass::UnknownOutcome,
-            &format!("http_{}_html", reply.status),
-            "the reply is a web page and not an answer: check erp.url, or is there a gateway in between?",
-            Stage::At,
-        )),
-        200..300 => Ok(number(reply)),
-        _ => Err(refusal(reply)),
-    }
-}
-
-/// What a status other than success means for the order.
-///
-/// 503 and 429 say that nothing was done. The other 5xx may mean work half done, or a gateway that
-/// timed out, so they leave the order in doubt (`Stage::At`): it is retried, but asked about first.
-/// Redirects are never followed; they mean that the address is wrong.
-fn refusal(reply: &Reply) -> Failure {
-    let (class, stage) = match reply.status {
-        401 | 403 => (ErrorClass::Unauthorized, Stage::After),
-        408 | 425 | 429 | 503 => (ErrorClass::Unavailable, Stage::After),
-        300..400 => (ErrorClass::Unavailable, Stage::After),
-        400..500 => (ErrorClass::Rejected, Stage::After),
-        _ => (ErrorClass::Unavailable, Stage::At),
-    };
-    let text = match (reply.status, reply.header("location")) {
-        (300..400, Some(to)) => format!("the ERP redirects to {to}: put that address into erp.url"),
-        _ => error_text(reply).unwrap_or_else(|| format!("HTTP status {}", reply.status)),
-    };
-    let mut failure = Failure::new(class, &format!("http_{}", reply.status), &text, stage);
-    failure.retry_after = reply.retry_after();
-    failure
-}
-
-/// `/error`, `/message` or `/detail`, or the message inside of one of them.
-fn error_text(reply: &Reply) -> Option<String> {
-    let json = reply.json()?;
-    let found = ["/error", "/message", "/detail"].into_iter().find_map(|at| json.pointer(at))?;
-    match found {
-        Value::Null => None,
-        Value::String(text) => Some(text.clone()),
-        Value::Object(fields) => match fields.get("message") {
-            Some(Value::String(text)) => Some(text.clone()),
-            _ => Some(found.to_string()),
-        },
-        other => Some(other.to_string()),
-    }
-}
-
-/// `/erp_order_id`, else `/id`, else the last part of `Location`.
-fn number(reply: &Reply) -> Option<String> {
-    let json = reply.json();
-    let value = json
-        .as_ref()
-        .and_then(|json| ["/erp_order_id", "/id"].into_iter().find_map(|at| json.pointer(at)));
-    let text = match value {
-        Some(Value::String(text)) => text.clone(),
-        Some(Value::Number(number)) => number.to_string(),
-        _ => reply.header("location")?.trim_end_matches('/').rsplit('/').next()?.to_owned(),
-    };
-    let text = one_line(&text, MAX_NUMBER);
-    (!text.is_empty()).then_some(text)
 }

@@ -154,8 +154,7 @@ impl Judge<'_> {
         let text = self.error_text(reply).unwrap_or_else(|| self.without_text(reply));
         let mut failure = Failure::new(class, &code, &text, purpose.stage(outcome));
         failure.status = Some(reply.status);
-        let wait = reply.header("retry-after").and_then(|wait| wait.trim().parse().ok());
-        failure.retry_after = wait.map(std::time::Duration::from_secs);
+        failure.retry_after = reply.retry_after;
         failure
     }
 

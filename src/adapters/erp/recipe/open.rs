@@ -12,7 +12,7 @@ use secrecy::{ExposeSecret, SecretString};
 
 use crate::ports::clock::Clock;
 
-use super::super::http::{HttpClient, Limits, LongReply, Reach};
+use super::super::http::{HttpClient, Limits, Reach};
 use super::super::redact::Mask;
 use super::engine::RecipeErp;
 use super::jwt::SigningKey;
@@ -175,7 +175,8 @@ impl Loaded {
             || format!("`{url}`: expected an address that begins with http:// or https://");
         let base = base.ok_or_else(|| wrong("erp.url", detail()))?;
         let limits = self.limits(overrides, defaults);
-        let http = HttpClient::new(&self.reach(limits)).map_err(|error| wrong("http", error))?;
+        let http = HttpClient::new(&self.reach(limits), clock.clone())
+            .map_err(|error| wrong("http", error))?;
         let signing = self.signing(&secrets, &consts)?;
         Ok(RecipeErp {
             mask: Mask::new(secrets.values().map(String::as_str), &overrides.redact),
@@ -207,7 +208,6 @@ impl Loaded {
         Reach {
             limits,
             max_reply: max_reply.unwrap_or(MAX_REPLY),
-            long_reply: LongReply::Refuse,
             ca_file: http.ca_file.clone(),
             identity: http.client_cert.clone().zip(http.client_key.clone()),
             proxy: http.proxy.clone(),

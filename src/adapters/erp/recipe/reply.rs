@@ -2,12 +2,14 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
 
 use minijinja::value::Value;
 use minijinja::{Error, ErrorKind};
 use serde_json::Value as Json;
 
 use super::super::http::Reply;
+use super::super::page::is_page;
 use super::source::Source;
 use super::templates::Vars;
 use super::values;
@@ -22,6 +24,8 @@ pub struct Read {
     headers: Vec<(String, String)>,
     text: String,
     json: OnceLock<Option<Json>>,
+    /// How long the ERP wants us to wait.
+    pub retry_after: Option<Duration>,
 }
 
 impl Read {
@@ -29,7 +33,8 @@ impl Read {
     pub fn new(status: u16, headers: &[(&str, &str)], text: &str) -> Self {
         let own = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
         let headers = headers.iter().map(own).collect();
-        Self { status, headers, text: text.to_owned(), json: OnceLock::new() }
+        let (text, json) = (text.to_owned(), OnceLock::new());
+        Self { status, headers, text, json, retry_after: None }
     }
 
     /// The raw bytes.
@@ -38,17 +43,14 @@ impl Read {
             (name.as_str().to_owned(), String::from_utf8_lossy(value.as_bytes()).into_owned())
         });
         let headers = headers.collect();
-        let text = match String::from_utf8(reply.body) {
-            Ok(text) => text,
-            Err(error) => String::from_utf8_lossy(error.as_bytes()).into_owned(),
-        };
-        Self { status: reply.status, headers, text, json: OnceLock::new() }
+        let (status, retry_after) = (reply.status, reply.retry_after);
+        Self { status, headers, text: reply.text, json: OnceLock::new(), retry_after }
     }
 
     /// JSON that is part of another reply, treated like one.
     pub fn of_json(json: Json) -> Self {
         let json = OnceLock::from(Some(json));
-        Self { status: 200, headers: Vec::new(), text: String::new(), json }
+        Self { status: 200, headers: Vec::new(), text: String::new(), json, retry_after: None }
     }
 
     /// The body as text.
@@ -73,7 +75,7 @@ impl Read {
 
     /// Whether this is a page for people.
     pub fn is_page(&self) -> bool {
-        self.header("content-type").is_some_and(|kind| kind.to_ascii_lowercase().contains("html"))
+        is_page(&self.text)
     }
 }
 

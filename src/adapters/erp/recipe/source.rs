@@ -2,18 +2,13 @@
 //! each with an optional ` ~ REGEX` whose first group (else the whole match) is the value.
 
 use minijinja::value::Value;
-use quick_xml::Reader;
-use quick_xml::events::Event;
 use regex::{Regex, RegexBuilder};
 use serde_json::Value as Json;
 
+use super::super::xml;
 use super::reply::Read;
 use super::values;
 
-/// Deepest XML that is read.
-const MAX_DEPTH: usize = 128;
-/// Longest text that is taken out of XML, in bytes.
-const MAX_TEXT: usize = 1024 * 1024;
 /// Largest compiled regular expression, in bytes.
 const MAX_REGEX: usize = 1024 * 1024;
 
@@ -72,7 +67,7 @@ impl Source {
     pub fn find(&self, reply: &Read) -> Option<Value> {
         let found = match &self.place {
             Place::Json(pointers) => values::of_json(&json_at(reply.json()?, pointers)?),
-            Place::Xml(names) => Value::from(xml_at(reply.text(), names)?),
+            Place::Xml(names) => Value::from(xml::text_at(reply.text(), names)?),
             Place::Header(name) => Value::from(reply.header(name)?),
             Place::Text => Value::from(reply.text()),
         };
@@ -91,71 +86,6 @@ fn json_at(json: &Json, pointers: &[String]) -> Option<Json> {
         return Some(found.clone());
     }
     json_at(&serde_json::from_str(found.as_str()?).ok()?, rest)
-}
-
-/// Text of the first element whose name and whose parents' names end with `names`; local names.
-fn xml_at(text: &str, names: &[String]) -> Option<String> {
-    let mut reader = Reader::from_str(text);
-    let mut open: Vec<String> = Vec::new();
-    let mut found: Option<(usize, String)> = None;
-    loop {
-        match reader.read_event().ok()? {
-            Event::Start(tag) => {
-                if open.len() >= MAX_DEPTH {
-                    return None;
-                }
-                open.push(tag.local_name().into_inner().to_owned());
-                if found.is_none() && open.ends_with(names) {
-                    found = Some((open.len(), String::new()));
-                }
-            }
-            Event::Empty(tag) => {
-                open.push(tag.local_name().into_inner().to_owned());
-                if found.is_none() && open.ends_with(names) {
-                    return Some(String::new());
-                }
-                open.pop();
-            }
-            Event::End(_) => {
-                match found.take() {
-                    Some((depth, text)) if depth == open.len() => return Some(text),
-                    other => found = other,
-                }
-                open.pop();
-            }
-            Event::Text(part) => append(&mut found, &part),
-            Event::CData(part) => append(&mut found, &part),
-            Event::GeneralRef(name) => {
-                let c = match name.resolve_char_ref().ok()? {
-                    Some(c) => c.to_string(),
-                    None => entity(&name)?.to_owned(),
-                };
-                append(&mut found, &c);
-            }
-            Event::Eof => return None,
-            _ => {}
-        }
-    }
-}
-
-fn append(found: &mut Option<(usize, String)>, part: &str) {
-    if let Some((_, text)) = found
-        && text.len() + part.len() <= MAX_TEXT
-    {
-        text.push_str(part);
-    }
-}
-
-/// The entities that XML itself knows; a document's own are never expanded.
-fn entity(name: &str) -> Option<&'static str> {
-    Some(match name {
-        "lt" => "<",
-        "gt" => ">",
-        "amp" => "&",
-        "quot" => "\"",
-        "apos" => "'",
-        _ => return None,
-    })
 }
 
 #[cfg(test)]
