@@ -72,7 +72,8 @@ pub enum Command {
   order-relay reconcile 100042 --absent --reason \"looked in the ERP: not there\"
 
 Found: the order is confirmed with the ERP's number. Not there for longer than the settle time: it is
-sent as its next attempt, or parked if none is left. No clear answer: nothing is sent, the ERP is asked again.")]
+sent as its next attempt, or parked if none is left. No clear answer: nothing is sent, and the ERP is
+asked again.")]
     Reconcile(Reconcile),
     /// Messages that could not be accepted
     #[command(subcommand)]
@@ -83,7 +84,7 @@ sent as its next attempt, or parked if none is left. No clear answer: nothing is
     /// Verify that nothing is lost
     #[command(subcommand)]
     Ledger(Ledger),
-    /// What people did: who, when, from where, why, before and after; newest first
+    /// The audit: who did what, when, from where, why, before and after; newest first
     #[command(after_help = "Examples:
   order-relay audit --since 24h
   order-relay audit --target de/100042
@@ -94,7 +95,7 @@ sent as its next attempt, or parked if none is left. No clear answer: nothing is
     /// The broker's exchanges, queues and bindings
     #[command(subcommand)]
     Topology(Topology),
-    /// Bring the database's tables to this release
+    /// Migrate the database's tables to this release
     Migrate(Migrate),
     /// Users with a local password, and their roles
     #[command(subcommand)]
@@ -104,7 +105,8 @@ sent as its next attempt, or parked if none is left. No clear answer: nothing is
   ORDER_RELAY__DATABASE__URL=sqlite://many.db order-relay fill
   order-relay fill --orders 1000000 --lost 50000
 
-The orders are spread over the last 30 days, six shops and four currencies. Lost ones failed in about 40 ways. No mails are sent. Do not run a service with a real ERP on such a ledger.")]
+The orders are spread over the last 30 days, six shops and four currencies. Lost ones failed in about
+40 ways. No mails are sent. Do not run a service with a real ERP on such a ledger.")]
     Fill(Fill),
     /// Measure how long statistics, groups and lists take on this ledger; changes nothing
     Measure(Output),
@@ -168,7 +170,7 @@ pub enum WorkerKind {
     Notifier,
     /// Publishes the messages of overdue orders again, runs redrives
     Sweeper,
-    /// API, status page, health and metrics
+    /// API, back office, health and metrics
     Web,
 }
 
@@ -430,7 +432,7 @@ pub enum LostOrders {
         /// How long
         watch: Watch,
     },
-    /// Lost orders by what failed, most orders first
+    /// Lost orders by failure group, largest first
     #[command(
         args_conflicts_with_subcommands = true,
         after_help = "Examples:
@@ -440,7 +442,7 @@ pub enum LostOrders {
   order-relay lost-orders groups note 9f86d081884c7d65 --note \"Kim adds the articles\""
     )]
     Groups(Groups),
-    /// Everything about one of them
+    /// Everything about one order
     Show {
         /// ORDER_ID or SHOP/ORDER_ID
         id: String,
@@ -473,8 +475,8 @@ pub enum LostOrders {
     '[{\"op\":\"replace\",\"path\":\"/lines/0/sku\",\"value\":\"4712\"}]'
   order-relay lost-orders edit --fingerprint 5d41402abc4b2a76 --patch change.json --dry-run
 
-The number and the shop of an order never change. Currency and total need a permission of their own.
-An edited order is not sent by itself: say --process, or transfer it afterwards.")]
+The number and the shop of an order never change. Currency and total need a separate permission.
+Editing does not send an order: use --process, or transfer it afterwards.")]
     Edit(Box<Edit>),
     /// Remove orders from the list, with a reason; nothing is deleted
     #[command(after_help = "Example:
@@ -490,7 +492,7 @@ An edited order is not sent by itself: say --process, or transfer it afterwards.
         /// How
         output: Output,
     },
-    /// Put removed orders back on the list
+    /// Restore removed orders
     #[command(after_help = "Example:
   order-relay lost-orders restore 100042 --reason \"was not entered after all\"")]
     Restore {
@@ -527,7 +529,7 @@ pub enum GroupsCommand {
     #[command(after_help = "Examples:
   order-relay lost-orders groups note 9f86d081884c7d65 --note \"Kim adds the articles\"
   order-relay lost-orders groups note 9f86d081884c7d65 --runbook https://wiki.example/articles
-  order-relay lost-orders groups note 9f86d081884c7d65 --note \"\"     takes the note away")]
+  order-relay lost-orders groups note 9f86d081884c7d65 --note \"\"     deletes the note")]
     Note {
         /// The group, as `lost-orders groups` shows it
         fingerprint: String,
@@ -672,7 +674,7 @@ pub enum Ledger {
   order-relay ledger check
   order-relay ledger check --since 24h --output json
 
-Exit code 0: the ledger is sound; 1: it is not, and what is wrong is listed.")]
+Exit code 0: the ledger is sound; 1: it is not, and the problems are listed.")]
     Check {
         /// Only orders received since: a time, or how long ago ("24h")
         #[arg(long, value_parser = moment)]
@@ -984,8 +986,8 @@ Values that only the ERP knows, such as ids that are looked up, are shown as 1."
   curl -X PUT localhost:9090/_stub -d '{\"mode\":\"down\"}'      switch while it runs
   curl localhost:9090/_stub                                  documents and requests per order
 
-An order can bring its own answers: \"remark\": \"stub: down, accept_then_cut\" fails twice.
-It never de-duplicates: what is sent twice is in it twice.")]
+An order can contain its own answers: \"remark\": \"stub: down, accept_then_cut\" fails twice.
+It never de-duplicates: an order that is sent twice is in it twice.")]
     Stub(Stub),
 }
 
@@ -1024,7 +1026,7 @@ fn share(text: &str) -> Result<f64, String> {
 #[serde(rename_all = "snake_case")]
 #[value(rename_all = "snake_case")]
 pub enum StubMode {
-    /// Takes it
+    /// Accepts it
     Ok,
     /// 503, to questions as well
     Down,

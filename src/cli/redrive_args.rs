@@ -16,9 +16,9 @@ pub enum Redrive {
   order-relay redrive plan --class unavailable --since 6h --rate 60/m
   order-relay redrive plan 100042 100043 --reason \"the article is there now\"
   order-relay redrive plan --failed-of 9c41f2
-  order-relay redrive plan --all --dry-run        what would be in it
+  order-relay redrive plan --all --dry-run        shows the plan without storing it
 
-The plan keeps which orders at which revision. What does not belong in it is told by reason.")]
+The plan stores the orders with their revisions. Orders that do not belong in it are listed with the reason.")]
     Plan(Box<Plan>),
     /// Start: one order, then 5, 20, 100, then the rest; it stops automatically when too many fail
     #[command(after_help = "Example:
@@ -86,10 +86,10 @@ pub struct Plan {
     /// 60/m, 5/s, or none: as fast as the ERP answers
     #[arg(long, default_value = "none", value_parser = rate)]
     pub rate: Rate,
-    /// Sizes of the steps; all that are left are the last one
+    /// Sizes of the steps; the rest is the last step
     #[arg(long, value_delimiter = ',', default_value = "1,5,20,100")]
     pub ramp: Vec<u32>,
-    /// Percent of a step that may fail before it stops; a step of one stops at any failure
+    /// Percentage of a step that may fail before it stops; a step of one stops at any failure
     #[arg(long, default_value_t = 10)]
     pub stop_percent: u32,
     #[command(flatten)]

@@ -155,7 +155,7 @@ crate::names!(ItemStatus {
 )]
 #[serde(rename_all = "snake_case")]
 pub enum Exclusion {
-    /// It is in the ERP already.
+    /// It is already in the ERP.
     Confirmed,
     /// A person removed it from the list.
     Removed,
