@@ -1,5 +1,6 @@
-//! What RabbitMQ, the network and lapin do to us, and that the adapter lives through it: each hazard
-//! of docs/facts/rabbitmq.md 3 and 4 that can hit us, with the line cut, frozen or deaf where it hurts.
+//! Faults of RabbitMQ, the network and lapin, and that the adapter survives them: each hazard of
+//! docs/facts/rabbitmq.md 3 and 4 that can hit us, with the connection cut, frozen or deaf at
+//! critical points.
 //!
 //! What both transports promise stands in `broker_contract`; whole services live through the same in
 //! `amqp_outages`.
@@ -28,7 +29,7 @@ const SHORT: Duration = Duration::from_millis(300);
 /// A `basic.ack` on the wire.
 const ACK_BYTES: usize = 21;
 
-/// A transport over a line that can go wrong.
+/// A transport over a connection that can fail.
 async fn over_a_line(query: &str) -> (Proxy, Transport) {
     let proxy = Proxy::start(&amqp_url()).await;
     let way = Way { line: format!("{}{query}", proxy.url()), ..Way::to(&amqp_url()) };

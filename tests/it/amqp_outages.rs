@@ -1,5 +1,6 @@
-//! Whole services on a RabbitMQ that restarts, lacks what they need, differs from it, or gives their
-//! messages up: nothing is lost, nothing is entered twice, and what is wrong is told with its mend.
+//! Whole services on a RabbitMQ that restarts, lacks what they need, differs from it, or
+//! dead-letters their messages: nothing is lost, nothing is entered twice, and problems are
+//! reported with their fix.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -45,13 +46,13 @@ async fn a_broker_that_restarts_under_load_loses_nothing_and_doubles_nothing() {
     world.until_settled(placed).await;
     let failed_once = world.admin_mails().len() as u64;
     // One in ten fails at first, unless the report waits for the broker longer than the claim lasts
-    // and the order has been brought in by another process meanwhile.
+    // and another process has transferred the order in the meantime.
     let expected = placed / 20..=placed / 10 * 3;
     assert!(expected.contains(&failed_once), "{failed_once} tries of {placed} orders failed");
     world.end().await;
 }
 
-/// A checkout that goes on while the broker is away; how many orders it has placed.
+/// A checkout that continues while the broker is unavailable; returns the number of its orders.
 async fn place_until(broker: &dyn Broker, exchange: &str, enough: &AtomicBool) -> u64 {
     let mut placed = 0;
     loop {
@@ -202,7 +203,7 @@ async fn a_message_that_kills_its_worker_again_and_again_becomes_a_dead_letter()
     world.end().await;
 }
 
-/// Whether a message stands in the submit queue; waits until nobody reads it.
+/// Whether a message is in the submit queue; waits until it has no consumer.
 async fn is_in_submit(world: &World) -> bool {
     let submit = format!("{}.submit", world.name);
     let dead = format!("{}.dead", world.name);
@@ -236,7 +237,7 @@ async fn an_order_with_a_wrong_key_becomes_a_dead_letter() {
     world.end().await;
 }
 
-/// Waits until there is one dead letter, and insists on its reason and on a word of its detail.
+/// Waits until there is one dead letter, and checks its reason and a word of its detail.
 async fn until_buried(world: &mut World, reason: &str, word: &str) {
     let store = world.store().await;
     let mut letters = Vec::new();

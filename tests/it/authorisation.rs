@@ -156,7 +156,7 @@ fn cases() -> Vec<Case> {
     ]
 }
 
-/// Somebody who knocks.
+/// A caller.
 enum Who {
     Nobody,
     Token(String),

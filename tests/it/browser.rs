@@ -1,7 +1,7 @@
 //! The back office in a real browser, as an operator uses it during an outage.
 //!
-//! Screenshots of every page are kept in `target/screenshots` for people to look at; what a machine
-//! can hold of them (no horizontal scroll, contrast, labels, nothing of another origin) is held here.
+//! Screenshots of every page are stored in `target/screenshots` for people; what a machine can
+//! check (no horizontal scroll, contrast, labels, nothing of another origin) is checked here.
 
 use std::path::PathBuf;
 use std::process::Stdio;
@@ -176,7 +176,7 @@ async fn a_redrive_of_300_is_planned_watched_and_stopped_by_its_canary() {
     assert!(said && page.contains("Nothing more is sent."), "{page}");
     assert_eq!(in_erp(&world), 0, "nothing is in the ERP");
 
-    // The ERP is mended; the rest goes at a rate.
+    // The ERP is fixed; the rest goes at a rate.
     world.stub.set(StubSettings::default());
     browser.fill("form[action$='/rate'] input[name=rate]", "6000").await;
     browser.click("form[action$='/rate'] button").await;
@@ -231,7 +231,7 @@ async fn an_editor_mends_a_group_and_a_dead_letter_and_is_told_when_somebody_was
     browser.click("button[value=preview]").await;
     browser.sees("2 orders would change, 0 would not.").await;
     assert_eq!(world.order("G-1").await.record.revision, 0, "a preview changes nothing");
-    // Somebody edits one of them meanwhile: it stays as they made it.
+    // One of them is edited in the meantime: that edit stays.
     let theirs = r#"[{"op":"replace","path":"/lines/0/sku","value":"THEIRS"}]"#;
     world.ok(&["lost-orders", "edit", "G-2", "--patch", theirs, "--yes", "--reason", "x"]).await;
     browser.fill("input[name=reason]", "the article has a new number").await;
@@ -247,7 +247,7 @@ async fn an_editor_mends_a_group_and_a_dead_letter_and_is_told_when_somebody_was
     browser.sees("Nothing has been sent.").await;
     browser.sees("Start: 1").await;
 
-    // Somebody else is faster: the second one is told, and nothing is overwritten.
+    // Two concurrent edits: the second one is refused, and nothing is overwritten.
     browser.go(&world.web("/orders/default/G-3/edit")).await;
     browser.fill("input[name='f:/lines/0/sku']", "MINE").await;
     let edit = ["lost-orders", "edit", "G-3", "--patch", theirs, "--yes", "--reason", "faster"];
@@ -258,7 +258,7 @@ async fn an_editor_mends_a_group_and_a_dead_letter_and_is_told_when_somebody_was
     browser.sees("Start again with the newest revision").await;
     assert!(world.order("G-3").await.current().contains("THEIRS"));
 
-    // A message that was no order is mended and taken in.
+    // A message that was no order is fixed and accepted.
     browser.go(&world.web("/dead-letters")).await;
     browser.click("td a.mono").await;
     browser.sees("/total").await;
@@ -268,7 +268,7 @@ async fn an_editor_mends_a_group_and_a_dead_letter_and_is_told_when_somebody_was
     browser.sees("accepted as an order").await;
     world.until_phase("L-1", "transferred").await;
 
-    // All of it is told, by a person and on the command line alike.
+    // All of it is in the audit, from the pages and from the command line.
     let told = world.ok(&["audit", "--target", "default/G-3", "--output", "csv"]).await;
     assert!(told.contains("order.edit") && told.contains("faster"), "{told}");
     browser.go(&world.web("/audit?action=order.edit")).await;
@@ -535,9 +535,9 @@ fn screenshots() -> PathBuf {
     folder
 }
 
-/// What can be held without eyes: nothing sticks out, every text can be told from its ground (WCAG 2.2,
-/// 1.4.3: 4.5 to 1, large 3 to 1), every field has a name, every heading level follows, nothing foreign
-/// ran or was loaded.
+/// What can be checked automatically: nothing overflows, every text has enough contrast (WCAG 2.2,
+/// 1.4.3: 4.5 to 1, large 3 to 1), every field has a name, every heading level follows, nothing
+/// foreign ran or was loaded.
 const LOOK: &str = r#"
 const faults = [];
 if (document.documentElement.scrollWidth > innerWidth + 1) {

@@ -194,7 +194,7 @@ impl Browser {
         std::fs::write(file, bytes.expect("a picture")).expect("it can be kept");
     }
 
-    /// Ends it, asked politely, so that it takes its profile with it.
+    /// Stops it normally, so that it deletes its profile.
     pub async fn end(self) {
         drop(self.client.delete(&self.session).send().await);
     }

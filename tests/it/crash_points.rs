@@ -1,5 +1,5 @@
 //! The process dies at each point where an effect has just become durable, or just before; it is
-//! started again, and every order must end where it would have ended anyway.
+//! restarted, and every order must end as without the crash.
 
 use std::os::unix::process::ExitStatusExt;
 
@@ -21,7 +21,8 @@ fn victim(place: Place, point: CrashPoint) -> (&'static str, &'static str) {
         C::Answered => {
             ("ok", "confirmed/transferred, failed 0, tries [1 found], mails [], in the ERP 1")
         }
-        // Within one process the failure dies with it, and the same try is made again.
+        // With the in-process broker the failure is lost with the process, and the same attempt is
+        // made again.
         C::FailurePublished if place == Place::Embedded => ("busy, ok", FINE),
         C::FailurePublished | C::FailureRecorded | C::RetryPublished => (
             "busy, ok",

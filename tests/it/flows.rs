@@ -1,4 +1,4 @@
-//! The ways an order can go, each from checkout to its end, on RabbitMQ with PostgreSQL and embedded.
+//! The life of an order, each from checkout to its end, on RabbitMQ with PostgreSQL and embedded.
 
 use order_relay::cli::args::StubMode;
 use order_relay::devtools::erp_stub::StubSettings;
@@ -253,7 +253,7 @@ async fn an_erp_that_is_away_pauses_the_work_and_burns_no_tries(place: Place) {
     assert_eq!(sent, 0, "a trial asks first; {sent} orders were sent into the outage");
     world.stub.set(StubSettings::default());
     world.until_settled(40).await;
-    // Tries that were under way when it went down failed; after that none was burnt.
+    // Attempts in progress when it went down failed; after that no attempt was used up.
     let failed: u32 = {
         let all = store
             .page_orders(&Default::default(), Default::default(), None, 100)

@@ -1,5 +1,5 @@
-//! Order data, ERP answers and messages full of markup, templates, formulas and terminal escapes are
-//! text wherever they are shown: pages, exports, command line, mails, logs.
+//! Order data, ERP answers and messages full of markup, templates, formulas and terminal escapes
+//! are shown as text everywhere: pages, exports, command line, mails, logs.
 
 use axum::extract::{Path, Request};
 use axum::http::StatusCode;
@@ -19,7 +19,7 @@ use crate::people::{Browser, add_user, log_in};
 use crate::store_contract::failure;
 use crate::world::{Place, World, order_with};
 
-/// How a cell begins that a spreadsheet would run.
+/// The start of a cell that a spreadsheet would execute.
 const FORMULAS: [&str; 8] = [
     "=HYPERLINK(\"http://evil.example\",\"pay\")",
     "+cmd|' /C calc'!A0",
@@ -30,8 +30,8 @@ const FORMULAS: [&str; 8] = [
     "x;=HYPERLINK(\"http://evil.example\",\"pay\")",
     "x; \"\t@SUM(1,1);-1+1",
 ];
-/// Markup, two template languages, a mail header, terminal escapes, C1 controls, marks that turn the
-/// reading direction, what is not seen, line ends that are none to everybody.
+/// Markup, two template languages, a mail header, terminal escapes, C1 controls, direction marks,
+/// invisible characters, unusual line ends.
 const REST: &str = " \"'><script>hostile()</script><img src=hostile onerror=hostile()>\
     {{7*7}}{{1234567*3}}{% raise %}{# #}${1234567*3}\r\nBcc: evil@example.com\r\n\
     \u{1b}[31mred\u{1b}]8;;http://evil.example\u{7}link\u{1b}]8;;\u{7}\u{9b}2J\u{9d}0;x\u{9c}\
@@ -57,7 +57,7 @@ fn hostile_order(id: &str, formula: usize) -> String {
     )
 }
 
-/// An ERP whose every word is hostile. It takes what is named OK at the second try.
+/// An ERP with hostile answers. It accepts orders named OK at the second attempt.
 async fn hostile_erp(world: &mut World) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let address = listener.local_addr().expect("a bound port");
@@ -132,7 +132,7 @@ async fn reported(world: &mut World) {
     store.record_failure(request).await.expect("the ledger answers");
 }
 
-/// What must be nowhere, in whatever form something is shown.
+/// What must never be part of any output.
 fn unseen(what: &str, text: &str) -> Vec<String> {
     let mut faults = Vec::new();
     let found = text.char_indices().find(|(_, c)| is_unprintable(*c) && !"\n\r\t".contains(*c));

@@ -1,7 +1,7 @@
-//! What comes in at the door: on the broker and over the API, good, malformed, or hostile.
+//! Intake on the broker and by the API: good, malformed, or hostile messages.
 //!
-//! Good orders pass whatever comes between them; what cannot be accepted is a dead letter with its
-//! reason and place, once; and what reaches the ERP is what checkout sent, to the byte.
+//! Good orders pass, whatever is sent between them; a message that cannot be accepted becomes one
+//! dead letter with its reason and place; and the ERP gets what checkout sent, to the byte.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -119,7 +119,7 @@ async fn problem(response: Response) -> Value {
     problem
 }
 
-/// Hands in good and bad in turn; over the API each refusal is looked at.
+/// Submits good and bad ones in turn; with the API each refusal is checked.
 async fn hand_in(world: &mut World, bad: &[Bad], good: &[String]) {
     if world.place == Place::Services {
         let mut messages = Vec::new();
@@ -186,7 +186,7 @@ async fn an_order_of_exactly_the_limit_is_taken(place: Place) {
     world.end().await;
 }
 
-/// An ERP that keeps what it is sent: headers and bodies.
+/// An ERP that records its requests: headers and bodies.
 #[derive(Clone, Default)]
 struct Captured(Arc<Mutex<Vec<(HeaderMap, Bytes)>>>);
 
@@ -262,7 +262,7 @@ async fn without_the_right_token_nothing_is_taken_in() {
         assert_eq!((refused.status().as_u16(), asks), (status, status == 401), "{authorization:?}");
         problem(refused).await;
     }
-    // Nobody makes us hold megabytes before we know him.
+    // An unauthenticated client cannot make us buffer megabytes.
     let stranger = client.post(&url).body(vec![b'x'; 17 * MIB]).send().await;
     assert!(stranger.map_or(true, |response| response.status().as_u16() == 401));
     assert_eq!(world.store().await.count_received().await.expect("the ledger answers"), 0);

@@ -1,11 +1,11 @@
-//! The layers and their arrows: which module may name which, held by reading every source file.
+//! The layers: which module may import which, checked by reading every source file.
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// What each module may name of ours; its own files it always may. `crash` is the tests' way in and
-/// open to whoever makes an effect durable.
+/// The modules that each module may import besides its own files. `crash` is for tests, and may be
+/// used where effects become durable.
 const MAY_NAME: [(&str, &[&str]); 12] = [
     ("domain", &[]),
     ("ports", &["domain"]),
@@ -35,12 +35,12 @@ const MAY_NAME: [(&str, &[&str]); 12] = [
     ),
 ];
 
-/// Crates that the rules know nothing of.
+/// Crates that `domain` must not use.
 const NOT_IN_DOMAIN: [&str; 10] = [
     "tokio", "sqlx", "lapin", "reqwest", "lettre", "axum", "hyper", "tracing", "config", "backoff",
 ];
 
-/// Adapters are drivers of one thing each: none names another.
+/// Each adapter drives one thing: none imports another.
 const FAMILIES: [&str; 6] = ["amqp", "in_process", "store", "erp", "mail", "oidc"];
 
 fn sources() -> Vec<(String, String)> {
@@ -71,7 +71,7 @@ fn layer(file: &str) -> &str {
 }
 
 /// Paths that a file names: what follows `crate::`, up to two steps, comments left out. `super::`
-/// that climbs out of the folder would be written `crate::` here; [`no_file_climbs_out`] holds that.
+/// that climbs out of the folder must be written `crate::`; [`no_file_climbs_out`] checks that.
 fn named(text: &str) -> Vec<Vec<String>> {
     let code: String = text
         .lines()

@@ -1,5 +1,5 @@
-//! Mails over real SMTP: encrypted and with a password, hostile data, templates, languages, digests,
-//! and sending again without telling twice.
+//! Mails over real SMTP: encrypted and with a password, hostile data, templates, languages,
+//! digests, and sending again without duplicates.
 
 use order_relay::ports::notices::{MailStatus, StoredMail};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
@@ -33,7 +33,7 @@ fn authority() -> (String, TlsAcceptor) {
     (pem, TlsAcceptor::from(std::sync::Arc::new(config.expect("it fits"))))
 }
 
-/// A world whose mail server speaks like this; `url` says how it is reached at `localhost:PORT`.
+/// A world with a mail server of this kind; `url` says how it is reached at `localhost:PORT`.
 async fn world_with(
     tasks: &mut JoinSet<()>,
     security: Security,

@@ -1,8 +1,9 @@
 //! The integration tests, one binary: real processes of ours, a real broker, real databases, real
 //! SMTP and HTTP; only the ERP is a stub.
 //!
-//! They need RabbitMQ and PostgreSQL (`scripts/test` starts what is missing): the addresses stand in
-//! ORDER_RELAY_TEST_AMQP and ORDER_RELAY_TEST_POSTGRES, or what listens on this machine is taken.
+//! They need RabbitMQ and PostgreSQL (`scripts/test` starts what is missing): the addresses are in
+//! ORDER_RELAY_TEST_AMQP and ORDER_RELAY_TEST_POSTGRES, otherwise the services of this machine are
+//! used.
 
 #![allow(unreachable_pub, reason = "a test binary has no outside")]
 #![allow(clippy::panic, reason = "in a test that is how to say what went wrong")]

@@ -15,18 +15,18 @@ use crate::world::{Place, World, order_with};
 const LETTER: &str = "/dead-letters/00000000-0000-7000-8000-000000000000";
 const MAIL: &str = "/mails/00000000-0000-7000-8000-000000000000";
 
-/// A form that means something, and what it is answered.
+/// A valid form, and its answer.
 struct Case {
     method: Method,
     path: &'static str,
     /// The parts of the path, as they are asked for; the rest is as it stands in `path`.
     concrete: String,
     form: &'static str,
-    /// To whoever may, everywhere.
+    /// For users with the permission for all shops.
     allowed: u16,
-    /// To whoever may in another shop only.
+    /// For users with the permission in another shop only.
     elsewhere: u16,
-    /// To whoever sees every shop and has the permission in another one only.
+    /// For users who may read all shops and have the permission in another one only.
     reads_only: u16,
 }
 

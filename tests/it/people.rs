@@ -1,4 +1,4 @@
-//! People at the door: passwords, sessions, cookies, forms of other sites, and who has to wait.
+//! Logins: passwords, sessions, cookies, forms of other sites, and who has to wait.
 
 use std::process::Stdio;
 

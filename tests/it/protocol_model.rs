@@ -2,10 +2,10 @@
 //! settle, with two workers, a sweeper, an ERP that executes late or never, answers that get lost, crashes and
 //! processes that stop for any time between two steps.
 //!
-//! The model holds what DESIGN promises: the ERP gets an order at most once though it offers no key, and
-//! every order ends in the ERP unless somebody still has to act. [`Rules`] are the protocol's; each test
-//! that breaks one shows the double entry which that rule prevents. The assumptions, and so the window that
-//! is left, are those of README, "Limits":
+//! The model checks two promises: the ERP gets an order at most once though it offers no key, and
+//! every order ends in the ERP unless somebody still has to act. [`Rules`] are the protocol's; each
+//! test that breaks one shows the double entry which that rule prevents. The assumptions, and so
+//! the remaining risk, are those of README, "Limits":
 //!
 //! 1. an ERP executes a request within `LATE` ticks or never (`erp.settle` is at least that long);
 //! 2. between the check of the claim and the first byte, and while the bytes are written, a process does not
@@ -32,11 +32,11 @@ struct Rules {
     settle: u8,
     /// Whether a dead claim means "ask first".
     asks_after_dead_claim: bool,
-    /// Whether the claim is looked at again right before the first byte.
+    /// Whether the claim is checked again right before the first byte.
     checks_before_send: bool,
     /// Whether a renewal takes effect only while the claim still holds.
     renews_only_live: bool,
-    /// Whether a process may stop between that look and the first byte.
+    /// Whether a process may stop between that check and the first byte.
     stops_before_first_byte: bool,
 }
 
@@ -77,7 +77,7 @@ enum Worker {
     Renewing {
         until: u8,
     },
-    /// Has looked at its claim and will write the first byte now.
+    /// Has checked its claim and will write the first byte now.
     Sending,
     /// Waits for the answer of this request.
     Waiting {
@@ -183,7 +183,8 @@ impl Protocol {
             state.workers[worker] = Worker::Idle;
             return;
         }
-        // The broken protocol believes the end that it computed before the call, past or not.
+        // The broken protocol uses the end that it computed before the call, even if it is in the
+        // past.
         let until = if self.0.renews_only_live { state.now + LEASE } else { until };
         state.row.claim = Some((worker, until));
         state.workers[worker] = match self.0.renews_only_live {
@@ -213,7 +214,7 @@ impl Model for Protocol {
     }
 
     fn actions(&self, state: &State, actions: &mut Vec<Action>) {
-        // The look and the first byte are one step unless processes may stop between them.
+        // The check and the first byte are one step unless processes may stop between them.
         let is_sending = state.workers.iter().position(|worker| *worker == Worker::Sending);
         if let Some(worker) = is_sending
             && !self.0.stops_before_first_byte
@@ -261,7 +262,7 @@ impl Model for Protocol {
         match action {
             Action::Tick => {
                 state.now += 1;
-                // Whatever was not executed in time never is.
+                // A request that was not executed in time never is.
                 for request in &mut state.requests {
                     if matches!(request, Request::UnderWay { sent_at } if state.now > *sent_at + LATE)
                     {
@@ -354,7 +355,7 @@ fn broken(rules: Rules) -> BTreeSet<&'static str> {
 fn no_order_is_entered_twice_and_none_is_lost_in_any_state_of_the_protocol() {
     let checker = Protocol(KEPT).checker().threads(1).spawn_bfs().join();
     checker.assert_properties();
-    // A model in which hardly anything can happen proves nothing.
+    // A model with hardly any behaviour proves nothing.
     assert!(checker.unique_state_count() > 10_000, "{}", checker.unique_state_count());
 }
 

@@ -1,4 +1,4 @@
-//! A line between us and a server that can go wrong: cut, frozen, deaf in one direction, or down.
+//! A proxy between us and a server that can fail: cut, frozen, deaf in one direction, or down.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -15,11 +15,11 @@ use tokio::task::JoinSet;
 pub enum Line {
     /// They pass.
     Open,
-    /// What the server says is swallowed; it hears everything.
+    /// Answers of the server are dropped; it receives everything.
     Mute,
     /// They wait, in both directions.
     Frozen,
-    /// New connections are hung up on.
+    /// New connections are closed.
     Down,
 }
 
@@ -75,12 +75,12 @@ impl Proxy {
         self.counts.accepted.load(Ordering::Acquire)
     }
 
-    /// Connections that were hung up on.
+    /// Connections that were closed.
     pub fn refused(&self) -> usize {
         self.counts.refused.load(Ordering::Acquire)
     }
 
-    /// Bytes of the server that were swallowed.
+    /// Dropped bytes of the server.
     pub fn swallowed(&self) -> usize {
         self.counts.swallowed.load(Ordering::Acquire)
     }

@@ -38,7 +38,7 @@ in_both_places!(
     a_hundred_failures_are_a_few_mails,
 );
 
-/// Orders that the ERP refuses once and takes afterwards, parked.
+/// Parked orders that the ERP refuses once and accepts afterwards.
 async fn lost(world: &mut World, ids: &[String], after: &str) {
     let orders: Vec<String> =
         ids.iter().map(|id| order_that(id, &format!("reject, {after}"))).collect();
@@ -227,7 +227,7 @@ async fn kills_in_the_middle_lose_and_double_nothing(place: Place) {
         world.start(&["serve"]).await;
     }
     until(&mut world, &id, "it has ended", is_quiet).await;
-    // An order in the air at a kill may be unclear, which counts as a failure and may stop it.
+    // An order in progress at a kill may be unclear, which counts as a failure and may stop it.
     for _ in 0..10 {
         world.until_settled(ORDERS as u64).await;
         if redrive(&mut world, &id).await.status == RedriveStatus::Done {
@@ -295,7 +295,7 @@ async fn an_erp_that_goes_away_stops_it_and_the_rest_goes_later(place: Place) {
     assert!(stopped.why.unwrap_or_default().contains("ERP default is stopped"));
     world.ok(&["erp", "release"]).await;
     until_released(&mut world).await;
-    // The first order of the ramp is the one that the circuit is tried with.
+    // The first order of the ramp is the trial of the circuit.
     world.ok(&["redrive", "rate", &id, "none"]).await;
     world.ok(&["redrive", "resume", &id]).await;
     until(&mut world, &id, "it has ended", is_quiet).await;
@@ -305,7 +305,7 @@ async fn an_erp_that_goes_away_stops_it_and_the_rest_goes_later(place: Place) {
     world.end().await;
 }
 
-/// Waits until a circuit that was released looks for an order to be tried with.
+/// Waits until a released circuit waits for its trial.
 async fn until_released(world: &mut World) {
     let store = world.store().await;
     world

@@ -1,4 +1,4 @@
-//! A mail server that keeps what it accepts, and can be told to be difficult: real SMTP (RFC 5321)
+//! A mail server that stores what it accepts, and can be configured to fail: real SMTP (RFC 5321)
 //! with STARTTLS, TLS from the first byte and AUTH PLAIN, for one test each.
 
 use std::net::SocketAddr;
@@ -16,7 +16,7 @@ use tokio_rustls::TlsAcceptor;
 pub enum Mood {
     /// Takes every mail.
     Fine,
-    /// Hangs up on everybody.
+    /// Closes every connection.
     Away,
     /// Answers 451 to every mail: try again later.
     Busy,
@@ -24,7 +24,7 @@ pub enum Mood {
     Refuses,
 }
 
-/// How the server wants to be spoken to.
+/// The protocol of the server.
 #[derive(Clone)]
 pub enum Security {
     /// Plain, no password.
@@ -113,7 +113,7 @@ impl MailServer {
             }
             let server = self.clone();
             connections.spawn(async move {
-                // An error is a client that hung up.
+                // An error is a client that closed the connection.
                 drop(server.talk(socket).await);
             });
         }

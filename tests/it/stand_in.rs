@@ -1,5 +1,5 @@
-//! ERPs made from what real ones answer (docs/erp-recipes.md says which answers were seen where):
-//! enough of an HTTP server to be silent, to lose an answer, or to send half of one.
+//! Stand-ins for ERPs, built from real answers (docs/erp-recipes.md says which answers were seen
+//! where): a minimal HTTP server that can be silent, lose an answer, or send half of one.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test stops where it is surprised")]
 
@@ -10,7 +10,7 @@ use serde_json::Value as Json;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpListener;
 
-/// A request as it came.
+/// A received request.
 #[derive(Debug, Clone)]
 pub struct Asked {
     pub method: String,

@@ -1,4 +1,4 @@
-//! What the Store port promises, written once and run on PostgreSQL and on SQLite.
+//! The contract of the ledger's ports, written once and run on PostgreSQL and on SQLite.
 //!
 //! Every test has a ledger of its own and hands in the time, so nothing waits. This file holds the
 //! ledger and the life of an order; the parts beside it hold everything else.
@@ -125,7 +125,7 @@ impl Ledger {
         open_store(&self.url, worker)
     }
 
-    /// Changes rows behind the ledger's back; how many.
+    /// Changes rows directly in the database; returns how many.
     pub async fn tamper(&self, sql: &str) -> u64 {
         match self.place {
             Place::Embedded => {
@@ -143,7 +143,7 @@ impl Ledger {
         }
     }
 
-    /// Forgets it.
+    /// Deletes it.
     pub async fn end(self) {
         drop((self.store, self.folder));
         if self.place == Place::Services {
@@ -162,7 +162,7 @@ impl Ledger {
         self.store.admit(request).await.expect("the ledger answers")
     }
 
-    /// Asks for one try of a known order.
+    /// Requests one attempt of a known order.
     pub async fn again(
         &self,
         id: &str,
@@ -186,7 +186,7 @@ impl Ledger {
         self.store.confirm(receipt(id, attempt, number, now)).await.expect("the ledger answers")
     }
 
-    /// An order with everything that happened to it.
+    /// An order with its history.
     pub async fn order(&self, id: &str) -> OrderDetail {
         let found = self.store.order(&key(id)).await.expect("the ledger answers");
         found.unwrap_or_else(|| panic!("there is no order {id}"))
@@ -710,7 +710,7 @@ async fn one_refused_value_among_fifty_fails_alone(ledger: &Ledger) {
     let requests: Vec<FailureRequest> = (0..50u32)
         .map(|n| FailureRequest {
             order: Some(placed(&order(&format!("B-{n}")))),
-            // No row can hold try 0.
+            // No row can have attempt 0.
             ..failure(&format!("B-{n}"), u32::from(n != 17), at(1))
         })
         .collect();

@@ -24,7 +24,7 @@ use tokio::task::JoinSet;
 
 use crate::world::unique_name;
 
-/// How long anything may take before a test gives up on it.
+/// The time limit of every wait.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 /// A delay that never ends within a test.
 pub const LONG: Duration = Duration::from_secs(3_600);
@@ -308,7 +308,7 @@ pub async fn nothing_comes(subscription: &mut Box<dyn Subscription>) {
     assert!(next.is_err(), "something came: {next:?}");
 }
 
-/// Waits until something is as it should be; `look` says what is not so yet.
+/// Waits until `look` succeeds; until then it returns what is missing.
 pub async fn until(what: &str, mut look: impl AsyncFnMut() -> Result<(), String>) {
     let watch = Stopwatch::start();
     while let Err(now) = look().await {

@@ -1,9 +1,9 @@
-//! A world of its own for each test: a database, exchanges and queues under a prefix, a stub ERP, a
+//! An environment for each test: a database, exchanges and queues under a prefix, a stub ERP, a
 //! mail server, and processes of ours that can be killed.
 //!
-//! [`World::end`] asks every process to finish and then looks for what must never be: an order
-//! entered twice, a tally that does not add up, a failure that no mail names, a message left in a
-//! queue. Dropping a world that was not ended is a fault of the test.
+//! [`World::end`] stops every process and then checks what must never happen: an order entered
+//! twice, a tally that does not add up, a failure that no mail names, a message left in a queue.
+//! Dropping a world without ending it is a fault of the test.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -42,13 +42,13 @@ use crate::smtp::{MailServer, Security};
 
 /// The program.
 pub const RELAY: &str = env!("CARGO_BIN_EXE_order-relay");
-/// How long anything may take before a test gives up on it.
+/// The time limit of every wait.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What the service runs on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Place {
-    /// SQLite and the broker within the process.
+    /// SQLite and the in-process broker.
     Embedded,
     /// RabbitMQ and PostgreSQL.
     Services,
@@ -66,7 +66,7 @@ pub fn postgres_url() -> String {
     named.unwrap_or_else(|_| "postgres://postgres@127.0.0.1:5432/postgres".to_owned())
 }
 
-/// A name that no other test has, also not one that ran earlier or runs elsewhere.
+/// A name that is unique among all test runs.
 pub fn unique_name() -> String {
     format!("t{}", &SystemClock.unique_id().simple().to_string()[16..])
 }
@@ -118,7 +118,7 @@ impl Process {
             .expect("it can be waited for")
     }
 
-    /// Ends it as the machine's failure would.
+    /// Kills it.
     pub async fn kill(&mut self) {
         self.child.kill().await.expect("it can be killed");
     }
@@ -252,7 +252,7 @@ impl World {
         self.env[&variable("database.url")].clone()
     }
 
-    /// Changes rows of an embedded ledger behind its back; how many.
+    /// Changes rows of an embedded ledger directly; returns how many.
     pub async fn tamper(&self, sql: &str) -> u64 {
         assert_eq!(self.place, Place::Embedded, "only the embedded ledger is tampered with here");
         let pool = sqlx::SqlitePool::connect(&self.database()).await.expect("the file opens");
@@ -358,7 +358,7 @@ impl World {
         process.ended().await
     }
 
-    /// Ends the last process that was started the polite way, and insists that it exits 0.
+    /// Stops the last started process by a signal, and checks that it exits with 0.
     pub async fn stop(&mut self) {
         let mut process = self.processes.pop().expect("a process runs");
         process.signal("TERM").await;
@@ -377,7 +377,7 @@ impl World {
         store
     }
 
-    /// Hands orders in the way a checkout does in this place: published with confirms, or posted.
+    /// Submits orders like a checkout: published with confirms, or posted.
     pub async fn place(&mut self, documents: &[String]) {
         match self.place {
             Place::Services => self.publish(documents).await,
@@ -385,14 +385,14 @@ impl World {
         }
     }
 
-    /// Publishes orders and insists that the broker confirms each.
+    /// Publishes orders and checks that the broker confirms each.
     pub async fn publish(&self, documents: &[String]) {
         let exchange = self.settings().amqp.prefix;
         let bodies = documents.iter().map(|document| document.as_bytes().to_vec());
         self.publish_bytes(&exchange, "order.placed", bodies.collect(), &[]).await;
     }
 
-    /// Publishes messages and insists that the broker confirms each.
+    /// Publishes messages and checks that the broker confirms each.
     pub async fn publish_bytes(
         &self,
         exchange: &str,
@@ -461,7 +461,7 @@ impl World {
         format!("http://{}{path}", web.expect("a process with a web port"))
     }
 
-    /// An order with everything that happened to it.
+    /// An order with its history.
     pub async fn order(&mut self, id: &str) -> OrderDetail {
         self.find(id).await.unwrap_or_else(|| panic!("the ledger has no order {id}"))
     }
@@ -486,7 +486,7 @@ impl World {
         self.until(&format!("order {id} is {phase}"), reached).await;
     }
 
-    /// Waits until something is as it should be; `look` says what is not so yet.
+    /// Waits until `look` succeeds; until then it returns what is missing.
     pub async fn until(&self, what: &str, mut look: impl AsyncFnMut() -> Result<(), String>) {
         let watch = Stopwatch::start();
         loop {
@@ -501,8 +501,8 @@ impl World {
         }
     }
 
-    /// Waits until `count` orders are in the ledger, none of them has anything due by itself, and
-    /// every notice is in a mail that was taken.
+    /// Waits until `count` orders are in the ledger, none of them has anything due, and every
+    /// notice is in an accepted mail.
     pub async fn until_settled(&mut self, count: u64) {
         let store = self.store().await;
         self.until("everything is settled", async || {
@@ -523,7 +523,7 @@ impl World {
         .await;
     }
 
-    /// Every order on one line: where it stands, its tries, its mails, what the ERP has of it.
+    /// Every order on one line: its status, its attempts, its mails, its documents in the ERP.
     pub async fn snapshot(&mut self) -> String {
         let store = self.store().await;
         let all = store.page_orders(&OrderFilter::default(), Sort::default(), None, 5_000).await;
@@ -573,7 +573,7 @@ impl World {
         mails.filter(|mail| mail.receivers.iter().any(|to| to.starts_with("admin"))).collect()
     }
 
-    /// Ends every process politely and looks for what must never be.
+    /// Stops every process and checks what must never happen.
     pub async fn end(mut self) {
         if self.place == Place::Services && !self.processes.is_empty() {
             // What is delivered again after a crash may still have to be looked at.
@@ -624,7 +624,8 @@ impl World {
         self.insist_on_mails(&store).await;
     }
 
-    /// Every failed try is in exactly one mail, and every mail that counts as sent was taken.
+    /// Every failed attempt is in exactly one mail, and every mail that counts as sent was
+    /// accepted.
     async fn insist_on_mails(&self, store: &Arc<dyn Store>) {
         let mails = store.list_mails(None, 100_000).await.expect("the ledger answers");
         let taken: BTreeSet<String> = self.post.mails().iter().map(|mail| mail.id()).collect();
@@ -654,7 +655,7 @@ impl World {
             let name = queue.name.as_str();
             let declared = channel.queue_declare(name.into(), passive, FieldTable::default());
             let count = declared.await.expect("the queue is there").message_count();
-            // A nudge is worth nothing once its work is done.
+            // A nudge is obsolete once its work is done.
             if count > 0 && !name.ends_with(".notify") {
                 left.push(format!("{count} messages in {name}"));
             }
@@ -729,7 +730,8 @@ async fn delete_topology(amqp: &str, topology: &Topology) {
     hang_up(&connection).await;
 }
 
-/// Says goodbye; lapin calls it an error when a channel of the connection is just closing as well.
+/// Closes the connection; lapin reports an error when a channel of the connection is just closing
+/// as well.
 async fn hang_up(connection: &Connection) {
     drop(connection.close(200, "OK".into()).await);
 }
@@ -774,7 +776,7 @@ pub fn order_with(id: &str, changes: &serde_json::Value) -> String {
     document.to_string()
 }
 
-/// An order whose tries the stub answers like this, in turn.
+/// An order with the stub's answers to its attempts, in turn.
 pub fn order_that(id: &str, modes: &str) -> String {
     order_with(id, &serde_json::json!({"remark": format!("stub: {modes}")}))
 }

@@ -17,7 +17,7 @@ use super::page::{is_login_address, is_login_page, is_page, title};
 use super::sentence::Sentence;
 use super::trouble::{is_trouble, may_exist_already, means_us};
 
-/// Longest number of an ERP that is kept, in characters.
+/// Longest number of an ERP that is stored, in characters.
 const MAX_NUMBER: usize = 200;
 /// Said of a login where an answer was expected.
 const ACCESS_DATA: &str = "the access data are missing or expired";

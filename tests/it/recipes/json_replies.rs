@@ -76,7 +76,7 @@ async fn says(to_orders: Vec<u8>, to_questions: Vec<u8>) -> Erps {
         while let Ok((mut socket, _)) = listener.accept().await {
             let is_order = is_order(&mut socket).await;
             let answer = if is_order { &to_orders } else { &to_questions };
-            // Whoever has heard enough hangs up.
+            // A client that has read enough closes the connection.
             drop(socket.write_all(answer).await);
             drop(socket.shutdown().await);
         }

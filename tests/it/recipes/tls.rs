@@ -1,4 +1,4 @@
-//! The way to an ERP: authorities of one's own, certificates of ours, a proxy in between.
+//! The connection to an ERP: private authorities, client certificates, a proxy.
 
 use std::sync::{Arc, Mutex};
 
@@ -16,7 +16,7 @@ use crate::stand_in::{Books, Says, serve};
 
 use super::{Setting, open, order};
 
-/// A certificate that stands for itself.
+/// A self-signed certificate.
 fn certificate(name: &str) -> CertifiedKey<KeyPair> {
     let signing_key = KeyPair::generate().unwrap();
     let cert = CertificateParams::new(vec![name.to_owned()]).unwrap();

@@ -336,7 +336,7 @@ async fn groups_tell_what_failed_and_where(ledger: &Ledger) {
     assert!(later.iter().all(|group| !group.is_new));
     assert_eq!(later[0].failures.iter().sum::<u64>(), 0, "a day is over");
     assert_eq!(later[0].last_seen, at(2 * HOUR));
-    // One of them fails otherwise at its next try, another is done.
+    // One of them fails differently at its next attempt, another is done.
     ledger.fail(refused("de/0", 2, "no such customer", 31 * HOUR)).await;
     ledger
         .store

@@ -1,4 +1,4 @@
-//! Random lives of orders against a model that only remembers what must never be otherwise.
+//! Random histories of orders, compared with a model of the invariants.
 
 use std::collections::BTreeSet;
 

@@ -1,4 +1,4 @@
-//! Who may come in: users, sessions, failed logins, tokens, idempotency keys, and the audit.
+//! Access: users, sessions, failed logins, tokens, idempotency keys, and the audit.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! `ledger check`: whatever is done to the rows behind the ledger's back, the proof finds it.
+//! `ledger check` finds every inconsistent change of the rows.
 
 use order_relay::ports::ledger::LedgerReport;
 
@@ -18,7 +18,7 @@ on_both_databases!(
     the_proof_holds_while_orders_come_in,
 );
 
-/// One order of every fate.
+/// One order of every outcome.
 async fn fill(ledger: &Ledger) {
     ledger.store.accept(placed(&order("queued")), at(0)).await.expect("the ledger answers");
     ledger.admit("retrying", "w", at(1)).await;
