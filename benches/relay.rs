@@ -19,7 +19,7 @@ use lapin::options::{
 };
 use lapin::types::FieldTable;
 use lapin::{BasicProperties, Connection, ConnectionProperties};
-use order_relay::cli::args::StubMode;
+use order_relay::cli::devtools::StubMode;
 use order_relay::devtools::erp_stub::{ErpStub, StubSettings};
 use order_relay::ports::clock::Stopwatch;
 use sqlx::postgres::PgPoolOptions;

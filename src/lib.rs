@@ -90,7 +90,15 @@ pub mod workers {
 
 pub mod ops {
     //! What people may do; every permission is checked here.
-    pub mod orders;
+    pub mod principal;
+    pub mod refusal;
+    pub mod login_config;
+    pub mod digest;
+    pub mod verbs;
+    pub mod lookup;
+    pub mod circuits;
+    pub mod transfer;
+    pub mod removal;
     pub mod statistics;
     pub mod edit;
     pub mod redrive_plan;
@@ -110,8 +118,9 @@ pub mod adapters {
         pub mod broker;
         pub mod connection;
         pub mod publisher;
-        pub mod consumer;
+        pub mod session;
         pub mod acks;
+        pub mod consumer;
         pub mod topology;
     }
     pub mod in_process;
@@ -151,8 +160,9 @@ pub mod adapters {
             pub mod values;
             pub mod filters;
             pub mod templates;
-            pub mod source;
             pub mod reply;
+            pub mod source;
+            pub mod lookups;
             pub mod toml_text;
             pub mod model;
             pub mod compile;
@@ -161,6 +171,7 @@ pub mod adapters {
             pub mod jwt;
             pub mod session;
             pub mod judge;
+            pub mod answer;
             pub mod calls;
             pub mod oauth;
             pub mod reads;
@@ -184,6 +195,7 @@ pub mod adapters {
 
 pub mod views {
     //! One serialised form for each thing that the API and the command line show.
+    pub mod csv;
     pub mod orders;
     pub mod checks;
 }
@@ -200,12 +212,17 @@ pub mod web {
     }
     pub mod html {
         //! What all pages share.
-        pub mod context;
         pub mod language;
-        pub mod templates;
         pub mod assets;
+        pub mod formatter;
         pub mod charts;
+        pub mod templates;
+        pub mod forms;
+        pub mod context;
         pub mod rows;
+        pub mod selection;
+        pub mod erps;
+        pub mod live;
     }
     pub mod pages {
         //! Pages and forms.
@@ -227,6 +244,7 @@ pub mod web {
     pub mod api {
         //! `/api/v1`, by resource.
         pub mod call;
+        pub mod operation;
         pub mod idempotency;
         pub mod views;
         pub mod intake;
@@ -246,10 +264,12 @@ pub mod web {
 
 pub mod cli {
     //! The command line.
-    pub mod args;
-    pub mod redrive_args;
     pub mod exit;
+    pub mod flags;
     pub mod output;
+    pub mod change;
+    pub mod selection;
+    pub mod transfer;
     pub mod exchanges;
     pub mod listing;
     pub mod groups;
@@ -262,6 +282,9 @@ pub mod cli {
     pub mod circuits;
     pub mod records;
     pub mod people;
+    pub mod devtools;
+    pub mod service;
+    pub mod args;
 }
 
 pub mod devtools {
@@ -276,6 +299,7 @@ pub mod devtools {
 pub mod app {
     //! The only place that knows everything; supervises and shuts down.
     pub mod store;
+    pub mod environment;
     pub mod commands;
     pub mod service;
     pub mod demo;

@@ -50,7 +50,7 @@ struct QueueState {
 struct Message {
     exchange: String,
     routing_key: String,
-    headers: crate::domain::message::Headers,
+    headers: crate::domain::trace::Headers,
     body: Vec<u8>,
     deliveries: u32,
     died: Option<Death>,

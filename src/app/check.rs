@@ -5,15 +5,16 @@ use std::time::Duration;
 
 use crate::adapters::amqp;
 use crate::adapters::erp::recipe::check::{remarks, sample_order};
-use crate::cli::args::Format;
 use crate::cli::exit::Exit;
-use crate::cli::output::{Column, print};
+use crate::cli::flags::Format;
+use crate::cli::output::print;
 use crate::config::settings::Settings;
 use crate::domain::circuit::CircuitState;
-use crate::ops::orders::DEFAULT_ERP;
+use crate::ops::verbs::DEFAULT_ERP;
 use crate::ports::clock::SystemClock;
 use crate::ports::erp::{Erp, ProbeAnswer};
 use crate::views::checks::CheckLine;
+use crate::views::csv::Column;
 
 use super::{erps, wiring};
 

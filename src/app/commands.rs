@@ -1,5 +1,6 @@
 //! From a parsed command line to an exit code: the only place that knows every part.
 
+use crate::app::environment::environment;
 use std::io::{self, Write};
 use std::sync::Arc;
 
@@ -12,12 +13,13 @@ use tokio::net::TcpListener;
 
 use crate::adapters::amqp;
 use crate::app::store::Store;
-use crate::cli::args::{
-    Cli, Command, ConfigCommand, Erp, Format, LostOrders, Schema, Stub,
-    Topology as TopologyCommand, WorkerKind,
-};
+use crate::cli::args::{Cli, Command};
+use crate::cli::devtools::Stub;
 use crate::cli::exit::Exit;
-use crate::cli::output::{Column, print};
+use crate::cli::flags::Format;
+use crate::cli::orders::LostOrders;
+use crate::cli::output::print;
+use crate::cli::service::{ConfigCommand, Erp, Schema, Topology as TopologyCommand};
 use crate::cli::{circuits, dead_letters, orders, people, publish, reconcile, records, redrives};
 use crate::config::reader::Fault;
 use crate::config::settings::{Settings, SettingsFile};
@@ -27,10 +29,12 @@ use crate::devtools::fill_command;
 use crate::domain::message::OrderFailed;
 use crate::domain::order::document::OrderDocument;
 use crate::domain::topology::{Target, Topology};
-use crate::ops::orders::Ops;
+use crate::ops::verbs::Ops;
 use crate::ports::clock::SystemClock;
 use crate::ports::order_desk::OrderDetail;
+use crate::ports::workers::WorkerKind;
 use crate::telemetry::{LogFormat, start_logging};
+use crate::views::csv::Column;
 
 use super::check::check;
 use super::inline::Inline;
@@ -76,13 +80,6 @@ pub async fn run(cli: Cli) -> anyhow::Result<Exit> {
     let filter = if is_service { "info,lapin=off,sqlx=warn" } else { "error,lapin=off" };
     start_logging(settings.log_format, filter);
     with_settings(cli.command, &settings, out).await
-}
-
-/// The environment as far as it is text: other variables are ignored.
-pub fn environment() -> impl Iterator<Item = (String, String)> {
-    std::env::vars_os().filter_map(|(name, value)| {
-        Some((name.into_string().ok()?, value.to_string_lossy().into_owned()))
-    })
 }
 
 async fn with_settings(

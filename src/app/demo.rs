@@ -9,17 +9,19 @@ use std::time::Duration;
 use anyhow::Context;
 use tokio::net::TcpListener;
 
-use crate::cli::args::{Demo, StubMode, WorkerKind};
+use crate::cli::devtools::{Demo, StubMode};
 use crate::cli::exit::Exit;
 use crate::config::settings::{Settings, SettingsFile};
 use crate::devtools::erp_stub::{ErpStub, StubSettings};
 use crate::domain::order::document::Order;
 use crate::domain::permission::{self, Grants, Permission, RoleGrant};
 use crate::domain::trace::Trace;
-use crate::ops::orders::{Ops, Principal};
 use crate::ops::people::NewUser;
+use crate::ops::principal::Principal;
 use crate::ops::tokens::NewToken;
+use crate::ops::verbs::Ops;
 use crate::ports::orders::OrderSource;
+use crate::ports::workers::WorkerKind;
 
 use super::service::{Service, end_signal};
 use super::supervisor::Supervisor;

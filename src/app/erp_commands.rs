@@ -7,11 +7,12 @@ use anyhow::{Context, bail};
 
 use crate::adapters::erp::recipe::check::remarks;
 use crate::adapters::erp::recipe::open::{Overrides, SHIPPED, load};
-use crate::cli::args::{Erp as ErpCommand, Format};
 use crate::cli::exchanges::write_exchange;
 use crate::cli::exit::Exit;
+use crate::cli::flags::Format;
+use crate::cli::service::Erp as ErpCommand;
 use crate::config::settings::{ErpSettings, Settings};
-use crate::ops::orders::{DEFAULT_ERP, Ops};
+use crate::ops::verbs::{DEFAULT_ERP, Ops};
 use crate::ports::erp::{Erp, Exchange, Journal, OrderForErp, ProbeAnswer};
 use crate::ports::order_desk::OrderDetail;
 
@@ -101,8 +102,7 @@ fn for_erp(detail: &OrderDetail) -> OrderForErp {
         key: record.key.clone(),
         document: detail.current().clone(),
         received_at: record.received_at,
-        traceparent: record.traceparent.clone(),
-        tracestate: record.tracestate.clone(),
+        trace: record.trace.clone(),
         journal: Journal::default(),
     }
 }

@@ -10,7 +10,7 @@ use crate::adapters::erp::json::{JsonErp, Keep};
 use crate::adapters::erp::recipe::open::{Loaded, Overrides, load};
 use crate::config::settings::{ErpSettings, KeepExchanges, ShopSettings};
 use crate::domain::retry::RetryPolicy;
-use crate::ops::orders::DEFAULT_ERP;
+use crate::ops::verbs::DEFAULT_ERP;
 use crate::ports::clock::SystemClock;
 use crate::ports::erp::Erp;
 

@@ -17,12 +17,11 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::adapters::amqp;
-use crate::cli::args::WorkerKind;
 use crate::cli::exit::Exit;
 use crate::config::settings::Settings;
-use crate::ops::orders::Ops;
+use crate::ops::verbs::Ops;
 use crate::ports::clock::SystemClock;
-use crate::ports::workers::{Worker, WorkerRegistry};
+use crate::ports::workers::{Worker, WorkerKind, WorkerRegistry};
 use crate::web::auth::access::Access;
 use crate::web::html::templates::Pages;
 use crate::web::router::router;
@@ -309,7 +308,7 @@ fn heartbeat(
     roles: &[WorkerKind],
     stop: CancellationToken,
 ) -> impl Future<Output = ()> + Send + 'static {
-    let roles = roles.iter().map(|role| role.name().to_owned()).collect();
+    let roles = roles.iter().map(|role| role.as_str().to_owned()).collect();
     let now = context.now();
     let mut worker = Worker { name: context.worker.clone(), roles, started_at: now, seen_at: now };
     async move {
@@ -348,7 +347,7 @@ fn ended_by_itself(name: &str, panicked: bool) -> String {
 
 /// Logged at start.
 fn tell_start(settings: &Settings, roles: &[WorkerKind], worker: &str, web: Option<SocketAddr>) {
-    let names: Vec<&str> = roles.iter().map(|role| role.name()).collect();
+    let names: Vec<&str> = roles.iter().map(|role| role.as_str()).collect();
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         worker,

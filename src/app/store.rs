@@ -1,7 +1,7 @@
 //! Everything that the ledger can do, only the wiring sees all of it.
 
 use crate::devtools::fill::FillLedger;
-use crate::ops::orders::OpsLedger;
+use crate::ops::verbs::OpsLedger;
 use crate::ports::dead_letters::DeadLetterIntake;
 use crate::ports::notices::Outbox;
 use crate::ports::orders::OrderFailures;

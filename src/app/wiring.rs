@@ -28,9 +28,9 @@ use crate::domain::failure::ErrorClass;
 use crate::domain::notice::NoticeKind;
 use crate::domain::order::fault::Reason;
 use crate::domain::topology::{Names, Topology};
-use crate::ops::logins::{LoginConfig, OidcDoor};
-use crate::ops::orders::{DEFAULT_ERP, Ops};
+use crate::ops::login_config::{LoginConfig, OidcDoor};
 use crate::ops::passwords::Passwords;
+use crate::ops::verbs::{DEFAULT_ERP, Ops};
 use crate::ports::broker::Broker;
 use crate::ports::clock::{Clock, SystemClock};
 use crate::telemetry::{ClassLabel, KindLabel, Metrics, ReasonLabel, WhatLabel};
@@ -219,7 +219,7 @@ fn policies(settings: &Settings, sending: Sending) -> anyhow::Result<Policies> {
 fn reopening(settings: &Settings, name: &str) -> Reopen {
     let (settings, name) = (settings.clone(), name.to_owned());
     Box::new(move || {
-        let settings = settings.reload(super::commands::environment()).ok()?;
+        let settings = settings.reload(crate::app::environment::environment()).ok()?;
         let shop = if name == DEFAULT_ERP { &settings.default_shop } else { settings.shop(&name) };
         erps::open_erp(&name, &shop.erp).ok()
     })

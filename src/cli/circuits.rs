@@ -2,11 +2,12 @@
 
 use std::io::Write;
 
-use crate::cli::args::{Change, Format};
+use crate::cli::change::act;
 use crate::cli::exit::{Exit, Misuse};
-use crate::cli::orders::act;
-use crate::cli::output::{Column, local, print};
-use crate::ops::orders::Ops;
+use crate::cli::flags::{Change, Format};
+use crate::cli::output::{local, print};
+use crate::ops::verbs::Ops;
+use crate::views::csv::Column;
 use crate::views::orders::CircuitView;
 
 /// `erp circuits`

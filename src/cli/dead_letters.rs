@@ -1,17 +1,21 @@
 //! `dead-letters …`
 
+use crate::cli::flags::{Change, Format, Output};
+use clap::Subcommand;
 use std::io::Write;
+use std::path::PathBuf;
 
 use anyhow::{Context, bail};
 use serde::Serialize;
 
-use crate::cli::args::{Change, DeadLetters, Format};
+use crate::cli::change::{act, confirm};
 use crate::cli::exit::{Exit, Misuse};
-use crate::cli::orders::{act, confirm, write_document};
-use crate::cli::output::{Column, facts, local, print, print_one};
-use crate::domain::message::Headers;
-use crate::ops::orders::Ops;
+use crate::cli::orders::write_document;
+use crate::cli::output::{facts, local, print, print_one};
+use crate::domain::trace::Headers;
+use crate::ops::verbs::Ops;
 use crate::ports::dead_letters::DeadLetter;
+use crate::views::csv::Column;
 
 /// Most open dead letters that are searched for an id.
 const MAX_LETTERS: u32 = 100_000;
@@ -253,4 +257,66 @@ async fn find_all(ops: &Ops, ids: &[String]) -> anyhow::Result<Vec<DeadLetter>> 
         letters.push(find(ops, id).await?);
     }
     Ok(letters)
+}
+
+/// `dead-letters`
+#[derive(Debug, Subcommand)]
+pub enum DeadLetters {
+    /// List them, newest first
+    List {
+        /// Include settled ones
+        #[arg(long)]
+        all: bool,
+        /// Most to show
+        #[arg(long, default_value_t = 100)]
+        limit: u32,
+        #[command(flatten)]
+        /// How
+        output: Output,
+    },
+    /// One of them: the reason, the place, the headers, the bytes
+    Show {
+        /// Its id, or the end of it that no other has
+        id: String,
+        /// Only the original bytes
+        #[arg(long)]
+        raw: bool,
+        #[command(flatten)]
+        /// How
+        output: Output,
+    },
+    /// Replay them, after the cause is fixed
+    #[command(after_help = "Examples:
+  order-relay dead-letters replay 9c41f2
+  order-relay dead-letters show 9c41f2 --raw > order.json   (fix it)
+  order-relay dead-letters replay 9c41f2 --file order.json --reason \"total was missing\"")]
+    Replay {
+        /// Their ids, or ends of ids
+        #[arg(value_name = "ID", required_unless_present = "all")]
+        ids: Vec<String>,
+        /// All open ones
+        #[arg(long, conflicts_with = "ids")]
+        all: bool,
+        /// The fixed message, instead of the original bytes
+        #[arg(long, value_name = "FILE", conflicts_with = "all")]
+        file: Option<PathBuf>,
+        #[command(flatten)]
+        /// Usual
+        change: Change,
+        #[command(flatten)]
+        /// How
+        output: Output,
+    },
+    /// Discard them, because they are not needed; they stay readable
+    Discard {
+        /// Their ids, or ends of ids
+        #[arg(value_name = "ID", required = true)]
+        ids: Vec<String>,
+        #[command(flatten)]
+        /// Usual
+        change: Change,
+        #[command(flatten)]
+        /// How
+        output: Output,
+    },
 }

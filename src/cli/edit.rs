@@ -1,21 +1,23 @@
 //! `lost-orders edit`: one order in an editor, or the same change in many as a JSON Patch.
 
+use crate::cli::flags::{Change, Output};
+use crate::cli::selection::{Select, selection};
+use clap::Args;
 use std::io::{Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 
+use crate::cli::change::{act, confirm};
 use crate::cli::exit::{Exit, Misuse};
-use crate::cli::orders::{Outcome, act, confirm, print_results, transfer_one};
-use crate::cli::redrive_args::Edit;
-use crate::cli::redrives::selection;
+use crate::cli::transfer::{Outcome, print_results, transfer_one};
 use crate::domain::edit::Difference;
 use crate::domain::order::fault::Fault;
 use crate::domain::order::values::OrderKey;
 use crate::domain::text::one_line;
 use crate::ops::edit::PatchPreview;
-use crate::ops::orders::Ops;
+use crate::ops::verbs::Ops;
 use crate::ports::audit::Act;
 use crate::ports::order_desk::OrderDetail;
 
@@ -283,4 +285,30 @@ fn new_file(key: &OrderKey, bytes: &[u8]) -> anyhow::Result<PathBuf> {
         }
     }
     bail!("no free file name in {}", std::env::temp_dir().display())
+}
+
+/// `lost-orders edit`
+#[derive(Debug, Clone, Args)]
+pub struct Edit {
+    #[command(flatten)]
+    /// Which orders
+    pub select: Select,
+    /// A JSON Patch (RFC 6902): itself, a file, or `-` for standard input; else $EDITOR opens the order
+    #[arg(long, value_name = "PATCH")]
+    pub patch: Option<String>,
+    /// The whole document from a file, or `-` for standard input, instead of $EDITOR
+    #[arg(long, value_name = "FILE", conflicts_with = "patch")]
+    pub file: Option<PathBuf>,
+    /// The revision on which your edit is based: refused if somebody has edited it since
+    #[arg(long, value_name = "N")]
+    pub base_revision: Option<u32>,
+    /// Transfer the edited orders to the ERP afterwards
+    #[arg(long)]
+    pub process: bool,
+    #[command(flatten)]
+    /// Usual
+    pub change: Change,
+    #[command(flatten)]
+    /// How
+    pub output: Output,
 }

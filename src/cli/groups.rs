@@ -1,16 +1,19 @@
 //! `lost-orders groups`: what failed, how often, and what people know about it.
 
+use crate::cli::flags::{Change, Output, Watch};
+use clap::{Args, Subcommand};
 use std::io::Write;
 
-use crate::cli::args::{Groups, GroupsCommand};
+use crate::cli::change::act;
 use crate::cli::exit::{Exit, Misuse};
 use crate::cli::listing::watched;
-use crate::cli::orders::act;
-use crate::cli::output::{Column, local, print};
+use crate::cli::output::{local, print};
 use crate::domain::money::Money;
 use crate::domain::order_filter::ShopFilter;
-use crate::ops::orders::{Ops, Refusal};
+use crate::ops::refusal::Refusal;
+use crate::ops::verbs::Ops;
 use crate::ports::statistics::Group;
+use crate::views::csv::Column;
 
 /// `lost-orders groups`
 pub(super) async fn groups(
@@ -89,6 +92,43 @@ fn sparkline(numbers: &[u64]) -> String {
         BARS.get(height).copied().unwrap_or('█')
     };
     numbers.iter().map(bar).collect()
+}
+
+/// `lost-orders groups`
+#[derive(Debug, Args)]
+pub struct Groups {
+    #[command(flatten)]
+    /// How
+    pub output: Output,
+    #[command(flatten)]
+    /// How long
+    pub watch: Watch,
+    /// What else
+    #[command(subcommand)]
+    pub command: Option<GroupsCommand>,
+}
+
+/// `lost-orders groups …`
+#[derive(Debug, Subcommand)]
+pub enum GroupsCommand {
+    /// Write a note about a group; it stays when its orders are settled
+    #[command(after_help = "Examples:
+  order-relay lost-orders groups note 9f86d081884c7d65 --note \"Kim adds the articles\"
+  order-relay lost-orders groups note 9f86d081884c7d65 --runbook https://wiki.example/articles
+  order-relay lost-orders groups note 9f86d081884c7d65 --note \"\"     deletes the note")]
+    Note {
+        /// The group, as `lost-orders groups` shows it
+        fingerprint: String,
+        /// The note; empty deletes it
+        #[arg(long, required_unless_present = "runbook")]
+        note: Option<String>,
+        /// Address of a runbook; empty deletes it
+        #[arg(long, value_name = "URL")]
+        runbook: Option<String>,
+        #[command(flatten)]
+        /// Usual
+        change: Change,
+    },
 }
 
 #[cfg(test)]

@@ -1,21 +1,23 @@
 //! Listings of orders: on the screen, once or until Ctrl-C, and as a file with all of them.
 
+use crate::cli::flags::{ExportFormat, Filter, Format, Sorted, Watch};
+use crate::views::orders::{OrderView, export_columns};
+use clap::Args;
 use std::collections::HashMap;
 use std::io::{self, BufWriter, IsTerminal, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
 use jiff::Timestamp;
 
-use crate::cli::args::{Export, ExportFormat, Filter, Format, Watch};
 use crate::cli::exit::{Exit, Misuse};
-use crate::cli::output::{Column, Stream, local, print, printable_line, progress};
+use crate::cli::output::{Stream, local, print, printable_line, progress};
 use crate::domain::order::values::OrderKey;
 use crate::domain::order_filter::{MAX_PAGE, OrderFilter, Sort};
-use crate::ops::orders::Ops;
-use crate::views::orders::OrderView;
+use crate::ops::verbs::Ops;
+use crate::views::csv::Column;
 
 /// What is listed.
 pub(super) struct Listing {
@@ -212,36 +214,25 @@ fn one_json_line(document: &str, to_terminal: bool) -> String {
     }
 }
 
-/// Everything that is listed of an order, for files.
-pub fn export_columns() -> [Column<'static, OrderView>; 25] {
-    fn or_empty(text: &Option<String>) -> String {
-        text.clone().unwrap_or_default()
-    }
-    [
-        ("shop", &|o| o.shop.clone()),
-        ("order_id", &|o| o.order_id.clone()),
-        ("state", &|o| o.state.to_owned()),
-        ("phase", &|o| o.phase.to_owned()),
-        ("fail_count", &|o| o.fail_count.to_string()),
-        ("max_count", &|o| o.max_count.map(|max| max.to_string()).unwrap_or_default()),
-        ("attempts", &|o| o.attempts.to_string()),
-        ("next_attempt_at", &|o| or_empty(&o.next_attempt_at)),
-        ("erp_order_id", &|o| or_empty(&o.erp_order_id)),
-        ("error_class", &|o| o.error_class.unwrap_or_default().to_owned()),
-        ("error_code", &|o| or_empty(&o.error_code)),
-        ("error_message", &|o| or_empty(&o.error_message)),
-        ("error_fingerprint", &|o| or_empty(&o.error_fingerprint)),
-        ("failed_at", &|o| or_empty(&o.failed_at)),
-        ("currency", &|o| o.currency.clone()),
-        ("total", &|o| o.total.clone()),
-        ("customer_number", &|o| or_empty(&o.customer_number)),
-        ("customer_name", &|o| or_empty(&o.customer_name)),
-        ("customer_email", &|o| o.customer_email.clone()),
-        ("payment", &|o| or_empty(&o.payment)),
-        ("placed_at", &|o| or_empty(&o.placed_at)),
-        ("received_at", &|o| o.received_at.clone()),
-        ("updated_at", &|o| o.updated_at.clone()),
-        ("transferring", &|o| o.transferring.to_string()),
-        ("key", &|o| format!("{}/{}", o.shop, o.order_id)),
-    ]
+/// `orders export`
+#[derive(Debug, Args)]
+pub struct Export {
+    #[command(flatten)]
+    /// Which
+    pub filter: Filter,
+    #[command(flatten)]
+    /// In which order
+    pub sorted: Sorted,
+    /// Format
+    #[arg(long, value_enum, default_value_t = ExportFormat::Csv, conflicts_with = "documents")]
+    pub output: ExportFormat,
+    /// The original documents, one per line, as `publish` accepts them
+    #[arg(long)]
+    pub documents: bool,
+    /// For an edited order its newest revision, which is what is sent
+    #[arg(long, requires = "documents")]
+    pub current: bool,
+    /// Where to write [default: standard output]; an existing file is replaced at the end
+    #[arg(long, value_name = "FILE")]
+    pub file: Option<PathBuf>,
 }

@@ -1,26 +1,25 @@
 //! `orders …`, `lost-orders …` and `process-lost-orders`.
 
+use crate::cli::change::{act, confirm, find_all};
+use crate::cli::edit::{Edit, edit};
+use crate::cli::flags::{Change, Filter, Format, Output, Sorted, Watch};
+use crate::cli::groups::{Groups, groups};
+use crate::cli::listing::{Export, Listing, export, list, of};
+use crate::cli::transfer::{Outcome, print_results, transfer_one};
+use clap::{Args, Subcommand};
 use std::collections::HashSet;
 use std::io::{IsTerminal, Write};
 
-use anyhow::{Context, bail};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use crate::cli::args::{Change, Format, LostOrders, Orders};
-use crate::cli::edit::edit;
 use crate::cli::exchanges::write_stored;
 use crate::cli::exit::{Exit, Misuse};
-use crate::cli::groups::groups;
-use crate::cli::listing::{Listing, export, list, of};
-use crate::cli::output::{
-    Column, facts, local, plain_table, print, print_one, progress, write_table,
-};
-use crate::domain::order::values::OrderKey;
+use crate::cli::output::{facts, local, plain_table, print_one, progress, write_table};
 use crate::domain::order_filter::OrderFilter;
-use crate::domain::permission::Grants;
-use crate::ops::orders::{Ops, Principal, Refusal, Transferred};
-use crate::ports::audit::{Act, AuditEntry};
+use crate::ops::refusal::Refusal;
+use crate::ops::verbs::Ops;
+use crate::ports::audit::AuditEntry;
 use crate::ports::order_desk::{Attempt, Conflict, OrderDetail, Revision, StoredExchange};
 use crate::views::orders::OrderView;
 
@@ -94,7 +93,12 @@ struct MailView<'a> {
     sent_at: Option<String>,
 }
 
-async fn show(ops: &Ops, id: &str, format: Format, out: &mut dyn Write) -> anyhow::Result<Exit> {
+pub async fn show(
+    ops: &Ops,
+    id: &str,
+    format: Format,
+    out: &mut dyn Write,
+) -> anyhow::Result<Exit> {
     let key = ops.find(id).await?;
     let detail = ops.show(&key).await?;
     let document: Option<&RawValue> = serde_json::from_str(&detail.document).ok();
@@ -162,7 +166,7 @@ fn show_human(
             ),
             ("Total", Some(format!("{} {}", order.total, order.currency))),
             ("Received", Some(format!("{} ({})", local(record.received_at), detail.source))),
-            ("Trace", record.traceparent.clone()),
+            ("Trace", record.trace.parent.clone()),
         ],
     )?;
     if !detail.attempts.is_empty() {
@@ -234,37 +238,6 @@ pub(super) fn write_document(out: &mut dyn Write, text: &str) -> std::io::Result
     Ok(())
 }
 
-/// What happened to one order of several.
-#[derive(Debug, Serialize)]
-pub(super) struct Outcome {
-    pub(super) order: String,
-    pub(super) result: &'static str,
-    pub(super) detail: String,
-}
-
-impl Outcome {
-    pub(super) fn told(key: &OrderKey, result: &'static str, detail: String) -> Self {
-        Self { order: key.to_string(), result, detail }
-    }
-
-    fn plain(key: &OrderKey, result: &'static str) -> Self {
-        Self { order: key.to_string(), result, detail: String::new() }
-    }
-}
-
-pub(super) fn print_results(
-    out: &mut dyn Write,
-    format: Format,
-    results: &[Outcome],
-) -> std::io::Result<()> {
-    let columns: [Column<'_, Outcome>; 3] = [
-        ("ORDER", &|r| r.order.clone()),
-        ("RESULT", &|r| r.result.to_owned()),
-        ("DETAIL", &|r| r.detail.clone()),
-    ];
-    print(out, format, results, &columns, "No lost orders.")
-}
-
 /// Transfers orders one after the other, like the back office; without names: all lost ones.
 pub async fn process(
     ops: &Ops,
@@ -308,56 +281,6 @@ pub async fn process(
     bar.finish_and_clear();
     print_results(out, format, &results)?;
     Ok(Exit::of_all(&exit))
-}
-
-pub(super) async fn transfer_one(
-    ops: &Ops,
-    key: &OrderKey,
-    act: &Act,
-) -> anyhow::Result<(Outcome, Exit)> {
-    let (result, detail, exit) = match ops.transfer(key, act).await {
-        Ok(Transferred::Done { erp_order_id }) => {
-            let number = erp_order_id.map(|id| format!("ERP number {id}"));
-            (
-                "transferred",
-                number.unwrap_or_else(|| "the ERP gave no number".to_owned()),
-                Exit::Done,
-            )
-        }
-        Ok(Transferred::Failed { attempt, record }) => {
-            let text = |part: &Option<String>| part.clone().unwrap_or_default();
-            let detail = format!(
-                "{} ({}): {}; {} failed attempts, now {}",
-                text(&attempt.class),
-                text(&attempt.code),
-                text(&attempt.message),
-                record.fail_count,
-                record.phase.name()
-            );
-            ("failed", detail, Exit::Failed)
-        }
-        Ok(Transferred::Unclear { record }) => {
-            let next = record.phase.due_at().map(local).unwrap_or_default();
-            let detail = format!(
-                "an earlier attempt may have entered it into the ERP, which cannot confirm that yet; nothing was sent, the ERP is asked again at {next}"
-            );
-            ("unclear", detail, Exit::Failed)
-        }
-        Ok(Transferred::Held) => {
-            ("held", "the ERP is not usable now; the order waits".to_owned(), Exit::Held)
-        }
-        Ok(Transferred::StillWaiting) => (
-            "waiting",
-            "no outcome yet; it continues automatically, check again with `orders show`".to_owned(),
-            Exit::Failed,
-        ),
-        Err(refusal @ Refusal::CircuitOpen { .. }) => ("refused", refusal.to_string(), Exit::Held),
-        Err(refusal @ (Refusal::Invalid { .. } | Refusal::NotFound(_))) => {
-            ("refused", refusal.to_string(), Exit::Failed)
-        }
-        Err(error) => return Err(error.into()),
-    };
-    Ok((Outcome { order: key.to_string(), result, detail }, exit))
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -416,42 +339,161 @@ async fn alter(
     Ok(Exit::of_all(&exits))
 }
 
-pub(super) async fn find_all(ops: &Ops, ids: &[String]) -> anyhow::Result<Vec<OrderKey>> {
-    let mut keys = Vec::with_capacity(ids.len());
-    for id in ids {
-        keys.push(ops.find(id).await?);
-    }
-    Ok(keys)
+/// `orders`
+#[derive(Debug, Subcommand)]
+pub enum Orders {
+    /// List orders, newest first
+    #[command(after_help = "Examples:
+  order-relay orders list --state payed --since 1h
+  order-relay orders list --search erika --output json
+  order-relay orders list --sku 4711 --sort changed --watch")]
+    List {
+        #[command(flatten)]
+        /// Which
+        filter: Filter,
+        #[command(flatten)]
+        /// In which order
+        sorted: Sorted,
+        /// Most orders to show
+        #[arg(long, default_value_t = 100)]
+        limit: u32,
+        #[command(flatten)]
+        /// How
+        output: Output,
+        #[command(flatten)]
+        /// How long
+        watch: Watch,
+    },
+    /// Every order that matches, in a file
+    #[command(after_help = "Examples:
+  order-relay orders export --state ordered_failed --file lost.csv
+  order-relay orders export --since 30d --output ndjson > orders.ndjson
+  order-relay orders export --shop de --documents --file documents.ndjson")]
+    Export(Export),
+    /// Everything about one order: state, attempts, mails, changes by people, the document
+    #[command(after_help = "Examples:
+  order-relay orders show 100042
+  order-relay orders show de/100042 --output json")]
+    Show {
+        /// ORDER_ID or SHOP/ORDER_ID
+        id: String,
+        #[command(flatten)]
+        /// How
+        output: Output,
+    },
 }
 
-/// Who does it and why.
-pub(super) fn act(ops: &Ops, change: &Change) -> Act {
-    ops.act(&operator(change), change.reason.as_deref())
+/// `lost-orders`
+#[derive(Debug, Subcommand)]
+pub enum LostOrders {
+    /// List lost orders, newest first
+    #[command(after_help = "Examples:
+  order-relay lost-orders list
+  order-relay lost-orders list --phase parked --class rejected --output csv > lost.csv
+  order-relay lost-orders list --sort due --watch 5")]
+    List {
+        #[command(flatten)]
+        /// Which
+        filter: Filter,
+        #[command(flatten)]
+        /// In which order
+        sorted: Sorted,
+        /// Most orders to show
+        #[arg(long, default_value_t = 100)]
+        limit: u32,
+        #[command(flatten)]
+        /// How
+        output: Output,
+        #[command(flatten)]
+        /// How long
+        watch: Watch,
+    },
+    /// Lost orders by failure group, largest first
+    #[command(
+        args_conflicts_with_subcommands = true,
+        after_help = "Examples:
+  order-relay lost-orders groups
+  order-relay lost-orders groups --watch
+  order-relay lost-orders list --fingerprint 9f86d081884c7d65
+  order-relay lost-orders groups note 9f86d081884c7d65 --note \"Kim adds the articles\""
+    )]
+    Groups(Groups),
+    /// Everything about one order
+    Show {
+        /// ORDER_ID or SHOP/ORDER_ID
+        id: String,
+        #[command(flatten)]
+        /// How
+        output: Output,
+    },
+    /// Transfer to the ERP now, one after the other, whatever the count of failures is
+    #[command(after_help = "Examples:
+  order-relay lost-orders process 100042
+  order-relay lost-orders process --all --yes")]
+    Process {
+        /// ORDER_ID or SHOP/ORDER_ID
+        #[arg(value_name = "ID")]
+        ids: Vec<String>,
+        /// All lost orders
+        #[arg(long, conflicts_with = "ids")]
+        all: bool,
+        #[command(flatten)]
+        /// Usual
+        change: Change,
+        #[command(flatten)]
+        /// How
+        output: Output,
+    },
+    /// Edit what is sent; the original stays. In $EDITOR, or many at once with a JSON Patch
+    #[command(after_help = "Examples:
+  order-relay lost-orders edit 100042 --reason \"wrong article\"
+  order-relay lost-orders edit 100042 --process --patch \\
+    '[{\"op\":\"replace\",\"path\":\"/lines/0/sku\",\"value\":\"4712\"}]'
+  order-relay lost-orders edit --fingerprint 5d41402abc4b2a76 --patch change.json --dry-run
+
+The number and the shop of an order never change. Currency and total need a separate permission.
+Editing does not send an order: use --process, or transfer it afterwards.")]
+    Edit(Box<Edit>),
+    /// Remove orders from the list, with a reason; nothing is deleted
+    #[command(after_help = "Example:
+  order-relay lost-orders remove 100042 --reason \"entered by hand, ERP number 4711\"")]
+    Remove {
+        /// ORDER_ID or SHOP/ORDER_ID
+        #[arg(value_name = "ID", required = true)]
+        ids: Vec<String>,
+        #[command(flatten)]
+        /// Usual
+        change: Change,
+        #[command(flatten)]
+        /// How
+        output: Output,
+    },
+    /// Restore removed orders
+    #[command(after_help = "Example:
+  order-relay lost-orders restore 100042 --reason \"was not entered after all\"")]
+    Restore {
+        /// ORDER_ID or SHOP/ORDER_ID
+        #[arg(value_name = "ID", required = true)]
+        ids: Vec<String>,
+        #[command(flatten)]
+        /// Usual
+        change: Change,
+        #[command(flatten)]
+        /// How
+        output: Output,
+    },
 }
 
-/// Whoever runs this command.
-pub(super) fn operator(change: &Change) -> Principal {
-    let user = || std::env::var("USER").or_else(|_| std::env::var("LOGNAME"));
-    let actor =
-        change.actor.clone().or_else(|| user().ok()).unwrap_or_else(|| "unknown".to_owned());
-    // A user of the command line has the password of the database: nothing can be withheld.
-    Principal { name: format!("cli:{actor}"), from: None, grants: Grants::all() }
-}
-
-/// Asks on a terminal; anywhere else `--yes` has to be given.
-pub(super) fn confirm(change: &Change, question: &str) -> anyhow::Result<()> {
-    if change.yes || change.dry_run {
-        return Ok(());
-    }
-    if !std::io::stdin().is_terminal() {
-        let question = format!("{question} Give --yes to do it without a question");
-        return Err(Misuse::told(question));
-    }
-    eprint!("{question} [y/N] ");
-    let mut answer = String::new();
-    std::io::stdin().read_line(&mut answer).context("no answer")?;
-    if answer.trim().eq_ignore_ascii_case("y") || answer.trim().eq_ignore_ascii_case("yes") {
-        return Ok(());
-    }
-    bail!("nothing was done")
+/// `process-lost-orders`
+#[derive(Debug, Args)]
+pub struct ProcessLostOrders {
+    /// ORDER_ID or SHOP/ORDER_ID; none: all lost orders
+    #[arg(value_name = "ID")]
+    pub ids: Vec<String>,
+    #[command(flatten)]
+    /// Usual
+    pub change: Change,
+    #[command(flatten)]
+    /// How
+    pub output: Output,
 }

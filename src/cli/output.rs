@@ -1,6 +1,7 @@
 //! Printing listings: a table for people, JSON, NDJSON, and CSV without formulas. Order data is
 //! hostile text; everything goes through `one_line` before it is shown.
 
+use crate::views::csv::{Column, cell};
 use std::io::{self, Write};
 
 use comfy_table::{ContentArrangement, Table, presets};
@@ -9,14 +10,11 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use serde::Serialize;
 
-use crate::cli::args::{ExportFormat, Format};
+use crate::cli::flags::{ExportFormat, Format};
 use crate::domain::text::{one_line, shown_json};
 
 /// Widest text in a table cell, in characters.
 const MAX_CELL: usize = 120;
-
-/// A column: its name, and what it shows of an item.
-pub type Column<'a, T> = (&'a str, &'a dyn Fn(&T) -> String);
 
 /// Prints `items`; `empty` is what a table says when there are none.
 pub fn print<T: Serialize>(
@@ -173,39 +171,6 @@ pub fn progress(length: u64, doing: &'static str) -> ProgressBar {
 /// A time in the reader's zone.
 pub fn local(at: Timestamp) -> String {
     at.to_zoned(TimeZone::system()).strftime("%Y-%m-%d %H:%M:%S").to_string()
-}
-
-/// Characters that begin a formula; the full-width ones do in Japanese spreadsheets.
-const BEGINS: [char; 8] = ['=', '+', '-', '@', '\u{ff1d}', '\u{ff0b}', '\u{ff0d}', '\u{ff20}'];
-
-/// A cell that no spreadsheet runs (OWASP, CSV injection). Where a decimal comma is usual a
-/// spreadsheet splits at `;`, also within a cell: so the start of a formula gets a `'` before it,
-/// at the start of the cell and after each `;`, also after blanks and quotes. Tabs and line breaks
-/// are blanks already. Numbers and telephone numbers stay as they are.
-pub fn cell(text: &str) -> String {
-    let text = one_line(text, 32_000);
-    let safe: Vec<String> = text.split(';').map(part_of_cell).collect();
-    safe.join(";")
-}
-
-fn part_of_cell(part: &str) -> String {
-    let begin = part.trim_start_matches([' ', '"']);
-    if !begin.starts_with(BEGINS) || is_number(begin.trim_end()) || is_telephone(begin) {
-        return part.to_owned();
-    }
-    let before = &part[..part.len() - begin.len()];
-    format!("{before}'{begin}")
-}
-
-/// Also with a decimal comma. `-inf` is a number to Rust and a name to a spreadsheet.
-fn is_number(text: &str) -> bool {
-    text.replacen(',', ".", 1).parse::<f64>().is_ok_and(f64::is_finite)
-}
-
-/// Without `-`, `/` and `.`: a spreadsheet would calculate.
-fn is_telephone(text: &str) -> bool {
-    let rest = text.strip_prefix('+');
-    rest.is_some_and(|rest| rest.chars().all(|c| c.is_ascii_digit() || " ()".contains(c)))
 }
 
 #[cfg(test)]

@@ -1,20 +1,23 @@
 //! `users …`, `tokens …`: access.
 
+use crate::cli::flags::{Change, Format, Output};
+use crate::domain::permission::{Permission, Role, RoleGrant, roles_text};
+use crate::ops::people::{LANGUAGES, NewUser};
+use crate::ops::tokens::{NewToken, SCOPES};
+use clap::{Args, Subcommand};
+use jiff::SignedDuration;
 use std::io::{BufRead, IsTerminal, Read, Write};
 
 use anyhow::{Context, bail};
 
-use crate::cli::args::{Change, Format, PasswordFrom, Roles, Tokens, Users};
+use crate::cli::change::{act, confirm, operator};
 use crate::cli::exit::Exit;
-use crate::cli::orders::{act, confirm, operator};
-use crate::cli::output::{Column, local, print};
+use crate::cli::output::{local, print};
 use crate::domain::login::{MAX_PASSWORD, check_password};
-use crate::domain::permission::{Permission, RoleGrant, roles_text};
-use crate::ops::orders::Ops;
-use crate::ops::people::NewUser;
-use crate::ops::tokens::NewToken;
+use crate::ops::verbs::Ops;
 use crate::ports::audit::Act;
 use crate::ports::people::{ApiToken, User};
+use crate::views::csv::Column;
 
 /// `users …`
 pub async fn users(ops: &Ops, command: Users, out: &mut dyn Write) -> anyhow::Result<Exit> {
@@ -220,4 +223,156 @@ fn list_tokens(tokens: &[ApiToken], format: Format, out: &mut dyn Write) -> std:
         ("REVOKED", &|t| t.revoked_at.map(local).unwrap_or_default()),
     ];
     print(out, format, tokens, &columns, "No tokens.")
+}
+
+/// `users`
+#[derive(Debug, Subcommand)]
+pub enum Users {
+    /// Add a user; asks for the password, or generates one and shows it once
+    #[command(after_help = "Examples:
+  order-relay users add erika --role admin
+  order-relay users add kim --role viewer --role operator:de
+  order-relay users add kim --role operator --shop de --shop at")]
+    Add {
+        /// The login name
+        name: String,
+        #[command(flatten)]
+        /// What they may do
+        roles: Roles,
+        /// The language of their pages: en or de [default: the browser's]
+        #[arg(long, value_parser = LANGUAGES)]
+        language: Option<String>,
+        #[command(flatten)]
+        /// Where the password comes from
+        password: PasswordFrom,
+        #[command(flatten)]
+        /// Usual
+        change: Change,
+    },
+    /// List users
+    List(Output),
+    /// Set a user's password and end their sessions
+    SetPassword {
+        /// Who
+        name: String,
+        #[command(flatten)]
+        /// Where the password comes from
+        password: PasswordFrom,
+        #[command(flatten)]
+        /// Usual
+        change: Change,
+    },
+    /// Give a user other roles, effective at once
+    SetRoles {
+        /// Who
+        name: String,
+        #[command(flatten)]
+        /// What they may do from now on
+        roles: Roles,
+        #[command(flatten)]
+        /// Usual
+        change: Change,
+    },
+    /// Disable a user and end their sessions
+    Disable {
+        /// Who
+        name: String,
+        #[command(flatten)]
+        /// Usual
+        change: Change,
+    },
+    /// Enable a user
+    Enable {
+        /// Who
+        name: String,
+        #[command(flatten)]
+        /// Usual
+        change: Change,
+    },
+    /// Remove a user and end their sessions; their actions stay in the audit
+    Remove {
+        /// Who
+        name: String,
+        #[command(flatten)]
+        /// Usual
+        change: Change,
+    },
+}
+
+/// Roles, for all shops or single ones.
+#[derive(Debug, Clone, Args)]
+pub struct Roles {
+    /// viewer, operator, editor or admin; ROLE:SHOP for one shop only
+    #[arg(long = "role", required = true, value_name = "ROLE", value_parser = role_grant)]
+    pub roles: Vec<RoleGrant>,
+    /// Shops that the roles are for [default: all]
+    #[arg(long = "shop", value_name = "SHOP")]
+    pub shops: Vec<String>,
+}
+
+/// Where a password comes from.
+#[derive(Debug, Clone, Args)]
+pub struct PasswordFrom {
+    /// Read the password from standard input, up to the end of the line
+    #[arg(long)]
+    pub password_stdin: bool,
+    /// Generate a password and show it once
+    #[arg(long, conflicts_with = "password_stdin")]
+    pub generate: bool,
+}
+
+pub fn role_grant(text: &str) -> Result<RoleGrant, String> {
+    let (role, shop) = match text.split_once(':') {
+        Some((role, shop)) => (role, Some(shop.to_owned())),
+        None => (text, None),
+    };
+    let role = Role::from_name(role)
+        .ok_or_else(|| format!("`{role}` is none of {}", Role::ALL.map(Role::as_str).join(", ")))?;
+    Ok(RoleGrant { role, shop })
+}
+
+/// `tokens`
+#[derive(Debug, Subcommand)]
+pub enum Tokens {
+    /// Create a token; it is shown once
+    #[command(after_help = "Examples:
+  order-relay tokens create checkout --scope orders:publish
+  order-relay tokens create desk-de --scope orders:read --scope lostorder_process --shop de")]
+    Create {
+        /// What it is for
+        name: String,
+        /// What it may do
+        #[arg(long = "scope", required = true, value_parser = SCOPES)]
+        scopes: Vec<String>,
+        /// Shops that it is limited to [default: to none]
+        #[arg(long = "shop", value_name = "SHOP")]
+        shops: Vec<String>,
+        /// When it expires, e.g. 90d
+        #[arg(long, value_parser = lifetime)]
+        expires_in: Option<SignedDuration>,
+        #[command(flatten)]
+        /// Usual
+        change: Change,
+    },
+    /// List tokens
+    List(Output),
+    /// Revoke a token
+    Revoke {
+        /// Its name
+        name: String,
+        #[command(flatten)]
+        /// Usual
+        change: Change,
+    },
+}
+
+pub fn lifetime(text: &str) -> Result<SignedDuration, String> {
+    let days = text.strip_suffix('d').and_then(|days| days.parse::<i64>().ok());
+    let parsed = match days {
+        Some(days) => days.checked_mul(24).map(SignedDuration::from_hours),
+        None => text.parse::<SignedDuration>().ok(),
+    };
+    parsed
+        .filter(|time| time.is_positive())
+        .ok_or_else(|| "expected a time such as 90d or 12h".to_owned())
 }

@@ -3,19 +3,19 @@
 //! Every order is checked here before it leaves, by the same rules as at the receiver; refused
 //! orders are named by file and line, and all others are published.
 
+use clap::Args;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use futures_util::{StreamExt, stream};
 use serde_json::value::RawValue;
 
-use crate::cli::args::Publish;
 use crate::cli::exit::Exit;
 use crate::cli::output::progress;
 use crate::domain::order::document::Order;
 use crate::ops::intake::Taken;
-use crate::ops::orders::Ops;
+use crate::ops::verbs::Ops;
 
 /// Orders in progress at a time.
 const IN_FLIGHT: usize = 500;
@@ -181,4 +181,15 @@ impl Pieces {
 
 fn is_object(bytes: &[u8]) -> bool {
     bytes.trim_ascii_start().starts_with(b"{") && serde_json::from_slice::<&RawValue>(bytes).is_ok()
+}
+
+/// `publish`
+#[derive(Debug, Args)]
+pub struct Publish {
+    /// Files with one order, a list of orders, or one order per line; `-` is standard input
+    #[arg(required = true, value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+    /// Only check the orders
+    #[arg(long)]
+    pub dry_run: bool,
 }

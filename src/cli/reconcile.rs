@@ -1,19 +1,24 @@
 //! `reconcile`: what the ERP says about orders with an unknown outcome.
 
+use crate::cli::flags::{Change, Output};
+use clap::Args;
 use std::io::Write;
 
 use anyhow::bail;
 use futures_util::future::BoxFuture;
 
-use crate::cli::args::Reconcile;
+use crate::cli::change::{act, confirm, find_all};
 use crate::cli::exit::Exit;
-use crate::cli::orders::{MAX_ALL, Outcome, act, confirm, find_all, print_results};
+use crate::cli::orders::MAX_ALL;
 use crate::cli::output::{local, progress};
+use crate::cli::transfer::{Outcome, print_results};
 use crate::domain::order::values::OrderKey;
 use crate::domain::order_filter::OrderFilter;
 use crate::domain::text::one_line;
-use crate::ops::orders::{Ops, Refusal, Transferred};
 use crate::ops::reconcile::Reconciled;
+use crate::ops::refusal::Refusal;
+use crate::ops::transfer::Transferred;
+use crate::ops::verbs::Ops;
 use crate::ports::erp::ProbeAnswer;
 use crate::ports::order_desk::OrderDetail;
 
@@ -148,4 +153,24 @@ fn refused(refusal: Refusal) -> anyhow::Result<Line> {
         }
         other => Err(other.into()),
     }
+}
+
+/// `reconcile`
+#[derive(Debug, Args)]
+pub struct Reconcile {
+    /// ORDER_ID or SHOP/ORDER_ID
+    #[arg(value_name = "ID", required_unless_present = "all")]
+    pub ids: Vec<String>,
+    /// All orders with an unknown outcome
+    #[arg(long, conflicts_with_all = ["ids", "absent"])]
+    pub all: bool,
+    /// Do not ask: you have checked that the ERP does not have them; send them again
+    #[arg(long, requires = "ids")]
+    pub absent: bool,
+    #[command(flatten)]
+    /// Usual
+    pub change: Change,
+    #[command(flatten)]
+    /// How
+    pub output: Output,
 }

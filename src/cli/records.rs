@@ -1,17 +1,21 @@
 //! `mails …`, `audit`, `ledger check`: what the ledger contains besides orders.
 
+use crate::cli::flags::{Format, Output, moment};
+use crate::domain::order_filter::Moment;
+use clap::builder::PossibleValuesParser;
+use clap::{Args, Subcommand};
 use std::io::Write;
 
 use anyhow::{Context, bail};
 use serde::Serialize;
 
-use crate::cli::args::{Audit, Format, Ledger, Mails};
 use crate::cli::exit::Exit;
-use crate::cli::output::{Column, facts, local, print, print_one};
-use crate::ops::orders::Ops;
+use crate::cli::output::{facts, local, print, print_one};
+use crate::ops::verbs::Ops;
 use crate::ports::audit::{AuditEntry, AuditFilter};
 use crate::ports::ledger::LedgerReport;
 use crate::ports::notices::{MailStatus, StoredMail};
+use crate::views::csv::Column;
 
 #[derive(Serialize)]
 struct MailView {
@@ -138,4 +142,74 @@ fn show_report(out: &mut dyn Write, r: &LedgerReport, is_sound: bool) -> std::io
         writeln!(out, "broken: {}: {} orders, e.g. {examples}", violation.promise, violation.rows)?;
     }
     writeln!(out, "{}", if is_sound { "The ledger is sound." } else { "The ledger is NOT sound." })
+}
+
+/// `mails`
+#[derive(Debug, Subcommand)]
+pub enum Mails {
+    /// List mails, newest first
+    List {
+        /// waiting, sent, kept or failed
+        #[arg(long, value_parser = PossibleValuesParser::new(MailStatus::ALL.map(MailStatus::as_str)))]
+        status: Option<String>,
+        /// Most to show
+        #[arg(long, default_value_t = 100)]
+        limit: u32,
+        #[command(flatten)]
+        /// How
+        output: Output,
+    },
+    /// One mail as it is sent
+    Show {
+        /// Its id
+        id: String,
+        #[command(flatten)]
+        /// How
+        output: Output,
+    },
+}
+
+/// `ledger`
+#[derive(Debug, Subcommand)]
+pub enum Ledger {
+    /// Verify that received = confirmed + lost + queued + held, and that no row breaks a rule
+    #[command(after_help = "Examples:
+  order-relay ledger check
+  order-relay ledger check --since 24h --output json
+
+Exit code 0: the ledger is sound; 1: it is not, and the problems are listed.")]
+    Check {
+        /// Only orders received since: a time, or how long ago ("24h")
+        #[arg(long, value_parser = moment)]
+        since: Option<Moment>,
+        #[command(flatten)]
+        /// How
+        output: Output,
+    },
+}
+
+/// `audit`
+#[derive(Debug, Args)]
+pub struct Audit {
+    /// Who: user:NAME, token:NAME or cli:NAME
+    #[arg(long)]
+    pub actor: Option<String>,
+    /// The action; one that ends with a dot is a prefix, e.g. order.
+    #[arg(long)]
+    pub action: Option<String>,
+    /// To what, e.g. an order as SHOP/ORDER_ID
+    #[arg(long)]
+    pub target: Option<String>,
+    /// At or after: a time, or how long ago ("24h")
+    #[arg(long, value_parser = moment)]
+    pub since: Option<Moment>,
+    /// Before: a time, or how long ago ("24h")
+    #[arg(long, value_parser = moment)]
+    pub until: Option<Moment>,
+    /// Most to show
+    #[arg(long, default_value_t = 100)]
+    pub limit: u32,
+    #[command(flatten)]
+    /// How
+    pub output: Output,
 }

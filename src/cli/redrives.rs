@@ -1,22 +1,25 @@
 //! `redrive …`: plans and control; the running service does the work.
 
+use crate::cli::flags::{Change, Format, Output};
+use crate::cli::output::{facts, local, print, print_one, progress};
+use crate::cli::selection::{Select, selection};
+use crate::ports::redrives::{NewRedrive, Redrive, RedriveItem, Selection};
+use crate::views::csv::Column;
+use clap::builder::PossibleValuesParser;
+use clap::{Args, Subcommand};
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::time::Duration;
-
-use serde::Serialize;
 use uuid::Uuid;
 
-use crate::cli::args::Format;
+use serde::Serialize;
+
+use crate::cli::change::{act, confirm};
 use crate::cli::exit::{Exit, Misuse};
-use crate::cli::listing;
-use crate::cli::orders::{act, confirm, find_all};
-use crate::cli::output::{Column, facts, local, print, print_one, progress};
-use crate::cli::redrive_args::{One, Plan, Redrive as Command, Select};
 use crate::domain::redrive::{ItemStatus, RedriveStatus, RedriveThrottle};
-use crate::ops::orders::{Ops, Refusal};
+use crate::ops::refusal::Refusal;
+use crate::ops::verbs::Ops;
 use crate::ports::audit::Act;
-use crate::ports::redrives::{NewRedrive, Redrive, RedriveItem, Selection};
 
 /// Most redrives that are searched for the end of an id.
 const MAX_REDRIVES: u32 = 1_000;
@@ -25,10 +28,14 @@ const PAGE: u32 = 5_000;
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 
 /// `redrive …`
-pub async fn redrives(ops: &Ops, command: Command, out: &mut dyn Write) -> anyhow::Result<Exit> {
+pub async fn redrives(
+    ops: &Ops,
+    command: RedriveCommand,
+    out: &mut dyn Write,
+) -> anyhow::Result<Exit> {
     match command {
-        Command::Plan(command) => plan(ops, &command, out).await,
-        Command::Start(one) => {
+        RedriveCommand::Plan(command) => plan(ops, &command, out).await,
+        RedriveCommand::Start(one) => {
             let redrive = find(ops, &one.id).await?;
             let waiting = redrive.count(ItemStatus::Waiting);
             confirm(&one.change, &format!("Transfer {waiting} lost orders to the ERP?"))?;
@@ -36,44 +43,44 @@ pub async fn redrives(ops: &Ops, command: Command, out: &mut dyn Write) -> anyho
             let started = ops.start_redrive(redrive.id, &act);
             steer(ops, &redrive, &one, "started", started, out).await
         }
-        Command::Pause(one) => {
+        RedriveCommand::Pause(one) => {
             let redrive = find(ops, &one.id).await?;
             let act = act(ops, &one.change);
             let paused = ops.pause_redrive(redrive.id, &act);
             steer(ops, &redrive, &one, "paused", paused, out).await
         }
-        Command::Resume(one) => {
+        RedriveCommand::Resume(one) => {
             let redrive = find(ops, &one.id).await?;
             let act = act(ops, &one.change);
             let resumed = ops.resume_redrive(redrive.id, &act);
             steer(ops, &redrive, &one, "resumed", resumed, out).await
         }
-        Command::Cancel(one) => {
+        RedriveCommand::Cancel(one) => {
             let redrive = find(ops, &one.id).await?;
             confirm(&one.change, &format!("Cancel redrive {}?", redrive.id))?;
             let act = act(ops, &one.change);
             let cancelled = ops.cancel_redrive(redrive.id, &act);
             steer(ops, &redrive, &one, "cancelled", cancelled, out).await
         }
-        Command::Rate { one, rate } => {
+        RedriveCommand::Rate { one, rate } => {
             let redrive = find(ops, &one.id).await?;
             let act = act(ops, &one.change);
             let changed = ops.set_redrive_rate(redrive.id, rate.0, &act);
             steer(ops, &redrive, &one, "given another rate", changed, out).await
         }
-        Command::Show { id, items: true, status, output, .. } => {
+        RedriveCommand::Show { id, items: true, status, output, .. } => {
             let redrive = find(ops, &id).await?;
             let status = status.as_deref().and_then(ItemStatus::from_name);
             list_items(ops, redrive.id, status, output.output, out).await
         }
-        Command::Show { id, watch, output, .. } => {
+        RedriveCommand::Show { id, watch, output, .. } => {
             let redrive = find(ops, &id).await?;
             warn_if_unattended(ops, &redrive).await?;
             let redrive = if watch { watch_it(ops, redrive).await? } else { redrive };
             print_one(out, output.output, &redrive, |out| show(out, &redrive))?;
             Ok(if watch { exit_of(&redrive) } else { Exit::Done })
         }
-        Command::List { limit, output } => {
+        RedriveCommand::List { limit, output } => {
             list(&ops.redrives(limit).await?, output.output, out)?;
             Ok(Exit::Done)
         }
@@ -112,22 +119,6 @@ async fn plan(ops: &Ops, command: &Plan, out: &mut dyn Write) -> anyhow::Result<
         )
     })?;
     Ok(Exit::Done)
-}
-
-/// The orders of a command line.
-pub(super) async fn selection(ops: &Ops, select: &Select, act: &Act) -> anyhow::Result<Selection> {
-    if !select.ids.is_empty() {
-        return Ok(Selection::Orders(find_all(ops, &select.ids).await?));
-    }
-    let pairs: BTreeMap<String, String> = listing::of(&select.filter, act.now)
-        .to_pairs()
-        .into_iter()
-        .map(|(name, text)| (name.to_owned(), text))
-        .collect();
-    if pairs.is_empty() && !select.all {
-        return Err(Misuse::told("name the orders, give a filter, or give --all"));
-    }
-    Ok(Selection::Filter(pairs))
 }
 
 /// A plan before it is stored.
@@ -342,4 +333,129 @@ async fn list_items(
     ];
     print(out, format, &items, &columns, "No orders.")?;
     Ok(Exit::Done)
+}
+
+/// `redrive`
+#[derive(Debug, Subcommand)]
+pub enum RedriveCommand {
+    /// Store a list of lost orders as a plan; nothing is sent before `redrive start`
+    #[command(after_help = "Examples:
+  order-relay redrive plan --class unavailable --since 6h --rate 60/m
+  order-relay redrive plan 100042 100043 --reason \"the article is there now\"
+  order-relay redrive plan --failed-of 9c41f2
+  order-relay redrive plan --all --dry-run        shows the plan without storing it
+
+The plan stores the orders with their revisions. Orders that do not belong in it are listed with the reason.")]
+    Plan(Box<Plan>),
+    /// Start: one order, then 5, 20, 100, then the rest; it stops automatically when too many fail
+    #[command(after_help = "Example:
+  order-relay redrive start 9c41f2 && order-relay redrive show 9c41f2 --watch")]
+    Start(One),
+    /// Pause; orders that were sent are still answered
+    Pause(One),
+    /// Resume a paused or stopped one; after a stop the steps start again at the first
+    Resume(One),
+    /// Cancel; orders that were not sent stay lost orders
+    Cancel(One),
+    /// Change the rate, also while it runs
+    #[command(after_help = "Examples:
+  order-relay redrive rate 9c41f2 5/s
+  order-relay redrive rate 9c41f2 none")]
+    Rate {
+        #[command(flatten)]
+        /// Which
+        one: One,
+        /// 60/m, 5/s, or none: as fast as the ERP answers
+        #[arg(value_parser = rate)]
+        rate: Rate,
+    },
+    /// Its progress; with --items the outcome of each order
+    #[command(after_help = "Examples:
+  order-relay redrive show 9c41f2 --watch
+  order-relay redrive show 9c41f2 --items --status failed --output csv > failed.csv")]
+    Show {
+        /// Its id, or the end of it that no other has
+        id: String,
+        /// Show it until it stops or ends
+        #[arg(long)]
+        watch: bool,
+        /// Each order with its result
+        #[arg(long)]
+        items: bool,
+        /// Only orders with this status
+        #[arg(long, requires = "items", value_parser =
+            PossibleValuesParser::new(ItemStatus::ALL.map(ItemStatus::as_str)))]
+        status: Option<String>,
+        #[command(flatten)]
+        /// How
+        output: Output,
+    },
+    /// List redrives, newest first
+    List {
+        /// Most to show
+        #[arg(long, default_value_t = 100)]
+        limit: u32,
+        #[command(flatten)]
+        /// How
+        output: Output,
+    },
+}
+
+/// `redrive plan`
+#[derive(Debug, Clone, Args)]
+pub struct Plan {
+    #[command(flatten)]
+    /// Which orders
+    pub select: Select,
+    /// The orders that this redrive did not transfer and that are still lost
+    #[arg(long, value_name = "ID", conflicts_with_all = ["ids", "all"])]
+    pub failed_of: Option<String>,
+    /// 60/m, 5/s, or none: as fast as the ERP answers
+    #[arg(long, default_value = "none", value_parser = rate)]
+    pub rate: Rate,
+    /// Sizes of the steps; the rest is the last step
+    #[arg(long, value_delimiter = ',', default_value = "1,5,20,100")]
+    pub ramp: Vec<u32>,
+    /// Percentage of a step that may fail before it stops; a step of one stops at any failure
+    #[arg(long, default_value_t = 10)]
+    pub stop_percent: u32,
+    #[command(flatten)]
+    /// Usual
+    pub change: Change,
+    #[command(flatten)]
+    /// How
+    pub output: Output,
+}
+
+/// One redrive, to be changed.
+#[derive(Debug, Clone, Args)]
+pub struct One {
+    /// Its id, or a unique end of it
+    pub id: String,
+    #[command(flatten)]
+    /// Usual
+    pub change: Change,
+    #[command(flatten)]
+    /// How
+    pub output: Output,
+}
+
+/// Orders per minute; none: no limit of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rate(pub Option<u32>);
+
+pub fn rate(text: &str) -> Result<Rate, String> {
+    let expected = "expected a rate such as 60/m or 5/s, or none";
+    if text == "none" {
+        return Ok(Rate(None));
+    }
+    let (number, unit) = text.split_once('/').unwrap_or((text, "m"));
+    let number: u32 = number.trim().parse().map_err(|_| expected.to_owned())?;
+    let per_minute = match unit.trim() {
+        "m" | "min" | "minute" => Some(number),
+        "s" | "sec" | "second" => number.checked_mul(60),
+        _ => return Err(expected.to_owned()),
+    };
+    let per_minute = per_minute.ok_or(expected)?;
+    crate::domain::redrive::check_rate(Some(per_minute)).map(|()| Rate(Some(per_minute)))
 }

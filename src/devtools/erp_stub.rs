@@ -20,7 +20,7 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
-use crate::cli::args::StubMode;
+use crate::cli::devtools::StubMode;
 
 /// Largest order that it accepts, in bytes.
 const MAX_BODY: usize = 32 * 1024 * 1024;

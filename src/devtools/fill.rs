@@ -18,6 +18,7 @@ use crate::domain::notice::NoticeKind;
 use crate::domain::order::document::Order;
 use crate::domain::order::values::OrderKey;
 use crate::domain::retry::{OnRejected, RetryPolicy};
+use crate::domain::trace::Trace;
 use crate::ports::clock::Clock;
 use crate::ports::ledger::LedgerProof;
 use crate::ports::mail::Mail;
@@ -204,7 +205,7 @@ impl Made {
         };
         let key = order.key.clone();
         let source = OrderSource::CommandLine;
-        let placed = Placed { order: Arc::new(order), source, traceparent: None, tracestate: None };
+        let placed = Placed { order: Arc::new(order), source, trace: Trace::default() };
         Ok(Self { n, key, placed, at, fate, failures })
     }
 

@@ -2,12 +2,14 @@
 
 use std::io::Write;
 
-use crate::cli::args::{Fill, Format};
+use crate::cli::devtools::Fill;
 use crate::cli::exit::{Exit, Misuse};
-use crate::cli::output::{Column, print, progress};
+use crate::cli::flags::Format;
+use crate::cli::output::{print, progress};
 use crate::devtools::fill::{Filler, Filling};
 use crate::devtools::measure::{Measure, Measured};
-use crate::ops::orders::Ops;
+use crate::ops::verbs::Ops;
+use crate::views::csv::Column;
 
 /// `fill`
 pub async fn fill(filler: &Filler, command: &Fill, out: &mut dyn Write) -> anyhow::Result<Exit> {

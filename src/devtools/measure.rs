@@ -6,7 +6,8 @@ use serde::Serialize;
 
 use crate::domain::order::document::Order;
 use crate::domain::order_filter::{MAX_PAGE, OrderFilter, ShopFilter, Sort, SortBy};
-use crate::ops::orders::{Ops, Refusal};
+use crate::ops::refusal::Refusal;
+use crate::ops::verbs::Ops;
 use crate::ports::clock::Stopwatch;
 
 /// How often each query runs, unless it takes too long.

@@ -3,8 +3,7 @@
 //! The order itself is in `order.rs`. Everything here is version 1: an envelope may say
 //! `"version": 1`; one that says more comes from a newer release and becomes a dead letter.
 
-use std::collections::BTreeMap;
-
+use crate::domain::order::strict_json::{object, read_json, read_text};
 use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -16,7 +15,6 @@ use crate::domain::lifecycle::transitions::FailedAttempt;
 use crate::domain::lifecycle::vocabulary::Trigger;
 use crate::domain::order::document::Order;
 use crate::domain::order::fault::{Fault, Reason};
-use crate::domain::order::strict_json::{object, read_json, read_text};
 use crate::domain::order::values::{OrderId, OrderKey, Shop};
 
 /// The version of every envelope here.
@@ -35,14 +33,6 @@ pub const TRIGGER: &str = "relay-trigger";
 pub const REDRIVE_ID: &str = "relay-redrive-id";
 /// Header: the process that published it.
 pub const ORIGIN: &str = "relay-origin";
-/// Header: W3C trace context.
-pub const TRACEPARENT: &str = "traceparent";
-/// Header: W3C trace context, vendor part.
-pub const TRACESTATE: &str = "tracestate";
-
-/// Text headers of a message; created anew for every publish, never copied (docs/facts/rabbitmq.md
-/// 1.4).
-pub type Headers = BTreeMap<String, String>;
 
 /// `order.failed`: an attempt that failed, from our submitter or from any other ERP service.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]

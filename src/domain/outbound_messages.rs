@@ -9,14 +9,14 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use super::message::{
-    ATTEMPT, Again, Headers, NoticeWaiting, ORIGIN, OrderEvent, OrderFailed, REDRIVE_ID,
-    TRACEPARENT, TRACESTATE, TRIGGER,
+    ATTEMPT, Again, NoticeWaiting, ORIGIN, OrderEvent, OrderFailed, REDRIVE_ID, TRIGGER,
 };
 use super::topology::{NOTICE, ORDER_FAILED, ORDER_PLACED, SUBMIT, Topology};
 use super::trace::Trace;
 use crate::domain::lifecycle::vocabulary::Trigger;
 use crate::domain::order::document::Order;
 use crate::domain::order::values::OrderKey;
+use crate::domain::trace::{Headers, TRACEPARENT, TRACESTATE};
 
 /// A message to be published.
 #[derive(Debug, Clone, PartialEq, Eq)]

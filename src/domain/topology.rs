@@ -33,7 +33,7 @@ impl Names {
         format!("{}.{suffix}", self.prefix)
     }
 
-    /// Exchange that checkout publishes to.
+    /// ExchangeSpec that checkout publishes to.
     pub fn orders(&self) -> String {
         self.prefix.clone()
     }
@@ -41,11 +41,11 @@ impl Names {
     pub fn submit(&self) -> String {
         self.with("submit")
     }
-    /// Exchange of events.
+    /// ExchangeSpec of events.
     pub fn events(&self) -> String {
         self.with("events")
     }
-    /// Exchange without queues: an event without a consumer ends here instead of counting as
+    /// ExchangeSpec without queues: an event without a consumer ends here instead of counting as
     /// unrouted (an exchange-to-exchange binding keeps the alternate exchange out of it).
     pub fn unheard(&self) -> String {
         self.with("events.unheard")
@@ -58,7 +58,7 @@ impl Names {
     pub fn notify(&self) -> String {
         self.with("notify")
     }
-    /// Exchange of retries, by delay.
+    /// ExchangeSpec of retries, by delay.
     pub fn retry(&self) -> String {
         self.with("retry")
     }
@@ -66,15 +66,15 @@ impl Names {
     pub fn retry_queue(&self, delay: Duration) -> String {
         self.with(&format!("retry.{}", delay.as_millis()))
     }
-    /// Exchange that routes retries back to the submit queue.
+    /// ExchangeSpec that routes retries back to the submit queue.
     pub fn redrive(&self) -> String {
         self.with("redrive")
     }
-    /// Exchange and queue of messages that no consumer could settle.
+    /// ExchangeSpec and queue of messages that no consumer could settle.
     pub fn dead(&self) -> String {
         self.with("dead")
     }
-    /// Exchange and queue of messages that matched no queue.
+    /// ExchangeSpec and queue of messages that matched no queue.
     pub fn unrouted(&self) -> String {
         self.with("unrouted")
     }
@@ -85,7 +85,7 @@ impl Names {
 pub struct Topology {
     pub names: Names,
     /// In an order in which they can be declared.
-    pub exchanges: Vec<Exchange>,
+    pub exchanges: Vec<ExchangeSpec>,
     /// All durable quorum queues with `x-overflow=reject-publish`.
     pub queues: Vec<Queue>,
     /// From exchanges to queues and to exchanges.
@@ -94,7 +94,8 @@ pub struct Topology {
 
 /// A durable exchange.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Exchange {
+pub struct ExchangeSpec {
+    /// Its name.
     pub name: String,
     /// Its type.
     pub kind: ExchangeKind,
@@ -163,7 +164,7 @@ impl Topology {
         delays.sort_unstable();
         delays.dedup();
         let unrouted = Some(names.unrouted());
-        let exchange = |name, kind, alternate| Exchange { name, kind, alternate };
+        let exchange = |name, kind, alternate| ExchangeSpec { name, kind, alternate };
         let exchanges = vec![
             exchange(names.unrouted(), ExchangeKind::Fanout, None),
             exchange(names.dead(), ExchangeKind::Fanout, None),

@@ -1,9 +1,9 @@
 //! The W3C trace context of an order.
 
-use super::message::{Headers, TRACEPARENT, TRACESTATE};
+use std::collections::BTreeMap;
 
 /// The W3C trace context that checkout sent; it is part of every later message.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Trace {
     /// `traceparent`.
     pub parent: Option<String>,
@@ -23,3 +23,13 @@ impl Trace {
         (1..=512).contains(&value.len()) && value.bytes().all(|b| (b' '..=b'~').contains(&b))
     }
 }
+
+/// Header: W3C trace context.
+pub const TRACEPARENT: &str = "traceparent";
+
+/// Header: W3C trace context, vendor part.
+pub const TRACESTATE: &str = "tracestate";
+
+/// Text headers of a message; created anew for every publish, never copied (docs/facts/rabbitmq.md
+/// 1.4).
+pub type Headers = BTreeMap<String, String>;

@@ -22,7 +22,9 @@ use crate::ports::audit::Act;
 use crate::ports::order_desk::{EditRequest, NotEdited, OrderDetail, Revision};
 use crate::ports::redrives::Selection;
 
-use super::orders::{Ops, Refusal, authorize};
+use crate::ops::principal::authorize;
+use crate::ops::refusal::Refusal;
+use crate::ops::verbs::Ops;
 
 /// Most orders that one patch changes.
 pub const MAX_PATCHED: u32 = 10_000;

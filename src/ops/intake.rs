@@ -14,7 +14,9 @@ use crate::ports::audit::Act;
 use crate::ports::dead_letters::{DeadLetter, NewDeadLetter, Resolution};
 use crate::ports::orders::{Accepted, OrderSource, Placed};
 
-use super::orders::{Ops, Refusal, authorize};
+use crate::ops::principal::authorize;
+use crate::ops::refusal::Refusal;
+use crate::ops::verbs::Ops;
 
 /// The result of submitting an order.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,12 +39,7 @@ impl Ops {
         trace: &Trace,
     ) -> Result<Taken, Refusal> {
         let key = order.key.clone();
-        let placed = Placed {
-            order: Arc::new(order),
-            source,
-            traceparent: trace.parent.clone(),
-            tracestate: trace.state.clone(),
-        };
+        let placed = Placed { order: Arc::new(order), source, trace: trace.clone() };
         let taken = match self.store.accept(placed, self.clock.now()).await? {
             Accepted::New => Taken::Accepted,
             Accepted::Duplicate => return Ok(Taken::Duplicate),

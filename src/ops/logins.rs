@@ -4,59 +4,29 @@
 //! the next login has to wait, by name and by address; the count is shared by all processes and
 //! survives restarts.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jiff::Timestamp;
 use ring::hmac;
-use serde_json::Value as Json;
 use sha2::{Digest, Sha256};
 
 use crate::domain::login::{FREE_BY_ADDRESS, FREE_BY_NAME, return_path, user_name};
-use crate::domain::permission::{Role, RoleGrant};
-use crate::domain::text::one_line;
+use crate::domain::permission::RoleGrant;
 use crate::ports::audit::Act;
-use crate::ports::identity::{BegunLogin, Claims, FinishedLogin, IdentityError, IdentityProvider};
+use crate::ports::identity::{BegunLogin, FinishedLogin, IdentityError};
 use crate::ports::people::{OidcLogin, Provider, SessionRecord, Tried, UserChange};
 
-use super::orders::{Ops, Principal, Refusal};
-use super::passwords::Passwords;
-use super::tokens::{hash, hex};
+use crate::ops::digest::{hash, hex};
+use crate::ops::principal::Principal;
+use crate::ops::refusal::Refusal;
+use crate::ops::verbs::Ops;
 
 /// The last use of a session is written at most this often.
 const SEEN_EVERY: Duration = Duration::from_mins(1);
 /// Longest password that is checked.
 const MAX_BYTES: usize = 4_000;
-
-/// Logins.
-#[derive(Clone)]
-pub struct LoginConfig {
-    /// Hashes passwords.
-    pub passwords: Passwords,
-    /// `auth.session_idle`
-    pub idle: Duration,
-    /// `auth.session_lifetime`
-    pub lifetime: Duration,
-    /// An identity provider for logins.
-    pub oidc: Option<OidcDoor>,
-}
-
-/// An identity provider, and the mapping of its claims.
-#[derive(Clone)]
-pub struct OidcDoor {
-    pub provider: Arc<dyn IdentityProvider>,
-    /// The address to which the browser returns.
-    pub callback: String,
-    /// The claim that holds the roles, with dots between.
-    pub role_claim: String,
-    /// Roles by value of that claim; a value that is a role's name means that role.
-    pub roles: BTreeMap<String, Vec<RoleGrant>>,
-    /// The claim that holds the name; otherwise the usual ones.
-    pub name_claim: String,
-}
 
 /// A new session.
 #[derive(Clone)]
@@ -335,39 +305,4 @@ fn csrf(token: &str) -> String {
 pub fn csrf_fits(session: &Session, text: &str) -> bool {
     let key = hmac::Key::new(hmac::HMAC_SHA256, session.csrf.as_bytes());
     hmac::verify(&key, text.as_bytes(), hmac::sign(&key, session.csrf.as_bytes()).as_ref()).is_ok()
-}
-
-impl OidcDoor {
-    fn name(&self, claims: &Claims) -> String {
-        let text = |name: &str| find(claims, name).and_then(Json::as_str).filter(|t| !t.is_empty());
-        let usual = || ["preferred_username", "email", "sub"].into_iter().find_map(text);
-        one_line(text(&self.name_claim).or_else(usual).unwrap_or("unknown"), 100)
-    }
-
-    fn roles(&self, claims: &Claims) -> Vec<RoleGrant> {
-        let values: Vec<&str> = match find(claims, &self.role_claim) {
-            Some(Json::Array(values)) => values.iter().filter_map(Json::as_str).collect(),
-            Some(Json::String(text)) => text.split([' ', ',']).collect(),
-            _ => Vec::new(),
-        };
-        let mut roles: Vec<RoleGrant> = Vec::new();
-        for value in values {
-            match self.roles.get(value) {
-                Some(mapped) => roles.extend(mapped.iter().cloned()),
-                None => roles.extend(Role::from_name(value).map(RoleGrant::everywhere)),
-            }
-        }
-        roles.sort();
-        roles.dedup();
-        roles
-    }
-}
-
-/// The claim at a path with dots; a claim whose name itself contains the dots takes precedence.
-fn find<'a>(claims: &'a Claims, path: &str) -> Option<&'a Json> {
-    if let Some(found) = claims.get(path) {
-        return Some(found);
-    }
-    let (first, rest) = path.split_once('.')?;
-    find(claims.get(first)?.as_object()?, rest)
 }

@@ -9,11 +9,13 @@ use crate::domain::login::{check_password, user_name};
 use crate::domain::order::values::Shop;
 use crate::domain::order_filter::ShopFilter;
 use crate::domain::permission::{Permission, RoleGrant};
-use crate::ports::audit::{Act, AuditFilter};
-use crate::ports::people::{AuditRow, User, UserChange, UserChanged};
+use crate::ports::audit::{Act, AuditFilter, AuditRow};
+use crate::ports::people::{User, UserChange, UserChanged};
 
-use super::orders::{Ops, Principal, Refusal, authorize};
 use super::passwords::Busy;
+use crate::ops::principal::{Principal, authorize};
+use crate::ops::refusal::Refusal;
+use crate::ops::verbs::Ops;
 
 /// Languages that pages exist in.
 pub const LANGUAGES: [&str; 2] = ["en", "de"];

@@ -9,7 +9,10 @@ use crate::domain::permission::Permission;
 use crate::ports::audit::Act;
 use crate::ports::order_desk::OrderDetail;
 
-use super::orders::{Ops, Refusal, Transferred, authorize, invalid};
+use super::transfer::Transferred;
+use crate::ops::principal::authorize;
+use crate::ops::refusal::{Refusal, invalid};
+use crate::ops::verbs::Ops;
 
 /// The result of asking about an order.
 #[derive(Debug, Clone)]

@@ -9,12 +9,12 @@ use crate::domain::permission::Permission;
 use crate::domain::redrive::{ItemStatus, RedriveStatus, RedriveVerb, check_rate};
 use crate::ports::audit::Act;
 use crate::ports::redrives::{Redrive, RedriveItem};
+use crate::ports::workers::WorkerKind;
 
-use super::orders::{Ops, Refusal, authorize};
 use super::redrive_plan::{authorize_anywhere, unprocessable};
-
-/// The role of a process that runs redrives.
-const REDRIVING_ROLE: &str = "sweeper";
+use crate::ops::principal::authorize;
+use crate::ops::refusal::Refusal;
+use crate::ops::verbs::Ops;
 
 impl Ops {
     pub async fn redrive(&self, id: Uuid) -> Result<Redrive, Refusal> {
@@ -28,7 +28,9 @@ impl Ops {
             return Ok(false);
         }
         let workers = self.store.workers(self.clock.now()).await?;
-        Ok(!workers.iter().any(|worker| worker.roles.iter().any(|role| role == REDRIVING_ROLE)))
+        Ok(!workers
+            .iter()
+            .any(|worker| worker.roles.iter().any(|role| role == WorkerKind::Sweeper.as_str())))
     }
 
     /// Redrives, newest first.

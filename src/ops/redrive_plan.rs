@@ -15,7 +15,9 @@ use crate::domain::redrive::{Exclusion, ItemStatus, MAX_ORDERS, RedriveThrottle}
 use crate::ports::audit::Act;
 use crate::ports::redrives::{NewRedrive, Redrive, RedriveItem, Selection};
 
-use super::orders::{Ops, Refusal, authorize};
+use crate::ops::principal::authorize;
+use crate::ops::refusal::Refusal;
+use crate::ops::verbs::Ops;
 
 /// Rows fetched at a time.
 const PAGE: u32 = 5_000;

@@ -1,14 +1,16 @@
 //! Tokens for the API: created, checked, revoked. A token is shown once; only its hash is stored.
 
+use crate::ops::digest::{hash, hex};
 use jiff::Timestamp;
-use sha2::{Digest, Sha256};
 
 use crate::domain::order::values::Shop;
 use crate::domain::permission::Permission;
 use crate::ports::audit::Act;
 use crate::ports::people::ApiToken;
 
-use super::orders::{Ops, Principal, Refusal, authorize};
+use crate::ops::principal::{Principal, authorize};
+use crate::ops::refusal::Refusal;
+use crate::ops::verbs::Ops;
 
 /// What a token can be allowed to do (docs/operations.md).
 pub const SCOPES: [&str; 7] = {
@@ -106,13 +108,4 @@ fn check(new: &NewToken, now: Timestamp) -> Result<(), String> {
         return Err("this token would expire before it starts".to_owned());
     }
     Ok(())
-}
-
-/// For 256 random bits one round of SHA-256 is as safe as a slow hash.
-pub(super) fn hash(text: &str) -> [u8; 32] {
-    Sha256::digest(text).into()
-}
-
-pub(super) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -8,7 +8,6 @@ use uuid::Uuid;
 
 use crate::domain::order_filter::ShopFilter;
 use crate::domain::permission::Grants;
-use crate::ports::people::AuditRow;
 use crate::ports::store_error::StoreError;
 
 /// What people did.
@@ -77,4 +76,15 @@ pub struct AuditFilter {
     pub until: Option<Timestamp>,
     /// Shops that the reader may see; rows that belong to no shop only with all of them.
     pub shops: ShopFilter,
+}
+
+/// An audit row with its id.
+#[derive(Debug, Clone, Serialize, schemars::JsonSchema)]
+pub struct AuditRow {
+    /// Its id.
+    #[schemars(with = "String")]
+    pub id: Uuid,
+    /// What was done.
+    #[serde(flatten)]
+    pub entry: AuditEntry,
 }

@@ -10,9 +10,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use crate::domain::message::Headers;
 use crate::domain::outbound_messages::Outgoing;
 use crate::domain::topology::Topology;
+use crate::domain::trace::Headers;
 
 /// A message that was delivered and has to be settled.
 #[derive(Clone)]

@@ -4,8 +4,8 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use uuid::Uuid;
 
-use crate::domain::message::Headers;
 use crate::domain::order::fault::Fault;
+use crate::domain::trace::Headers;
 use crate::ports::audit::Act;
 use crate::ports::store_error::StoreError;
 

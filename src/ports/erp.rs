@@ -12,6 +12,7 @@ use serde::Serialize;
 
 use crate::domain::failure::{Failure, Stage};
 use crate::domain::order::values::OrderKey;
+use crate::domain::trace::Trace;
 
 /// Most exchanges of one attempt that are stored: the first ones and the last ones.
 const MAX_EXCHANGES: usize = 60;
@@ -26,10 +27,8 @@ pub struct OrderForErp {
     pub document: Arc<str>,
     /// When it was received.
     pub received_at: Timestamp,
-    /// W3C trace context.
-    pub traceparent: Option<String>,
-    /// Its vendor part.
-    pub tracestate: Option<String>,
+    /// The trace context that checkout sent.
+    pub trace: Trace,
     /// Where every exchange about it is recorded.
     pub journal: Journal,
 }

@@ -144,7 +144,6 @@ pub struct StoredExchange {
     /// When that ended.
     #[schemars(with = "String")]
     pub at: Timestamp,
-    /// The exchange.
     #[serde(flatten)]
     pub exchange: Exchange,
 }

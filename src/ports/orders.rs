@@ -20,6 +20,7 @@ use crate::domain::order::document::Order;
 use crate::domain::order::values::OrderKey;
 use crate::domain::order_filter::ShopFilter;
 use crate::domain::retry::RetryPolicy;
+use crate::domain::trace::Trace;
 use crate::ports::erp::Exchange;
 use crate::ports::notices::Notice;
 use crate::ports::store_error::StoreError;
@@ -78,10 +79,8 @@ pub struct Placed {
     pub order: Arc<Order>,
     /// How it was received.
     pub source: OrderSource,
-    /// W3C trace context.
-    pub traceparent: Option<String>,
-    /// Its vendor part.
-    pub tracestate: Option<String>,
+    /// The trace context that checkout sent.
+    pub trace: Trace,
 }
 
 /// How an order was received.
@@ -307,5 +306,5 @@ pub struct Overdue {
     pub attempt: u32,
     pub phase: String,
     /// Its trace context.
-    pub traceparent: Option<String>,
+    pub trace: Trace,
 }

@@ -5,10 +5,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use jiff::Timestamp;
 use serde::Serialize;
-use uuid::Uuid;
 
 use crate::domain::permission::{Grants, Permission, Role, RoleGrant};
-use crate::ports::audit::{Act, AuditEntry};
+use crate::ports::audit::Act;
 use crate::ports::store_error::StoreError;
 
 /// Users with a password.
@@ -18,7 +17,6 @@ pub trait Users: Send + Sync {
     async fn add_user(&self, user: &User, hash: &str, act: &Act) -> Result<bool, StoreError>;
     /// Every user, by name.
     async fn list_users(&self) -> Result<Vec<User>, StoreError>;
-    /// One of them.
     async fn user(&self, name: &str) -> Result<Option<User>, StoreError>;
     /// The hash of a user's password.
     async fn password_hash(&self, name: &str) -> Result<Option<String>, StoreError>;
@@ -265,7 +263,6 @@ impl ApiToken {
 pub struct RequestKey {
     /// The caller; keys of different callers are separate.
     pub actor: String,
-    /// The key.
     pub name: String,
     /// SHA-256 of the request.
     pub digest: [u8; 32],
@@ -293,15 +290,4 @@ pub struct KeptAnswer {
     pub headers: Vec<(String, String)>,
     /// Body.
     pub body: Vec<u8>,
-}
-
-/// An audit row with its id.
-#[derive(Debug, Clone, Serialize, schemars::JsonSchema)]
-pub struct AuditRow {
-    /// Its id.
-    #[schemars(with = "String")]
-    pub id: Uuid,
-    /// What was done.
-    #[serde(flatten)]
-    pub entry: AuditEntry,
 }

@@ -55,3 +55,26 @@ pub struct Worker {
     #[schemars(with = "String")]
     pub seen_at: Timestamp,
 }
+
+/// What a process may do; one process may do all of it (`serve --roles`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WorkerKind {
+    /// Takes orders to the ERP.
+    Submitter,
+    /// Counts failures and decides what follows.
+    ErrorHandler,
+    /// Sends mails.
+    Notifier,
+    /// Finds overdue orders, and runs redrives.
+    Sweeper,
+    /// Serves pages, API, health and metrics.
+    Web,
+}
+
+crate::names!(WorkerKind {
+    Submitter = "submitter",
+    ErrorHandler = "error-handler",
+    Notifier = "notifier",
+    Sweeper = "sweeper",
+    Web = "web",
+});

@@ -1,6 +1,7 @@
 //! What is shown of an order and of an ERP: the same names on the command line, in files and in the
 //! API.
 
+use crate::views::csv::Column;
 use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -112,4 +113,38 @@ impl CircuitView {
             failed_trials: circuit.trials,
         }
     }
+}
+
+/// Everything that is listed of an order, for files.
+pub fn export_columns() -> [Column<'static, OrderView>; 25] {
+    fn or_empty(text: &Option<String>) -> String {
+        text.clone().unwrap_or_default()
+    }
+    [
+        ("shop", &|o| o.shop.clone()),
+        ("order_id", &|o| o.order_id.clone()),
+        ("state", &|o| o.state.to_owned()),
+        ("phase", &|o| o.phase.to_owned()),
+        ("fail_count", &|o| o.fail_count.to_string()),
+        ("max_count", &|o| o.max_count.map(|max| max.to_string()).unwrap_or_default()),
+        ("attempts", &|o| o.attempts.to_string()),
+        ("next_attempt_at", &|o| or_empty(&o.next_attempt_at)),
+        ("erp_order_id", &|o| or_empty(&o.erp_order_id)),
+        ("error_class", &|o| o.error_class.unwrap_or_default().to_owned()),
+        ("error_code", &|o| or_empty(&o.error_code)),
+        ("error_message", &|o| or_empty(&o.error_message)),
+        ("error_fingerprint", &|o| or_empty(&o.error_fingerprint)),
+        ("failed_at", &|o| or_empty(&o.failed_at)),
+        ("currency", &|o| o.currency.clone()),
+        ("total", &|o| o.total.clone()),
+        ("customer_number", &|o| or_empty(&o.customer_number)),
+        ("customer_name", &|o| or_empty(&o.customer_name)),
+        ("customer_email", &|o| o.customer_email.clone()),
+        ("payment", &|o| or_empty(&o.payment)),
+        ("placed_at", &|o| or_empty(&o.placed_at)),
+        ("received_at", &|o| o.received_at.clone()),
+        ("updated_at", &|o| o.updated_at.clone()),
+        ("transferring", &|o| o.transferring.to_string()),
+        ("key", &|o| format!("{}/{}", o.shop, o.order_id)),
+    ]
 }

@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::domain::order::fault::Fault;
-use crate::ops::orders::Refusal;
+use crate::ops::refusal::Refusal;
 
 /// RFC 9457.
 #[derive(Debug, Clone, Serialize, JsonSchema)]

@@ -5,7 +5,7 @@ use std::sync::atomic::AtomicBool;
 
 use futures_util::future::BoxFuture;
 
-use crate::ops::orders::Ops;
+use crate::ops::verbs::Ops;
 use crate::ports::erp::Exchange;
 use crate::ports::order_desk::OrderDetail;
 use crate::telemetry::Metrics;

@@ -14,14 +14,13 @@ use crate::domain::circuit::{Circuit, CircuitState};
 use crate::domain::lifecycle::vocabulary::Trigger;
 use crate::domain::order_filter::ShopFilter;
 use crate::domain::retry::later;
-use crate::domain::trace::Trace;
 use crate::ports::circuits::Circuits;
 use crate::ports::orders::{OverdueOrders, Sweep};
 use crate::ports::store_error::StoreError;
 use crate::telemetry::ErpLabel;
 use crate::workers::consume::ReadMode;
 use crate::workers::context::WorkerContext;
-use crate::workers::erp_gate::{Flow, Gate};
+use crate::workers::erp_gate::{Gate, GateState};
 
 /// How often circuits are checked.
 const EVERY: Duration = Duration::from_millis(500);
@@ -87,15 +86,15 @@ impl CircuitWatcher {
             let state = circuit.map_or(CircuitState::Closed, |circuit| circuit.state);
             match circuit {
                 Some(circuit) if state != CircuitState::Closed => self.obey(gate, circuit).await?,
-                _ => gate.set_flow(Flow::Open),
+                _ => gate.set_flow(GateState::Open),
             }
             let erp = ErpLabel::new(gate.erp_name());
             self.context.metrics.circuit_state.get_or_create(&erp).set(state as i64);
         }
-        let flows: Vec<Flow> = gates.iter().map(|gate| gate.flow()).collect();
-        let read_mode = if flows.contains(&Flow::Open) {
+        let flows: Vec<GateState> = gates.iter().map(|gate| gate.flow()).collect();
+        let read_mode = if flows.contains(&GateState::Open) {
             ReadMode::Full
-        } else if flows.contains(&Flow::Trial) {
+        } else if flows.contains(&GateState::Trial) {
             ReadMode::One
         } else {
             ReadMode::None
@@ -113,21 +112,21 @@ impl CircuitWatcher {
             _ => true,
         };
         if !is_due {
-            gate.set_flow(Flow::Stopped);
+            gate.set_flow(GateState::Stopped);
             return Ok(());
         }
         let until = later(now, gate.erp().call_budget() * 2 + TRIAL_MARGIN);
         let (erp, worker) = (gate.erp_name(), &self.context.worker);
         if !self.ledger.begin_trial(erp, worker, until, now).await? {
-            gate.set_flow(Flow::Stopped);
+            gate.set_flow(GateState::Stopped);
             return Ok(());
         }
-        if gate.flow() != Flow::Trial {
+        if gate.flow() != GateState::Trial {
             tracing::info!(erp, "circuit.trial");
             if circuit.is_login_refused() {
                 gate.reopen();
             }
-            gate.set_flow(Flow::Trial);
+            gate.set_flow(GateState::Trial);
             self.fetch_one(gate).await?;
         }
         Ok(())
@@ -156,7 +155,7 @@ impl CircuitWatcher {
             limit: 1,
         };
         for order in self.ledger.take_overdue(sweep).await? {
-            let trace = Trace { parent: order.traceparent, state: None };
+            let trace = order.trace;
             if let Err(error) =
                 self.context.nudge(&order.key, order.attempt, Trigger::Sweeper, &trace).await
             {

@@ -34,7 +34,8 @@ pub enum Priority {
 
 /// What the circuit lets through here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Flow {
+pub enum GateState {
+    /// Everything.
     Open,
     /// One at a time, to test whether the ERP is back.
     Trial,
@@ -53,7 +54,7 @@ pub struct Gate {
     rule: CircuitRule,
     rate: Option<DefaultDirectRateLimiter>,
     state: Mutex<State>,
-    flow: watch::Sender<Flow>,
+    flow: watch::Sender<GateState>,
     clock: Stopwatch,
 }
 
@@ -95,7 +96,7 @@ impl Gate {
                 paused_until: Duration::ZERO,
                 asking: false,
             }),
-            flow: watch::channel(Flow::Open).0,
+            flow: watch::channel(GateState::Open).0,
             clock: Stopwatch::start(),
         }
     }
@@ -130,12 +131,12 @@ impl Gate {
     }
 
     /// What the circuit lets through now.
-    pub fn flow(&self) -> Flow {
+    pub fn flow(&self) -> GateState {
         *self.flow.borrow()
     }
 
     /// Notifies of every change of [`Gate::flow`].
-    pub fn watch_flow(&self) -> watch::Receiver<Flow> {
+    pub fn watch_flow(&self) -> watch::Receiver<GateState> {
         self.flow.subscribe()
     }
 
@@ -150,7 +151,7 @@ impl Gate {
         let mut flow = self.watch_flow();
         let turn = {
             let mut state = self.state();
-            if self.flow() == Flow::Stopped {
+            if self.flow() == GateState::Stopped {
                 return None;
             }
             let (turn, my_turn) = oneshot::channel();
@@ -164,16 +165,16 @@ impl Gate {
         tokio::select! {
             biased;
             turn = turn => turn.ok()?,
-            _ = flow.wait_for(|flow| *flow == Flow::Stopped) => return None,
+            _ = flow.wait_for(|flow| *flow == GateState::Stopped) => return None,
         }
         // From here on we have the turn; it is returned when the pass is dropped.
-        let pass = Pass { gate: self.clone(), is_trial: self.flow() == Flow::Trial };
+        let pass = Pass { gate: self.clone(), is_trial: self.flow() == GateState::Trial };
         tokio::select! {
             biased;
             () = self.wait_for_pace() => {}
-            _ = flow.wait_for(|flow| *flow == Flow::Stopped) => return None,
+            _ = flow.wait_for(|flow| *flow == GateState::Stopped) => return None,
         }
-        (self.flow() != Flow::Stopped).then_some(pass)
+        (self.flow() != GateState::Stopped).then_some(pass)
     }
 
     async fn wait_for_pace(&self) {
@@ -231,18 +232,18 @@ impl Gate {
     }
 
     /// Obeys the circuit. All callers that wait at a stopped gate are released.
-    pub fn set_flow(&self, flow: Flow) {
+    pub fn set_flow(&self, flow: GateState) {
         let mut state = self.state();
         let before = self.flow.send_replace(flow);
         // The caller that was told to ask has finished, or its result is obsolete.
-        state.asking = state.asking && flow == Flow::Open && before == Flow::Open;
+        state.asking = state.asking && flow == GateState::Open && before == GateState::Open;
         if flow == before {
             return;
         }
-        if flow == Flow::Stopped {
+        if flow == GateState::Stopped {
             state.live.clear();
             state.later.clear();
-        } else if before != Flow::Open {
+        } else if before != GateState::Open {
             state.breaker.record_alive();
             state.pace.restart();
         }
@@ -251,9 +252,9 @@ impl Gate {
 
     fn limit(&self, state: &State) -> u32 {
         match self.flow() {
-            Flow::Stopped => 0,
-            Flow::Trial => 1,
-            Flow::Open => state.pace.limit(),
+            GateState::Stopped => 0,
+            GateState::Trial => 1,
+            GateState::Open => state.pace.limit(),
         }
     }
 

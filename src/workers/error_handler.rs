@@ -94,8 +94,7 @@ impl ErrorHandler {
             order: order.map(|order| Placed {
                 order: Arc::new(order),
                 source: OrderSource::OrderFailed,
-                traceparent: trace.parent.clone(),
-                tracestate: trace.state.clone(),
+                trace: trace.clone(),
             }),
             policy: self.context.policies.of(&event.shop).retry.clone(),
             now,

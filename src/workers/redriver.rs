@@ -80,7 +80,7 @@ struct Nudge {
 
 impl Nudge {
     fn new(record: &OrderRecord, attempt: u32) -> Self {
-        let trace = Trace { parent: record.traceparent.clone(), state: record.tracestate.clone() };
+        let trace = record.trace.clone();
         Self { key: record.key.clone(), attempt, trace }
     }
 }

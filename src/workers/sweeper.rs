@@ -16,7 +16,6 @@ use crate::domain::circuit::CircuitState;
 use crate::domain::lifecycle::vocabulary::{OrderState, Trigger};
 use crate::domain::order_filter::ShopFilter;
 use crate::domain::retry::later;
-use crate::domain::trace::Trace;
 use crate::ports::circuits::Circuits;
 use crate::ports::clock::Stopwatch;
 use crate::ports::ledger::LedgerProof;
@@ -147,7 +146,7 @@ impl Sweeper {
     async fn nudge_all(&self, overdue: Vec<Overdue>) -> bool {
         let context = &self.context;
         let nudges = stream::iter(overdue).map(|order| async move {
-            let trace = Trace { parent: order.traceparent, state: None };
+            let trace = order.trace;
             context.nudge(&order.key, order.attempt, Trigger::Sweeper, &trace).await.map(|()| {
                 let what = WhatLabel::new(&order.phase);
                 context.metrics.sweeper_remade.get_or_create(&what).inc();

@@ -1,6 +1,6 @@
 //! The API as a script sees it: the document that describes it, pages, verbs, and asking twice.
 
-use order_relay::cli::args::StubMode;
+use order_relay::cli::devtools::StubMode;
 use reqwest::{Method, Response};
 use serde_json::{Value, json};
 

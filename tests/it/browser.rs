@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
 
-use order_relay::cli::args::StubMode;
+use order_relay::cli::devtools::StubMode;
 use order_relay::devtools::erp_stub::StubSettings;
 use serde_json::json;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};

@@ -2,7 +2,8 @@
 //! that say what to do.
 
 use clap::CommandFactory;
-use order_relay::cli::args::{Cli, StubMode};
+use order_relay::cli::args::Cli;
+use order_relay::cli::devtools::StubMode;
 use order_relay::config::settings::{DEFAULTS, Settings, SettingsFile};
 use order_relay::devtools::erp_stub::StubSettings;
 use order_relay::domain::order::document::Order;

@@ -3,7 +3,9 @@
 
 use order_relay::app::wiring as app;
 use order_relay::domain::permission::{Grants, Permission};
-use order_relay::ops::orders::{Ops, Principal, Refusal};
+use order_relay::ops::principal::Principal;
+use order_relay::ops::refusal::Refusal;
+use order_relay::ops::verbs::Ops;
 use serde_json::{Value, json};
 
 use crate::store_contract::key;

@@ -1,6 +1,6 @@
 //! The life of an order, each from checkout to its end, on RabbitMQ with PostgreSQL and embedded.
 
-use order_relay::cli::args::StubMode;
+use order_relay::cli::devtools::StubMode;
 use order_relay::devtools::erp_stub::StubSettings;
 use serde_json::json;
 

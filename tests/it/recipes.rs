@@ -19,6 +19,7 @@ use order_relay::adapters::erp::recipe::engine::RecipeErp;
 use order_relay::adapters::erp::recipe::open::{Overrides, load};
 use order_relay::domain::failure::{ErrorClass, Stage};
 use order_relay::domain::order::values::OrderKey;
+use order_relay::domain::trace::Trace;
 use order_relay::ports::clock::SystemClock;
 use order_relay::ports::erp::{Erp, Journal, OrderForErp, ProbeAnswer};
 use secrecy::SecretString;
@@ -71,8 +72,7 @@ fn for_erp(id: &str, document: &Json) -> OrderForErp {
         key: OrderKey::new("default", id).unwrap(),
         document: Arc::from(document.to_string()),
         received_at: "2026-11-22T10:00:00Z".parse().unwrap(),
-        traceparent: None,
-        tracestate: None,
+        trace: Trace::default(),
         journal: Journal::default(),
     }
 }

@@ -1,6 +1,6 @@
 //! Redrives on the whole service: many lost orders in growing steps, and what stops them.
 
-use order_relay::cli::args::StubMode;
+use order_relay::cli::devtools::StubMode;
 use order_relay::devtools::erp_stub::StubSettings;
 use order_relay::domain::circuit::CircuitState;
 use order_relay::domain::redrive::{ItemStatus, RedriveStatus, RedriveThrottle, RedriveVerb};

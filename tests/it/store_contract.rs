@@ -20,6 +20,7 @@ use order_relay::domain::order::values::OrderKey;
 use order_relay::domain::order_filter::ShopFilter;
 use order_relay::domain::permission::Grants;
 use order_relay::domain::retry::{OnRejected, RetryPolicy};
+use order_relay::domain::trace::Trace;
 use order_relay::ports::audit::Act;
 use order_relay::ports::clock::{Clock, SystemClock};
 use order_relay::ports::order_desk::OrderDetail;
@@ -86,6 +87,7 @@ on_both_databases!(
     a_claim_that_is_handed_back_leaves_what_its_holder_knew,
     only_the_holder_renews_a_claim,
     what_lies_about_is_found_and_nothing_else,
+    an_order_that_is_swept_keeps_both_parts_of_its_trace_context,
     numbers_as_large_as_the_wire_allows_are_taken,
     one_refused_value_among_fifty_fails_alone,
     one_broken_row_does_not_hold_up_its_neighbours,
@@ -229,12 +231,7 @@ pub fn key(id: &str) -> OrderKey {
 
 pub fn placed(document: &str) -> Placed {
     let order = Order::parse(document.as_bytes(), 1 << 20).expect("a good order");
-    Placed {
-        order: Arc::new(order),
-        source: OrderSource::Broker,
-        traceparent: None,
-        tracestate: None,
-    }
+    Placed { order: Arc::new(order), source: OrderSource::Broker, trace: Trace::default() }
 }
 
 fn claim(worker: &str, now: Timestamp) -> Intent {
@@ -694,6 +691,21 @@ async fn what_lies_about_is_found_and_nothing_else(ledger: &Ledger) {
         "shop-a/young#1",
     ];
     assert_eq!(take(&later).await, expected);
+}
+
+async fn an_order_that_is_swept_keeps_both_parts_of_its_trace_context(ledger: &Ledger) {
+    let trace = Trace { parent: Some("00-1-2-01".to_owned()), state: Some("shop=1".to_owned()) };
+    let placed = Placed { trace: trace.clone(), ..placed(&order("1")) };
+    ledger.store.accept(placed, at(0)).await.expect("the ledger answers");
+    let sweep = Sweep {
+        now: at(100),
+        grace: Duration::from_secs(10),
+        again_after: Duration::from_secs(60),
+        shops: ShopFilter::default(),
+        limit: 1,
+    };
+    let taken = ledger.store.take_overdue(sweep).await.expect("the ledger answers");
+    assert_eq!(taken.into_iter().map(|overdue| overdue.trace).collect::<Vec<_>>(), [trace]);
 }
 
 async fn numbers_as_large_as_the_wire_allows_are_taken(ledger: &Ledger) {

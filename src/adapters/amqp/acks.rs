@@ -16,7 +16,7 @@ use lapin::options::{BasicAckOptions, BasicNackOptions, BasicRejectOptions};
 use crate::ports::broker::{Settle, Settler};
 
 use super::connection::PATIENCE;
-use super::consumer::Session;
+use crate::adapters::amqp::session::Session;
 
 /// The unsettled deliveries of one channel.
 pub struct Acks {

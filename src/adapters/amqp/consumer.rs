@@ -4,6 +4,7 @@
 //! builds a new one. A stream that ends without an error is also a loss: the queue was deleted or
 //! the broker cancelled the consumer, and nothing else reports that (docs/facts/rabbitmq.md 4).
 
+use crate::adapters::amqp::session::Session;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -12,40 +13,14 @@ use lapin::options::{
     BasicCancelOptions, BasicConsumeOptions, BasicQosOptions, QueueDeclareOptions,
 };
 use lapin::types::{AMQPValue, FieldTable, ShortString};
-use lapin::{Channel, Connection, Consumer};
+use lapin::{Channel, Consumer};
 use tokio_util::sync::CancellationToken;
 
-use crate::domain::message::Headers;
+use crate::domain::trace::Headers;
 use crate::ports::broker::{BrokerError, Death, Delivery, QueueStatus, Subscription};
 
 use super::acks::Acks;
 use super::connection::{Address, close, in_time, open_channel};
-
-/// One connection, and whether it is still good.
-pub struct Session {
-    connection: Connection,
-    lost: CancellationToken,
-}
-
-impl Session {
-    /// Discards the session; the first caller gives the reason.
-    pub fn lose(&self, why: &str) {
-        if !self.lost.is_cancelled() {
-            tracing::warn!(why, "broker.session_lost");
-            self.lost.cancel();
-        }
-    }
-
-    /// Returns when it was discarded.
-    pub async fn until_lost(&self) {
-        self.lost.cancelled().await;
-    }
-
-    /// Whether it can be used.
-    pub fn is_good(&self) -> bool {
-        !self.lost.is_cancelled() && self.connection.status().connected()
-    }
-}
 
 /// The consuming side of a process.
 pub struct Consumers {

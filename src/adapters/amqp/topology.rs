@@ -11,7 +11,7 @@ use lapin::types::{AMQPValue, FieldTable};
 use lapin::{Channel, Connection, ExchangeKind as LapinKind};
 
 use crate::domain::text::one_line;
-use crate::domain::topology::{Binding, Exchange, ExchangeKind, Queue, Target, Topology};
+use crate::domain::topology::{Binding, ExchangeKind, ExchangeSpec, Queue, Target, Topology};
 use crate::ports::broker::BrokerError;
 
 use super::connection::{Address, PATIENCE, close, open_channel};
@@ -125,7 +125,11 @@ enum Way {
     Passive,
 }
 
-async fn declare_exchange(channel: &Channel, exchange: &Exchange, way: Way) -> Result<(), String> {
+async fn declare_exchange(
+    channel: &Channel,
+    exchange: &ExchangeSpec,
+    way: Way,
+) -> Result<(), String> {
     let options = ExchangeDeclareOptions {
         durable: true,
         passive: way == Way::Passive,

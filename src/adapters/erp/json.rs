@@ -80,7 +80,7 @@ impl JsonErp {
         if let Some(authorization) = &self.authorization {
             headers.push((AUTHORIZATION, authorization.expose_secret()));
         }
-        let trace = [("traceparent", &order.traceparent), ("tracestate", &order.tracestate)];
+        let trace = [("traceparent", &order.trace.parent), ("tracestate", &order.trace.state)];
         for (name, value) in trace {
             let value = value.as_deref().map(|value| (HeaderName::from_static(name), value));
             headers.extend(value);

@@ -13,8 +13,8 @@ use crate::sql_args;
 
 use super::db::{Db, Sql, Tx, Value};
 use super::ledger::SqlStore;
-use super::redrives::{ROWS_AT_ONCE, these_orders};
 use super::rows::{self, ATTEMPT_COLUMNS, MAIL_COLUMNS, ORDER_COLUMNS};
+use crate::adapters::store::rows::{ROWS_AT_ONCE, these_orders};
 
 #[async_trait]
 impl<D: Db> OrderDesk for SqlStore<D> {

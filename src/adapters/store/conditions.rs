@@ -6,7 +6,6 @@ use crate::domain::order_filter::{OrderFilter, ShopFilter};
 use crate::sql_args;
 
 use super::db::Value;
-use super::schema::shop_condition;
 
 /// A `WHERE` in construction; `?` in a part becomes the number of the next argument.
 pub(super) struct Conditions {
@@ -158,4 +157,18 @@ pub(super) fn framed<'a>(skus: impl IntoIterator<Item = &'a str>) -> String {
 
 fn escape_like(text: &str) -> String {
     text.replace('!', "!!").replace('%', "!%").replace('_', "!_")
+}
+
+/// A condition on the column `shop` with arguments numbered from `first`.
+pub fn shop_condition(shop: &str, filter: &ShopFilter, first: usize) -> (String, Vec<Value>) {
+    let (not, shops, otherwise) = match filter {
+        ShopFilter::Except(shops) => ("NOT ", shops, "TRUE"),
+        ShopFilter::Only(shops) => ("", shops, "FALSE"),
+    };
+    if shops.is_empty() {
+        return (otherwise.to_owned(), Vec::new());
+    }
+    let places: Vec<String> =
+        (first..first + shops.len()).map(|number| format!("${number}")).collect();
+    (format!("{shop} {not}IN ({})", places.join(", ")), shops.iter().map(Value::from).collect())
 }

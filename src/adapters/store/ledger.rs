@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use tokio::sync::oneshot;
 
 use crate::domain::lifecycle::claim::Admission;
-use crate::domain::lifecycle::transitions::{InvalidTransition, OrderRecord};
+use crate::domain::lifecycle::transitions::{InvalidTransition, OrderRecord, ReceiptEffect};
 use crate::domain::lifecycle::vocabulary::{OrderState, Trigger};
 use crate::domain::notice::{NoticeKind, order_notice_id};
 use crate::domain::order::document::Order;
@@ -311,8 +311,7 @@ impl<T: Tx> Round<T> {
                 && seen.insert(entry.key())
             {
                 let mut record = OrderRecord::received(&placed.order, entry.now());
-                record.traceparent.clone_from(&placed.traceparent);
-                record.tracestate.clone_from(&placed.tracestate);
+                record.trace.clone_from(&placed.trace);
                 let done = entry.enter(&mut record, placed.order.document.clone(), Story::New);
                 fresh.push((*slot, placed, record, done));
             }
@@ -479,15 +478,17 @@ impl<T: Tx> Round<T> {
                     detail: "the ERP accepted this order, but its row is missing".to_owned(),
                 });
             };
-            let differs = was_transferred && erp_order_id != request.erp_order_id;
-            if !was_transferred {
+            let number = request.erp_order_id.as_deref();
+            let effect = ReceiptEffect::of(was_transferred, erp_order_id.as_deref(), number);
+            let first = effect == ReceiptEffect::First;
+            if first {
                 notices.extend(request.notice.clone());
             }
-            let confirmed = Confirmed {
-                first: !was_transferred,
-                fail_count,
-                other_erp_order_id: erp_order_id.filter(|_| differs),
+            let other_erp_order_id = match effect {
+                ReceiptEffect::EnteredTwice(other) => other,
+                ReceiptEffect::First | ReceiptEffect::Known => None,
             };
+            let confirmed = Confirmed { first, fail_count, other_erp_order_id };
             self.done.insert(*slot, Done::Confirmed(confirmed));
         }
         if notices.is_empty() { Ok(()) } else { self.tx.insert_notices(&notices).await }

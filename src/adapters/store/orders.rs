@@ -20,7 +20,7 @@ use crate::sql_args;
 use super::db::{Db, Sql, Tx};
 use super::ledger::{Done, SqlStore, Work};
 use super::rows;
-use super::schema::shop_condition;
+use crate::adapters::store::conditions::shop_condition;
 
 /// Takes the expected answer of an item; a batch answers each with its own kind.
 macro_rules! done {
@@ -114,7 +114,7 @@ impl<D: Db> OverdueOrders for SqlStore<D> {
                 AND {shops}
               ORDER BY received_at_ms
               LIMIT $4)
-            RETURNING shop, order_id, last_attempt, phase, traceparent, received_at_ms"
+            RETURNING shop, order_id, last_attempt, phase, traceparent, tracestate, received_at_ms"
         );
         let before = |time| sweep.now.checked_sub(time).unwrap_or(Timestamp::MIN);
         let mut args =
@@ -131,7 +131,7 @@ impl<D: Db> OverdueOrders for SqlStore<D> {
                 key,
                 attempt: last_attempt.saturating_add(1),
                 phase: row.text("phase")?,
-                traceparent: row.text_or_null("traceparent")?,
+                trace: rows::trace(&mut row)?,
             };
             overdue.push((row.int("received_at_ms")?, order));
         }

@@ -8,11 +8,10 @@ use uuid::Uuid;
 
 use crate::domain::login::{REMEMBERED, wait_after};
 use crate::domain::permission::{RoleGrant, roles_text};
-use crate::ports::audit::{Act, AuditFilter, AuditTrail};
+use crate::ports::audit::{Act, AuditFilter, AuditRow, AuditTrail};
 use crate::ports::people::{
-    ApiToken, AuditRow, KeptAnswer, KeyClaim, OidcLogin, Provider, RequestKey, RequestKeys,
-    SessionRecord, Sessions, Tokens, Tried, User, UserChange, UserChanged, Users,
-    last_administrator,
+    ApiToken, KeptAnswer, KeyClaim, OidcLogin, Provider, RequestKey, RequestKeys, SessionRecord,
+    Sessions, Tokens, Tried, User, UserChange, UserChanged, Users, last_administrator,
 };
 use crate::ports::store_error::StoreError;
 use crate::sql_args;

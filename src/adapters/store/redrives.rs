@@ -2,12 +2,10 @@
 //! redrive that a person paused in the meantime sends nothing more, and two runners never send the
 //! same order.
 
-use std::collections::{BTreeMap, HashMap};
-
-use async_trait::async_trait;
-use jiff::Timestamp;
-use uuid::Uuid;
-
+use super::back_office::insert_audit;
+use super::db::{Db, Row, Sql, Tx, Value};
+use super::ledger::SqlStore;
+use super::rows::{self, ORDER_COLUMNS, ROWS_AT_ONCE};
 use crate::domain::order::values::OrderKey;
 use crate::domain::redrive::{
     InvalidRedrive, ItemStatus, RedriveStatus, RedriveThrottle, RedriveVerb,
@@ -19,14 +17,10 @@ use crate::ports::redrives::{
 };
 use crate::ports::store_error::{SharedError, StoreError};
 use crate::sql_args;
-
-use super::back_office::insert_audit;
-use super::db::{Db, Row, Sql, Tx, Value};
-use super::ledger::SqlStore;
-use super::rows::{self, ORDER_COLUMNS};
-
-/// Rows in one statement; each has eight arguments, and SQLite takes 32,766 in all.
-pub(super) const ROWS_AT_ONCE: usize = 500;
+use async_trait::async_trait;
+use jiff::Timestamp;
+use std::collections::{BTreeMap, HashMap};
+use uuid::Uuid;
 
 const COLUMNS: &str = "id, status, selection, rate_per_minute, ramp, stop_percent, known, money, wave, \
     ramp_at, why, created_by, created_at_ms, started_at_ms, ended_at_ms, reason, version";
@@ -472,14 +466,6 @@ async fn leave_out<T: Tx>(
         tx.execute(&sql.into(), sql_args![id, shop, now]).await?;
     }
     Ok(())
-}
-
-/// A condition on orders with these keys; there is at least one.
-pub(super) fn these_orders(keys: &[OrderKey]) -> (String, Vec<Value>) {
-    let places: Vec<String> =
-        (0..keys.len()).map(|n| format!("(${}, ${})", 2 * n + 1, 2 * n + 2)).collect();
-    let args = keys.iter().flat_map(|key| sql_args![key.shop.as_str(), key.order_id.as_str()]);
-    (format!("(shop, order_id) IN (VALUES {})", places.join(", ")), args.collect())
 }
 
 fn items_after(id: Uuid, status: Option<ItemStatus>, after: Option<u64>) -> (String, Vec<Value>) {

@@ -13,9 +13,9 @@ use crate::sql_args;
 use super::back_office::insert_audit;
 use super::db::{Db, Sql, Tx};
 use super::ledger::SqlStore;
-use super::redrives::these_orders;
 use super::rows::{self, ORDER_COLUMNS};
 use super::schema::skus;
+use crate::adapters::store::rows::these_orders;
 
 /// Orders in one statement.
 const ORDERS_AT_ONCE: usize = 500;

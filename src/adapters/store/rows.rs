@@ -1,5 +1,7 @@
 //! From result rows to the types of the ledger, the same for both databases.
 
+use crate::adapters::store::db::Value;
+use crate::sql_args;
 use std::sync::Arc;
 
 use crate::domain::failure::{ErrorClass, Stage};
@@ -9,6 +11,7 @@ use crate::domain::lifecycle::vocabulary::Phase;
 use crate::domain::notice::NoticeKind;
 use crate::domain::order::document::{Customer, OrderFacts};
 use crate::domain::order::values::{Currency, Decimal, Email, OrderKey};
+use crate::domain::trace::Trace;
 use crate::ports::audit::AuditEntry;
 use crate::ports::dead_letters::DeadLetter;
 use crate::ports::erp::Exchange;
@@ -54,8 +57,7 @@ pub fn order_record(row: &mut Row) -> Result<OrderRecord, StoreError> {
         unclear_since: row.time_or_null("unclear_since_ms")?,
         last_failure: last_failure(row)?,
         facts: facts(row)?,
-        traceparent: row.text_or_null("traceparent")?,
-        tracestate: row.text_or_null("tracestate")?,
+        trace: trace(row)?,
         received_at: row.time("received_at_ms")?,
         updated_at: row.time("updated_at_ms")?,
         version: row.int("version")?,
@@ -101,6 +103,11 @@ fn last_failure(row: &mut Row) -> Result<Option<LastFailure>, StoreError> {
     let class = ErrorClass::from_name(&class)
         .ok_or_else(|| row.corrupt("error_class", &format!("`{class}`")))?;
     Ok(Some(LastFailure { class, code, message, fingerprint, at, in_doubt }))
+}
+
+/// traceparent, tracestate.
+pub fn trace(row: &mut Row) -> Result<Trace, StoreError> {
+    Ok(Trace { parent: row.text_or_null("traceparent")?, state: row.text_or_null("tracestate")? })
 }
 
 fn facts(row: &mut Row) -> Result<OrderFacts, StoreError> {
@@ -287,4 +294,15 @@ pub fn revision(mut row: Row) -> Result<Revision, StoreError> {
         actor: row.text("actor")?,
         reason: row.text_or_null("reason")?,
     })
+}
+
+/// Rows in one statement; each has eight arguments, and SQLite takes 32,766 in all.
+pub const ROWS_AT_ONCE: usize = 500;
+
+/// A condition on orders with these keys; there is at least one.
+pub fn these_orders(keys: &[OrderKey]) -> (String, Vec<Value>) {
+    let places: Vec<String> =
+        (0..keys.len()).map(|n| format!("(${}, ${})", 2 * n + 1, 2 * n + 2)).collect();
+    let args = keys.iter().flat_map(|key| sql_args![key.shop.as_str(), key.order_id.as_str()]);
+    (format!("(shop, order_id) IN (VALUES {})", places.join(", ")), args.collect())
 }

@@ -7,13 +7,12 @@ use sqlx::migrate::{Migration, MigrationType, Migrator};
 
 use crate::domain::order::document::Order;
 use crate::domain::order::values::Sku;
-use crate::domain::order_filter::ShopFilter;
 use crate::ports::notices::Notice;
 use crate::ports::schema::SchemaStatus;
 use crate::ports::store_error::{SharedError, StoreError};
 
 use super::conditions::framed;
-use super::db::{Row, Value};
+use super::db::Row;
 
 /// Versions that were applied.
 pub const APPLIED: &str = "SELECT version FROM _sqlx_migrations WHERE success";
@@ -89,20 +88,6 @@ fn is_missing_table(error: &StoreError) -> bool {
         }
         _ => false,
     }
-}
-
-/// A condition on the column `shop` with arguments numbered from `first`.
-pub fn shop_condition(shop: &str, filter: &ShopFilter, first: usize) -> (String, Vec<Value>) {
-    let (not, shops, otherwise) = match filter {
-        ShopFilter::Except(shops) => ("NOT ", shops, "TRUE"),
-        ShopFilter::Only(shops) => ("", shops, "FALSE"),
-    };
-    if shops.is_empty() {
-        return (otherwise.to_owned(), Vec::new());
-    }
-    let places: Vec<String> =
-        (first..first + shops.len()).map(|number| format!("${number}")).collect();
-    (format!("{shop} {not}IN ({})", places.join(", ")), shops.iter().map(Value::from).collect())
 }
 
 /// A notice's detail as it is stored.

@@ -16,6 +16,7 @@ use crate::domain::lifecycle::vocabulary::{OrderState, Phase, Trigger};
 use crate::domain::order::document::{Order, OrderFacts};
 use crate::domain::order::values::OrderKey;
 use crate::domain::retry::{MAX_RETRY_AFTER, RetryPolicy, is_exhausted, later};
+use crate::domain::trace::Trace;
 
 /// The last failure of an order, for lists.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -51,10 +52,8 @@ pub struct OrderRecord {
     /// Something may have been sent whose outcome was not seen; nothing was sent after this time.
     pub unclear_since: Option<Timestamp>,
     pub last_failure: Option<LastFailure>,
-    /// W3C trace context that checkout sent.
-    pub traceparent: Option<String>,
-    /// Its vendor part.
-    pub tracestate: Option<String>,
+    /// The trace context that checkout sent.
+    pub trace: Trace,
     /// When it came.
     pub received_at: Timestamp,
     /// When it changed last.
@@ -122,6 +121,29 @@ pub enum InvalidTransition {
     Unclear,
 }
 
+/// What a receipt of the ERP means for an order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ReceiptEffect {
+    /// It confirms the order.
+    First,
+    /// The order was confirmed before, by this number.
+    Known,
+    /// The order was confirmed before, by this other number or without one.
+    EnteredTwice(Option<String>),
+}
+
+impl ReceiptEffect {
+    /// What a receipt with `number` means for an order that was transferred before or not, then under
+    /// `known`.
+    pub fn of(was_transferred: bool, known: Option<&str>, number: Option<&str>) -> Self {
+        match was_transferred {
+            false => Self::First,
+            true if known == number => Self::Known,
+            true => Self::EnteredTwice(known.map(str::to_owned)),
+        }
+    }
+}
+
 impl OrderRecord {
     /// An order that was just received.
     pub fn received(order: &Order, now: Timestamp) -> Self {
@@ -135,8 +157,7 @@ impl OrderRecord {
             claim: None,
             unclear_since: None,
             last_failure: None,
-            traceparent: None,
-            tracestate: None,
+            trace: Trace::default(),
             received_at: now,
             updated_at: now,
             version: 1,
@@ -350,6 +371,19 @@ impl OrderRecord {
         self.claim.is_some() || self.doubt().is_some()
     }
 
+    /// The ERP has the order: the truth from every state, also of one that a person had removed. A later
+    /// receipt changes nothing; one with another number says that the ERP has the order twice.
+    pub fn confirm(&mut self, attempt: u32, erp_order_id: Option<&str>) -> ReceiptEffect {
+        if let Phase::Transferred { erp_order_id: known } = &self.phase {
+            return ReceiptEffect::of(true, known.as_deref(), erp_order_id);
+        }
+        self.phase = Phase::Transferred { erp_order_id: erp_order_id.map(str::to_owned) };
+        self.last_attempt = self.last_attempt.max(attempt);
+        self.claim = None;
+        self.unclear_since = None;
+        ReceiptEffect::First
+    }
+
     /// Removes an order from the list; nothing is deleted.
     pub fn remove(&mut self, now: Timestamp) -> Result<(), InvalidTransition> {
         if self.phase.state() == OrderState::Confirmed {
@@ -398,5 +432,48 @@ impl OrderRecord {
 
     fn invalid_state(&self) -> InvalidTransition {
         InvalidTransition::InvalidState { state: self.phase.state(), phase: self.phase.name() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ORDER: &str = r#"{"order_id": "1", "currency": "EUR", "total": "1", "customer": {"email": "a@b.example"},
+        "lines": [{"sku": "1", "quantity": 1, "unit_price": 1}]}"#;
+
+    fn record(phase: Phase) -> OrderRecord {
+        let order = Order::parse(ORDER.as_bytes(), 1 << 20).unwrap();
+        let claim = Claim { worker: "w".to_owned(), attempt: 3, until: Timestamp::MAX };
+        let received = OrderRecord::received(&order, Timestamp::UNIX_EPOCH);
+        OrderRecord { phase, claim: Some(claim), unclear_since: Some(Timestamp::MIN), ..received }
+    }
+
+    #[test]
+    fn a_receipt_confirms_from_every_phase_and_ends_claim_and_doubt() {
+        let at = Timestamp::UNIX_EPOCH;
+        for phase in [
+            Phase::Queued,
+            Phase::Held,
+            Phase::Retrying { next_attempt_at: at },
+            Phase::Parked,
+            Phase::OutcomeUnknown { ask_at: at },
+            Phase::Removed,
+        ] {
+            let mut order = record(phase);
+            assert_eq!(order.confirm(3, Some("ERP-1")), ReceiptEffect::First);
+            assert_eq!(order.phase, Phase::Transferred { erp_order_id: Some("ERP-1".to_owned()) });
+            assert_eq!((order.claim, order.unclear_since, order.last_attempt), (None, None, 3));
+        }
+    }
+
+    #[test]
+    fn a_second_receipt_changes_nothing_and_tells_another_number() {
+        let mut order = record(Phase::Transferred { erp_order_id: Some("ERP-1".to_owned()) });
+        let before = order.clone();
+        assert_eq!(order.confirm(4, Some("ERP-1")), ReceiptEffect::Known);
+        let twice = ReceiptEffect::EnteredTwice(Some("ERP-1".to_owned()));
+        assert_eq!(order.confirm(4, Some("ERP-2")), twice);
+        assert_eq!(order, before);
     }
 }

@@ -3,6 +3,8 @@
 //! The permission is checked before the body is read. Input and output are types, and
 //! [`crate::web::api::routes`] generates the OpenAPI document from the same types.
 
+use crate::domain::order::values::OrderKey;
+use crate::web::api::views::OrderPath;
 use axum::body::Bytes;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{FromRequest, FromRequestParts, Path, Request};
@@ -13,7 +15,8 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::domain::permission::Permission;
-use crate::ops::orders::{Principal, Refusal};
+use crate::ops::principal::Principal;
+use crate::ops::refusal::Refusal;
 use crate::web::auth::session::ApiPrincipal;
 use crate::web::problem::{More, Problem};
 use crate::web::state::Web;
@@ -195,4 +198,30 @@ pub fn needed(reason: Option<&str>) -> Result<&str, Problem> {
 pub struct Done {
     /// What was done.
     pub done: &'static str,
+}
+
+/// The ETag of a revision.
+pub fn etag(revision: u32) -> String {
+    format!("\"r{revision}\"")
+}
+
+/// A page's size.
+pub fn limit(asked: Option<u32>, usual: u32) -> Result<u32, Problem> {
+    match asked {
+        Some(limit) if !(1..=1_000).contains(&limit) => {
+            Err(Problem::unprocessable("limit: expected 1 to 1000"))
+        }
+        limit => Ok(limit.unwrap_or(usual)),
+    }
+}
+
+/// The order of a path; one that the caller may not see does not exist for them.
+pub fn find<Q, B>(call: &Call<OrderPath, Q, B>) -> Result<OrderKey, Problem> {
+    let OrderPath { shop, order_id } = &call.path;
+    let missing = || Refusal::NotFound(format!("there is no order {shop}/{order_id}"));
+    let key = OrderKey::new(shop, order_id).map_err(|_| missing())?;
+    if !call.person.readable().contains(shop) {
+        return Err(missing().into());
+    }
+    Ok(key)
 }

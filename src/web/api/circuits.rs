@@ -5,10 +5,10 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::domain::permission::Permission;
-use crate::ops::orders::Refusal;
+use crate::ops::refusal::Refusal;
 use crate::views::orders::CircuitView;
 use crate::web::api::call::{Call, Items, Nothing, Reply, Why};
-use crate::web::api::routes::{About, Routes};
+use crate::web::api::operation::{About, Routes};
 use crate::web::problem::Problem;
 use crate::web::state::Web;
 

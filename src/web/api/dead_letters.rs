@@ -6,11 +6,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::domain::permission::Permission;
 use crate::ops::intake::Replayed;
-use crate::ops::orders::Refusal;
+use crate::ops::refusal::Refusal;
 use crate::ports::dead_letters::DeadLetter;
-use crate::web::api::call::{Call, Done, Items, Nothing, Reply, Why};
-use crate::web::api::orders::limit;
-use crate::web::api::routes::{About, Routes};
+use crate::web::api::call::{Call, Done, Items, Nothing, Reply, Why, limit};
+use crate::web::api::operation::{About, Routes};
 use crate::web::api::views::{IdPath, LetterView};
 use crate::web::problem::Problem;
 use crate::web::state::Web;

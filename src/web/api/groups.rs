@@ -7,7 +7,7 @@ use serde::Deserialize;
 use crate::domain::permission::Permission;
 use crate::ports::statistics::Group;
 use crate::web::api::call::{Call, Items, Nothing, Reply};
-use crate::web::api::routes::{About, Routes};
+use crate::web::api::operation::{About, Routes};
 use crate::web::problem::Problem;
 use crate::web::state::Web;
 

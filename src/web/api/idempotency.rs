@@ -9,7 +9,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use sha2::{Digest, Sha256};
 
-use crate::ops::orders::Refusal;
+use crate::ops::refusal::Refusal;
 use crate::ports::people::{KeptAnswer, KeyClaim, RequestKey};
 use crate::web::api::call::ShownOnce;
 use crate::web::auth::session::ApiPrincipal;

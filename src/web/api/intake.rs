@@ -12,13 +12,13 @@ use futures_util::{StreamExt, stream};
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use crate::domain::message::{TRACEPARENT, TRACESTATE};
 use crate::domain::order::document::Order;
 use crate::domain::order::fault::{Fault, Reason};
 use crate::domain::permission::Permission;
-use crate::domain::trace::Trace;
+use crate::domain::trace::{TRACEPARENT, TRACESTATE, Trace};
 use crate::ops::intake::Taken;
-use crate::ops::orders::{Principal, Refusal};
+use crate::ops::principal::Principal;
+use crate::ops::refusal::Refusal;
 use crate::ports::orders::OrderSource;
 use crate::telemetry::ReasonLabel;
 use crate::web::api::call::authorize_somewhere;

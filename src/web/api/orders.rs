@@ -1,20 +1,19 @@
 //! `/api/v1/orders`: find, show, transfer, remove, restore, reconcile, declare absent.
 
+use crate::web::api::call::{Call, Items, NeededWhy, Nothing, Reply, Why, etag, find, limit};
 use axum::http::{Method, header};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::domain::order::values::OrderKey;
 use crate::domain::order_filter::OrderFilter;
 use crate::domain::permission::Permission;
 use crate::domain::removal::Removal;
-use crate::ops::orders::{Refusal, Transferred};
 use crate::ops::reconcile::Reconciled;
+use crate::ops::refusal::Refusal;
+use crate::ops::transfer::Transferred;
 use crate::ports::order_desk::Attempt;
 use crate::views::orders::OrderView;
-use crate::web::api::call::{Call, Items, NeededWhy, Nothing, Reply, Why};
-use crate::web::api::payload::etag;
-use crate::web::api::routes::{About, Routes};
+use crate::web::api::operation::{About, Routes};
 use crate::web::api::views::{DetailView, OrderPath};
 use crate::web::problem::Problem;
 use crate::web::state::Web;
@@ -137,27 +136,6 @@ async fn list(
     let page = web.ops.page(&filter, sort.unwrap_or_default(), after, limit).await?;
     let items = page.orders.iter().map(OrderView::of).collect();
     Ok(Reply::ok(Items { items, next: page.next }))
-}
-
-/// A page's size.
-pub(super) fn limit(asked: Option<u32>, usual: u32) -> Result<u32, Problem> {
-    match asked {
-        Some(limit) if !(1..=1_000).contains(&limit) => {
-            Err(Problem::unprocessable("limit: expected 1 to 1000"))
-        }
-        limit => Ok(limit.unwrap_or(usual)),
-    }
-}
-
-/// The order of a path; one that the caller may not see does not exist for them.
-pub(super) fn find<Q, B>(call: &Call<OrderPath, Q, B>) -> Result<OrderKey, Problem> {
-    let OrderPath { shop, order_id } = &call.path;
-    let missing = || Refusal::NotFound(format!("there is no order {shop}/{order_id}"));
-    let key = OrderKey::new(shop, order_id).map_err(|_| missing())?;
-    if !call.person.readable().contains(shop) {
-        return Err(missing().into());
-    }
-    Ok(key)
 }
 
 async fn show(

@@ -15,7 +15,7 @@ use crate::domain::permission::Permission;
 use crate::ops::edit::PatchPreview;
 use crate::ports::redrives::Selection;
 use crate::web::api::call::{Call, Nothing, Reply, needed};
-use crate::web::api::routes::{About, Routes};
+use crate::web::api::operation::{About, Routes};
 use crate::web::api::views::OrderPath;
 use crate::web::problem::Problem;
 use crate::web::state::Web;

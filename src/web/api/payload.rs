@@ -1,5 +1,8 @@
 //! `PUT /api/v1/orders/{shop}/{order_id}/payload`: a new revision, based on the last one.
 
+use crate::web::api::call::{Call, Nothing, Reply, etag, find};
+use crate::web::api::views::OrderPath;
+use crate::web::state::Web;
 use std::borrow::Cow;
 
 use axum::http::{HeaderMap, Method, StatusCode, header};
@@ -10,14 +13,10 @@ use serde_json::value::RawValue;
 use crate::domain::edit::Difference;
 use crate::domain::order::document::OrderDocument;
 use crate::domain::permission::Permission;
-use crate::ops::orders::Refusal;
+use crate::ops::refusal::Refusal;
 use crate::views::orders::OrderView;
-use crate::web::api::call::{Call, Nothing, Reply};
-use crate::web::api::orders::find;
-use crate::web::api::routes::{About, Routes};
-use crate::web::api::views::OrderPath;
+use crate::web::api::operation::{About, Routes};
 use crate::web::problem::Problem;
-use crate::web::state::Web;
 
 /// The route of this file.
 pub fn add(routes: Routes) -> Routes {
@@ -53,11 +52,6 @@ pub struct EditedView {
     /// Where it differs from the revision before.
     differences: Vec<Difference>,
     order: OrderView,
-}
-
-/// The ETag of a revision.
-pub fn etag(revision: u32) -> String {
-    format!("\"r{revision}\"")
 }
 
 /// The revision of an ETag; `None`: it is not one of ours.

@@ -11,7 +11,7 @@ use crate::ops::people::NewUser;
 use crate::ops::tokens::NewToken;
 use crate::ports::people::{ApiToken, User};
 use crate::web::api::call::{Call, Done, Items, Nothing, Reply, Why};
-use crate::web::api::routes::{About, Routes};
+use crate::web::api::operation::{About, Routes};
 use crate::web::problem::Problem;
 use crate::web::state::Web;
 

@@ -10,14 +10,12 @@ use uuid::Uuid;
 
 use crate::domain::order_filter::Moment;
 use crate::domain::permission::Permission;
-use crate::ops::orders::Refusal;
-use crate::ports::audit::AuditFilter;
+use crate::ops::refusal::Refusal;
+use crate::ports::audit::{AuditFilter, AuditRow};
 use crate::ports::ledger::LedgerReport;
 use crate::ports::notices::MailStatus;
-use crate::ports::people::AuditRow;
-use crate::web::api::call::{Call, Items, Nothing, Reply};
-use crate::web::api::orders::limit;
-use crate::web::api::routes::{About, Routes};
+use crate::web::api::call::{Call, Items, Nothing, Reply, limit};
+use crate::web::api::operation::{About, Routes};
 use crate::web::api::views::{IdPath, MailView};
 use crate::web::problem::Problem;
 use crate::web::state::Web;

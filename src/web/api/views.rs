@@ -45,7 +45,7 @@ impl DetailView {
             revisions: detail.revisions.iter().map(RevisionView::of).collect(),
             mails: detail.mails.iter().map(MailView::of).collect(),
             source: detail.source,
-            traceparent: detail.record.traceparent,
+            traceparent: detail.record.trace.parent,
             attempts: detail.attempts,
             exchanges: detail.exchanges,
             conflicts: detail.conflicts,

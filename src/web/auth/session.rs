@@ -13,7 +13,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use crate::ops::logins::{Session, csrf_fits};
-use crate::ops::orders::Principal;
+use crate::ops::principal::Principal;
 use crate::ports::people::Provider;
 use crate::web::auth::access::{SESSION, bearer, is_safe};
 use crate::web::problem::Problem;

@@ -3,8 +3,8 @@
 use std::fmt::Write;
 
 use crate::ports::statistics::Flow;
+use crate::web::html::formatter::Formatter;
 use crate::web::html::language::Language;
-use crate::web::html::templates::Formatter;
 
 const WIDTH: f64 = 1000.0;
 const HEIGHT: f64 = 100.0;

@@ -1,6 +1,8 @@
 //! Shared by every page: the reader, the language, the message of the previous step; and how a
 //! refusal becomes a page.
 
+use crate::domain::removal::Removal;
+use crate::web::html::forms::{Fields, field};
 use axum::body::Body;
 use axum::extract::{FromRequestParts, Path, Query, Request, State};
 use axum::http::request::Parts;
@@ -13,15 +15,13 @@ use minijinja::{Value, context};
 use serde::{Deserialize, Serialize};
 
 use crate::domain::login::return_path;
-use crate::domain::order::values::OrderKey;
 use crate::domain::order_filter::ShopFilter;
 use crate::domain::permission::Permission;
-use crate::domain::text::{is_unprintable, path_segment};
-use crate::ops::orders::Refusal;
+use crate::ops::refusal::Refusal;
 use crate::ports::audit::Act;
 use crate::web::auth::session::SessionUser;
+use crate::web::html::formatter::Formatter;
 use crate::web::html::language::{LANGUAGE_COOKIE, Language};
-use crate::web::html::templates::Formatter;
 use crate::web::state::Web;
 
 const FLASH_COOKIE: &str = "order_relay_flash";
@@ -40,29 +40,6 @@ const NAVIGATION: [(&str, &str); 9] = [
     ("/status", "Status"),
     ("/people", "Users and tokens"),
 ];
-
-/// Fields of a form or of an address, in their order; names may repeat.
-pub type Fields = Vec<(String, String)>;
-
-/// The value of a field, trimmed; an empty one is none.
-pub fn field<'a>(fields: &'a Fields, name: &str) -> Option<&'a str> {
-    let (_, value) = fields.iter().find(|(own, _)| own == name)?;
-    Some(value.trim()).filter(|value| !value.is_empty())
-}
-
-/// Invisible characters are removed, because a page shows what was typed.
-pub fn without_unseen(mut fields: Fields) -> Fields {
-    for (_, value) in &mut fields {
-        value.retain(|c| !is_unprintable(c));
-    }
-    fields
-}
-
-/// Where an order's page is.
-pub fn order_address(key: &OrderKey) -> String {
-    let (shop, order_id) = (key.shop.as_str(), key.order_id.as_str());
-    format!("/orders/{}/{}", path_segment(shop), path_segment(order_id))
-}
 
 /// One request for a page.
 pub struct PageContext {
@@ -190,7 +167,7 @@ impl PageContext {
                 edit_locked => may(Permission::EditLocked),
                 admin => may(Permission::Admin),
             },
-            flash => self.flash.as_ref().map(crate::web::html::templates::view),
+            flash => self.flash.as_ref().map(crate::web::html::formatter::view),
         }
     }
 
@@ -343,6 +320,37 @@ pub fn download(name: &str, kind: &'static str, body: impl Into<Body>) -> Respon
         headers.insert(header::CONTENT_DISPOSITION, value);
     }
     response
+}
+
+/// The reason of a removal, as one sentence.
+pub fn removal_of(form: &Fields) -> Result<String, Failure> {
+    let part = |name: &str| field(form, name).map(str::to_owned);
+    let needed = |name: &str| part(name).unwrap_or_default();
+    let text = part("text");
+    let removal = match field(form, "kind").unwrap_or_default() {
+        "entered_by_hand" => Removal::EnteredByHand { erp_order_id: needed("erp_order_id"), text },
+        "cancelled" => Removal::Cancelled { text },
+        "duplicate" => Removal::Duplicate { duplicate_of: needed("duplicate_of"), text },
+        "test" => Removal::Test { text },
+        "other" => Removal::Other { text: needed("text") },
+        _ => return Err(unprocessable("Choose a reason.".to_owned())),
+    };
+    removal.sentence().map_err(unprocessable)
+}
+
+/// A reason that has to be given.
+pub fn needed_reason(form: &Fields) -> Result<&str, Failure> {
+    field(form, "reason").ok_or_else(|| unprocessable("Enter a reason.".to_owned()))
+}
+
+/// Something that was typed cannot be used.
+pub fn unprocessable(detail: String) -> Failure {
+    Failure::new(StatusCode::UNPROCESSABLE_ENTITY, detail)
+}
+
+/// An answer for the script.
+pub fn json_answer(good: bool, text: &str) -> Response {
+    axum::Json(serde_json::json!({ "good": good, "text": text })).into_response()
 }
 
 #[cfg(test)]

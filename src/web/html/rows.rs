@@ -11,8 +11,8 @@ use crate::domain::text::one_line;
 use crate::ports::erp::Exchange;
 use crate::ports::statistics::Group;
 use crate::web::html::charts::sparkline;
-use crate::web::html::context::order_address;
-use crate::web::html::templates::{Formatter, printable, tone_of_phase};
+use crate::web::html::formatter::{Formatter, printable, tone_of_phase};
+use crate::web::html::forms::order_address;
 
 /// Longest text in a cell of a table, in characters.
 const MAX_CELL: usize = 300;

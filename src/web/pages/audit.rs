@@ -9,14 +9,11 @@ use uuid::Uuid;
 use crate::domain::order::values::OrderKey;
 use crate::domain::order_filter::Moment;
 use crate::domain::text::{one_line, path_segment};
-use crate::ports::audit::AuditFilter;
-use crate::ports::people::AuditRow;
-use crate::web::html::context::{
-    Failure, Fields, PageContext, PageResult, field, order_address, without_unseen,
-};
+use crate::ports::audit::{AuditFilter, AuditRow};
+use crate::web::html::context::{Failure, PageContext, PageResult};
+use crate::web::html::forms::{Fields, field, order_address, quoted, without_unseen};
 use crate::web::html::rows;
 use crate::web::pages::export;
-use crate::web::pages::orders::quoted;
 
 const PAGE: u32 = 100;
 

@@ -8,9 +8,9 @@ use crate::domain::permission::Permission;
 use crate::domain::text::{one_line, shown_json};
 use crate::ports::dead_letters::DeadLetter;
 use crate::web::auth::session::Posted;
-use crate::web::html::context::{Failure, Fields, PageContext, PageResult, download, field};
-use crate::web::html::templates::printable;
-use crate::web::pages::order::needed_reason;
+use crate::web::html::context::{Failure, PageContext, PageResult, download, needed_reason};
+use crate::web::html::formatter::printable;
+use crate::web::html::forms::{Fields, field};
 
 const MAX_LISTED: u32 = 200;
 /// Bytes that the page shows; the download has all.

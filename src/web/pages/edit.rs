@@ -11,13 +11,14 @@ use crate::domain::order::fault::Fault;
 use crate::domain::permission::Permission;
 use crate::domain::text::{is_unprintable, one_line, shown_json};
 use crate::ops::edit::Review;
-use crate::ops::orders::Refusal;
+use crate::ops::refusal::Refusal;
 use crate::ports::order_desk::OrderDetail;
 use crate::web::auth::session::Posted;
-use crate::web::html::context::{Failure, Fields, PageContext, PageResult, field, order_address};
+use crate::web::html::context::{Failure, PageContext, PageResult, unprocessable};
+use crate::web::html::formatter::printable;
+use crate::web::html::forms::{Fields, field, order_address};
 use crate::web::html::rows;
-use crate::web::html::templates::printable;
-use crate::web::pages::order::{find_for, told_transfer, unprocessable};
+use crate::web::pages::order::{find_for, told_transfer};
 
 /// Fields that are shown; what is beyond is edited in the document.
 const MAX_FIELDS: usize = 300;
@@ -57,7 +58,7 @@ pub async fn save(
     if wish == "review" || !desk.faults.is_empty() {
         return review(&ctx, &detail, desk);
     }
-    let act = ctx.act(Some(crate::web::pages::order::needed_reason(&form)?));
+    let act = ctx.act(Some(crate::web::html::context::needed_reason(&form)?));
     match ctx.web.ops.edit(&detail.record.key, base, &desk.document, &act).await {
         Ok(_) => {}
         Err(Refusal::Conflict(told)) => {

@@ -6,12 +6,12 @@ use axum::body::{Body, Bytes};
 use axum::response::Response;
 use futures_util::stream;
 
-use crate::cli::listing::export_columns;
-use crate::cli::output::cell;
 use crate::domain::lifecycle::transitions::OrderRecord;
 use crate::domain::order_filter::{OrderFilter, Sort};
-use crate::ops::orders::{Ops, Refusal};
-use crate::views::orders::OrderView;
+use crate::ops::refusal::Refusal;
+use crate::ops::verbs::Ops;
+use crate::views::csv::cell;
+use crate::views::orders::{OrderView, export_columns};
 use crate::web::html::context::download;
 
 const PAGE: u32 = 500;

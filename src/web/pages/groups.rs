@@ -1,5 +1,7 @@
 //! A group of equal failures with its note; actions on many lost orders: the same change, removal.
 
+use crate::web::html::selection::{SEEN, filter_of, filter_parts, picked, selection_of};
+use crate::web::html::{erps, rows};
 use axum::extract::Path;
 use minijinja::{Value, context};
 
@@ -8,16 +10,11 @@ use crate::domain::order::values::OrderKey;
 use crate::domain::text::one_line;
 use crate::ports::redrives::Selection;
 use crate::web::auth::session::Posted;
-use crate::web::html::context::{Failure, Fields, PageContext, PageResult, field, order_address};
-use crate::web::html::rows;
-use crate::web::pages::order::{needed_reason, removal_of, unprocessable};
-use crate::web::pages::orders::filter_of;
-use crate::web::pages::overview;
+use crate::web::html::context::{
+    Failure, PageContext, PageResult, needed_reason, removal_of, unprocessable,
+};
+use crate::web::html::forms::{Fields, field, order_address};
 
-/// Before the name of a filter's part in a form.
-const FILTER: &str = "f.";
-/// The separator between the previewed revision and the order, in a form.
-const SEEN: char = ' ';
 /// Orders that are removed at once.
 const MAX_REMOVED: u32 = 1_000;
 /// Previews that are shown.
@@ -28,7 +25,7 @@ const EXAMPLE: &str = r#"[{"op": "replace", "path": "/lines/0/sku", "value": "47
 pub async fn group(ctx: PageContext, Path(fingerprint): Path<String>) -> PageResult {
     let group = ctx.web.ops.group(&fingerprint, &ctx.shops()).await?;
     let title = format!("{} {}", group.class, group.code);
-    let erps = overview::erps(&ctx, None).await?;
+    let erps = erps::erps(&ctx, None).await?;
     ctx.page(
         "group.html",
         &title,
@@ -46,42 +43,6 @@ pub async fn note(
     let (note, runbook) = (field(&form, "note"), field(&form, "runbook"));
     ctx.web.ops.note_group(&fingerprint, note, runbook, &ctx.act(None)).await?;
     Ok(ctx.to(&format!("/groups/{fingerprint}"), "good", ctx.t("Saved.")))
-}
-
-/// The orders of a form: those that were picked, or all that match its filter.
-pub fn selection_of(form: &Fields) -> Result<Selection, Failure> {
-    if let Some(id) = field(form, "failed_of") {
-        let id = id.parse().map_err(|_| Failure::missing("There is no such redrive."))?;
-        return Ok(Selection::FailedOf(id));
-    }
-    if field(form, "all").is_some() {
-        let parts = filter_parts(form);
-        let only = |name: &str| parts.len() == 1 && parts[0].0 == name;
-        return Ok(match only("fingerprint") {
-            true => Selection::Group(parts[0].1.clone()),
-            false => Selection::Filter(parts.into_iter().collect()),
-        });
-    }
-    let keys = picked(form);
-    match keys.is_empty() {
-        true => Err(unprocessable("Pick at least one order.".to_owned())),
-        false => Ok(Selection::Orders(keys)),
-    }
-}
-
-fn filter_parts(form: &Fields) -> Fields {
-    let parts = form.iter().filter_map(|(name, value)| Some((name.strip_prefix(FILTER)?, value)));
-    parts.map(|(name, value)| (name.to_owned(), value.clone())).collect()
-}
-
-fn picked(form: &Fields) -> Vec<OrderKey> {
-    let names = form.iter().filter(|(name, _)| name == "order");
-    names
-        .filter_map(|(_, order)| {
-            let (shop, order_id) = order.split_once('/')?;
-            OrderKey::new(shop, order_id).ok()
-        })
-        .collect()
 }
 
 /// The orders of a preview with their revisions.
@@ -173,7 +134,7 @@ pub async fn change(ctx: PageContext, Posted { form, .. }: Posted<Fields>) -> Pa
     }
     let previews = match ctx.web.ops.preview_patch(&selection, patch, &act).await {
         Ok(previews) => previews,
-        Err(error @ crate::ops::orders::Refusal::Unprocessable(_)) => {
+        Err(error @ crate::ops::refusal::Refusal::Unprocessable(_)) => {
             return page(context! { fault => error.to_string(), ..common });
         }
         Err(error) => return Err(error.into()),

@@ -14,7 +14,7 @@ use serde::Deserialize;
 use crate::domain::login::return_path;
 use crate::domain::text::one_line;
 use crate::ops::logins::{LoginFailure, NewSession};
-use crate::ops::orders::Refusal;
+use crate::ops::refusal::Refusal;
 use crate::web::auth::access::{LOGIN, SESSION};
 use crate::web::auth::session::Posted;
 use crate::web::html::context::{Failure, PageContext};

@@ -8,8 +8,9 @@ use uuid::Uuid;
 
 use crate::domain::text::one_line;
 use crate::ports::notices::{MailStatus, StoredMail};
-use crate::web::html::context::{Failure, Fields, PageContext, PageResult, field};
-use crate::web::html::templates::printable;
+use crate::web::html::context::{Failure, PageContext, PageResult};
+use crate::web::html::formatter::printable;
+use crate::web::html::forms::{Fields, field};
 use crate::web::pages::dead_letters::authorize_all_shops;
 
 const MAX_LISTED: u32 = 200;

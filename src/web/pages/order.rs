@@ -1,7 +1,9 @@
 //! One order: customer, content, history, and the actions for it.
 
+use crate::web::html::context::{
+    Failure, PageContext, PageResult, download, json_answer, needed_reason, removal_of, wants_json,
+};
 use axum::extract::{FromRequestParts, Path};
-use axum::http::StatusCode;
 use axum::http::request::Parts;
 use axum::response::{IntoResponse, Response};
 use jiff::Timestamp;
@@ -12,20 +14,16 @@ use crate::domain::lifecycle::transitions::OrderRecord;
 use crate::domain::lifecycle::vocabulary::{OrderState, Phase};
 use crate::domain::order::values::OrderKey;
 use crate::domain::permission::Permission;
-use crate::domain::removal::Removal;
 use crate::domain::text::one_line;
-use crate::ops::orders::Transferred;
 use crate::ops::reconcile::Reconciled;
+use crate::ops::transfer::Transferred;
 use crate::ports::order_desk::{Attempt, OrderDetail, StoredExchange};
 use crate::web::auth::session::Posted;
-use crate::web::html::context::{
-    Failure, Fields, PageContext, PageResult, download, field, order_address, wants_json,
-};
+use crate::web::html::erps::erps;
+use crate::web::html::formatter::{Formatter, printable};
+use crate::web::html::forms::{Fields, field, order_address, quoted};
 use crate::web::html::language::Language;
 use crate::web::html::rows;
-use crate::web::html::templates::{Formatter, printable};
-use crate::web::pages::orders::{json_answer, quoted};
-use crate::web::pages::overview::erps;
 
 /// Lines that the page shows; the document has all.
 const MAX_LINES: usize = 200;
@@ -108,7 +106,7 @@ pub async fn order(ctx: PageContext, Path(at): Path<(String, String)>) -> PageRe
         document => printable(&detail.document),
         conflicts,
         removed_why => removed.and_then(|entry| entry.reason.as_deref().map(|reason| one_line(reason, 500))),
-        trace => &record.traceparent,
+        trace => &record.trace.parent,
         commands => commands(record),
     };
     let title = format!("{} {}", ctx.t("Order"), record.key);
@@ -373,32 +371,6 @@ pub async fn restore(
     ctx.web.ops.restore(&key, &ctx.act(Some(needed_reason(&form)?))).await?;
     let told = ("good", ctx.t("Back on the list of lost orders.").to_owned());
     Ok(answer(&ctx, &key, false, &told))
-}
-
-/// The reason of a removal, as one sentence.
-pub fn removal_of(form: &Fields) -> Result<String, Failure> {
-    let part = |name: &str| field(form, name).map(str::to_owned);
-    let needed = |name: &str| part(name).unwrap_or_default();
-    let text = part("text");
-    let removal = match field(form, "kind").unwrap_or_default() {
-        "entered_by_hand" => Removal::EnteredByHand { erp_order_id: needed("erp_order_id"), text },
-        "cancelled" => Removal::Cancelled { text },
-        "duplicate" => Removal::Duplicate { duplicate_of: needed("duplicate_of"), text },
-        "test" => Removal::Test { text },
-        "other" => Removal::Other { text: needed("text") },
-        _ => return Err(unprocessable("Choose a reason.".to_owned())),
-    };
-    removal.sentence().map_err(unprocessable)
-}
-
-/// A reason that has to be given.
-pub fn needed_reason(form: &Fields) -> Result<&str, Failure> {
-    field(form, "reason").ok_or_else(|| unprocessable("Enter a reason.".to_owned()))
-}
-
-/// Something that was typed cannot be used.
-pub fn unprocessable(detail: String) -> Failure {
-    Failure::new(StatusCode::UNPROCESSABLE_ENTITY, detail)
 }
 
 fn answer(ctx: &PageContext, key: &OrderKey, by_script: bool, told: &(&str, String)) -> Response {

@@ -1,20 +1,21 @@
 //! Lists of orders: all of them, and the lost ones with their groups first. The address of the page is
 //! the filter.
 
+use crate::web::html::forms::{Fields, field, quoted, without_unseen};
+use crate::web::html::selection::filter_of;
+use crate::web::html::{erps, rows};
 use axum::extract::Query;
 use axum::http::StatusCode;
-use axum::response::{IntoResponse, Response};
 use minijinja::{Value, context};
 
 use crate::domain::failure::ErrorClass;
 use crate::domain::lifecycle::vocabulary::{OrderState, PHASES};
 use crate::domain::order_filter::{OrderFilter, Sort, SortBy};
 use crate::domain::text::path_segment;
-use crate::ops::orders::Refusal;
+use crate::ops::refusal::Refusal;
 use crate::ops::statistics::Page;
-use crate::web::html::context::{Failure, Fields, PageContext, PageResult, field, without_unseen};
-use crate::web::html::rows;
-use crate::web::pages::{export, overview};
+use crate::web::html::context::{Failure, PageContext, PageResult};
+use crate::web::pages::export;
 
 /// Orders on one page.
 const PAGE: u32 = 50;
@@ -41,18 +42,6 @@ pub async fn orders_csv(ctx: PageContext, Query(fields): Query<Fields>) -> PageR
 /// `GET /lost-orders.csv`
 pub async fn lost_orders_csv(ctx: PageContext, Query(fields): Query<Fields>) -> PageResult {
     csv(&ctx, &fields, Some(OrderState::OrderedFailed))
-}
-
-/// The filter that the fields of an address or a form name.
-pub fn filter_of(
-    ctx: &PageContext,
-    fields: &Fields,
-    state: Option<OrderState>,
-) -> Result<OrderFilter, String> {
-    let pairs = fields.iter().map(|(name, value)| (name.as_str(), value.as_str()));
-    let now = ctx.web.ops.clock.now();
-    let filter = OrderFilter::from_pairs(pairs, now).map_err(|fault| fault.to_string())?;
-    Ok(OrderFilter { state: state.or(filter.state), shops: ctx.shops(), ..filter })
 }
 
 fn csv(ctx: &PageContext, fields: &Fields, state: Option<OrderState>) -> PageResult {
@@ -110,7 +99,7 @@ async fn list(ctx: PageContext, fields: Fields, state: Option<OrderState>) -> Pa
         csv => address(&format!("{path}.csv"), &pairs, sort, &[]),
         command_list => command(if lost { "lost-orders list" } else { "orders list" }, &pairs),
         command_groups => "order-relay lost-orders groups",
-        erps => overview::erps(&ctx, None).await?,
+        erps => erps::erps(&ctx, None).await?,
     };
     // A filter is about orders; the groups are of all of them.
     if lost && pairs.is_empty() && field(&fields, "after").is_none() {
@@ -173,20 +162,6 @@ fn address(path: &str, pairs: &[(String, String)], sort: Sort, more: &[(&str, &s
 fn command(verb: &str, pairs: &[(String, String)]) -> String {
     let options = pairs.iter().map(|(name, value)| format!(" --{name} {}", quoted(value)));
     format!("order-relay {verb}{}", options.collect::<String>())
-}
-
-/// A word for a shell.
-pub fn quoted(text: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "_-./:@".contains(c);
-    if !text.is_empty() && text.chars().all(plain) && !text.starts_with('-') {
-        return text.to_owned();
-    }
-    format!("'{}'", text.replace('\'', r"'\''"))
-}
-
-/// An answer for the script.
-pub fn json_answer(good: bool, text: &str) -> Response {
-    axum::Json(serde_json::json!({ "good": good, "text": text })).into_response()
 }
 
 #[cfg(test)]

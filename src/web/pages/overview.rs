@@ -1,31 +1,25 @@
 //! The overview: orders by state, activity, circuits; sent again every two seconds while it is
 //! open.
 
-use std::convert::Infallible;
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use crate::web::html::erps::erp;
+use crate::web::html::live::repeated;
 use std::time::Duration;
 
 use axum::extract::{Path, Query};
-use axum::response::sse::{Event, KeepAlive, Sse};
-use axum::response::{IntoResponse, Response};
-use futures_util::future::BoxFuture;
-use futures_util::{FutureExt, stream};
+use axum::response::Response;
+use futures_util::FutureExt;
 use minijinja::{Value, context};
 
-use crate::domain::circuit::Circuit;
 use crate::domain::lifecycle::vocabulary::OrderState;
 use crate::domain::money::Purse;
-use crate::domain::permission::Permission;
 use crate::ops::statistics::Overview;
 use crate::ports::statistics::Standing;
 use crate::web::auth::session::Posted;
 use crate::web::html::charts::flow_chart;
-use crate::web::html::context::{Failure, Fields, PageContext, PageResult, field};
-use crate::web::html::templates::{Formatter, tone_of_phase};
+use crate::web::html::context::{PageContext, PageResult};
+use crate::web::html::formatter::{Formatter, tone_of_phase};
+use crate::web::html::forms::{Fields, field};
 
-/// How often an open page is updated.
-pub const EVERY: Duration = Duration::from_secs(2);
 const SPANS: [(&str, Duration); 3] = [
     ("1h", Duration::from_hours(1)),
     ("24h", Duration::from_hours(24)),
@@ -56,35 +50,6 @@ pub async fn live(ctx: PageContext, Query(fields): Query<Fields>) -> Response {
         }
         .boxed()
     })
-}
-
-/// Sends the result of `part` repeatedly until it returns nothing. While the database is
-/// unavailable nothing is sent: the page keeps its last content.
-pub fn repeated<F>(ctx: PageContext, part: F) -> Response
-where
-    F: Fn(Arc<PageContext>) -> BoxFuture<'static, Result<Option<String>, Failure>>
-        + Send
-        + Sync
-        + 'static,
-{
-    let state = (Arc::new(ctx), part, true);
-    let events = stream::unfold(state, |(ctx, part, goes_on)| async move {
-        if !goes_on || ctx.web.draining.load(Ordering::Acquire) {
-            return None;
-        }
-        tokio::time::sleep(EVERY).await;
-        let html = match ctx.user.is_still_in(&ctx.web).await {
-            true => part(ctx.clone()).await,
-            false => Ok(None),
-        };
-        let (event, goes_on) = match html {
-            Ok(Some(html)) => (Event::default().event("part").data(html), true),
-            Ok(None) => (Event::default().event("end").data("over"), false),
-            Err(_) => (Event::default().comment("not now"), true),
-        };
-        Some((Ok::<_, Infallible>(event), (ctx, part, goes_on)))
-    });
-    Sse::new(events).keep_alive(KeepAlive::default()).into_response()
 }
 
 fn values(ctx: &PageContext, span: &str, seen: &Overview) -> Value {
@@ -153,25 +118,6 @@ fn standing(formatter: &Formatter, s: &Standing) -> Value {
         orders => formatter.count(s.orders),
         money => formatter.money(&s.money),
         oldest => formatter.time_or_none(s.oldest),
-    }
-}
-
-/// The ERPs and whether they take orders; of one, when it is named.
-pub async fn erps(ctx: &PageContext, only: Option<&str>) -> Result<Vec<Value>, Failure> {
-    let circuits = ctx.web.ops.circuits().await?.into_iter();
-    let named = circuits.filter(|circuit| only.is_none_or(|only| circuit.erp == only));
-    Ok(named.map(|circuit| erp(ctx, &ctx.formatter(), &circuit)).collect())
-}
-
-fn erp(ctx: &PageContext, formatter: &Formatter, circuit: &Circuit) -> Value {
-    let shop = ctx.web.ops.shop_of_erp(&circuit.erp);
-    context! {
-        erp => &circuit.erp,
-        state => circuit.state.as_str(),
-        reason => &circuit.reason,
-        since => formatter.time_or_none(circuit.opened_at),
-        trial => formatter.time_or_none(circuit.trial_at),
-        may => ctx.user.person.grants.allows(Permission::Process, shop),
     }
 }
 

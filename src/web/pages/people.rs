@@ -7,13 +7,13 @@ use minijinja::{Value, context};
 
 use crate::domain::permission::{Permission, Role, RoleGrant, roles_text};
 use crate::domain::retry::later;
-use crate::ops::orders::Refusal;
 use crate::ops::people::NewUser;
+use crate::ops::refusal::Refusal;
 use crate::ops::tokens::NewToken;
 use crate::ports::people::{ApiToken, Provider, User, last_administrator};
 use crate::web::auth::session::Posted;
-use crate::web::html::context::{Failure, Fields, PageContext, PageResult, field};
-use crate::web::pages::order::unprocessable;
+use crate::web::html::context::{Failure, PageContext, PageResult, unprocessable};
+use crate::web::html::forms::{Fields, field};
 
 const ONE_DAY: Duration = Duration::from_hours(24);
 

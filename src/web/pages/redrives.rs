@@ -1,5 +1,6 @@
 //! Redrives: the plan, the run, the result per order.
 
+use crate::web::html::templates::usual_pace;
 use axum::extract::{Path, Query};
 use axum::response::{IntoResponse, Redirect};
 use futures_util::FutureExt;
@@ -8,26 +9,19 @@ use uuid::Uuid;
 
 use crate::domain::redrive::{ItemStatus, RedriveStatus, RedriveThrottle};
 use crate::domain::text::one_line;
-use crate::ops::orders::Refusal;
+use crate::ops::refusal::Refusal;
 use crate::ports::redrives::{Redrive, RedriveItem, Selection};
 use crate::web::auth::session::Posted;
-use crate::web::html::context::{Failure, Fields, PageContext, PageResult, field, order_address};
+use crate::web::html::context::{Failure, PageContext, PageResult, unprocessable};
+use crate::web::html::erps::erps;
+use crate::web::html::forms::{Fields, field, order_address};
+use crate::web::html::live::repeated;
 use crate::web::html::rows;
+use crate::web::html::selection::selection_of;
 use crate::web::pages::export;
-use crate::web::pages::groups::selection_of;
-use crate::web::pages::order::unprocessable;
-use crate::web::pages::overview::{erps, repeated};
 
 const MAX_LISTED: u32 = 100;
 const PAGE: u32 = 100;
-/// A rate that a recovering ERP can handle, in orders a minute.
-const GENTLE_RATE: u32 = 1_200;
-
-/// The defaults for rate and steps.
-pub fn usual_pace() -> RedriveThrottle {
-    RedriveThrottle { rate_per_minute: Some(GENTLE_RATE), ..RedriveThrottle::default() }
-}
-
 /// `GET /redrives`
 pub async fn redrives(ctx: PageContext) -> PageResult {
     let redrives = ctx.web.ops.redrives_for(MAX_LISTED, &ctx.shops()).await?;

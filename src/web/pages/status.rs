@@ -3,7 +3,7 @@
 use minijinja::{Value, context};
 
 use crate::web::html::context::{PageContext, PageResult};
-use crate::web::html::templates::view;
+use crate::web::html::formatter::view;
 use crate::web::pages::dead_letters::authorize_all_shops;
 
 /// `GET /status`

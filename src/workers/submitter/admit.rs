@@ -29,7 +29,7 @@ use crate::ports::orders::{AdmitRequest, Admitted, Incoming, OrderSource, OrderT
 use crate::ports::store_error::StoreError;
 use crate::workers::consume::Handler;
 use crate::workers::context::{ShopPolicy, WorkerContext};
-use crate::workers::erp_gate::Flow;
+use crate::workers::erp_gate::GateState;
 
 /// How much longer than the longest call a lease is: time to wait at the gate and to write the
 /// outcome. If it is not enough, another worker asks the ERP about the order; nothing is sent
@@ -93,12 +93,7 @@ impl Submitter {
         }
         let order = Order::parse(&delivery.body, self.context.max_bytes)?;
         let trace = Trace::of(&delivery.headers);
-        Ok(Incoming::Placed(Placed {
-            order: Arc::new(order),
-            source: OrderSource::Broker,
-            traceparent: trace.parent,
-            tracestate: trace.state,
-        }))
+        Ok(Incoming::Placed(Placed { order: Arc::new(order), source: OrderSource::Broker, trace }))
     }
 
     async fn process(&self, delivery: &Delivery) -> Result<(), Unsettled> {
@@ -111,8 +106,8 @@ impl Submitter {
             .retry_until_available(|| {
                 let now = context.now();
                 let intent = match policy.gate.flow() {
-                    Flow::Stopped => Intent::Hold,
-                    Flow::Open | Flow::Trial => {
+                    GateState::Stopped => Intent::Hold,
+                    GateState::Open | GateState::Trial => {
                         Intent::Claim { worker: claim.clone(), until: later(now, lease) }
                     }
                 };
@@ -139,11 +134,10 @@ impl Submitter {
             key: record.key.clone(),
             document,
             received_at: record.received_at,
-            traceparent: record.traceparent.clone(),
-            tracestate: record.tracestate.clone(),
+            trace: record.trace.clone(),
             journal: Journal::default(),
         };
-        let trace = Trace { parent: record.traceparent.clone(), state: record.tracestate.clone() };
+        let trace = record.trace.clone();
         let work = Work { record, order, claim, attempt, doubt, trigger, trace, policy, lease };
         self.transfer(work).await.map_err(Unsettled::Refused)
     }
@@ -173,8 +167,7 @@ impl Submitter {
     /// A redelivered order that is confirmed already: its event may not have gone out.
     async fn tell_again(&self, record: &OrderRecord) {
         if let Phase::Transferred { erp_order_id } = &record.phase {
-            let trace =
-                Trace { parent: record.traceparent.clone(), state: record.tracestate.clone() };
+            let trace = record.trace.clone();
             let mut event = OrderEvent::new(EventKind::Confirmed, &record.key, record.updated_at);
             event.attempt = record.last_attempt;
             event.fail_count = record.fail_count;

@@ -12,7 +12,7 @@ use crate::domain::retry::later;
 use crate::ports::erp::ProbeAnswer;
 use crate::ports::mail::NoticeDetail;
 use crate::ports::notices::Notice;
-use crate::workers::erp_gate::{Flow, Pass};
+use crate::workers::erp_gate::{GateState, Pass};
 use crate::workers::submitter::admit::{Submitter, Work};
 
 impl Submitter {
@@ -28,7 +28,7 @@ impl Submitter {
             tracing::error!(%error, erp = gate.erp_name(), "circuit.not_closed");
             return;
         }
-        gate.set_flow(Flow::Open);
+        gate.set_flow(GateState::Open);
         tracing::info!(erp = gate.erp_name(), "circuit.closed");
     }
 
@@ -63,7 +63,7 @@ impl Submitter {
 
     pub(super) async fn open_circuit(&self, work: &Work, failure: &Failure) {
         let (context, gate) = (&self.context, &work.policy.gate);
-        gate.set_flow(Flow::Stopped);
+        gate.set_flow(GateState::Stopped);
         let now = context.now();
         let pause = gate.rule().pause_for(failure, 0);
         let reason = reason_of(failure);
@@ -93,7 +93,7 @@ impl Submitter {
 
     pub(super) async fn fail_trial(&self, work: &Work, failure: &Failure) {
         let (context, gate) = (&self.context, &work.policy.gate);
-        gate.set_flow(Flow::Stopped);
+        gate.set_flow(GateState::Stopped);
         let (erp, reason) = (gate.erp_name(), reason_of(failure));
         let failed = context
             .retry_until_available(|| async {

@@ -1,5 +1,6 @@
 //! One request of a recipe: with the session, once more after a new login, noted in the journal.
 
+use crate::adapters::erp::recipe::answer::Reply;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,15 +23,6 @@ use super::templates::Vars;
 
 /// A token is renewed this long before it ends.
 const TOKEN_MARGIN: Duration = Duration::from_secs(60);
-
-/// A reply and what it means.
-pub struct Reply {
-    pub read: Arc<Read>,
-    /// What it means.
-    pub outcome: Outcome,
-    /// Method and address.
-    pub request: String,
-}
 
 /// What a request is sent with.
 struct Sending<'a> {
@@ -299,7 +291,7 @@ fn meaning_of<T: std::fmt::Debug>(judged: &T, outcome: Outcome) -> String {
 
 fn trace_headers(order: Option<&OrderForErp>) -> Vec<(HeaderName, HeaderValue)> {
     let Some(order) = order else { return Vec::new() };
-    let pairs = [("traceparent", &order.traceparent), ("tracestate", &order.tracestate)];
+    let pairs = [("traceparent", &order.trace.parent), ("tracestate", &order.trace.state)];
     let header = |(name, value): (&'static str, &Option<String>)| {
         let value = HeaderValue::from_str(value.as_deref()?).ok()?;
         Some((HeaderName::from_static(name), value))

@@ -10,16 +10,18 @@ use reqwest::Url;
 use crate::domain::failure::Failure;
 use crate::domain::order::values::OrderKey;
 use crate::domain::text::one_line;
+use crate::domain::trace::Trace;
 use crate::ports::erp::{Journal, OrderForErp};
 
 use super::compile::template_fault;
 use super::model::{AuthKind, Expr, Recipe, Rule, Step, Template};
 use super::order_vars::order_vars;
-use super::reply::{Read, SourceCache, vars_with};
+use super::reply::Read;
 use super::request::build;
 use super::templates::Vars;
 use super::toml_text::{At, RecipeFault};
 use super::values::Placeholder;
+use crate::adapters::erp::recipe::lookups::{SourceCache, vars_with};
 
 /// An order with everything that an order can have, awkward characters included.
 pub const SAMPLE: &str = r#"{
@@ -41,8 +43,7 @@ pub fn sample_order(order_id: &str) -> OrderForErp {
         key: OrderKey::new("default", order_id).expect("it is a number that an order can have"),
         document: Arc::from(SAMPLE),
         received_at: jiff::Timestamp::UNIX_EPOCH,
-        traceparent: None,
-        tracestate: None,
+        trace: Trace::default(),
         journal: Journal::default(),
     }
 }

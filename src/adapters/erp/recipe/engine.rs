@@ -20,16 +20,16 @@ use crate::ports::erp::{Erp, Exchange, OrderForErp, ProbeAnswer, Receipt};
 
 use super::super::http::HttpClient;
 use super::super::redact::Mask;
-use super::calls::Reply;
 use super::judge::{Judge, Purpose, Said};
 use super::jwt::SigningKey;
 use super::model::{Outcome, Recipe, Step};
 use super::order_vars::{order_vars, result_value};
-use super::reply::SourceCache;
 use super::request::build;
 use super::session::Sessions;
 use super::templates::Vars;
 use super::values::{self, Placeholder};
+use crate::adapters::erp::recipe::answer::Reply;
+use crate::adapters::erp::recipe::lookups::SourceCache;
 
 /// Longest number of an ERP that is stored, in characters.
 const MAX_NUMBER: usize = 200;

@@ -13,7 +13,6 @@ use minijinja::{Environment, Error, ErrorKind, filters as builtin, tests as test
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
-use super::templates::MAX_OUTPUT;
 use super::values::{self, Digits, Placeholder};
 
 /// Namespace of [`uuid`]: `uuid5(NAMESPACE_URL, "order-relay")`, fixed for ever.
@@ -188,6 +187,9 @@ fn fit(text: &str, chars: usize) -> Result<String, Error> {
     let kept: String = text.chars().take(chars - 9).collect();
     Ok(format!("{kept}-{}", mark(text)))
 }
+
+/// Longest text that a template may make, in bytes.
+pub const MAX_OUTPUT: usize = 32 * 1024 * 1024;
 
 #[cfg(test)]
 mod tests {

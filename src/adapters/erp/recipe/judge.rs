@@ -8,8 +8,9 @@ use crate::domain::failure::{ErrorClass, Failure, Stage};
 use crate::domain::text::{MAX_ERROR_CHARS, one_line};
 
 use super::model::{Expr, Outcome, Question, Recipe, Step};
-use super::reply::{Read, SourceCache, first_of, vars_with};
+use super::reply::Read;
 use super::templates::Vars;
+use crate::adapters::erp::recipe::lookups::{SourceCache, first_of, vars_with};
 
 /// What a request is for; decides what an unclear answer means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

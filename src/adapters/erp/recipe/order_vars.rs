@@ -75,6 +75,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
+    use crate::domain::trace::Trace;
     use crate::ports::erp::Journal;
 
     fn order(shop: &str, document: &str) -> OrderForErp {
@@ -82,8 +83,7 @@ mod tests {
             key: OrderKey::new(shop, "100042").unwrap(),
             document: Arc::from(document),
             received_at: "2026-11-23T01:00:00Z".parse().unwrap(),
-            traceparent: None,
-            tracestate: None,
+            trace: Trace::default(),
             journal: Journal::default(),
         }
     }

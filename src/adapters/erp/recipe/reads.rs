@@ -8,16 +8,17 @@ use crate::domain::failure::{ErrorClass, Failure, Stage};
 use crate::domain::text::one_line;
 use crate::ports::erp::OrderForErp;
 
-use super::calls::Reply;
 use super::compile::template_error;
 use super::engine::RecipeErp;
 use super::judge::Purpose;
 use super::model::{Index, Outcome, Step};
-use super::reply::{Read, first_of};
+use super::reply::Read;
 use super::request::render;
 use super::source::Source;
 use super::templates::Vars;
 use super::values;
+use crate::adapters::erp::recipe::answer::Reply;
+use crate::adapters::erp::recipe::lookups::first_of;
 
 /// Most requests of one `each` step, and most keys that are required.
 const MAX_EACH: usize = 10_000;

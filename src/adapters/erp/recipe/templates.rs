@@ -4,6 +4,7 @@
 //! percent-encoded segment in a path. No text pasting. A template can neither run for ever (fuel)
 //! nor grow without bound (output limit; only `for` and `if` are there as statements).
 
+use crate::adapters::erp::recipe::filters::MAX_OUTPUT;
 use std::collections::BTreeMap;
 use std::io;
 
@@ -15,8 +16,6 @@ use crate::domain::text::path_segment;
 use super::filters;
 use super::values::{self, Placeholder};
 
-/// Longest text that a template may make, in bytes.
-pub const MAX_OUTPUT: usize = 32 * 1024 * 1024;
 /// Steps of the template engine per template; 10,000 lines need less than a tenth.
 const FUEL: u64 = 10_000_000;
 /// Longest template, in bytes.

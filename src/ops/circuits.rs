@@ -1,0 +1,90 @@
+//! ERPs and their circuits: which one has a shop, and stopping and releasing the transfer to it.
+
+use crate::domain::circuit::{Circuit, CircuitState};
+use crate::domain::lifecycle::transitions::OrderRecord;
+use crate::domain::order::values::OrderKey;
+use crate::domain::permission::Permission;
+use crate::ops::principal::authorize;
+use crate::ops::refusal::Refusal;
+use crate::ops::verbs::{DEFAULT_ERP, Ops};
+use crate::ports::audit::Act;
+
+impl Ops {
+    /// The ERPs of all shops with their circuits, also those that were never opened.
+    pub async fn circuits(&self) -> Result<Vec<Circuit>, Refusal> {
+        let known = self.store.circuits().await?;
+        let mut names: Vec<&str> =
+            self.erps.values().map(String::as_str).chain([DEFAULT_ERP]).collect();
+        names.sort_unstable();
+        names.dedup();
+        let circuit = |name: &str| known.iter().find(|circuit| circuit.erp == name).cloned();
+        Ok(names.into_iter().map(|n| circuit(n).unwrap_or_else(|| Circuit::closed(n))).collect())
+    }
+
+    /// Stops the transfer to an ERP until it is released: orders are received and held.
+    pub async fn hold(&self, erp: &str, act: &Act) -> Result<(), Refusal> {
+        authorize(act, Permission::Process, self.shop_of_erp(erp))?;
+        self.require_erp(erp).await?;
+        let reason = act.reason.as_deref().unwrap_or("no reason given");
+        let reason = format!("held by {}: {reason}", act.actor);
+        Ok(self.store.hold_circuit(erp, &reason, act).await?)
+    }
+
+    /// Resumes the transfer to an ERP, starting with one order; also before the pause of an outage
+    /// is over.
+    pub async fn release(&self, erp: &str, act: &Act) -> Result<(), Refusal> {
+        authorize(act, Permission::Process, self.shop_of_erp(erp))?;
+        self.require_erp(erp).await?;
+        match self.store.release_circuit(erp, act).await? {
+            true => Ok(()),
+            false => Err(Refusal::NotFound(format!("transfer to ERP {erp} is not stopped"))),
+        }
+    }
+
+    async fn require_erp(&self, erp: &str) -> Result<(), Refusal> {
+        let circuits = self.circuits().await?;
+        if circuits.iter().any(|circuit| circuit.erp == erp) {
+            return Ok(());
+        }
+        let names: Vec<&str> = circuits.iter().map(|circuit| circuit.erp.as_str()).collect();
+        let names = names.join(", ");
+        Err(Refusal::NotFound(format!("there is no ERP {erp}; there is: {names}")))
+    }
+
+    /// The shop that an ERP belongs to alone; none for the one that all others share.
+    pub fn shop_of_erp<'a>(&'a self, erp: &str) -> Option<&'a str> {
+        self.erps.iter().find(|(_, own)| *own == erp).map(|(shop, _)| shop.as_str())
+    }
+
+    /// The name of the ERP that an order goes to.
+    pub fn erp_of(&self, key: &OrderKey) -> &str {
+        self.erp_of_shop(key.shop.as_str())
+    }
+
+    pub(super) fn erp_of_shop(&self, shop: &str) -> &str {
+        self.erps.get(shop).map_or(DEFAULT_ERP, String::as_str)
+    }
+
+    pub(super) async fn refuse_when_stopped(&self, record: &OrderRecord) -> Result<(), Refusal> {
+        let erp = self.erp_of(&record.key);
+        let circuits = self.store.circuits().await?;
+        match circuits.into_iter().find(|circuit| circuit.erp == erp) {
+            Some(Circuit { state: CircuitState::Open, reason, .. }) => Err(Refusal::CircuitOpen {
+                erp: erp.to_owned(),
+                reason: reason.unwrap_or_default(),
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    pub(super) async fn refuse_when_nobody_reads(&self) -> Result<(), Refusal> {
+        let queue = self.broker.topology().names.submit();
+        match self.broker.queue_status(&queue).await {
+            Ok(status) if status.consumers == 0 => Err(Refusal::NobodyThere(format!(
+                "no submitter reads {queue}: start one with `order-relay serve --roles submitter,error-handler`"
+            ))),
+            Ok(_) => Ok(()),
+            Err(error) => Err(Refusal::NobodyThere(error.to_string())),
+        }
+    }
+}

@@ -1,0 +1,53 @@
+//! Who asks, and what they may do. Every permission is checked through here.
+
+use crate::domain::order_filter::ShopFilter;
+use crate::domain::permission::{Grants, Permission};
+use crate::ops::refusal::Refusal;
+use crate::ports::audit::Act;
+
+/// The caller of an operation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Principal {
+    /// As the audit names them: `user:erika`, `token:checkout`, `cli:root`.
+    pub name: String,
+    /// From which address, where that is known.
+    pub from: Option<String>,
+    /// What they may do.
+    pub grants: Grants,
+}
+
+impl Principal {
+    /// Whether they may do it in that shop; without a shop, to what belongs to none.
+    pub fn may(&self, permission: Permission, shop: Option<&str>) -> bool {
+        self.grants.allows(permission, shop)
+    }
+
+    /// The shops whose orders they may see.
+    pub fn readable(&self) -> ShopFilter {
+        match self.grants.shops_allowing(Permission::Read) {
+            None => ShopFilter::default(),
+            Some(shops) => ShopFilter::Only(shops),
+        }
+    }
+
+    /// Refuses callers without the permission.
+    pub fn authorize(&self, permission: Permission, shop: Option<&str>) -> Result<(), Refusal> {
+        authorize_grants(&self.grants, permission, shop)
+    }
+}
+
+pub fn authorize_grants(
+    grants: &Grants,
+    permission: Permission,
+    shop: Option<&str>,
+) -> Result<(), Refusal> {
+    if grants.allows(permission, shop) {
+        return Ok(());
+    }
+    Err(Refusal::Forbidden { permission, shop: shop.map(str::to_owned) })
+}
+
+/// Refuses what `act` may not do in that shop; without a shop, for what belongs to none.
+pub fn authorize(act: &Act, permission: Permission, shop: Option<&str>) -> Result<(), Refusal> {
+    authorize_grants(&act.grants, permission, shop)
+}
