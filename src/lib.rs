@@ -159,6 +159,7 @@ pub mod adapters {
             //! ERPs described by a TOML file (docs/erp-recipes.md).
             pub mod values;
             pub mod filters;
+            pub mod expressions;
             pub mod templates;
             pub mod reply;
             pub mod source;

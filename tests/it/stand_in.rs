@@ -98,6 +98,8 @@ pub struct Books {
     pub next_commit: Option<Fate>,
     /// Whether the session is over.
     pub session_over: bool,
+    /// How many of the next requests of a kind fail.
+    pub failures: u32,
 }
 
 impl Books {

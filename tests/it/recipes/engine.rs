@@ -53,7 +53,8 @@ fn erp(books: &mut Books, asked: &Asked) -> (Says, bool) {
     }
     if path.ends_with("/release") {
         let n: usize = path.split('/').nth(2).unwrap().parse().unwrap();
-        if std::mem::take(&mut books.session_over) {
+        if books.failures > 0 {
+            books.failures -= 1;
             return (Says::html(502), false);
         }
         books.states[n - 1] = "released".to_owned();
@@ -64,23 +65,111 @@ fn erp(books: &mut Books, asked: &Asked) -> (Says, bool) {
 }
 
 #[tokio::test]
-async fn a_failed_follow_up_is_resumed_where_it_stopped() {
+async fn a_follow_up_that_stumbles_is_resumed_at_once_and_one_that_fails_where_it_stopped() {
     let (_folder, path) = file(RECIPE);
     let stand_in = StandIn::start(erp).await;
     let erp = open(&path, &stand_in.url, &NOTHING, &[]);
-    stand_in.books.lock().unwrap().session_over = true;
+    stand_in.books.lock().unwrap().failures = 1;
+    let receipt = erp.submit(&order("O-0", "A")).await.unwrap();
+    assert_eq!((receipt.erp_order_id.as_deref(), receipt.found), (Some("N1"), false));
+    stand_in.books.lock().unwrap().failures = 100;
     let one = order("O-1", "A");
     let failure = erp.submit(&one).await.unwrap_err();
     assert_eq!((failure.class, failure.stage), (ErrorClass::Unavailable, Stage::At));
-    assert!(failure.message.starts_with("in the ERP as 1, but release failed"), "{failure:?}");
-    let ProbeAnswer::Found(receipt) = erp.ask(&one).await else { panic!("not found") };
-    let finished = erp.finish(&one, receipt).await.unwrap();
-    assert_eq!(finished.erp_order_id.as_deref(), Some("N1"));
-    let ProbeAnswer::Found(receipt) = erp.ask(&one).await else { panic!("not found") };
-    erp.finish(&one, receipt).await.unwrap();
+    assert!(failure.message.starts_with("in the ERP as 2, but release failed"), "{failure:?}");
+    stand_in.books.lock().unwrap().failures = 0;
+    for number in ["N2", "2"] {
+        let ProbeAnswer::Found(receipt) = erp.ask(&one).await else { panic!("not found") };
+        let finished = erp.finish(&one, receipt).await.unwrap();
+        assert_eq!(finished.erp_order_id.as_deref(), Some(number));
+    }
     let books = stand_in.books.lock().unwrap();
-    let releases = books.asked.iter().filter(|asked| asked.target.ends_with("/release")).count();
-    assert_eq!((books.orders.len(), releases), (1, 2));
+    assert_eq!(books.orders, ["O-0", "O-1"]);
+}
+
+#[tokio::test]
+async fn the_state_that_a_step_is_to_reach_is_compared() {
+    let recipe = RECIPE.replace(
+        "take    = { state = \"/state\", number = \"/number\" }",
+        "take    = { state = \"/state\", number = \"/number\" }\nreached = \"result.state == 'released'\"",
+    );
+    let (_folder, path) = file(&recipe);
+    let stand_in = StandIn::start(|books, asked| {
+        let (says, is_commit) = erp(books, asked);
+        let is_release = asked.target.ends_with("/release");
+        let lies = [Says::json(200, &json!({})), Says::json(200, &json!({"state": "draft"}))];
+        if is_release { (lies[books.asked.len() % 2].clone(), false) } else { (says, is_commit) }
+    })
+    .await;
+    // What the stand-in says is a lie, but it does release: the question shows that.
+    let receipt = open(&path, &stand_in.url, &NOTHING, &[]).submit(&order("O-1", "A")).await;
+    assert_eq!(receipt.unwrap().taken["state"], "released");
+    let stand_in = StandIn::start(|books, asked| {
+        if asked.target.ends_with("/release") {
+            return (Says::json(200, &json!({"state": "draft"})), false);
+        }
+        erp(books, asked)
+    })
+    .await;
+    let failed = open(&path, &stand_in.url, &NOTHING, &[]).submit(&order("O-1", "A")).await;
+    let failure = failed.unwrap_err();
+    assert_eq!((failure.code.as_str(), failure.class), ("not_reached", ErrorClass::Unavailable));
+    assert_eq!(failure.message, "in the ERP as 1, but release failed: its state is \"draft\"");
+}
+
+#[tokio::test]
+async fn a_403_about_one_order_is_told_from_one_about_us() {
+    fn forbids(books: &mut Books, asked: &Asked) -> (Says, bool) {
+        let says = |error: &str| (Says::json(403, &json!({"error": error})), false);
+        match asked.method.as_str() {
+            "POST" if asked.json()["ref"] == "O-1" => says("customer 17 is not yours"),
+            "POST" if asked.json()["ref"] == "O-2" => says("Forbidden"),
+            "POST" if asked.json()["ref"] == "O-3" => says("the API key is not valid"),
+            "POST" if asked.json()["ref"] == "O-4" => {
+                books.session_over = true;
+                says("no")
+            }
+            _ if books.session_over => says("no"),
+            _ => erp(books, asked),
+        }
+    }
+    let (_folder, path) = file(RECIPE);
+    let stand_in = StandIn::start(forbids).await;
+    let erp = open(&path, &stand_in.url, &NOTHING, &[]);
+    for (id, class) in [
+        ("O-1", ErrorClass::Rejected),
+        ("O-2", ErrorClass::Unavailable),
+        ("O-3", ErrorClass::Unauthorized),
+        ("O-4", ErrorClass::Unauthorized),
+    ] {
+        let failure = erp.submit(&order(id, "A")).await.unwrap_err();
+        assert_eq!(failure.class, class, "{id}: {failure:?}");
+    }
+}
+
+#[tokio::test]
+async fn trouble_that_looks_like_a_refusal_parks_nothing() {
+    fn troubled(_: &mut Books, asked: &Asked) -> (Says, bool) {
+        let says = |error: &str| (Says::json(400, &json!({"error": error})), false);
+        match asked.json()["ref"].as_str() {
+            Some("O-1") => says("connection already closed"),
+            Some("O-2") => says("item 4711 is blocked"),
+            Some("O-3") => says("something else"),
+            _ => (Says::json(404, &json!({"error": "no such order"})), false),
+        }
+    }
+    let recipe = format!("refusal = \"'blocked' in at('/error')\"\n{RECIPE}");
+    let (_folder, path) = file(&recipe);
+    let stand_in = StandIn::start(troubled).await;
+    let erp = open(&path, &stand_in.url, &NOTHING, &[]);
+    for (id, class) in [
+        ("O-1", ErrorClass::UnknownOutcome),
+        ("O-2", ErrorClass::Rejected),
+        ("O-3", ErrorClass::UnknownOutcome),
+    ] {
+        let failure = erp.submit(&order(id, "A")).await.unwrap_err();
+        assert_eq!(failure.class, class, "{id}: {failure:?}");
+    }
 }
 
 #[tokio::test]

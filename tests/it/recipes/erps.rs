@@ -50,9 +50,10 @@ fn tryton(books: &mut Books, asked: &Asked) -> (Says, bool) {
             (says, true)
         }
         "model.sale.sale.search_read" => {
-            let number = books.find(&read(&json, "/params/0/1/2"));
-            let row = number
-                .map(|n| json!({"id": n, "number": format!("S{n}"), "state": books.states[n - 1]}));
+            let reference = read(&json, "/params/0/1/2");
+            let row = books.find(&reference).map(
+                |n| json!({"id": n, "number": format!("S{n}"), "state": books.states[n - 1], "web_id": reference}),
+            );
             result(row.into_iter().collect())
         }
         "model.sale.sale.quote" | "model.sale.sale.confirm" => {
@@ -89,7 +90,7 @@ fn tryton_rest(books: &mut Books, asked: &Asked) -> (Says, bool) {
     assert_eq!(asked.header("authorization"), "Bearer s3cret-key");
     assert_eq!(decoded(asked.header("x-tryton-context"))["company"], 1);
     let path = asked.path();
-    let sale = |books: &Books, n: usize| json!({"id": n, "number": format!("S{n}"), "state": books.states[n - 1]});
+    let sale = |books: &Books, n: usize| json!({"id": n, "number": format!("S{n}"), "state": books.states[n - 1], "web_id": books.orders[n - 1]});
     if let Some(rest) = path.strip_prefix("/tryton/rest/model/sale.sale/") {
         let (id, action) = rest.split_once('/').unwrap_or((rest, ""));
         let n: usize = id.parse().unwrap();
@@ -168,7 +169,7 @@ fn odoo_model(
 ) -> Result<(Says, bool), OdooError> {
     let rows = |books: &Books, found: Option<usize>| -> Json {
         found
-            .map(|n| json!({"id": n, "name": format!("S0000{n}"), "state": books.states[n - 1]}))
+            .map(|n| json!({"id": n, "name": format!("S0000{n}"), "state": books.states[n - 1], "client_order_ref": books.orders[n - 1]}))
             .into_iter()
             .collect()
     };
@@ -308,7 +309,7 @@ fn business_central(books: &mut Books, asked: &Asked) -> (Says, bool) {
     let is_invoice = path.ends_with("salesInvoices");
     let found = books.find(reference).filter(|n| (*n == 1) == is_invoice);
     let rows: Json = found
-        .map(|n| json!({"id": format!("g-{n}"), "number": format!("BC-{n}"), "status": "Open"}))
+        .map(|n| json!({"id": format!("g-{n}"), "number": format!("BC-{n}"), "status": "Open", "externalDocumentNumber": reference.to_uppercase()}))
         .into_iter()
         .collect();
     (Says::json(200, &json!({"value": rows})), false)
@@ -359,9 +360,10 @@ fn sap(books: &mut Books, asked: &Asked) -> (Says, bool) {
         return (Says::json(201, &json!({"d": {"SalesOrder": n.to_string()}})), true);
     }
     let filter = asked.query("$filter");
-    let found = books.find(filter.split('\'').nth(1).unwrap());
+    let reference = filter.split('\'').nth(1).unwrap();
+    let found = books.find(reference);
     let rows: Json = found
-        .map(|n| json!({"SalesOrder": n.to_string(), "OverallSDProcessStatus": "A"}))
+        .map(|n| json!({"SalesOrder": n.to_string(), "OverallSDProcessStatus": "A", "PurchaseOrderByCustomer": reference}))
         .into_iter()
         .collect();
     (Says::json(200, &json!({"d": {"results": rows}})), false)
@@ -478,7 +480,7 @@ fn erpnext(books: &mut Books, asked: &Asked) -> (Says, bool) {
         _ => {
             let filters: Json = serde_json::from_str(&asked.query("filters")).unwrap();
             let found = books.find(&read(&filters, "/0/2"));
-            let row = |n: usize| json!({"name": format!("SAL-ORD-{n}"), "docstatus": i32::from(books.states[n - 1] == "1")});
+            let row = |n: usize| json!({"name": format!("SAL-ORD-{n}"), "po_no": books.orders[n - 1], "docstatus": i32::from(books.states[n - 1] == "1")});
             let rows: Json = found.map(row).into_iter().collect();
             (Says::json(200, &json!({"data": rows})), false)
         }
@@ -498,9 +500,13 @@ fn dolibarr(books: &mut Books, asked: &Asked) -> (Says, bool) {
     assert_eq!(asked.header("dolapikey"), "s3cret-key");
     let path = asked.path();
     let path = path.strip_prefix("/api/index.php").unwrap();
-    let missing =
-        || Says::json(404, &json!({"error": {"code": 404, "message": "Not Found"}, "debug": {}}));
-    let row = |books: &Books, n: usize| json!({"id": n, "ref": format!("CO-{n}"), "statut": books.states[n - 1]});
+    let missing = || {
+        Says::json(
+            404,
+            &json!({"error": {"code": 404, "message": "Not Found: no such object"}, "debug": {}}),
+        )
+    };
+    let row = |books: &Books, n: usize| json!({"id": n, "ref": format!("CO-{n}"), "ref_ext": books.orders[n - 1], "statut": books.states[n - 1]});
     if path == "/thirdparties" {
         assert_eq!(asked.query("sqlfilters"), "(t.code_client:=:'C-1001')");
         return (Says::json(200, &json!([{"id": "2"}])), false);
@@ -521,6 +527,9 @@ fn dolibarr(books: &mut Books, asked: &Asked) -> (Says, bool) {
         let n: usize = n.parse().unwrap();
         books.states[n - 1] = "1".to_owned();
         return (Says::json(200, &row(books, n)), false);
+    }
+    if let Some(n) = path.strip_prefix("/orders/") {
+        return (Says::json(200, &row(books, n.parse().unwrap())), false);
     }
     assert_eq!((asked.method.as_str(), path), ("POST", "/orders"));
     let json = asked.json();

@@ -12,15 +12,21 @@ use crate::ports::clock::Stopwatch;
 use crate::ports::erp::OrderForErp;
 
 use super::super::http::name_of;
+use super::super::page::is_login_page;
 use super::super::redact::HIDDEN;
+use super::super::trouble::means_us;
+use super::check::sample_order;
 use super::engine::RecipeErp;
 use super::judge::{Purpose, Said};
 use super::model::{AuthKind, Outcome, Question, Step};
+use super::order_vars::order_vars;
 use super::reply::Read;
 use super::request::{Request, build, render};
 use super::session::{Cookies, Numbered, Session};
 use super::templates::Vars;
 
+/// A number that no order has.
+const NOBODY: &str = "order-relay-check";
 /// A token is renewed this long before it ends.
 const TOKEN_MARGIN: Duration = Duration::from_secs(60);
 
@@ -44,6 +50,10 @@ impl RecipeErp {
         let judge = |read: &Arc<Read>, vars: &Vars| self.judge().outcome(step, purpose, read, vars);
         let (read, outcome, request) =
             self.with_session(order, step, purpose, vars, |outcome| *outcome, judge).await?;
+        let outcome = match outcome {
+            Outcome::Forbidden => self.who_is_forbidden(&read).await,
+            outcome => outcome,
+        };
         Ok(Reply { read, outcome, request })
     }
 
@@ -54,6 +64,57 @@ impl RecipeErp {
         question: &Question,
         vars: &Vars,
     ) -> Result<(Reply, Said), Failure> {
+        let (reply, said) = self.ask_plainly(Some(order), question, vars).await?;
+        let Said::Other(Outcome::Forbidden) = said else { return Ok((reply, said)) };
+        let outcome = match self.who_is_forbidden(&reply.read).await {
+            Outcome::Halt => Outcome::Halt,
+            _ => Outcome::Retry,
+        };
+        Ok((Reply { outcome, ..reply }, Said::Other(outcome)))
+    }
+
+    /// Whether a 403 is about this order: then the ERP answers a question about one that nobody has.
+    async fn who_is_forbidden(&self, read: &Read) -> Outcome {
+        let sentence = self.judge().sentence(read);
+        let text = sentence.text.clone().unwrap_or_default();
+        if means_us(&text)
+            || read.header("www-authenticate").is_some()
+            || is_login_page(read.text())
+        {
+            return Outcome::Halt;
+        }
+        let about_order = if sentence.is_specific() { Outcome::Permanent } else { Outcome::Retry };
+        match self.answers_us().await {
+            Some(true) => about_order,
+            Some(false) => Outcome::Halt,
+            // It cannot be asked, so its words have to do.
+            None if self.recipe.probe.is_none() && !sentence.is_specific() => Outcome::Halt,
+            None if self.recipe.probe.is_none() => about_order,
+            None => Outcome::Retry,
+        }
+    }
+
+    /// Whether the ERP answers us; `None` when that does not show.
+    async fn answers_us(&self) -> Option<bool> {
+        let question = self.recipe.probe.as_ref()?.tries.first()?;
+        let mut vars = self.vars();
+        vars.append(&mut order_vars(&sample_order(NOBODY)).ok()?);
+        match self.ask_plainly(None, question, &vars).await {
+            Ok((_, Said::Found | Said::Absent)) => Some(true),
+            Ok((_, Said::Other(Outcome::Halt | Outcome::Relogin | Outcome::Forbidden))) => {
+                Some(false)
+            }
+            Err(failure) if failure.class == ErrorClass::Unauthorized => Some(false),
+            _ => None,
+        }
+    }
+
+    async fn ask_plainly(
+        &self,
+        order: Option<&OrderForErp>,
+        question: &Question,
+        vars: &Vars,
+    ) -> Result<(Reply, Said), Failure> {
         let judge = |read: &Arc<Read>, vars: &Vars| self.judge().said(question, read, vars);
         let outcome_of = |said: &Said| match said {
             Said::Other(outcome) => *outcome,
@@ -61,7 +122,7 @@ impl RecipeErp {
         };
         let (step, purpose) = (&question.step, Purpose::Probe);
         let (read, said, request) =
-            self.with_session(Some(order), step, purpose, vars, outcome_of, judge).await?;
+            self.with_session(order, step, purpose, vars, outcome_of, judge).await?;
         Ok((Reply { read, outcome: outcome_of(&said), request }, said))
     }
 
@@ -153,7 +214,7 @@ impl RecipeErp {
                 exchange.stage = Stage::After;
                 exchange.status = Some(read.status);
                 exchange.meaning = meaning;
-                exchange.message = self.judge().error_text(read).map(|text| mask.hide_in(&text));
+                exchange.message = self.judge().sentence(read).text.map(|text| mask.hide_in(&text));
                 exchange.reply = mask.clean(read.text());
             }
         }

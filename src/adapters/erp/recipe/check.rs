@@ -237,7 +237,7 @@ impl Check<'_> {
                 self.expression(expr, &over_reply);
             }
             let require = step.index.iter().filter_map(|index| index.require.as_ref());
-            for expr in step.each.iter().chain(&step.unless).chain(require) {
+            for expr in step.each.iter().chain(&step.unless).chain(&step.reached).chain(require) {
                 self.expression(expr, &vars);
             }
         }
@@ -248,8 +248,8 @@ impl Check<'_> {
         }
         let mut any = vars_with(&reply, &sources, &self.vars(&recipe.commit));
         any.insert("result".to_owned(), Placeholder::value("result"));
-        for Rule { when, .. } in &recipe.rules {
-            self.expression(when, &any);
+        for expr in recipe.rules.iter().map(|Rule { when, .. }| when).chain(&recipe.refusal) {
+            self.expression(expr, &any);
         }
     }
 
@@ -328,7 +328,7 @@ mod tests {
              9: commit.request: expected a method and a path below base_url, e.g. \"POST /orders\"\n\
              10: commit.ok: syntax error: unexpected end of input, expected expression\n\
              13: rules[0].then: `give up` is not one of ok, duplicate, relogin, retry, unknown, \
-             permanent, halt"
+             permanent, forbidden, halt"
         );
     }
 

@@ -43,6 +43,7 @@ impl<'a> Compiler<'a> {
         let is_xml = t.parsed("type", body_type).unwrap_or(false);
         self.place = if is_xml { Place::Xml } else { Place::Json };
         let error = self.sources(t, "error");
+        let refusal = self.checked(t.text("refusal"));
         let consts = t.scalars("const").into_iter().map(|(k, v)| (k, scalar(&v.value))).collect();
         let secrets = self.secrets(t);
         let http = self.http(t);
@@ -67,6 +68,7 @@ impl<'a> Compiler<'a> {
             base_url,
             is_xml,
             error,
+            refusal,
             consts,
             secrets,
             http,
@@ -235,6 +237,7 @@ impl<'a> Compiler<'a> {
         let each = self.checked(t.text("each"));
         let index = t.table("index").and_then(|t| self.index(&t));
         let unless = self.checked(t.text("unless"));
+        let reached = self.checked(t.text("reached"));
         let rules = self.rules(t);
         let (method, path) = request?;
         Some(Step {
@@ -250,6 +253,7 @@ impl<'a> Compiler<'a> {
             each,
             index,
             unless,
+            reached,
             rules,
         })
     }
@@ -309,7 +313,10 @@ impl<'a> Compiler<'a> {
             let when = self.checked(t.required("when", "an expression over the reply"));
             let then = t.parsed("then", outcome);
             if !t.has("then") {
-                t.missing("then", "ok, duplicate, relogin, retry, unknown, permanent or halt");
+                t.missing(
+                    "then",
+                    "ok, duplicate, relogin, retry, unknown, permanent, forbidden or halt",
+                );
             }
             t.finish();
             Some(Rule { when: when?, then: then? })

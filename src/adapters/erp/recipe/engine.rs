@@ -15,7 +15,7 @@ use serde_json::{Map, Value as Json};
 
 use crate::domain::failure::{ErrorClass, Failure, Stage};
 use crate::domain::text::one_line;
-use crate::ports::clock::Clock;
+use crate::ports::clock::{Clock, Stopwatch};
 use crate::ports::erp::{Erp, Exchange, OrderForErp, ProbeAnswer, Receipt};
 
 use super::super::http::HttpClient;
@@ -35,6 +35,10 @@ use crate::adapters::erp::recipe::lookups::SourceCache;
 const MAX_NUMBER: usize = 200;
 /// Reads before the commit, all together, get at least this long; so does what follows it.
 pub const LEAST_PATIENCE: Duration = Duration::from_secs(30);
+
+/// Pauses before a step that stumbled is resumed; each twice as long as the one before.
+const FIRST_PAUSE: Duration = Duration::from_millis(500);
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
 /// An ERP behind a recipe.
 pub struct RecipeErp {
@@ -121,8 +125,13 @@ impl RecipeErp {
         let is_duplicate = reply.outcome == Outcome::Duplicate;
         match answer {
             Some(ProbeAnswer::Found(receipt)) => Ok(receipt),
-            Some(ProbeAnswer::Unclear(_)) if !is_duplicate => {
-                Err(Failure { stage: Stage::At, ..refusal })
+            Some(ProbeAnswer::Unclear(answer)) if !is_duplicate => {
+                let detail = format!(
+                    "refused ({}), and whether the ERP has it is unclear: {}",
+                    refusal.message, answer.message
+                );
+                let class = ErrorClass::UnknownOutcome;
+                Err(Failure { class, stage: Stage::At, message: one_line(&detail, 500), ..refusal })
             }
             _ if is_duplicate => {
                 let detail = format!("the ERP says that it has this order: {}", refusal.message);
@@ -175,7 +184,36 @@ impl RecipeErp {
         }
     }
 
+    /// What follows the commit. A step that stumbles is resumed at once: the order is there, so that
+    /// there is nothing to wait for.
     async fn follow(
+        &self,
+        order: &OrderForErp,
+        vars: Vars,
+        receipt: Receipt,
+    ) -> Result<Receipt, Failure> {
+        let (watch, found) = (Stopwatch::start(), receipt.found);
+        let mut receipt = receipt;
+        let mut pause = FIRST_PAUSE;
+        loop {
+            let failure = match self.follow_once(order, vars.clone(), receipt.clone()).await {
+                Ok(receipt) => return Ok(Receipt { found, ..receipt }),
+                Err(failure) => failure,
+            };
+            let has_time = watch.elapsed() + pause < self.patience() / 2;
+            if failure.class != ErrorClass::Unavailable || pause > LONGEST_PAUSE || !has_time {
+                return Err(failure);
+            }
+            tokio::time::sleep(pause).await;
+            pause *= 2;
+            // How far it is: nothing is done twice.
+            if let ProbeAnswer::Found(now) = self.question(order, &vars).await {
+                receipt = now;
+            }
+        }
+    }
+
+    async fn follow_once(
         &self,
         order: &OrderForErp,
         mut vars: Vars,
@@ -196,6 +234,13 @@ impl RecipeErp {
                 receipt.taken.insert(name, values::to_json(&value));
             }
             receipt.erp_order_id = number(&receipt.taken);
+            vars.insert("result".to_owned(), result_value(&receipt.taken));
+            if let Some(reached) = &step.reached
+                && !self.judge().is_true(reached, &vars)
+            {
+                let failure = not_reached(step, &receipt);
+                return Err(Failure { request: Some(reply.request), ..failure });
+            }
         }
         Ok(receipt)
     }
@@ -218,11 +263,19 @@ fn unfinished(step: &Step, receipt: &Receipt, failure: Failure) -> Failure {
     Failure { message: one_line(&text, 500), stage: Stage::At, ..failure }
 }
 
+/// A step went well, and the order is not as it is to be.
+fn not_reached(step: &Step, receipt: &Receipt) -> Failure {
+    let state = receipt.taken.get("state").map_or_else(|| "unknown".to_owned(), Json::to_string);
+    let detail = format!("its state is {state}");
+    let failure = Failure::new(ErrorClass::Unavailable, "not_reached", &detail, Stage::At);
+    unfinished(step, receipt, failure)
+}
+
 /// `number`, else `id`, of what was taken.
 fn number(taken: &Map<String, Json>) -> Option<String> {
     let text = ["number", "id"].into_iter().find_map(|name| match taken.get(name)? {
-        Json::String(text) if !text.is_empty() => Some(text.clone()),
-        Json::Number(number) => Some(number.to_string()),
+        Json::String(text) if !text.trim().is_empty() => Some(text.clone()),
+        Json::Number(number) if number.as_i64() != Some(0) => Some(number.to_string()),
         _ => None,
     })?;
     let text = one_line(&text, MAX_NUMBER);
@@ -284,7 +337,8 @@ impl Erp for RecipeErp {
     fn call_budget(&self) -> Duration {
         let questions = self.recipe.probe.as_ref().map_or(0, |probe| probe.tries.len());
         let questions = u32::try_from(questions).unwrap_or(u32::MAX);
-        // Reads, the commit with a login in the middle of it, one round of questions, what follows.
-        self.patience() * 2 + self.request_budget.saturating_mul(questions.saturating_add(3))
+        // Reads, the commit with a login in the middle of it, a question about nobody, one round of
+        // questions, what follows.
+        self.patience() * 2 + self.request_budget.saturating_mul(questions.saturating_add(4))
     }
 }

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
 use minijinja::value::Value;
-use minijinja::{Environment, Error, ErrorKind, filters as builtin, tests as test};
+use minijinja::{Environment, Error, ErrorKind, State, filters as builtin, tests as test};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
@@ -60,17 +60,31 @@ pub fn install(env: &mut Environment<'_>) {
     env.add_filter("items", builtin::items);
     env.add_test("defined", test::is_defined);
     env.add_test("undefined", test::is_undefined);
-    env.add_test("none", test::is_none);
-    env.add_test("number", values::is_number);
-    env.add_test("string", test::is_string);
-    env.add_test("sequence", test::is_sequence);
-    env.add_test("mapping", test::is_mapping);
-    env.add_test("boolean", test::is_boolean);
+    env.add_test("none", |value: &Value| Ok::<_, Error>(there(value)?.is_none()));
+    env.add_test("number", |value: &Value| Ok::<_, Error>(values::is_number(there(value)?)));
+    env.add_test("string", |value: &Value| Ok::<_, Error>(test::is_string(there(value)?)));
+    env.add_test("sequence", |value: &Value| Ok::<_, Error>(test::is_sequence(there(value)?)));
+    env.add_test("mapping", |value: &Value| Ok::<_, Error>(test::is_mapping(there(value)?)));
+    env.add_test("boolean", |value: &Value| Ok::<_, Error>(test::is_boolean(there(value)?)));
     env.add_test("startingwith", test::is_startingwith);
     env.add_test("endingwith", test::is_endingwith);
-    env.add_test("in", test::is_in);
-    env.add_test("eq", test::is_eq);
-    env.add_test("ne", test::is_ne);
+    env.add_test("in", |state: &State<'_, '_>, value: &Value, other: &Value| {
+        test::is_in(state, there(value)?, there(other)?)
+    });
+    env.add_test("eq", |value: &Value, other: &Value| {
+        Ok::<_, Error>(there(value)? == there(other)?)
+    });
+    env.add_test("ne", |value: &Value, other: &Value| {
+        Ok::<_, Error>(there(value)? != there(other)?)
+    });
+}
+
+/// A value that is not there is of no kind: the template engine takes it for a sequence.
+fn there(value: &Value) -> Result<&Value, Error> {
+    match value.is_undefined() {
+        true => Err(Error::new(ErrorKind::UndefinedError, "a test of a value that is not there")),
+        false => Ok(value),
+    }
 }
 
 fn wrong(detail: String) -> Error {

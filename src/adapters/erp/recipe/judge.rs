@@ -2,10 +2,14 @@
 
 use std::sync::Arc;
 
+use minijinja::ErrorKind;
 use minijinja::value::Value;
 
 use crate::domain::failure::{ErrorClass, Failure, Stage};
-use crate::domain::text::{MAX_ERROR_CHARS, one_line};
+
+use super::super::page::{is_login_address, is_login_page};
+use super::super::sentence::Sentence;
+use super::super::trouble::is_trouble;
 
 use super::model::{Expr, Outcome, Question, Recipe, Step};
 use super::reply::Read;
@@ -77,13 +81,43 @@ impl Judge<'_> {
         vars: &Vars,
     ) -> Outcome {
         let vars = vars_with(reply, self.sources, vars);
-        if let Some(outcome) = self.by_rules(step, &vars) {
-            return outcome;
+        let meant = match self.by_rules(step, &vars) {
+            Some(outcome) => outcome,
+            None if step.ok.as_ref().is_some_and(|ok| self.is_true(ok, &vars)) => {
+                return Outcome::Ok;
+            }
+            None => by_table(purpose, reply.status, self.speech(reply, &vars)),
+        };
+        // Whatever wraps it: the ERP's own trouble refuses no order.
+        match meant {
+            Outcome::Permanent if self.is_trouble(reply) && purpose == Purpose::Commit => {
+                Outcome::Unknown
+            }
+            Outcome::Permanent if self.is_trouble(reply) => Outcome::Retry,
+            meant => meant,
         }
-        if step.ok.as_ref().is_some_and(|ok| self.is_true(ok, &vars)) {
-            return Outcome::Ok;
+    }
+
+    fn is_trouble(&self, reply: &Read) -> bool {
+        self.sentence(reply).text.is_some_and(|text| is_trouble(&text))
+    }
+
+    /// Who speaks in a reply that is neither `ok` nor named by a rule.
+    fn speech(&self, reply: &Read, vars: &Vars) -> Speech {
+        let to = reply.header("location").filter(|_| (300..400).contains(&reply.status));
+        let is_login = to.is_some_and(is_login_address) || is_login_page(reply.text());
+        let refusal = self.recipe.refusal.as_ref();
+        let speaks = self.recipe.error.iter().any(|source| {
+            source
+                .find(reply)
+                .is_some_and(|text| text.as_str().is_some_and(|t| !t.trim().is_empty()))
+        });
+        match speaks {
+            _ if is_login => Speech::LoginPage,
+            true if refusal.is_none_or(|refusal| self.is_true(refusal, vars)) => Speech::Refusal,
+            true => Speech::Trouble,
+            false => Speech::Foreign,
         }
-        by_table(purpose, reply.status, self.error_text(reply).is_some())
     }
 
     /// What the reply to a question means.
@@ -99,7 +133,7 @@ impl Judge<'_> {
         if self.is_true(&question.absent, &vars) {
             return Said::Absent;
         }
-        Said::Other(by_table(Purpose::Probe, reply.status, self.error_text(reply).is_some()))
+        Said::Other(by_table(Purpose::Probe, reply.status, self.speech(reply, &vars)))
     }
 
     fn by_rules(&self, step: &Step, vars: &Vars) -> Option<Outcome> {
@@ -111,35 +145,33 @@ impl Judge<'_> {
     pub fn is_true(&self, expr: &Expr, vars: &Vars) -> bool {
         match self.recipe.templates.eval(&expr.value, vars) {
             Ok(value) => value.is_true(),
+            // What a page or a foreign reply has not.
+            Err(error) if error.kind() == ErrorKind::UndefinedError => false,
             Err(error) => {
                 let detail = super::compile::template_error(&error);
-                tracing::warn!(
-                    key = expr.key,
-                    line = expr.line,
-                    detail,
-                    "recipe.expression_failed"
-                );
+                let (key, line) = (&expr.key, expr.line);
+                tracing::warn!(key, line, detail, "recipe.expression_failed");
                 false
             }
         }
     }
 
-    /// The ERP's own error text.
-    pub fn error_text(&self, reply: &Read) -> Option<String> {
-        let found = first_of(&self.recipe.error, reply)?;
-        let text = match found.as_str() {
-            Some(text) => text.to_owned(),
-            None => super::values::to_json_text(&found)?,
+    /// What the ERP says, where the recipe looks for it first.
+    pub fn sentence(&self, reply: &Read) -> Sentence {
+        let own = self.recipe.error.iter().filter_map(|source| source.find(reply));
+        let own = own.filter_map(|text| text.as_str().map(str::to_owned));
+        let general = match reply.json() {
+            Some(json) => Sentence::of_json(json),
+            None => Sentence::of_text(reply.text()),
         };
-        let text = one_line(&text, MAX_ERROR_CHARS);
-        (!text.is_empty()).then_some(text)
+        Sentence::chosen(own.chain(general.text).collect(), general.code)
     }
 
     /// The message about a failed reply.
     pub fn failure(&self, purpose: Purpose, outcome: Outcome, reply: &Read) -> Failure {
         let class = match outcome {
             Outcome::Unknown if purpose == Purpose::Commit => ErrorClass::UnknownOutcome,
-            Outcome::Halt | Outcome::Relogin => ErrorClass::Unauthorized,
+            Outcome::Halt | Outcome::Relogin | Outcome::Forbidden => ErrorClass::Unauthorized,
             Outcome::Permanent | Outcome::Duplicate => ErrorClass::Rejected,
             Outcome::Retry | Outcome::Unknown | Outcome::Ok => ErrorClass::Unavailable,
         };
@@ -152,7 +184,12 @@ impl Judge<'_> {
             (_, 200..300) => "refused".to_owned(),
             (_, status) => format!("http_{status}"),
         };
-        let text = self.error_text(reply).unwrap_or_else(|| self.without_text(reply));
+        let sentence = self.sentence(reply);
+        let code = match sentence.code {
+            Some(own) => format!("{code}:{own}"),
+            None => code,
+        };
+        let text = sentence.text.unwrap_or_else(|| self.without_text(reply));
         let mut failure = Failure::new(class, &code, &text, purpose.stage(outcome));
         failure.status = Some(reply.status);
         failure.retry_after = reply.retry_after;
@@ -180,14 +217,32 @@ impl Judge<'_> {
     }
 }
 
-fn by_table(purpose: Purpose, status: u16, speaks: bool) -> Outcome {
-    match (status, purpose) {
-        (408 | 425 | 429, _) => Outcome::Retry,
-        (200..300 | 400..500, Purpose::Login) => Outcome::Halt,
-        (401, _) => Outcome::Relogin,
-        (403, _) => Outcome::Halt,
-        (200..300 | 400..500, _) if speaks => Outcome::Permanent,
-        (_, Purpose::Commit) => Outcome::Unknown,
+/// Who speaks in a reply.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Speech {
+    /// The ERP, about this order.
+    Refusal,
+    /// The ERP, about itself.
+    Trouble,
+    /// A page that asks somebody to log in.
+    LoginPage,
+    /// Somebody else, or nobody.
+    Foreign,
+}
+
+fn by_table(purpose: Purpose, status: u16, speech: Speech) -> Outcome {
+    match (status, purpose, speech) {
+        (408 | 423 | 425 | 429, ..) => Outcome::Retry,
+        (401 | 403, Purpose::Login, _) => Outcome::Halt,
+        (401, ..) => Outcome::Relogin,
+        (300..500, Purpose::Login, Speech::LoginPage) => Outcome::Halt,
+        (200..300 | 400..500, Purpose::Login, Speech::Refusal) => Outcome::Halt,
+        (_, Purpose::Login, _) => Outcome::Retry,
+        (300..400, _, Speech::LoginPage) => Outcome::Relogin,
+        (403, ..) => Outcome::Forbidden,
+        (200..300 | 400..500, _, Speech::Refusal) => Outcome::Permanent,
+        (_, Purpose::Commit, _) => Outcome::Unknown,
+        (_, _, Speech::LoginPage) => Outcome::Relogin,
         _ => Outcome::Retry,
     }
 }
@@ -199,19 +254,28 @@ mod tests {
     #[test]
     fn only_the_erps_own_words_are_a_refusal() {
         use Purpose::{Commit, Login, Read};
-        assert_eq!(by_table(Commit, 422, true), Outcome::Permanent);
-        assert_eq!(by_table(Commit, 200, true), Outcome::Permanent);
-        assert_eq!(by_table(Commit, 404, false), Outcome::Unknown);
-        assert_eq!(by_table(Commit, 200, false), Outcome::Unknown);
-        assert_eq!(by_table(Commit, 302, true), Outcome::Unknown);
-        assert_eq!(by_table(Commit, 500, true), Outcome::Unknown);
-        assert_eq!(by_table(Read, 404, false), Outcome::Retry);
-        assert_eq!(by_table(Read, 500, false), Outcome::Retry);
-        assert_eq!(by_table(Commit, 401, false), Outcome::Relogin);
-        assert_eq!(by_table(Commit, 403, true), Outcome::Halt);
-        assert_eq!(by_table(Commit, 429, true), Outcome::Retry);
-        assert_eq!(by_table(Login, 401, false), Outcome::Halt);
-        assert_eq!(by_table(Login, 200, false), Outcome::Halt);
-        assert_eq!(by_table(Login, 503, false), Outcome::Retry);
+        use Speech::{Foreign, LoginPage, Refusal, Trouble};
+        assert_eq!(by_table(Commit, 422, Refusal), Outcome::Permanent);
+        assert_eq!(by_table(Commit, 200, Refusal), Outcome::Permanent);
+        assert_eq!(by_table(Commit, 200, Trouble), Outcome::Unknown);
+        assert_eq!(by_table(Commit, 404, Foreign), Outcome::Unknown);
+        assert_eq!(by_table(Commit, 200, Foreign), Outcome::Unknown);
+        assert_eq!(by_table(Commit, 200, LoginPage), Outcome::Unknown);
+        assert_eq!(by_table(Commit, 302, Refusal), Outcome::Unknown);
+        assert_eq!(by_table(Commit, 302, LoginPage), Outcome::Relogin);
+        assert_eq!(by_table(Commit, 500, Refusal), Outcome::Unknown);
+        assert_eq!(by_table(Read, 404, Foreign), Outcome::Retry);
+        assert_eq!(by_table(Read, 200, Trouble), Outcome::Retry);
+        assert_eq!(by_table(Read, 200, LoginPage), Outcome::Relogin);
+        assert_eq!(by_table(Read, 500, Foreign), Outcome::Retry);
+        assert_eq!(by_table(Commit, 401, Foreign), Outcome::Relogin);
+        assert_eq!(by_table(Commit, 403, Refusal), Outcome::Forbidden);
+        assert_eq!(by_table(Commit, 429, Refusal), Outcome::Retry);
+        assert_eq!(by_table(Login, 401, Foreign), Outcome::Halt);
+        assert_eq!(by_table(Login, 403, Foreign), Outcome::Halt);
+        assert_eq!(by_table(Login, 200, Refusal), Outcome::Halt);
+        assert_eq!(by_table(Login, 302, LoginPage), Outcome::Halt);
+        assert_eq!(by_table(Login, 200, Foreign), Outcome::Retry);
+        assert_eq!(by_table(Login, 503, Foreign), Outcome::Retry);
     }
 }

@@ -26,6 +26,8 @@ pub struct Recipe {
     pub is_xml: bool,
     /// Where the ERP puts its error text.
     pub error: Vec<Source>,
+    /// When such a text refuses the order, and is no trouble of the ERP.
+    pub refusal: Option<Expr>,
     /// `const.*`
     pub consts: BTreeMap<String, Value>,
     /// `secret.*`
@@ -170,6 +172,8 @@ pub struct Step {
     pub index: Option<Index>,
     /// Skipped when true.
     pub unless: Option<Expr>,
+    /// What the order has to be like afterwards.
+    pub reached: Option<Expr>,
     /// Before the recipe's own rules.
     pub rules: Vec<Rule>,
 }
@@ -239,18 +243,21 @@ pub enum Outcome {
     Unknown,
     /// Refused for good.
     Permanent,
+    /// Forbidden: the engine finds out whether that is about this order or about us.
+    Forbidden,
     /// We are refused.
     Halt,
 }
 
 impl Outcome {
-    pub(super) const NAMES: [(&'static str, Self); 7] = [
+    pub(super) const NAMES: [(&'static str, Self); 8] = [
         ("ok", Self::Ok),
         ("duplicate", Self::Duplicate),
         ("relogin", Self::Relogin),
         ("retry", Self::Retry),
         ("unknown", Self::Unknown),
         ("permanent", Self::Permanent),
+        ("forbidden", Self::Forbidden),
         ("halt", Self::Halt),
     ];
 

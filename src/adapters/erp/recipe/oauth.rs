@@ -49,8 +49,9 @@ impl RecipeErp {
             let lives = lives.map(Duration::from_secs);
             return Ok(Token { access: access.to_owned(), lives });
         }
+        // A page says nothing of our secret.
         let is_refusal =
-            matches!(read.status, 200..300 | 400..500) && !matches!(read.status, 408 | 425 | 429);
+            read.status == 401 || matches!(read.status, 400 | 403) && json["error"].is_string();
         let outcome = if is_refusal { Outcome::Halt } else { Outcome::Retry };
         let mut failure = self.judge().failure(Purpose::Login, outcome, &read);
         let text = ["error_description", "error"].iter().find_map(|name| json[*name].as_str());

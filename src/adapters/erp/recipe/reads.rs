@@ -32,6 +32,8 @@ impl RecipeErp {
     ) -> Result<(), Failure> {
         for step in &self.recipe.before {
             if self.is_skipped(step, vars) {
+                // So that `customer.id | default(...)` works.
+                vars.insert(step.name.clone(), Value::from(BTreeMap::<String, Value>::new()));
                 continue;
             }
             let value = match &step.each {

@@ -13,6 +13,7 @@ use minijinja::{AutoEscape, Environment, Error, ErrorKind, Output, State, Undefi
 
 use crate::domain::text::path_segment;
 
+use super::expressions;
 use super::filters;
 use super::values::{self, Placeholder};
 
@@ -58,7 +59,7 @@ pub type Vars = BTreeMap<String, Value>;
 #[derive(Debug)]
 pub struct Templates {
     strict: Environment<'static>,
-    lenient: Environment<'static>,
+    expressions: Environment<'static>,
 }
 
 impl Default for Templates {
@@ -71,7 +72,7 @@ impl Default for Templates {
             _ => AutoEscape::None,
         });
         strict.set_formatter(write_value);
-        Self { strict, lenient: environment(UndefinedBehavior::Chainable) }
+        Self { strict, expressions: environment(UndefinedBehavior::SemiStrict) }
     }
 }
 
@@ -107,7 +108,7 @@ impl Templates {
 
     /// Names that an expression uses.
     pub fn names_in_expression(&self, source: &str) -> Vec<String> {
-        let compiled = self.lenient.compile_expression(source);
+        let compiled = self.expressions.compile_expression(source);
         compiled.map(|e| e.undeclared_variables(false).into_iter().collect()).unwrap_or_default()
     }
 
@@ -126,12 +127,12 @@ impl Templates {
             return Err(Error::new(ErrorKind::SyntaxError, "longer than 64 KiB"));
         }
         check_operators(source)?;
-        self.lenient.compile_expression(source).map(|_| ())
+        expressions::check(&self.expressions, source)
     }
 
-    /// Evaluates an expression; what it names and is not there is undefined, which is false.
+    /// Evaluates an expression; one whose value hangs on something that is not there is an error.
     pub fn eval(&self, source: &str, vars: &Vars) -> Result<Value, Error> {
-        self.lenient.compile_expression(source)?.eval(Value::from(vars.clone()))
+        expressions::eval(&self.expressions, source, vars)
     }
 }
 
@@ -330,11 +331,12 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_there_is_an_error_in_a_template_and_false_in_an_expression() {
+    fn what_is_not_there_is_an_error_in_templates_and_expressions() {
         assert!(rendered(Place::Json, "{{ x.nothing }}", Value::from(1)).is_err());
         assert!(rendered(Place::Json, "{{ y }}", Value::from(1)).is_err());
         let templates = Templates::default();
-        assert!(!templates.eval("body.a.b is defined", &Vars::new()).unwrap().is_true());
+        assert!(templates.eval("body.a.b is defined", &Vars::new()).is_err());
+        assert!(!templates.eval("body is defined", &Vars::new()).unwrap().is_true());
     }
 
     #[test]
