@@ -99,6 +99,9 @@ pub mod ops {
     pub mod circuits;
     pub mod transfer;
     pub mod removal;
+    pub mod dead_letters;
+    pub mod mails;
+    pub mod idempotency;
     pub mod statistics;
     pub mod edit;
     pub mod redrive_plan;
@@ -291,6 +294,7 @@ pub mod cli {
 pub mod devtools {
     //! For demos, tests and measurements: never part of a running service.
     pub mod narrator;
+    pub mod demo;
     pub mod erp_stub;
     pub mod fill;
     pub mod measure;

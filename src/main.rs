@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use order_relay::app::commands;
 use order_relay::cli::args::Cli;
-use order_relay::cli::exit::{Exit, Misuse};
+use order_relay::cli::exit::{Exit, code_of};
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -25,8 +25,7 @@ fn main() -> ExitCode {
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("order-relay: {error:#}");
-            let exit = if error.is::<Misuse>() { Exit::Usage } else { Exit::Failed };
-            ExitCode::from(exit.code())
+            ExitCode::from(code_of(&error))
         }
     }
 }

@@ -277,6 +277,11 @@ impl Service {
         }
     }
 
+    /// The ledger that it works on.
+    pub fn store(&self) -> Arc<dyn Store> {
+        self.store.clone()
+    }
+
     /// Stops taking new work.
     pub fn begin_drain(&self) {
         self.draining.store(true, Ordering::Release);

@@ -30,7 +30,7 @@ use crate::domain::order::fault::Reason;
 use crate::domain::topology::{Names, Topology};
 use crate::ops::login_config::{LoginConfig, OidcDoor};
 use crate::ops::passwords::Passwords;
-use crate::ops::verbs::{DEFAULT_ERP, Ops};
+use crate::ops::verbs::{DEFAULT_ERP, Ops, OpsParts};
 use crate::ports::broker::Broker;
 use crate::ports::clock::{Clock, SystemClock};
 use crate::telemetry::{ClassLabel, KindLabel, Metrics, ReasonLabel, WhatLabel};
@@ -230,7 +230,7 @@ pub fn ops(settings: &Settings, store: Arc<dyn Store>, broker: Arc<dyn Broker>) 
     let own_erps = settings.shops.iter().filter(|(_, shop)| shop.has_own_erp);
     let slowest = settings.shops.values().chain([&settings.default_shop]);
     let slowest = slowest.map(|shop| erps::longest_call(&shop.erp)).max();
-    Arc::new(Ops {
+    Arc::new(Ops::new(OpsParts {
         store,
         broker,
         clock: Arc::new(SystemClock),
@@ -239,7 +239,7 @@ pub fn ops(settings: &Settings, store: Arc<dyn Store>, broker: Arc<dyn Broker>) 
         // A question, the transfer, and the steps before it.
         transfer_patience: slowest.unwrap_or_default() * 2 + TRANSFER_MARGIN,
         login: doors(settings),
-    })
+    }))
 }
 
 /// Logins, by the settings.

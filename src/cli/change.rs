@@ -24,12 +24,19 @@ pub fn act(ops: &Ops, change: &Change) -> Act {
     ops.act(&operator(change), change.reason.as_deref())
 }
 
-/// Whoever runs this command.
+/// Whoever runs this command, under the name that `--actor` gives.
 pub fn operator(change: &Change) -> Principal {
-    let user = || std::env::var("USER").or_else(|_| std::env::var("LOGNAME"));
-    let actor =
-        change.actor.clone().or_else(|| user().ok()).unwrap_or_else(|| "unknown".to_owned());
-    // A user of the command line has the password of the database: nothing can be withheld.
+    change.actor.as_deref().map_or_else(whoever, named)
+}
+
+/// Whoever runs this command.
+pub fn whoever() -> Principal {
+    let user = std::env::var("USER").or_else(|_| std::env::var("LOGNAME"));
+    named(user.as_deref().unwrap_or("unknown"))
+}
+
+/// A user of the command line has the password of the database: nothing can be withheld.
+fn named(actor: &str) -> Principal {
     Principal { name: format!("cli:{actor}"), from: None, grants: Grants::all() }
 }
 

@@ -1,14 +1,15 @@
 //! `dead-letters …`
 
+use crate::cli::change::{act, confirm, whoever};
 use crate::cli::flags::{Change, Format, Output};
 use clap::Subcommand;
 use std::io::Write;
 use std::path::PathBuf;
+use uuid::Uuid;
 
 use anyhow::{Context, bail};
 use serde::Serialize;
 
-use crate::cli::change::{act, confirm};
 use crate::cli::exit::{Exit, Misuse};
 use crate::cli::orders::write_document;
 use crate::cli::output::{facts, local, print, print_one};
@@ -69,7 +70,7 @@ pub async fn dead_letters(
 ) -> anyhow::Result<Exit> {
     match command {
         DeadLetters::List { all, limit, output } => {
-            let letters = ops.store.list_dead_letters(!all, limit).await?;
+            let letters = ops.dead_letters(&whoever(), !all, limit).await?;
             list(&letters, output.output, out)?;
             Ok(Exit::Done)
         }
@@ -84,7 +85,7 @@ pub async fn dead_letters(
         }
         DeadLetters::Replay { ids, all, file, change, output } => {
             let letters = match all {
-                true => ops.store.list_dead_letters(true, MAX_LETTERS).await?,
+                true => ops.dead_letters(&whoever(), true, MAX_LETTERS).await?,
                 false => find_all(ops, &ids).await?,
             };
             let mended = match file {
@@ -237,12 +238,10 @@ async fn discard(
 
 /// The one dead letter whose id is `text` or ends with it (the ends differ first).
 async fn find(ops: &Ops, text: &str) -> anyhow::Result<DeadLetter> {
-    if let Ok(id) = text.parse()
-        && let Some(letter) = ops.store.dead_letter(id).await?
-    {
-        return Ok(letter);
+    if text.parse::<Uuid>().is_ok() {
+        return Ok(ops.dead_letter(&whoever(), text).await?);
     }
-    let letters = ops.store.list_dead_letters(false, MAX_LETTERS).await?;
+    let letters = ops.dead_letters(&whoever(), false, MAX_LETTERS).await?;
     let mut matching = letters.into_iter().filter(|letter| letter.id.to_string().ends_with(text));
     match (matching.next(), matching.next()) {
         (Some(letter), None) if !text.is_empty() => Ok(letter),

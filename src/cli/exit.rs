@@ -1,5 +1,16 @@
 //! Exit codes (README.md).
 
+use crate::ops::refusal::Refusal;
+
+/// The number that the shell sees for a command that ended with an error.
+pub fn code_of(error: &anyhow::Error) -> u8 {
+    match error.downcast_ref::<Refusal>() {
+        Some(refusal) => refusal.kind().exit,
+        None if error.is::<Misuse>() => Exit::Usage.code(),
+        None => Exit::Failed.code(),
+    }
+}
+
 /// How a command ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Exit {

@@ -170,7 +170,7 @@ async fn write_all(
     out: &mut dyn Write,
     to_terminal: bool,
 ) -> anyhow::Result<u64> {
-    let (filter, sort) = (of(&command.filter, ops.clock.now()), command.sorted.sort());
+    let (filter, sort) = (of(&command.filter, ops.now()), command.sorted.sort());
     let bar = progress(ops.count(&filter).await?, "exporting");
     let mut stream =
         Stream::begin(out, if command.documents { ExportFormat::Ndjson } else { command.output })?;
@@ -181,10 +181,10 @@ async fn write_all(
             let keys: Vec<OrderKey> = page.orders.iter().map(|order| order.key.clone()).collect();
             let mut documents: HashMap<OrderKey, Arc<str>> = match command.current {
                 true => {
-                    let current = ops.store.current(&keys).await?.into_iter();
+                    let current = ops.current_documents(&keys).await?.into_iter();
                     current.map(|(record, document)| (record.key, document)).collect()
                 }
-                false => ops.store.documents(&keys).await?.into_iter().collect(),
+                false => ops.documents(&keys).await?.into_iter().collect(),
             };
             for document in keys.iter().filter_map(|key| documents.remove(key)) {
                 stream.line(&one_json_line(&document, to_terminal))?;

@@ -30,7 +30,7 @@ pub(super) const MAX_ALL: u32 = 100_000;
 pub async fn orders(ops: &Ops, command: Orders, out: &mut dyn Write) -> anyhow::Result<Exit> {
     match command {
         Orders::List { filter, sorted, limit, output, watch } => {
-            let filter = of(&filter, ops.clock.now());
+            let filter = of(&filter, ops.now());
             let listing = Listing { filter, sort: sorted.sort(), limit, empty: "No orders match." };
             list(ops, &listing, output.output, watch, out).await
         }
@@ -47,8 +47,7 @@ pub async fn lost_orders(
 ) -> anyhow::Result<Exit> {
     match command {
         LostOrders::List { filter, sorted, limit, output, watch } => {
-            let filter =
-                OrderFilter { state: OrderFilter::lost().state, ..of(&filter, ops.clock.now()) };
+            let filter = OrderFilter { state: OrderFilter::lost().state, ..of(&filter, ops.now()) };
             let listing = Listing { filter, sort: sorted.sort(), limit, empty: "No lost orders." };
             list(ops, &listing, output.output, watch, out).await
         }
@@ -327,7 +326,7 @@ async fn alter(
                 format!("{}/{}", record.phase.state().as_str(), record.phase.name()),
                 Exit::Done,
             ),
-            Err(refusal @ (Refusal::Invalid { .. } | Refusal::NotFound(_))) => {
+            Err(refusal @ (Refusal::Invalid { .. } | Refusal::NotFound { .. })) => {
                 ("refused", refusal.to_string(), Exit::Failed)
             }
             Err(error) => return Err(error.into()),

@@ -89,7 +89,7 @@ async fn publish_one(
     piece: Piece,
     dry_run: bool,
 ) -> (String, anyhow::Result<Result<Taken, crate::domain::order::fault::Fault>>) {
-    let result = match Order::parse(&piece.bytes, ops.max_bytes) {
+    let result = match Order::parse(&piece.bytes, ops.max_bytes()) {
         Err(fault) => Ok(Err(fault)),
         Ok(_) if dry_run => Ok(Ok(Taken::Accepted)),
         Ok(order) => ops.publish_order(order).await.map(Ok).map_err(anyhow::Error::from),

@@ -148,7 +148,7 @@ fn transferred(sent: Transferred) -> Line {
 fn refused(refusal: Refusal) -> anyhow::Result<Line> {
     match refusal {
         Refusal::CircuitOpen { .. } => Ok(("refused", refusal.to_string(), Exit::Held)),
-        Refusal::Invalid { .. } | Refusal::NotFound(_) => {
+        Refusal::Invalid { .. } | Refusal::NotFound { .. } => {
             Ok(("refused", refusal.to_string(), Exit::Failed))
         }
         other => Err(other.into()),

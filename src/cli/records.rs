@@ -1,12 +1,14 @@
 //! `mails …`, `audit`, `ledger check`: what the ledger contains besides orders.
 
+use crate::cli::change::whoever;
 use crate::cli::flags::{Format, Output, moment};
 use crate::domain::order_filter::Moment;
 use clap::builder::PossibleValuesParser;
 use clap::{Args, Subcommand};
 use std::io::Write;
+use uuid::Uuid;
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use serde::Serialize;
 
 use crate::cli::exit::Exit;
@@ -55,7 +57,7 @@ pub async fn mails(ops: &Ops, command: Mails, out: &mut dyn Write) -> anyhow::Re
     match command {
         Mails::List { status, limit, output } => {
             let status = status.as_deref().and_then(MailStatus::from_name);
-            let mails = ops.store.list_mails(status, limit).await?;
+            let mails = ops.mails(&whoever(), status, limit).await?;
             let views: Vec<MailView> = mails.iter().map(MailView::of).collect();
             let columns: [Column<'_, MailView>; 6] = [
                 ("ID", &|m| m.id.clone()),
@@ -68,8 +70,9 @@ pub async fn mails(ops: &Ops, command: Mails, out: &mut dyn Write) -> anyhow::Re
             print(out, output.output, &views, &columns, "No mails.")?;
         }
         Mails::Show { id, output } => {
-            let id = id.parse().ok().context("that is not the id of a mail; see `mails list`")?;
-            let Some(mail) = ops.store.mail(id).await? else { bail!("there is no mail {id}") };
+            let id: Uuid =
+                id.parse().ok().context("that is not the id of a mail; see `mails list`")?;
+            let mail = ops.mail(&whoever(), &id.to_string()).await?;
             let view = MailView::of(&mail);
             print_one(out, output.output, &view, |out| {
                 facts(
@@ -94,7 +97,7 @@ pub async fn mails(ops: &Ops, command: Mails, out: &mut dyn Write) -> anyhow::Re
 
 /// `audit`
 pub async fn audit(ops: &Ops, command: Audit, out: &mut dyn Write) -> anyhow::Result<Exit> {
-    let now = ops.clock.now();
+    let now = ops.now();
     let filter = AuditFilter {
         actor: command.actor,
         action: command.action,
@@ -103,7 +106,7 @@ pub async fn audit(ops: &Ops, command: Audit, out: &mut dyn Write) -> anyhow::Re
         until: command.until.map(|until| until.seen_from(now)),
         ..AuditFilter::default()
     };
-    let rows = ops.store.list_audit(&filter, None, command.limit).await?;
+    let rows = ops.audit(&whoever(), filter, None, command.limit).await?;
     let entries: Vec<AuditEntry> = rows.into_iter().map(|row| row.entry).collect();
     let is_table = command.output.output == Format::Table;
     let text = |part: &Option<String>| part.clone().unwrap_or_default();
@@ -124,8 +127,8 @@ pub async fn audit(ops: &Ops, command: Audit, out: &mut dyn Write) -> anyhow::Re
 /// `ledger check`
 pub async fn ledger(ops: &Ops, command: Ledger, out: &mut dyn Write) -> anyhow::Result<Exit> {
     let Ledger::Check { since, output } = command;
-    let since = since.map(|since| since.seen_from(ops.clock.now()));
-    let report = ops.store.check_ledger(since).await?;
+    let since = since.map(|since| since.seen_from(ops.now()));
+    let report = ops.check_ledger(&whoever(), since).await?;
     let is_sound = report.difference == 0 && report.violations.is_empty();
     print_one(out, output.output, &report, |out| show_report(out, &report, is_sound))?;
     Ok(if is_sound { Exit::Done } else { Exit::Failed })

@@ -83,7 +83,7 @@ pub async fn transfer_one(ops: &Ops, key: &OrderKey, act: &Act) -> anyhow::Resul
             Exit::Failed,
         ),
         Err(refusal @ Refusal::CircuitOpen { .. }) => ("refused", refusal.to_string(), Exit::Held),
-        Err(refusal @ (Refusal::Invalid { .. } | Refusal::NotFound(_))) => {
+        Err(refusal @ (Refusal::Invalid { .. } | Refusal::NotFound { .. })) => {
             ("refused", refusal.to_string(), Exit::Failed)
         }
         Err(error) => return Err(error.into()),

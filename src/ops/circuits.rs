@@ -37,7 +37,7 @@ impl Ops {
         self.require_erp(erp).await?;
         match self.store.release_circuit(erp, act).await? {
             true => Ok(()),
-            false => Err(Refusal::NotFound(format!("transfer to ERP {erp} is not stopped"))),
+            false => Err(Refusal::NotStopped(erp.to_owned())),
         }
     }
 
@@ -46,9 +46,8 @@ impl Ops {
         if circuits.iter().any(|circuit| circuit.erp == erp) {
             return Ok(());
         }
-        let names: Vec<&str> = circuits.iter().map(|circuit| circuit.erp.as_str()).collect();
-        let names = names.join(", ");
-        Err(Refusal::NotFound(format!("there is no ERP {erp}; there is: {names}")))
+        let known = circuits.into_iter().map(|circuit| circuit.erp).collect();
+        Err(Refusal::NotFound { what: "ERP", name: erp.to_owned(), known })
     }
 
     /// The shop that an ERP belongs to alone; none for the one that all others share.

@@ -94,10 +94,11 @@ impl Ops {
     ) -> Result<Replayed, Refusal> {
         authorize(act, Permission::Process, None)?;
         if letter.status != "open" {
-            return Err(Refusal::NotFound(format!(
-                "dead letter {} is {} already",
-                letter.id, letter.status
-            )));
+            return Err(Refusal::Settled {
+                what: "dead letter",
+                name: letter.id.to_string(),
+                status: letter.status.clone(),
+            });
         }
         let body = mended.unwrap_or_else(|| letter.body.clone());
         let trace = Trace::of(&letter.headers);
@@ -140,7 +141,11 @@ impl Ops {
         if done {
             return Ok(());
         }
-        Err(Refusal::NotFound(format!("dead letter {} is {} already", letter.id, letter.status)))
+        Err(Refusal::Settled {
+            what: "dead letter",
+            name: letter.id.to_string(),
+            status: letter.status.clone(),
+        })
     }
 }
 

@@ -1,5 +1,7 @@
 //! Finding orders: by number, one with everything that happened to it, or many.
 
+use std::sync::Arc;
+
 use crate::domain::lifecycle::transitions::OrderRecord;
 use crate::domain::order::values::OrderKey;
 use crate::domain::order_filter::{MAX_PAGE, Mark, OrderFilter, Sort};
@@ -20,13 +22,10 @@ impl Ops {
         let mut keys = self.store.find_orders(text).await?;
         match (keys.len(), keys.pop()) {
             (1, Some(key)) => Ok(key),
-            (0, _) | (_, None) => Err(Refusal::NotFound(format!("there is no order {text}"))),
+            (0, _) | (_, None) => Err(Refusal::not_found("order", &text)),
             (_, Some(last)) => {
                 keys.push(last);
-                let all = keys.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-                Err(Refusal::NotFound(format!(
-                    "several shops have an order {text}: choose one of {all}"
-                )))
+                Err(Refusal::Ambiguous { order_id: text.to_owned(), keys })
             }
         }
     }
@@ -34,13 +33,13 @@ impl Ops {
     /// One order's row.
     pub async fn record(&self, key: &OrderKey) -> Result<OrderRecord, Refusal> {
         let record = self.store.record(key).await?;
-        record.ok_or_else(|| Refusal::NotFound(format!("there is no order {key}")))
+        record.ok_or_else(|| Refusal::not_found("order", &key))
     }
 
     /// One order with its history.
     pub async fn show(&self, key: &OrderKey) -> Result<OrderDetail, Refusal> {
         let order = self.store.order(key).await?;
-        order.ok_or_else(|| Refusal::NotFound(format!("there is no order {key}")))
+        order.ok_or_else(|| Refusal::not_found("order", &key))
     }
 
     /// One order for a caller who may not see every shop: other orders do not exist for them.
@@ -50,7 +49,7 @@ impl Ops {
         key: &OrderKey,
     ) -> Result<OrderDetail, Refusal> {
         if !person.readable().contains(key.shop.as_str()) {
-            return Err(Refusal::NotFound(format!("there is no order {key}")));
+            return Err(Refusal::not_found("order", &key));
         }
         self.show(key).await
     }
@@ -86,5 +85,18 @@ impl Ops {
                 return Ok(orders);
             }
         }
+    }
+
+    /// The orders of these keys with the documents that would be sent now.
+    pub async fn current_documents(
+        &self,
+        keys: &[OrderKey],
+    ) -> Result<Vec<(OrderRecord, Arc<str>)>, Refusal> {
+        Ok(self.store.current(keys).await?)
+    }
+
+    /// The documents of these keys as they came.
+    pub async fn documents(&self, keys: &[OrderKey]) -> Result<Vec<(OrderKey, Arc<str>)>, Refusal> {
+        Ok(self.store.documents(keys).await?)
     }
 }

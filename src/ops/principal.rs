@@ -30,13 +30,21 @@ impl Principal {
         }
     }
 
+    /// Refuses callers who have the permission nowhere; the operation itself looks at the shop. Managing
+    /// people belongs to no shop.
+    pub fn authorize_somewhere(&self, permission: Permission) -> Result<(), Refusal> {
+        let is_somewhere = permission != Permission::Admin
+            && self.grants.shops_allowing(permission).is_none_or(|shops| !shops.is_empty());
+        if is_somewhere { Ok(()) } else { self.authorize(permission, None) }
+    }
+
     /// Refuses callers without the permission.
     pub fn authorize(&self, permission: Permission, shop: Option<&str>) -> Result<(), Refusal> {
         authorize_grants(&self.grants, permission, shop)
     }
 }
 
-pub fn authorize_grants(
+fn authorize_grants(
     grants: &Grants,
     permission: Permission,
     shop: Option<&str>,

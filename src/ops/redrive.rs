@@ -19,7 +19,7 @@ use crate::ops::verbs::Ops;
 impl Ops {
     pub async fn redrive(&self, id: Uuid) -> Result<Redrive, Refusal> {
         let redrive = self.store.redrive(id).await?;
-        redrive.ok_or_else(|| Refusal::NotFound(format!("there is no redrive {id}")))
+        redrive.ok_or_else(|| Refusal::not_found("redrive", id))
     }
 
     /// Whether it should run but no live process has the role for it.
@@ -43,7 +43,7 @@ impl Ops {
         let redrive = self.redrive(id).await?;
         match self.is_seen(id, shops).await? {
             true => Ok(redrive),
-            false => Err(Refusal::NotFound(format!("there is no redrive {id}"))),
+            false => Err(Refusal::not_found("redrive", id)),
         }
     }
 
@@ -122,7 +122,7 @@ impl Ops {
         match self.store.change_redrive(id, verb, &stopped, act).await? {
             Some(Ok(redrive)) => Ok(redrive),
             Some(Err(invalid)) => Err(Refusal::Conflict(invalid.to_string())),
-            None => Err(Refusal::NotFound(format!("there is no redrive {id}"))),
+            None => Err(Refusal::not_found("redrive", id)),
         }
     }
 

@@ -1,4 +1,5 @@
-//! Why something that a person asked for was not done.
+//! Why something that a person asked for was not done, and the one table of what each reason is on the wire, on
+//! a page and to a shell.
 
 use crate::domain::lifecycle::transitions::{InvalidTransition, OrderRecord};
 use crate::domain::order::fault::Fault;
@@ -19,12 +20,40 @@ pub enum Refusal {
     Forbidden {
         /// What is missing.
         permission: Permission,
-        /// Where.
+        /// Where; `None`: in every shop.
         shop: Option<String>,
     },
-    /// There is no such thing.
-    #[error("{0}")]
-    NotFound(String),
+    /// There is no such thing, or none that the caller may see.
+    #[error("there is no {what} {name}{}", there_is(.known))]
+    NotFound {
+        /// E.g. `order`.
+        what: &'static str,
+        /// The name that was asked for.
+        name: String,
+        /// The names that exist, where they are few.
+        known: Vec<String>,
+    },
+    /// Several shops have an order with this number.
+    #[error("several shops have an order {order_id}: say which of {}", list(.keys))]
+    Ambiguous {
+        /// The number.
+        order_id: String,
+        /// Which orders.
+        keys: Vec<OrderKey>,
+    },
+    /// It was settled before.
+    #[error("{what} {name} is {status} already")]
+    Settled {
+        /// E.g. `dead letter`.
+        what: &'static str,
+        /// Which one.
+        name: String,
+        /// How.
+        status: String,
+    },
+    /// The transfer to this ERP is not stopped.
+    #[error("transfer to ERP {0} is not stopped")]
+    NotStopped(String),
     /// It was changed by somebody else, or exists already; nothing was changed.
     #[error("{0}")]
     Conflict(String),
@@ -33,13 +62,23 @@ pub enum Refusal {
     Unacceptable(String),
     /// Its state does not allow it; nothing was changed.
     #[error("{key}: {invalid}")]
-    Invalid { key: OrderKey, invalid: InvalidTransition },
+    Invalid {
+        /// The order.
+        key: OrderKey,
+        /// Why.
+        invalid: InvalidTransition,
+    },
     /// The circuit is open: nothing is sent now.
     #[error(
         "ERP {erp} is not usable ({reason}); the order waits for it. Repeat it when the ERP is back"
     )]
-    CircuitOpen { erp: String, reason: String },
-    /// No process is running that can do it.
+    CircuitOpen {
+        /// The ERP.
+        erp: String,
+        /// Why.
+        reason: String,
+    },
+    /// Something that it takes is away: a process, the broker, the identity provider.
     #[error("{0}")]
     NobodyThere(String),
     /// A value cannot be used; nothing was changed.
@@ -53,8 +92,108 @@ pub enum Refusal {
     Store(#[from] StoreError),
 }
 
+fn there_is(known: &[String]) -> String {
+    if known.is_empty() { String::new() } else { format!("; there is: {}", known.join(", ")) }
+}
+
+fn list(keys: &[OrderKey]) -> String {
+    keys.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
+
+/// What a refusal is to those who asked: an HTTP status and a problem type (RFC 9457) for the API, the same
+/// status for a page, an exit code for a shell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RefusalKind {
+    /// HTTP status.
+    pub status: u16,
+    /// Last part of the problem type.
+    pub problem: &'static str,
+    /// Title of the problem.
+    pub title: &'static str,
+    /// Exit code (CONTRACT, section 5).
+    pub exit: u8,
+}
+
+const fn kind(status: u16, problem: &'static str, title: &'static str, exit: u8) -> RefusalKind {
+    RefusalKind { status, problem, title, exit }
+}
+
+impl Refusal {
+    /// There is no such thing.
+    pub fn not_found(what: &'static str, name: impl ToString) -> Self {
+        Self::NotFound { what, name: name.to_string(), known: Vec::new() }
+    }
+
+    /// The table.
+    pub fn kind(&self) -> RefusalKind {
+        match self {
+            Self::Forbidden { .. } => kind(403, "forbidden", "Not allowed", 1),
+            Self::NotFound { .. }
+            | Self::Ambiguous { .. }
+            | Self::Settled { .. }
+            | Self::NotStopped(_) => kind(404, "not-found", "Not found", 1),
+            Self::Invalid { .. } => kind(409, "invalid-state", "invalid_state", 1),
+            Self::Conflict(_) => kind(409, "conflict", "Conflict", 1),
+            Self::CircuitOpen { .. } => kind(409, "circuit-open", "The ERP is not usable now", 4),
+            Self::Value(_) => kind(422, "invalid-value", "A value cannot be used", 2),
+            Self::Unacceptable(_) | Self::Unprocessable(_) => {
+                kind(422, "unprocessable", "Not acceptable as it is", 1)
+            }
+            Self::NobodyThere(_) | Self::Store(StoreError::Unavailable(_)) => {
+                kind(503, "unavailable", "Not available now", 1)
+            }
+            Self::Store(StoreError::Refused(_)) => {
+                kind(500, "ledger-refused", "The database refused it", 1)
+            }
+            Self::Store(StoreError::Corrupt { .. }) => {
+                kind(500, "ledger-corrupt", "The ledger holds something that cannot be", 1)
+            }
+        }
+    }
+}
+
+/// The order's state does not allow it.
 pub fn invalid(record: &OrderRecord) -> Refusal {
     let (state, phase) = (record.phase.state(), record.phase.name());
     let invalid = InvalidTransition::InvalidState { state, phase };
     Refusal::Invalid { key: record.key.clone(), invalid }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::ports::store_error::SharedError;
+
+    #[test]
+    fn what_the_ledger_says_is_told_apart() {
+        let cause = || SharedError(Arc::new(std::io::Error::other("x")));
+        let corrupt = StoreError::Corrupt {
+            table: "orders",
+            column: "phase",
+            row: "de/1".to_owned(),
+            detail: "`lost` is not known".to_owned(),
+        };
+        let kinds = [StoreError::Unavailable(cause()), StoreError::Refused(cause()), corrupt]
+            .map(|error| Refusal::Store(error).kind());
+        assert_eq!(kinds.map(|kind| kind.status), [503, 500, 500]);
+        assert_eq!(
+            kinds.map(|kind| kind.problem),
+            ["unavailable", "ledger-refused", "ledger-corrupt"]
+        );
+    }
+
+    #[test]
+    fn an_open_circuit_is_one_thing_to_everybody() {
+        let open = Refusal::CircuitOpen { erp: "default".to_owned(), reason: "x".to_owned() };
+        assert_eq!((open.kind().status, open.kind().exit), (409, 4));
+    }
+
+    #[test]
+    fn what_is_not_there_is_named_with_what_is() {
+        let known = vec!["default".to_owned(), "at".to_owned()];
+        let missing = Refusal::NotFound { what: "ERP", name: "de".to_owned(), known };
+        assert_eq!(missing.to_string(), "there is no ERP de; there is: default, at");
+    }
 }

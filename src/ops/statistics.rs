@@ -10,10 +10,11 @@ use crate::domain::lifecycle::vocabulary::OrderState;
 use crate::domain::order_filter::{MAX_PAGE, Mark, OrderFilter, ShopFilter, Sort, ValueFault};
 use crate::domain::permission::Permission;
 use crate::domain::text::one_line;
-use crate::ops::principal::authorize;
+use crate::ops::principal::{Principal, authorize};
 use crate::ops::refusal::Refusal;
 use crate::ops::verbs::Ops;
 use crate::ports::audit::Act;
+use crate::ports::ledger::LedgerReport;
 use crate::ports::notices::MailCounts;
 use crate::ports::statistics::{Flow, Group, Standing};
 use crate::ports::workers::Worker;
@@ -154,8 +155,18 @@ impl Ops {
     /// One group, also when none of its orders is lost any more.
     pub async fn group(&self, fingerprint: &str, shops: &ShopFilter) -> Result<Group, Refusal> {
         let groups = self.store.failure_groups(shops, Some(fingerprint), self.clock.now()).await?;
-        let missing = || Refusal::NotFound(format!("there is no group {fingerprint}"));
+        let missing = || Refusal::not_found("group", &fingerprint);
         groups.into_iter().next().ok_or_else(missing)
+    }
+
+    /// Proves that nothing is lost; reads every row.
+    pub async fn check_ledger(
+        &self,
+        principal: &Principal,
+        since: Option<Timestamp>,
+    ) -> Result<LedgerReport, Refusal> {
+        principal.authorize(Permission::Read, None)?;
+        Ok(self.store.check_ledger(since).await?)
     }
 
     /// Stores the note of a group; an empty one deletes it. With permission for some shops it is
@@ -171,7 +182,7 @@ impl Ops {
         if !act.grants.allows(Permission::Edit, None) {
             let shops = match self.group(fingerprint, &all).await {
                 Ok(group) => group.shops,
-                Err(Refusal::NotFound(_)) => Vec::new(),
+                Err(Refusal::NotFound { .. }) => Vec::new(),
                 Err(error) => return Err(error),
             };
             if shops.is_empty() {
@@ -196,7 +207,7 @@ impl Ops {
             self.store.note_group(fingerprint, note.as_deref(), runbook.as_deref(), act).await?;
         match noted {
             true => Ok(()),
-            false => Err(Refusal::NotFound(format!("there is no group {fingerprint}"))),
+            false => Err(Refusal::not_found("group", &fingerprint)),
         }
     }
 

@@ -72,7 +72,7 @@ impl Ops {
         if self.store.revoke_token(name, act).await? {
             return Ok(());
         }
-        Err(Refusal::NotFound(format!("there is no token {name} that is still valid")))
+        Err(Refusal::not_found("token", format!("{name} that is still valid")))
     }
 
     /// The holder of this token, if it is valid now.

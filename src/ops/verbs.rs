@@ -25,6 +25,7 @@ use crate::ports::people::{RequestKeys, Sessions, Tokens, Users};
 use crate::ports::redrives::RedriveDesk;
 use crate::ports::statistics::Statistics;
 use crate::ports::workers::WorkerList;
+use jiff::Timestamp;
 
 /// How long one publish may take.
 pub(super) const PUBLISH_PATIENCE: Duration = Duration::from_secs(20);
@@ -38,24 +39,87 @@ crate::combined_port! {
 
 /// The operations.
 pub struct Ops {
-    pub store: Arc<dyn OpsLedger>,
-    pub broker: Arc<dyn Broker>,
+    pub(super) store: Arc<dyn OpsLedger>,
+    pub(super) broker: Arc<dyn Broker>,
     /// Time and randomness.
-    pub clock: Arc<dyn Clock>,
+    pub(super) clock: Arc<dyn Clock>,
     /// Which ERP a shop sends to, for shops with one of their own.
-    pub erps: HashMap<String, String>,
+    pub(super) erps: HashMap<String, String>,
     /// `intake.max_bytes`.
-    pub max_bytes: usize,
+    pub(super) max_bytes: usize,
     /// How long a transfer is waited for.
-    pub transfer_patience: Duration,
+    pub(super) transfer_patience: Duration,
     /// Logins.
-    pub login: LoginConfig,
+    pub(super) login: LoginConfig,
 }
 
 /// Name of the ERP of every shop without one of its own.
 pub const DEFAULT_ERP: &str = "default";
 
+/// What [`Ops`] stands on.
+pub struct OpsParts {
+    /// The ledger.
+    pub store: Arc<dyn OpsLedger>,
+    /// The broker.
+    pub broker: Arc<dyn Broker>,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// Which ERP has which shop; every other shop has [`DEFAULT_ERP`].
+    pub erps: HashMap<String, String>,
+    /// `intake.max_bytes`
+    pub max_bytes: usize,
+    /// How long a transfer is waited for.
+    pub transfer_patience: Duration,
+    /// How people log in.
+    pub login: LoginConfig,
+}
+
 impl Ops {
+    /// The verbs over these parts.
+    pub fn new(parts: OpsParts) -> Self {
+        let OpsParts { store, broker, clock, erps, max_bytes, transfer_patience, login } = parts;
+        Self { store, broker, clock, erps, max_bytes, transfer_patience, login }
+    }
+
+    /// The time, as every face has it.
+    pub fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    /// Largest document of an order, in bytes.
+    pub fn max_bytes(&self) -> usize {
+        self.max_bytes
+    }
+
+    /// How long a transfer is waited for.
+    pub fn transfer_patience(&self) -> Duration {
+        self.transfer_patience
+    }
+
+    /// Whether people may log in at an identity provider.
+    pub fn has_identity_provider(&self) -> bool {
+        self.login.oidc.is_some()
+    }
+
+    /// How long a session lasts at most.
+    pub fn session_lifetime(&self) -> Duration {
+        self.login.lifetime
+    }
+
+    /// Why this process cannot work now; it needs the broker if `with_broker`.
+    pub async fn obstacle(&self, with_broker: bool) -> Option<String> {
+        if let Err(error) = self.store.circuits().await {
+            return Some(error.to_string());
+        }
+        let is_cut_off = with_broker && !self.broker.is_ready();
+        is_cut_off.then(|| "the broker cannot be reached".to_owned())
+    }
+
+    /// The name of the queue that the submitter reads.
+    pub fn submit_queue(&self) -> String {
+        self.broker.topology().names.submit()
+    }
+
     /// An action of `person`.
     pub fn act(&self, person: &Principal, reason: Option<&str>) -> Act {
         Act {

@@ -140,31 +140,16 @@ impl IntoResponse for Problem {
 
 impl From<Refusal> for Problem {
     fn from(refusal: Refusal) -> Self {
-        let told = refusal.to_string();
-        let (status, kind, title) = match &refusal {
-            Refusal::NotFound(_) => (StatusCode::NOT_FOUND, "not-found", "Not found"),
-            Refusal::Invalid { .. } => (StatusCode::CONFLICT, "invalid-state", "invalid_state"),
-            Refusal::Conflict(_) => (StatusCode::CONFLICT, "conflict", "Conflict"),
-            Refusal::Value(_) => {
-                (StatusCode::UNPROCESSABLE_ENTITY, "invalid-value", "A value cannot be used")
-            }
-            Refusal::Unacceptable(_) => return Self::unprocessable(told),
-            Refusal::Unprocessable(faults) => {
-                return Self::unprocessable(told).with(More::of_faults(faults));
-            }
-            Refusal::Forbidden { .. } => return Self::forbidden(told),
-            Refusal::CircuitOpen { .. } => {
-                (StatusCode::CONFLICT, "circuit-open", "The ERP is not usable now")
-            }
-            Refusal::NobodyThere(_) | Refusal::Store(_) => return unavailable(&refusal),
-        };
-        Self::new(status, kind, title, told)
+        let kind = refusal.kind();
+        let status = StatusCode::from_u16(kind.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        if status.is_server_error() {
+            let cause = std::error::Error::source(&refusal).map(ToString::to_string);
+            tracing::error!(error = %refusal, cause, "api.failed");
+        }
+        let problem = Self::new(status, kind.problem, kind.title, refusal.to_string());
+        match &refusal {
+            Refusal::Unprocessable(faults) => problem.with(More::of_faults(faults)),
+            _ => problem,
+        }
     }
-}
-
-fn unavailable(refusal: &Refusal) -> Problem {
-    let cause = std::error::Error::source(refusal).map(ToString::to_string);
-    tracing::error!(error = %refusal, cause, "api.unavailable");
-    let detail = "Send all of it again later; orders that were already accepted are recognised as duplicates.";
-    Problem::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", "Not available now", detail)
 }

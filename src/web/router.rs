@@ -26,7 +26,7 @@ const MARGIN: Duration = Duration::from_secs(15);
 /// Every route.
 pub fn router(web: Web) -> Router {
     // A transfer is waited for.
-    let patience = PATIENCE.max(web.ops.transfer_patience + MARGIN);
+    let patience = PATIENCE.max(web.ops.transfer_patience() + MARGIN);
     Router::new()
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(readyz))
@@ -71,12 +71,8 @@ fn fixed(name: header::HeaderName, value: &'static str) -> SetResponseHeaderLaye
 async fn readyz(State(web): State<Web>) -> Response {
     let fault = if web.draining.load(Ordering::Acquire) {
         Some("draining".to_owned())
-    } else if let Err(error) = web.ops.store.circuits().await {
-        Some(error.to_string())
-    } else if web.needs_broker && !web.ops.broker.is_ready() {
-        Some("the broker cannot be reached".to_owned())
     } else {
-        None
+        web.ops.obstacle(web.needs_broker).await
     };
     match fault {
         None => "ready\n".into_response(),

@@ -50,7 +50,7 @@ where
     pub async fn read(web: &Web, needs: Permission, request: Request) -> Result<Self, Problem> {
         let (mut parts, body) = request.into_parts();
         let ApiPrincipal { person } = ApiPrincipal::from_request_parts(&mut parts, web).await?;
-        authorize_somewhere(&person, needs)?;
+        person.authorize_somewhere(needs)?;
         let path: Result<Path<P>, PathRejection> = Path::from_request_parts(&mut parts, web).await;
         let path = path.map(|Path(path)| path).map_err(|rejection| {
             Problem::new(StatusCode::NOT_FOUND, "not-found", "Not found", rejection.body_text())
@@ -66,14 +66,6 @@ where
         let body = document(&headers, &bytes)?;
         Ok(Self { person, path, query, body, headers })
     }
-}
-
-/// Refuses callers who have it nowhere; the operation checks the shop.
-pub fn authorize_somewhere(person: &Principal, needs: Permission) -> Result<(), Refusal> {
-    if person.grants.shops_allowing(needs).is_none_or(|shops| !shops.is_empty()) {
-        return Ok(());
-    }
-    person.authorize(needs, None)
 }
 
 /// No body is the same as `{}`.
@@ -218,7 +210,7 @@ pub fn limit(asked: Option<u32>, usual: u32) -> Result<u32, Problem> {
 /// The order of a path; one that the caller may not see does not exist for them.
 pub fn find<Q, B>(call: &Call<OrderPath, Q, B>) -> Result<OrderKey, Problem> {
     let OrderPath { shop, order_id } = &call.path;
-    let missing = || Refusal::NotFound(format!("there is no order {shop}/{order_id}"));
+    let missing = || Refusal::not_found("order", format!("{shop}/{order_id}"));
     let key = OrderKey::new(shop, order_id).map_err(|_| missing())?;
     if !call.person.readable().contains(shop) {
         return Err(missing().into());

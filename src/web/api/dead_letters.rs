@@ -6,7 +6,6 @@ use serde::{Deserialize, Serialize};
 
 use crate::domain::permission::Permission;
 use crate::ops::intake::Replayed;
-use crate::ops::refusal::Refusal;
 use crate::ports::dead_letters::DeadLetter;
 use crate::web::api::call::{Call, Done, Items, Nothing, Reply, Why, limit};
 use crate::web::api::operation::{About, Routes};
@@ -77,19 +76,14 @@ async fn list(
     web: Web,
     call: Call<Nothing, LetterQuery, Nothing>,
 ) -> Result<Reply<Items<LetterView>>, Problem> {
-    call.person.authorize(Permission::Read, None)?;
     let limit = limit(call.query.limit, 100)?;
     let open_only = !call.query.all.unwrap_or(false);
-    let letters = web.ops.store.list_dead_letters(open_only, limit).await.map_err(Refusal::from)?;
+    let letters = web.ops.dead_letters(&call.person, open_only, limit).await?;
     Ok(Reply::ok(Items::all(letters.iter().map(LetterView::of).collect())))
 }
 
 async fn find<Q, B>(web: &Web, call: &Call<IdPath, Q, B>) -> Result<DeadLetter, Problem> {
-    call.person.authorize(Permission::Read, None)?;
-    let missing = || Refusal::NotFound(format!("there is no dead letter {}", call.path.id));
-    let id = call.path.id.parse().map_err(|_| missing())?;
-    let letter = web.ops.store.dead_letter(id).await.map_err(Refusal::from)?;
-    Ok(letter.ok_or_else(missing)?)
+    Ok(web.ops.dead_letter(&call.person, &call.path.id).await?)
 }
 
 async fn show(

@@ -9,7 +9,6 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use sha2::{Digest, Sha256};
 
-use crate::ops::refusal::Refusal;
 use crate::ports::people::{KeptAnswer, KeyClaim, RequestKey};
 use crate::web::api::call::ShownOnce;
 use crate::web::auth::session::ApiPrincipal;
@@ -43,7 +42,7 @@ async fn run_once(web: &Web, request: Request, next: Next) -> Result<Response, P
     let actor = caller.person.name.clone();
     let key = RequestKey { actor, name, digest: digest(&parts, &body) };
     parts.extensions.insert(caller);
-    match web.ops.store.claim_key(&key, web.ops.clock.now()).await.map_err(Refusal::from)? {
+    match web.ops.claim_key(&key).await? {
         KeyClaim::Answered(answer) => Ok(again(answer)),
         KeyClaim::Running => {
             let detail = "The first request with this Idempotency-Key is still in progress.";
@@ -116,7 +115,7 @@ async fn keep(web: &Web, key: &RequestKey, response: Response) -> Result<Respons
             .collect(),
         body: body.to_vec(),
     };
-    let kept = web.ops.store.settle_key(key, is_final.then_some(&answer)).await;
+    let kept = web.ops.settle_key(key, is_final.then_some(&answer)).await;
     if let Err(error) = kept {
         // It was done; the ledger answers a repeated request.
         tracing::warn!(%error, "api.answer_not_kept");

@@ -21,7 +21,6 @@ use crate::ops::principal::Principal;
 use crate::ops::refusal::Refusal;
 use crate::ports::orders::OrderSource;
 use crate::telemetry::ReasonLabel;
-use crate::web::api::call::authorize_somewhere;
 use crate::web::auth::session::ApiPrincipal;
 use crate::web::problem::{More, Problem, RefusedLine};
 use crate::web::state::Web;
@@ -45,7 +44,7 @@ pub async fn post_orders(State(web): State<Web>, request: Request) -> Result<Res
     let (mut parts, body) = request.into_parts();
     let caller = ApiPrincipal::from_request_parts(&mut parts, &web).await?;
     let person = caller.person;
-    authorize_somewhere(&person, Permission::Publish)?;
+    person.authorize_somewhere(Permission::Publish)?;
     let headers = parts.headers.clone();
     let request = Request::from_parts(parts, body);
     let body = Bytes::from_request(request, &()).await.map_err(|rejection| {
@@ -137,7 +136,7 @@ async fn take(
     trace: &Trace,
 ) -> Result<Result<Taken, Fault>, Refusal> {
     let (ops, metrics) = (&web.ops, &web.metrics);
-    let fault = match Order::parse(body, ops.max_bytes) {
+    let fault = match Order::parse(body, ops.max_bytes()) {
         Ok(order) => {
             let key = order.key.clone();
             person.authorize(Permission::Publish, Some(key.shop.as_str()))?;

@@ -127,8 +127,7 @@ async fn list(
     call: Call<Nothing, OrderQuery, Nothing>,
 ) -> Result<Reply<Items<OrderView>>, Problem> {
     let query = &call.query;
-    let filter =
-        OrderFilter::from_pairs(query.pairs(), web.ops.clock.now()).map_err(Refusal::from)?;
+    let filter = OrderFilter::from_pairs(query.pairs(), web.ops.now()).map_err(Refusal::from)?;
     let filter = OrderFilter { shops: call.person.readable(), ..filter };
     let sort = query.sort.as_deref().map(str::parse).transpose().map_err(Refusal::from)?;
     let limit = limit(query.limit, USUAL_PAGE)?;

@@ -10,7 +10,6 @@ use uuid::Uuid;
 
 use crate::domain::order_filter::Moment;
 use crate::domain::permission::Permission;
-use crate::ops::refusal::Refusal;
 use crate::ports::audit::{AuditFilter, AuditRow};
 use crate::ports::ledger::LedgerReport;
 use crate::ports::notices::MailStatus;
@@ -60,7 +59,7 @@ async fn audit(
     web: Web,
     call: Call<Nothing, AuditQuery, Nothing>,
 ) -> Result<Reply<Items<AuditRow>>, Problem> {
-    let (query, now) = (call.query, web.ops.clock.now());
+    let (query, now) = (call.query, web.ops.now());
     let filter = AuditFilter {
         actor: query.actor,
         action: query.action,
@@ -113,9 +112,8 @@ async fn ledger(
     web: Web,
     call: Call<Nothing, LedgerQuery, Nothing>,
 ) -> Result<Reply<LedgerReport>, Problem> {
-    call.person.authorize(Permission::Read, None)?;
-    let since = moment("since", call.query.since.as_deref(), web.ops.clock.now())?;
-    Ok(Reply::ok(web.ops.store.check_ledger(since).await.map_err(Refusal::from)?))
+    let since = moment("since", call.query.since.as_deref(), web.ops.now())?;
+    Ok(Reply::ok(web.ops.check_ledger(&call.person, since).await?))
 }
 
 /// Which mails.
@@ -133,7 +131,6 @@ async fn mails(
     web: Web,
     call: Call<Nothing, MailQuery, Nothing>,
 ) -> Result<Reply<Items<MailView>>, Problem> {
-    call.person.authorize(Permission::Read, None)?;
     let read = |name: &str| {
         let known = MailStatus::ALL.map(MailStatus::as_str).join(", ");
         let told = || Problem::unprocessable(format!("status: expected one of {known}"));
@@ -141,14 +138,10 @@ async fn mails(
     };
     let status = call.query.status.as_deref().map(read).transpose()?;
     let limit = limit(call.query.limit, 100)?;
-    let mails = web.ops.store.list_mails(status, limit).await.map_err(Refusal::from)?;
+    let mails = web.ops.mails(&call.person, status, limit).await?;
     Ok(Reply::ok(Items::all(mails.iter().map(MailView::of).collect())))
 }
 
 async fn mail(web: Web, call: Call<IdPath, Nothing, Nothing>) -> Result<Reply<MailView>, Problem> {
-    call.person.authorize(Permission::Read, None)?;
-    let missing = || Refusal::NotFound(format!("there is no mail {}", call.path.id));
-    let id = call.path.id.parse().map_err(|_| missing())?;
-    let mail = web.ops.store.mail(id).await.map_err(Refusal::from)?;
-    Ok(Reply::ok(MailView::of(&mail.ok_or_else(missing)?)))
+    Ok(Reply::ok(MailView::of(&web.ops.mail(&call.person, &call.path.id).await?)))
 }

@@ -12,7 +12,6 @@ use uuid::Uuid;
 use crate::domain::money::Money;
 use crate::domain::permission::Permission;
 use crate::domain::redrive::{ItemStatus, RedriveStatus, RedriveThrottle, RedriveVerb};
-use crate::ops::principal::Principal;
 use crate::ops::refusal::Refusal;
 use crate::ports::redrives::{Redrive, RedriveItem, Selection};
 use crate::web::api::call::{Call, Items, Nothing, Reply, Why, limit};
@@ -237,34 +236,20 @@ pub struct Rate {
     rate_per_minute: Option<u32>,
 }
 
-async fn may_see(web: &Web, person: &Principal, id: Uuid) -> Result<bool, Problem> {
-    let readable = person.readable();
-    if readable.is_all() {
-        return Ok(true);
-    }
-    let shops = web.ops.store.redrive_shops(id, None).await.map_err(Refusal::from)?;
-    Ok(!shops.is_empty() && shops.iter().all(|shop| readable.contains(shop)))
-}
-
 /// The redrive of a path; one that the caller may not see does not exist for them.
 async fn find<Q, B>(web: &Web, call: &Call<IdPath, Q, B>) -> Result<Redrive, Problem> {
-    let missing = || Refusal::NotFound(format!("there is no redrive {}", call.path.id));
+    let missing = || Refusal::not_found("redrive", &call.path.id);
     let id = call.path.id.parse().map_err(|_| missing())?;
-    let redrive = web.ops.redrive(id).await?;
-    if may_see(web, &call.person, id).await? { Ok(redrive) } else { Err(missing().into()) }
+    Ok(web.ops.redrive_for(id, &call.person.readable()).await?)
 }
 
 async fn list(
     web: Web,
     call: Call<Nothing, RedriveQuery, Nothing>,
 ) -> Result<Reply<Items<RedriveView>>, Problem> {
-    let mut seen = Vec::new();
-    for redrive in web.ops.redrives(limit(call.query.limit, 50)?).await? {
-        if may_see(&web, &call.person, redrive.id).await? {
-            seen.push(RedriveView::of(redrive));
-        }
-    }
-    Ok(Reply::ok(Items::all(seen)))
+    let limit = limit(call.query.limit, 50)?;
+    let redrives = web.ops.redrives_for(limit, &call.person.readable()).await?;
+    Ok(Reply::ok(Items::all(redrives.into_iter().map(RedriveView::of).collect())))
 }
 
 async fn plan(

@@ -2,6 +2,7 @@
 //! refusal becomes a page.
 
 use crate::domain::removal::Removal;
+use crate::ports::store_error::StoreError;
 use crate::web::html::forms::{Fields, field};
 use axum::body::Body;
 use axum::extract::{FromRequestParts, Path, Query, Request, State};
@@ -24,6 +25,11 @@ use crate::web::html::formatter::Formatter;
 use crate::web::html::language::{LANGUAGE_COOKIE, Language};
 use crate::web::state::Web;
 
+/// What a page says while the database is away.
+const AWAY: &str =
+    "The database cannot be reached just now. Nothing is lost; try again in a moment.";
+/// What belongs to no shop is seen by who may see all of them.
+const ALL_SHOPS: &str = "This shows what belongs to no shop: it needs orders:read for all shops.";
 const FLASH_COOKIE: &str = "order_relay_flash";
 /// Some browsers do not store larger cookies.
 const MAX_FLASH: usize = 1_500;
@@ -87,7 +93,7 @@ fn read_flash(text: &str) -> Option<Flash> {
 impl PageContext {
     /// Formats times and counts.
     pub fn formatter(&self) -> Formatter {
-        Formatter { language: self.language, now: self.web.ops.clock.now() }
+        Formatter { language: self.language, now: self.web.ops.now() }
     }
 
     /// A sentence in the reader's language.
@@ -210,29 +216,23 @@ impl Failure {
 
 impl From<Refusal> for Failure {
     fn from(refusal: Refusal) -> Self {
-        let status = match &refusal {
-            Refusal::Forbidden { .. } => StatusCode::FORBIDDEN,
-            Refusal::NotFound(_) => StatusCode::NOT_FOUND,
-            Refusal::Invalid { .. } | Refusal::Conflict(_) => StatusCode::CONFLICT,
-            Refusal::Unprocessable(_) | Refusal::Unacceptable(_) | Refusal::Value(_) => {
-                StatusCode::UNPROCESSABLE_ENTITY
+        let status = StatusCode::from_u16(refusal.kind().status)
+            .unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        if let Refusal::Store(error) = &refusal {
+            tracing::warn!(%error, "page.failed");
+        }
+        let detail = match &refusal {
+            Refusal::Store(StoreError::Unavailable(_)) => AWAY.to_owned(),
+            Refusal::NotFound { what: "order", .. } => "There is no such order.".to_owned(),
+            Refusal::NotFound { what: "redrive", .. } => "There is no such redrive.".to_owned(),
+            Refusal::NotFound { what: "mail", .. } => "There is no such mail.".to_owned(),
+            Refusal::NotFound { what: "dead letter", .. } => {
+                "There is no such dead letter.".to_owned()
             }
-            Refusal::CircuitOpen { .. } | Refusal::NobodyThere(_) => {
-                StatusCode::SERVICE_UNAVAILABLE
-            }
-            Refusal::Store(error) => {
-                tracing::warn!(%error, "page.unavailable");
-                let detail = "The database cannot be reached just now. Nothing is lost; try again in a moment.";
-                return Self::new(StatusCode::SERVICE_UNAVAILABLE, detail);
-            }
+            Refusal::Forbidden { permission: Permission::Read, shop: None } => ALL_SHOPS.to_owned(),
+            _ => refusal.to_string(),
         };
-        Self::new(status, refusal.to_string())
-    }
-}
-
-impl From<crate::ports::store_error::StoreError> for Failure {
-    fn from(error: crate::ports::store_error::StoreError) -> Self {
-        Refusal::Store(error).into()
+        Self::new(status, detail)
     }
 }
 

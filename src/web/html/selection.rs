@@ -14,7 +14,7 @@ pub fn filter_of(
     state: Option<OrderState>,
 ) -> Result<OrderFilter, String> {
     let pairs = fields.iter().map(|(name, value)| (name.as_str(), value.as_str()));
-    let now = ctx.web.ops.clock.now();
+    let now = ctx.web.ops.now();
     let filter = OrderFilter::from_pairs(pairs, now).map_err(|fault| fault.to_string())?;
     Ok(OrderFilter { state: state.or(filter.state), shops: ctx.shops(), ..filter })
 }

@@ -76,7 +76,7 @@ fn command(kept: &[(&str, &str)]) -> String {
 }
 
 fn filter(ctx: &PageContext, fields: &Fields) -> Result<AuditFilter, String> {
-    let now = ctx.web.ops.clock.now();
+    let now = ctx.web.ops.now();
     let moment = |name: &str| -> Result<Option<Timestamp>, String> {
         let Some(text) = field(fields, name) else { return Ok(None) };
         let moment =

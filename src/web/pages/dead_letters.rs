@@ -20,9 +20,8 @@ const MARKED: usize = 24;
 
 /// `GET /dead-letters`
 pub async fn letters(ctx: PageContext, Query(fields): Query<Fields>) -> PageResult {
-    authorize_all_shops(&ctx)?;
     let all = field(&fields, "all").is_some();
-    let letters = ctx.web.ops.store.list_dead_letters(!all, MAX_LISTED).await?;
+    let letters = ctx.web.ops.dead_letters(&ctx.user.person, !all, MAX_LISTED).await?;
     let letters: Vec<Value> = letters.iter().map(|letter| view(&ctx, letter)).collect();
     ctx.page("dead_letters.html", ctx.t("Dead letters"), None, context! { letters, all })
 }
@@ -112,22 +111,8 @@ pub async fn discard(
     Ok(ctx.to("/dead-letters", "good", ctx.t("Discarded. It stays readable.")))
 }
 
-/// A message that is no order belongs to no shop: only users who may see all shops see it.
-pub fn authorize_all_shops(ctx: &PageContext) -> Result<(), Failure> {
-    match ctx.shops().is_all() {
-        true => Ok(()),
-        false => {
-            let told = "This shows what belongs to no shop: it needs orders:read for all shops.";
-            Err(Failure::new(axum::http::StatusCode::FORBIDDEN, told))
-        }
-    }
-}
-
 async fn find(ctx: &PageContext, id: &str) -> Result<DeadLetter, Failure> {
-    authorize_all_shops(ctx)?;
-    let missing = || Failure::missing("There is no such dead letter.");
-    let id: Uuid = id.parse().map_err(|_| missing())?;
-    ctx.web.ops.store.dead_letter(id).await?.ok_or_else(missing)
+    Ok(ctx.web.ops.dead_letter(&ctx.user.person, id).await?)
 }
 
 fn short(id: Uuid) -> String {

@@ -75,7 +75,7 @@ fn page(
         title => language.t("Log in"),
         error => error.map(|error| language.t(error)),
         return_to,
-        oidc => web.ops.login.oidc.is_some(),
+        oidc => web.ops.has_identity_provider(),
         here => "/login",
     };
     let page = web.pages.render(language, "login.html", values).map_err(Refusal::NobodyThere)?;
@@ -110,7 +110,8 @@ async fn log_in(State(web): State<Web>, request: Request) -> Result<Response, Pr
 }
 
 fn let_in(web: &Web, session: &NewSession, return_to: &str) -> Response {
-    let cookie = web.access.set_cookie(SESSION, &session.token, web.ops.login.lifetime.as_secs());
+    let cookie =
+        web.access.set_cookie(SESSION, &session.token, web.ops.session_lifetime().as_secs());
     ([(header::SET_COOKIE, cookie)], Redirect::to(return_to)).into_response()
 }
 

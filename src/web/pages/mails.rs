@@ -4,22 +4,19 @@ use axum::extract::{Path, Query};
 use axum::http::{HeaderValue, header};
 use axum::response::{Html, IntoResponse};
 use minijinja::{Value, context};
-use uuid::Uuid;
 
 use crate::domain::text::one_line;
 use crate::ports::notices::{MailStatus, StoredMail};
 use crate::web::html::context::{Failure, PageContext, PageResult};
 use crate::web::html::formatter::printable;
 use crate::web::html::forms::{Fields, field};
-use crate::web::pages::dead_letters::authorize_all_shops;
 
 const MAX_LISTED: u32 = 200;
 
 /// `GET /mails`
 pub async fn mails(ctx: PageContext, Query(fields): Query<Fields>) -> PageResult {
-    authorize_all_shops(&ctx)?;
     let status = field(&fields, "status").and_then(MailStatus::from_name);
-    let mails = ctx.web.ops.store.list_mails(status, MAX_LISTED).await?;
+    let mails = ctx.web.ops.mails(&ctx.user.person, status, MAX_LISTED).await?;
     let values = context! {
         mails => mails.iter().map(|mail| view(&ctx, mail)).collect::<Vec<_>>(),
         any_kept => mails.iter().any(|mail| mail.status == MailStatus::Kept),
@@ -53,10 +50,7 @@ pub async fn html(ctx: PageContext, Path(id): Path<String>) -> PageResult {
 }
 
 async fn find(ctx: &PageContext, id: &str) -> Result<StoredMail, Failure> {
-    authorize_all_shops(ctx)?;
-    let missing = || Failure::missing("There is no such mail.");
-    let id: Uuid = id.parse().map_err(|_| missing())?;
-    ctx.web.ops.store.mail(id).await?.ok_or_else(missing)
+    Ok(ctx.web.ops.mail(&ctx.user.person, id).await?)
 }
 
 fn view(ctx: &PageContext, stored: &StoredMail) -> Value {

@@ -71,7 +71,7 @@ fn values(ctx: &PageContext, span: &str, seen: &Overview) -> Value {
         })
         .collect();
     // While an ERP is unavailable, most orders wait there: they are not in the ledger yet.
-    let submit = ctx.web.ops.broker.topology().names.submit();
+    let submit = ctx.web.ops.submit_queue();
     let on_broker = seen.queues.iter().find(|q| q.name == submit).map_or(0, |q| q.ready);
     let queues: Vec<Value> = seen
         .queues

@@ -81,7 +81,7 @@ pub async fn redrive(
     let title = format!("{} {}", ctx.t("Redrive"), short(redrive.id));
     let group = match &redrive.selection {
         Selection::Group(fingerprint) => match ctx.web.ops.group(fingerprint, &ctx.shops()).await {
-            Err(Refusal::NotFound(_)) => None,
+            Err(Refusal::NotFound { .. }) => None,
             group => Some(group?),
         },
         _ => None,

@@ -10,7 +10,6 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get, post};
 
 use crate::domain::permission::Permission;
-use crate::web::api::call::authorize_somewhere;
 use crate::web::auth::session::SessionUser;
 use crate::web::html::assets;
 use crate::web::html::context::{Failure, choose_language, show_failures};
@@ -126,10 +125,7 @@ async fn let_in(
         Ok(user) => user,
         Err(response) => return response,
     };
-    let allowed = match needs {
-        Permission::Admin => user.person.authorize(needs, None),
-        _ => authorize_somewhere(&user.person, needs),
-    };
+    let allowed = user.person.authorize_somewhere(needs);
     if let Err(refusal) = allowed {
         return Failure::from(refusal).into_response();
     }

@@ -1,0 +1,35 @@
+//! Dead letters as people look at them. A message that is no order belongs to no shop: only who may see all
+//! shops sees it. Replaying and discarding stand in `intake.rs`.
+
+use uuid::Uuid;
+
+use crate::domain::permission::Permission;
+use crate::ops::principal::Principal;
+use crate::ops::refusal::Refusal;
+use crate::ops::verbs::Ops;
+use crate::ports::dead_letters::DeadLetter;
+
+impl Ops {
+    /// Dead letters, newest first.
+    pub async fn dead_letters(
+        &self,
+        principal: &Principal,
+        open_only: bool,
+        limit: u32,
+    ) -> Result<Vec<DeadLetter>, Refusal> {
+        principal.authorize(Permission::Read, None)?;
+        Ok(self.store.list_dead_letters(open_only, limit).await?)
+    }
+
+    /// One of them, by its id.
+    pub async fn dead_letter(
+        &self,
+        principal: &Principal,
+        id: &str,
+    ) -> Result<DeadLetter, Refusal> {
+        principal.authorize(Permission::Read, None)?;
+        let missing = || Refusal::not_found("dead letter", id);
+        let id: Uuid = id.parse().map_err(|_| missing())?;
+        self.store.dead_letter(id).await?.ok_or_else(missing)
+    }
+}
