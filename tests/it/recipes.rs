@@ -5,6 +5,7 @@
 
 mod erps;
 mod json_replies;
+mod matrix;
 mod engine;
 mod tls;
 mod hostile;

@@ -100,6 +100,8 @@ pub struct Books {
     pub session_over: bool,
     /// How many of the next requests of a kind fail.
     pub failures: u32,
+    /// What is said instead of the answer to the request with this number, from 1; half of it on request.
+    pub wrong: Option<(usize, Says, Fate)>,
 }
 
 impl Books {
@@ -161,7 +163,13 @@ pub async fn serve(
         books.asked.push(asked.clone());
         let (says, is_commit) = behaviour(&mut books, &asked);
         let fate = if is_commit { books.next_commit.take() } else { None };
-        (says, fate.unwrap_or(Fate::Arrives))
+        match &books.wrong {
+            Some((number, Says { status: 0, .. }, fate)) if *number == books.asked.len() => {
+                (says, *fate)
+            }
+            Some((number, wrong, fate)) if *number == books.asked.len() => (wrong.clone(), *fate),
+            _ => (says, fate.unwrap_or(Fate::Arrives)),
+        }
     };
     let mut text = format!("HTTP/1.1 {} X\r\nConnection: close\r\n", says.status);
     if !matches!(says.status, 204 | 304) {

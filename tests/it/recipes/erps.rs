@@ -6,16 +6,16 @@ use crate::stand_in::{Asked, Books, Says};
 
 use super::{Expected, Setting, holds};
 
-const USER: Setting =
+pub(super) const USER: Setting =
     Setting { consts: &[], secrets: &[("user", "relay"), ("password", "s3cret-pw")] };
-const KEY: Setting = Setting { consts: &[], secrets: &[("key", "s3cret-key")] };
+pub(super) const KEY: Setting = Setting { consts: &[], secrets: &[("key", "s3cret-key")] };
 
 fn read(json: &Json, at: &str) -> String {
     let found = json.pointer(at).unwrap_or_else(|| panic!("nothing at {at} in {json}"));
     found.as_str().map_or_else(|| found.to_string(), str::to_owned)
 }
 
-fn tryton(books: &mut Books, asked: &Asked) -> (Says, bool) {
+pub(super) fn tryton(books: &mut Books, asked: &Asked) -> (Says, bool) {
     let json = asked.json();
     let result = |result: Json| (Says::json(200, &json!({"id": 1, "result": result})), false);
     let error = |error: Json| Says::json(200, &json!({"id": 1, "error": error}));
@@ -86,7 +86,7 @@ fn decoded(text: &str) -> Json {
     serde_json::from_slice(&bytes).unwrap()
 }
 
-fn tryton_rest(books: &mut Books, asked: &Asked) -> (Says, bool) {
+pub(super) fn tryton_rest(books: &mut Books, asked: &Asked) -> (Says, bool) {
     assert_eq!(asked.header("authorization"), "Bearer s3cret-key");
     assert_eq!(decoded(asked.header("x-tryton-context"))["company"], 1);
     let path = asked.path();
@@ -148,7 +148,7 @@ async fn tryton_rest_holds() {
     holds("tryton-rest", tryton_rest, &KEY, &[], &expected).await;
 }
 
-fn odoo(books: &mut Books, asked: &Asked) -> (Says, bool) {
+pub(super) fn odoo(books: &mut Books, asked: &Asked) -> (Says, bool) {
     assert_eq!(asked.header("authorization"), "bearer s3cret-key");
     let json = asked.json();
     let path = asked.path();
@@ -230,7 +230,7 @@ async fn odoo_holds() {
     .await;
 }
 
-fn odoo_jsonrpc(books: &mut Books, asked: &Asked) -> (Says, bool) {
+pub(super) fn odoo_jsonrpc(books: &mut Books, asked: &Asked) -> (Says, bool) {
     let json = asked.json();
     let says =
         |result: Json| Says::json(200, &json!({"jsonrpc": "2.0", "id": 1, "result": result}));
@@ -272,7 +272,7 @@ async fn odoo_jsonrpc_holds() {
     holds("odoo-jsonrpc", odoo_jsonrpc, &USER, &[], &expected).await;
 }
 
-fn business_central(books: &mut Books, asked: &Asked) -> (Says, bool) {
+pub(super) fn business_central(books: &mut Books, asked: &Asked) -> (Says, bool) {
     if asked.path() == "/T/oauth2/v2.0/token" {
         assert!(
             asked.body.contains("client_secret=s3cret-client")
@@ -326,7 +326,7 @@ async fn business_central_holds() {
     holds("business-central", business_central, &setting, &[("login", "URL")], &expected).await;
 }
 
-fn sap(books: &mut Books, asked: &Asked) -> (Says, bool) {
+pub(super) fn sap(books: &mut Books, asked: &Asked) -> (Says, bool) {
     assert!(asked.header("authorization").starts_with("Basic "));
     let path = asked.path();
     if path == "/sap/opu/odata/sap/API_SALES_ORDER_SRV/" {
@@ -380,7 +380,7 @@ async fn sap_s4_holds() {
     holds("sap-s4", sap, &USER, &[], &expected).await;
 }
 
-fn netsuite(books: &mut Books, asked: &Asked) -> (Says, bool) {
+pub(super) fn netsuite(books: &mut Books, asked: &Asked) -> (Says, bool) {
     let path = asked.path();
     if path == "/services/rest/auth/oauth2/v1/token" {
         assert!(
@@ -423,11 +423,10 @@ fn netsuite(books: &mut Books, asked: &Asked) -> (Says, bool) {
     }
 }
 
-#[tokio::test]
-async fn netsuite_holds() {
+/// The recipe with a key of its own kind, and that key.
+pub(super) fn netsuite_files(folder: &tempfile::TempDir) -> (String, String) {
     use base64::Engine;
     use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair};
-    let folder = tempfile::tempdir().unwrap();
     // ring makes no RSA keys: the signature is ES256 here, which NetSuite takes as well.
     let random = ring::rand::SystemRandom::new();
     let key = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &random).unwrap();
@@ -437,6 +436,14 @@ async fn netsuite_holds() {
     std::fs::write(&key_file, pem).unwrap();
     let text = include_str!("../../../templates/erp/netsuite.toml").replace("PS256", "ES256");
     std::fs::write(&recipe, text).unwrap();
+    let own = |path: &std::path::Path| path.to_str().unwrap().to_owned();
+    (own(&recipe), own(&key_file))
+}
+
+#[tokio::test]
+async fn netsuite_holds() {
+    let folder = tempfile::tempdir().unwrap();
+    let (recipe, key_file) = netsuite_files(&folder);
     let setting =
         Setting { consts: &[("certificate", "cert")], secrets: &[("client_id", "client")] };
     let expected = Expected {
@@ -445,11 +452,11 @@ async fn netsuite_holds() {
         reference: "O-1",
         is_once: true,
     };
-    let more = [("account_url", "URL"), ("key_file", key_file.to_str().unwrap())];
-    holds(recipe.to_str().unwrap(), netsuite, &setting, &more, &expected).await;
+    let more = [("account_url", "URL"), ("key_file", key_file.as_str())];
+    holds(&recipe, netsuite, &setting, &more, &expected).await;
 }
 
-fn erpnext(books: &mut Books, asked: &Asked) -> (Says, bool) {
+pub(super) fn erpnext(books: &mut Books, asked: &Asked) -> (Says, bool) {
     assert_eq!(asked.header("authorization"), "token s3cret-key:s3cret-secret");
     assert_eq!(asked.header("accept"), "application/json");
     let (path, json) = (asked.path(), asked.json());
@@ -496,7 +503,7 @@ async fn erpnext_holds() {
     holds("erpnext", erpnext, &setting, &[], &expected).await;
 }
 
-fn dolibarr(books: &mut Books, asked: &Asked) -> (Says, bool) {
+pub(super) fn dolibarr(books: &mut Books, asked: &Asked) -> (Says, bool) {
     assert_eq!(asked.header("dolapikey"), "s3cret-key");
     let path = asked.path();
     let path = path.strip_prefix("/api/index.php").unwrap();
@@ -547,7 +554,7 @@ async fn dolibarr_holds() {
     holds("dolibarr", dolibarr, &KEY, &[], &expected).await;
 }
 
-fn soap(books: &mut Books, asked: &Asked) -> (Says, bool) {
+pub(super) fn soap(books: &mut Books, asked: &Asked) -> (Says, bool) {
     assert!(asked.header("authorization").starts_with("Basic "));
     assert_eq!(asked.header("soapaction"), "\"SV_OPENTRANS_CREATE_ORDER\"");
     assert!(asked.header("content-type").starts_with("text/xml"));
