@@ -256,6 +256,16 @@ impl Submitter {
         let result = sent.unwrap_or_else(|why| {
             Err(Failure::new(ErrorClass::UnknownOutcome, why, why, Stage::At))
         });
+        let result = match result {
+            Ok(receipt) if receipt.found => self.believe_found(work, receipt).await,
+            Err(refusal) if refusal.class == ErrorClass::Rejected && work.doubt.is_some() => {
+                match self.believe_refusal(work, refusal).await {
+                    Ok(receipt) => return self.finish(work, receipt, pass).await,
+                    Err(failure) => Err(failure),
+                }
+            }
+            result => result,
+        };
         match result {
             Ok(receipt) => {
                 self.count_request(work, "submit", "accepted");
@@ -274,6 +284,37 @@ impl Submitter {
         }
     }
 
+    /// An order that was found instead of made may be another shop's.
+    async fn believe_found(&self, work: &Work, receipt: Receipt) -> Result<Receipt, Failure> {
+        if work.policy.gate.erp().tells_shops_apart() {
+            return Ok(receipt);
+        }
+        match self.doubt_what_is_taken(work, receipt).await {
+            ProbeAnswer::Found(receipt) => Ok(receipt),
+            ProbeAnswer::Unclear(failure) => Err(unclear(failure)),
+            ProbeAnswer::Absent => Err(unclear(Failure::new(
+                ErrorClass::UnknownOutcome,
+                "absent",
+                "the ERP found it and does not have it",
+                Stage::At,
+            ))),
+        }
+    }
+
+    /// After an unclear attempt a refusal may mean "exists already", also while the ERP still works on
+    /// the first request: it is asked about until it is clear.
+    async fn believe_refusal(&self, work: &Work, refusal: Failure) -> Result<Receipt, Failure> {
+        if !work.policy.gate.erp().can_ask() {
+            return Err(unclear(refusal));
+        }
+        let says_exists = refusal.status == Some(409) || refusal.code.starts_with("duplicate");
+        match self.ask(work).await {
+            ProbeAnswer::Found(receipt) => Ok(receipt),
+            ProbeAnswer::Absent if !says_exists => Err(refusal),
+            ProbeAnswer::Absent | ProbeAnswer::Unclear(_) => Err(unclear(refusal)),
+        }
+    }
+
     pub(super) fn count_request(&self, work: &Work, step: &str, outcome: &str) {
         let labels = RequestLabels::new(work.policy.gate.erp_name(), step, outcome);
         self.context.metrics.erp_requests.get_or_create(&labels).inc();
@@ -285,6 +326,11 @@ impl Submitter {
         self.context.metrics.erp_in_flight.get_or_create(&erp).set(in_flight.into());
         self.context.metrics.erp_in_flight_limit.get_or_create(&erp).set(limit.into());
     }
+}
+
+/// The same failure, but whether the ERP has the order is not known.
+fn unclear(failure: Failure) -> Failure {
+    Failure { class: ErrorClass::UnknownOutcome, stage: Stage::At, ..failure }
 }
 
 /// Limits the time of a call to the ERP, and survives its panic; both leave the outcome open.

@@ -169,3 +169,63 @@ async fn a_mended_secret_is_taken_up_on_release_without_a_restart() {
     assert_eq!(world.order("R-1").await.record.phase.name(), "transferred");
     world.end().await;
 }
+
+#[tokio::test]
+async fn a_forbidden_order_delays_no_other() {
+    fn forbids(books: &mut Books, asked: &Asked) -> (Says, bool) {
+        if asked.method == "POST" && asked.json()["ref"] == "F-1" {
+            return (Says::json(403, &json!({"error": "customer 17 is not yours"})), true);
+        }
+        erp(books, asked)
+    }
+    let mut world = World::new(Place::Embedded).await;
+    let stand_in = StandIn::start(forbids).await;
+    let path = world.folder.path().join("recipe.toml");
+    std::fs::write(&path, format!("{RECIPE}{PROBE}")).unwrap();
+    world.set("erp.recipe", path.to_str().unwrap());
+    world.set("erp.url", &stand_in.url);
+    world.set_variable("TEST_ERP_KEY", "s3cret-of-the-erp");
+    world.serve().await;
+    world.place(&[order("F-1"), order("G-1"), order("G-2"), order("G-3")]).await;
+    world.until_phase("F-1", "parked").await;
+    for id in ["G-1", "G-2", "G-3"] {
+        world.until_phase(id, "transferred").await;
+        assert_eq!(world.order(id).await.record.fail_count, 0);
+    }
+    let circuits = world.store().await.circuits().await.unwrap();
+    assert!(circuits.iter().all(|circuit| circuit.opened_at.is_none()), "{circuits:?}");
+    world.leave().await;
+}
+
+#[tokio::test]
+async fn exists_already_after_an_unclear_attempt_is_asked_about_until_it_is_clear() {
+    fn slow(books: &mut Books, asked: &Asked) -> (Says, bool) {
+        if asked.method == "GET" {
+            // The first request is still running for the first questions.
+            let questions = books.asked.iter().filter(|asked| asked.method == "GET").count();
+            return match questions > 4 && books.count("R-1") > 0 {
+                true => (Says::json(200, &json!({"id": 1})), false),
+                false => (Says::json(404, &json!({"error": "no such order"})), false),
+            };
+        }
+        match books.find("R-1") {
+            Some(_) => (Says::json(409, &json!({"error": "it exists already"})), true),
+            None => (Says::json(201, &json!({"id": books.make("R-1")})), true),
+        }
+    }
+    let mut world = World::new(Place::Embedded).await;
+    let stand_in = StandIn::start(slow).await;
+    stand_in.books.lock().unwrap().next_commit = Some(Fate::Lost);
+    let path = world.folder.path().join("recipe.toml");
+    std::fs::write(&path, format!("{RECIPE}{PROBE}")).unwrap();
+    world.set("erp.recipe", path.to_str().unwrap());
+    world.set("erp.url", &stand_in.url);
+    world.set_variable("TEST_ERP_KEY", "s3cret-of-the-erp");
+    world.set_variable("ORDER_RELAY__ERP__SETTLE", "");
+    world.serve().await;
+    world.place(&[order("R-1")]).await;
+    world.until_settled(1).await;
+    assert_eq!(world.order("R-1").await.record.phase.name(), "transferred");
+    assert_eq!(stand_in.books.lock().unwrap().orders.len(), 1);
+    world.end().await;
+}
