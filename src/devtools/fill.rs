@@ -11,7 +11,8 @@ use futures_util::future::try_join_all;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 
-use crate::domain::failure::{ErrorClass, Stage, fingerprint};
+use crate::domain::failure::{ErrorClass, Stage};
+use crate::domain::fingerprint::fingerprint;
 use crate::domain::lifecycle::transitions::FailedAttempt;
 use crate::domain::lifecycle::vocabulary::Trigger;
 use crate::domain::notice::NoticeKind;

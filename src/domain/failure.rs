@@ -7,7 +7,6 @@
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
 use super::text::{MAX_ERROR_CHARS, one_line};
 
@@ -92,45 +91,9 @@ impl Failure {
     }
 }
 
-/// What groups equal failures: class, code and the message without everything that varies from
-/// order to order (numbers, quoted parts). 16 hexadecimal characters.
-pub fn fingerprint(class: ErrorClass, code: &str, message: &str) -> String {
-    let mut shape = String::with_capacity(message.len());
-    let mut quote = None;
-    for c in message.chars() {
-        match quote {
-            Some(open) if c == open => quote = None,
-            Some(_) => {}
-            None if matches!(c, '"' | '\'' | '`') => {
-                quote = Some(c);
-                shape.push('*');
-            }
-            None if c.is_ascii_digit() => {
-                if !shape.ends_with('#') {
-                    shape.push('#');
-                }
-            }
-            None => shape.extend(c.to_lowercase()),
-        }
-    }
-    let digest = Sha256::digest(format!("{}\n{code}\n{shape}", class.as_str()));
-    digest[..8].iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn failures_that_differ_in_numbers_and_names_share_a_fingerprint() {
-        let of = |text| fingerprint(ErrorClass::Rejected, "http_422", text);
-        assert_eq!(of("product 'SKU-1' unknown at 12:30"), of("product 'SKU-99' unknown at 9:05"));
-        assert_ne!(of("product unknown"), of("customer unknown"));
-        assert_ne!(
-            fingerprint(ErrorClass::Rejected, "http_422", "x"),
-            fingerprint(ErrorClass::Unavailable, "http_422", "x")
-        );
-    }
 
     #[test]
     fn every_class_is_found_by_its_name() {

@@ -9,7 +9,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::failure::{ErrorClass, Failure, Stage, fingerprint};
+use super::failure::{ErrorClass, Failure, Stage};
+use super::fingerprint::fingerprint;
 use super::text::{MAX_ERROR_CHARS, one_line};
 use crate::domain::lifecycle::transitions::FailedAttempt;
 use crate::domain::lifecycle::vocabulary::Trigger;

@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use order_relay::domain::failure::{ErrorClass, fingerprint};
+use order_relay::domain::failure::ErrorClass;
+use order_relay::domain::fingerprint::fingerprint;
 use order_relay::domain::lifecycle::transitions::FailedAttempt;
 use order_relay::domain::lifecycle::vocabulary::{OrderState, Trigger};
 use order_relay::domain::order::values::OrderKey;
