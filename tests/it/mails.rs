@@ -157,7 +157,7 @@ async fn order_data_cannot_write_headers_or_markup() {
     let mut world = World::new(Place::Embedded).await;
     world.set("mail.order_failed.subject", "{{ n.customer_name }} {{ n.message }}");
     world.serve().await;
-    let hostile = "<script>alert(1)</script>{{ 7*7 }}\r\nBcc: evil@example.com\r\n\r\nbody";
+    let hostile = "<script>alert(1)</script>{{ 70007*7 }}\r\nBcc: evil@example.com\r\n\r\nbody";
     let customer = json!({"email": "a@example.com", "name": hostile, "number": hostile});
     let lines = json!([{"sku": hostile, "quantity": 1, "unit_price": 1}]);
     let remark = "stub: reject, ok";
@@ -180,7 +180,8 @@ async fn order_data_cannot_write_headers_or_markup() {
         let html = mail.html();
         assert!(!html.contains("<script") && html.contains("&lt;script&gt;"), "{html}");
         for text in [&html, &mail.text()] {
-            assert!(text.contains("{{ 7*7 }}") && !text.contains("49"), "{text}");
+            // A product that no time of day contains: the mail shows when it happened.
+            assert!(text.contains("{{ 70007*7 }}") && !text.contains("490049"), "{text}");
             assert!(!text.contains("\nBcc:"), "{text}");
         }
     }
