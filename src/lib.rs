@@ -67,6 +67,7 @@ pub mod ports {
     pub mod schema;
     pub mod identity;
     pub mod erp;
+    pub mod erps;
     pub mod mail;
 }
 
@@ -108,6 +109,7 @@ pub mod ops {
     pub mod redrive_plan;
     pub mod redrive;
     pub mod reconcile;
+    pub mod questions;
     pub mod intake;
     pub mod tokens;
     pub mod people;
@@ -288,6 +290,7 @@ pub mod cli {
     pub mod records;
     pub mod people;
     pub mod devtools;
+    pub mod erp;
     pub mod service;
     pub mod args;
 }
@@ -312,6 +315,7 @@ pub mod app {
     pub mod inline;
     pub mod check;
     pub mod erps;
+    pub mod open_erps;
     pub mod erp_commands;
     pub mod wiring;
     pub mod supervisor;

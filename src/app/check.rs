@@ -10,12 +10,12 @@ use crate::cli::flags::Format;
 use crate::cli::output::print;
 use crate::config::settings::Settings;
 use crate::domain::circuit::CircuitState;
-use crate::ops::verbs::DEFAULT_ERP;
 use crate::ports::clock::SystemClock;
 use crate::ports::erp::{Erp, ProbeAnswer};
 use crate::views::checks::CheckLine;
 use crate::views::csv::Column;
 
+use super::open_erps::OpenErps;
 use super::{erps, wiring};
 
 impl CheckLine {
@@ -148,14 +148,13 @@ async fn mail(settings: &Settings) -> Vec<CheckLine> {
 }
 
 async fn erps(settings: &Settings) -> Vec<CheckLine> {
-    let own = settings.shops.iter().filter(|(_, shop)| shop.has_own_erp);
-    let own = own.map(|(name, shop)| (name.as_str(), &shop.erp));
     let circuits = match wiring::open_store(settings, "check") {
         Ok(store) => store.circuits().await.unwrap_or_default(),
         Err(_) => Vec::new(),
     };
     let mut lines = Vec::new();
-    for (name, erp) in [(DEFAULT_ERP, &settings.default_shop.erp)].into_iter().chain(own) {
+    for erp in OpenErps::new(settings).all() {
+        let (name, erp) = (erp.name(), erp.settings());
         let what = format!("ERP ({name})");
         let loaded = match erps::recipe(erp) {
             Ok(loaded) => loaded,

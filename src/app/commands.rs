@@ -6,21 +6,22 @@ use std::sync::Arc;
 
 use anyhow::{Context, bail};
 use clap::CommandFactory;
-use futures_util::FutureExt;
 use secrecy::ExposeSecret;
 use serde::Serialize;
 use tokio::net::TcpListener;
 
 use crate::adapters::amqp;
+use crate::app::open_erps::OpenErps;
 use crate::app::store::Store;
 use crate::cli::args::{Cli, Command};
 use crate::cli::devtools::Stub;
+use crate::cli::erp::Erp;
 use crate::cli::exit::Exit;
 use crate::cli::flags::Format;
 use crate::cli::orders::LostOrders;
 use crate::cli::output::print;
-use crate::cli::service::{ConfigCommand, Erp, Schema, Topology as TopologyCommand};
-use crate::cli::{circuits, dead_letters, orders, people, publish, reconcile, records, redrives};
+use crate::cli::service::{ConfigCommand, Schema, Topology as TopologyCommand};
+use crate::cli::{dead_letters, erp, orders, people, publish, reconcile, records, redrives};
 use crate::config::reader::Fault;
 use crate::config::settings::{Settings, SettingsFile};
 use crate::devtools::erp_stub::{ErpStub, StubSettings};
@@ -31,7 +32,6 @@ use crate::domain::order::document::OrderDocument;
 use crate::domain::topology::{Target, Topology};
 use crate::ops::verbs::Ops;
 use crate::ports::clock::SystemClock;
-use crate::ports::order_desk::OrderDetail;
 use crate::ports::workers::WorkerKind;
 use crate::telemetry::{LogFormat, start_logging};
 use crate::views::csv::Column;
@@ -126,10 +126,7 @@ async fn with_settings(
         Command::Reconcile(command) => {
             let helpers = if command.change.dry_run { Helpers::None } else { Helpers::Workers };
             let desk = Desk::open(settings, helpers).await?;
-            let ask = |detail: OrderDetail| {
-                async move { Ok(erp_commands::ask(settings, &detail).await?.0) }.boxed()
-            };
-            let exit = reconcile::reconcile(&desk.ops, &command, &ask, out).await;
+            let exit = reconcile::reconcile(&desk.ops, &command, out).await;
             desk.close().await;
             exit
         }
@@ -146,16 +143,7 @@ async fn with_settings(
             records::mails(&Desk::open(settings, Helpers::None).await?.ops, command, out).await
         }
         Command::Erp(command) => {
-            let desk = Desk::open(settings, Helpers::None).await?;
-            match command {
-                Erp::Circuits(output) => circuits::list(&desk.ops, output.output, out).await,
-                Erp::Hold { erp, change } => circuits::hold(&desk.ops, &erp, &change, out).await,
-                Erp::Release { erp, change } => {
-                    circuits::release(&desk.ops, &erp, &change, out).await
-                }
-                Erp::Stub(stub) => run_stub(&stub).await,
-                other => erp_commands::with_order(settings, &desk.ops, &other, out).await,
-            }
+            erp::erp(&Desk::open(settings, Helpers::None).await?.ops, command, out).await
         }
         Command::Audit(command) => {
             records::audit(&Desk::open(settings, Helpers::None).await?.ops, command, out).await
@@ -246,7 +234,8 @@ impl Desk {
         for (name, task) in transport.tasks {
             tasks.start(name, task);
         }
-        let ops = wiring::ops(settings, store.clone(), transport.broker.clone());
+        let erps = OpenErps::new(settings);
+        let ops = wiring::ops(settings, erps.clone(), store.clone(), transport.broker.clone());
         // With RabbitMQ the running service does the work; the in-process transport has only this
         // process.
         let inline = match helpers {
@@ -257,7 +246,10 @@ impl Desk {
                     Helpers::Workers => Sending::Yes,
                     _ => Sending::No,
                 };
-                Some(Inline::start(settings, store, transport.broker, &worker, sending).await?)
+                Some(
+                    Inline::start(settings, &erps, store, transport.broker, &worker, sending)
+                        .await?,
+                )
             }
         };
         Ok(Self { ops, inline, _tasks: tasks })

@@ -7,12 +7,13 @@ use anyhow::{anyhow, bail};
 
 use crate::adapters::erp::http::Limits;
 use crate::adapters::erp::json::{JsonErp, Keep};
-use crate::adapters::erp::recipe::open::{Loaded, Overrides, load};
+pub use crate::adapters::erp::recipe::open::Loaded;
+use crate::adapters::erp::recipe::open::{Overrides, load};
 use crate::config::settings::{ErpSettings, KeepExchanges, ShopSettings};
 use crate::domain::retry::RetryPolicy;
-use crate::ops::verbs::DEFAULT_ERP;
 use crate::ports::clock::SystemClock;
 use crate::ports::erp::Erp;
+use crate::ports::erps::DEFAULT_ERP;
 
 /// The recipe whose engine is our own code.
 const JSON: &str = "json";

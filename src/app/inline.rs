@@ -7,6 +7,7 @@ use std::sync::Arc;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use crate::app::open_erps::OpenErps;
 use crate::app::store::Store;
 use crate::config::settings::Settings;
 use crate::ports::broker::Broker;
@@ -33,12 +34,13 @@ impl Inline {
     /// Starts them; the submitter only when orders are sent.
     pub async fn start(
         settings: &Settings,
+        erps: &OpenErps,
         store: Arc<dyn Store>,
         broker: Arc<dyn Broker>,
         worker: &str,
         sending: Sending,
     ) -> anyhow::Result<Self> {
-        let context = wiring::context(settings, store.clone(), broker, worker, sending)?;
+        let context = wiring::context(settings, erps, store.clone(), broker, worker, sending)?;
         let post = wiring::post(settings)?;
         let stop = CancellationToken::new();
         let mut roles = Supervisor::default();

@@ -25,7 +25,7 @@ use crate::ports::workers::{Worker, WorkerKind, WorkerRegistry};
 use crate::web::auth::access::Access;
 use crate::web::html::templates::Pages;
 use crate::web::router::router;
-use crate::web::state::{Backstage, Web};
+use crate::web::state::{Check, Web};
 use crate::workers::circuit_watcher::CircuitWatcher;
 use crate::workers::consume::{ReadMode, Reading, consume, worked_off};
 use crate::workers::context::WorkerContext;
@@ -35,9 +35,10 @@ use crate::workers::redriver::Redriver;
 use crate::workers::submitter::admit::Submitter;
 use crate::workers::sweeper::{SweepRule, Sweeper};
 
+use super::check;
+use super::open_erps::OpenErps;
 use super::store::Store;
 use super::supervisor::Supervisor;
-use super::{check, erp_commands};
 use crate::app::wiring::{self, Sending};
 
 /// Interval of heartbeats; a third of the time after which a process counts as dead.
@@ -82,8 +83,9 @@ impl Service {
         let sending =
             if roles.contains(&WorkerKind::Submitter) { Sending::Yes } else { Sending::No };
         let broker = transport.broker.clone();
-        let context = wiring::context(settings, store.clone(), broker, &worker, sending)?;
-        let ops = wiring::ops(settings, store.clone(), transport.broker);
+        let erps = OpenErps::new(settings);
+        let context = wiring::context(settings, &erps, store.clone(), broker, &worker, sending)?;
+        let ops = wiring::ops(settings, erps, store.clone(), transport.broker);
         let mut service = Self {
             ops,
             web: None,
@@ -225,7 +227,7 @@ impl Service {
             ops: self.ops.clone(),
             metrics: self.context.metrics.clone(),
             pages: Arc::new(pages),
-            backstage: Arc::new(backstage(settings)),
+            check: check_of(settings),
             draining: self.draining.clone(),
             access: Arc::new(Access::new(&settings.web.public_url, settings.web.proxies)),
             needs_broker: roles
@@ -333,16 +335,13 @@ fn heartbeat(
     }
 }
 
-/// What pages show and only `app` can provide.
-fn backstage(settings: &Settings) -> Backstage {
-    let (for_orders, for_checks) = (settings.clone(), settings.clone());
-    Backstage {
-        rehearse: Box::new(move |detail| erp_commands::rehearse(&for_orders, detail)),
-        check: Box::new(move || {
-            let settings = for_checks.clone();
-            async move { check::look(&settings).await }.boxed()
-        }),
-    }
+/// What `order-relay check` says, for the page of the same name.
+fn check_of(settings: &Settings) -> Arc<Check> {
+    let settings = settings.clone();
+    Arc::new(move || {
+        let settings = settings.clone();
+        async move { check::look(&settings).await }.boxed()
+    })
 }
 
 fn ended_by_itself(name: &str, panicked: bool) -> String {

@@ -21,21 +21,22 @@ use crate::adapters::oidc::provider::OidcProvider;
 use crate::adapters::store::ledger::SqlStore;
 use crate::adapters::store::postgres::PostgresDb;
 use crate::adapters::store::sqlite::SqliteDb;
-use crate::app::erps;
+use crate::app::erps::{self, Loaded};
+use crate::app::open_erps::{OpenErp, OpenErps};
 use crate::app::store::Store;
-use crate::config::settings::{ErpSettings, MailSettings, OidcSettings, Settings, ShopSettings};
+use crate::config::settings::{MailSettings, OidcSettings, Settings, ShopSettings};
 use crate::domain::failure::ErrorClass;
 use crate::domain::notice::NoticeKind;
 use crate::domain::order::fault::Reason;
 use crate::domain::topology::{Names, Topology};
 use crate::ops::login_config::{LoginConfig, OidcDoor};
 use crate::ops::passwords::Passwords;
-use crate::ops::verbs::{DEFAULT_ERP, Ops, OpsParts};
+use crate::ops::verbs::{Ops, OpsParts};
 use crate::ports::broker::Broker;
 use crate::ports::clock::{Clock, SystemClock};
 use crate::telemetry::{ClassLabel, KindLabel, Metrics, ReasonLabel, WhatLabel};
 use crate::workers::context::{Policies, ShopPolicy, WorkerContext};
-use crate::workers::erp_gate::{Gate, Reopen};
+use crate::workers::erp_gate::Gate;
 
 /// How much longer than the calls themselves a person waits for a transfer.
 const TRANSFER_MARGIN: Duration = Duration::from_secs(10);
@@ -147,6 +148,7 @@ pub enum Sending {
 /// What all workers share.
 pub fn context(
     settings: &Settings,
+    erps: &OpenErps,
     store: Arc<dyn Store>,
     broker: Arc<dyn Broker>,
     worker: &str,
@@ -155,7 +157,7 @@ pub fn context(
     let metrics = Arc::new(Metrics::new(env!("CARGO_PKG_VERSION"), COMMIT));
     begin_at_zero(&metrics);
     let clock = Arc::new(SystemClock);
-    let policies = policies(settings, sending)?;
+    let policies = policies(settings, erps, sending)?;
     let (worker, max_bytes) = (worker.to_owned(), settings.max_bytes);
     Ok(Arc::new(WorkerContext::new(store, broker, clock, metrics, policies, worker, max_bytes)))
 }
@@ -179,62 +181,55 @@ fn begin_at_zero(metrics: &Metrics) {
     }
 }
 
-fn policies(settings: &Settings, sending: Sending) -> anyhow::Result<Policies> {
-    let gate = |name: &str, erp: &ErpSettings| -> anyhow::Result<Arc<Gate>> {
-        let recipe = erps::recipe(erp).with_context(|| format!("ERP {name}"))?;
-        let max = erps::max_in_flight(erp, recipe.as_ref());
-        let port = match sending {
-            Sending::Yes => erps::open_recipe(name, erp, recipe)?,
-            Sending::No => Arc::new(UnsetErp),
-        };
-        let gate = Gate::new(name, port, max, erp.rate_limit, settings.circuit);
-        Ok(Arc::new(match sending {
-            Sending::Yes => gate.reopened_by(reopening(settings, name)),
-            Sending::No => gate,
-        }))
-    };
-    let default_gate = gate(DEFAULT_ERP, &settings.default_shop.erp)?;
-    let policy = |shop: &ShopSettings, gate| -> anyhow::Result<ShopPolicy> {
-        let recipe = erps::recipe(&shop.erp)?;
-        Ok(ShopPolicy {
-            gate,
-            max_count: shop.max_failed_order,
-            retry: erps::retry_policy(shop, recipe.as_ref()),
-            customer: shop.mail.customer_confirmation,
-        })
+fn policies(settings: &Settings, erps: &OpenErps, sending: Sending) -> anyhow::Result<Policies> {
+    let shared = gate(settings, erps.shared(), sending)?;
+    let policy = |shop: &ShopSettings, (gate, recipe): &(Arc<Gate>, Option<Loaded>)| ShopPolicy {
+        gate: gate.clone(),
+        max_count: shop.max_failed_order,
+        retry: erps::retry_policy(shop, recipe.as_ref()),
+        customer: shop.mail.customer_confirmation,
     };
     let mut shops = HashMap::new();
     for (name, shop) in &settings.shops {
-        let gate = match shop.has_own_erp {
-            true => gate(name, &shop.erp)?,
-            false => default_gate.clone(),
-        };
-        shops.insert(name.clone(), policy(shop, gate)?);
+        let own = erps.own(name).map(|own| gate(settings, own, sending)).transpose()?;
+        shops.insert(name.clone(), policy(shop, own.as_ref().unwrap_or(&shared)));
     }
-    Ok(Policies { default: policy(&settings.default_shop, default_gate)?, shops })
+    Ok(Policies { default: policy(&settings.default_shop, &shared), shops })
 }
 
-/// Reopens the ERP `name` with the current files and environment: a secret may have been fixed.
-/// Invalid settings are ignored here; the next start reports them.
-fn reopening(settings: &Settings, name: &str) -> Reopen {
-    let (settings, name) = (settings.clone(), name.to_owned());
-    Box::new(move || {
-        let settings = settings.reload(crate::app::environment::environment()).ok()?;
-        let shop = if name == DEFAULT_ERP { &settings.default_shop } else { settings.shop(&name) };
-        erps::open_erp(&name, &shop.erp).ok()
-    })
+/// The gate in front of an ERP, and the recipe behind it.
+fn gate(
+    settings: &Settings,
+    erp: &Arc<OpenErp>,
+    sending: Sending,
+) -> anyhow::Result<(Arc<Gate>, Option<Loaded>)> {
+    let recipe = erp.recipe()?;
+    let own = erp.settings();
+    let max = erps::max_in_flight(own, recipe.as_ref());
+    let gate = |client| Gate::new(erp.name(), client, max, own.rate_limit, settings.circuit);
+    let gate = match sending {
+        Sending::Yes => {
+            let again = erp.clone();
+            gate(erp.client()?).reopened_by(Box::new(move || again.reopen()))
+        }
+        Sending::No => gate(Arc::new(UnsetErp)),
+    };
+    Ok((Arc::new(gate), recipe))
 }
 
 /// The operations, over these ports.
-pub fn ops(settings: &Settings, store: Arc<dyn Store>, broker: Arc<dyn Broker>) -> Arc<Ops> {
-    let own_erps = settings.shops.iter().filter(|(_, shop)| shop.has_own_erp);
-    let slowest = settings.shops.values().chain([&settings.default_shop]);
-    let slowest = slowest.map(|shop| erps::longest_call(&shop.erp)).max();
+pub fn ops(
+    settings: &Settings,
+    erps: Arc<OpenErps>,
+    store: Arc<dyn Store>,
+    broker: Arc<dyn Broker>,
+) -> Arc<Ops> {
+    let slowest = erps.all().map(|erp| erps::longest_call(erp.settings())).max();
     Arc::new(Ops::new(OpsParts {
         store,
         broker,
         clock: Arc::new(SystemClock),
-        erps: own_erps.map(|(name, _)| (name.clone(), name.clone())).collect(),
+        erps,
         max_bytes: settings.max_bytes,
         // A question, the transfer, and the steps before it.
         transfer_patience: slowest.unwrap_or_default() * 2 + TRANSFER_MARGIN,

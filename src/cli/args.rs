@@ -2,13 +2,14 @@
 
 use crate::cli::dead_letters::DeadLetters;
 use crate::cli::devtools::{Demo, Fill};
+use crate::cli::erp::Erp;
 use crate::cli::flags::Output;
 use crate::cli::orders::{LostOrders, Orders, ProcessLostOrders};
 use crate::cli::people::{Tokens, Users};
 use crate::cli::publish::Publish;
 use crate::cli::reconcile::Reconcile;
 use crate::cli::records::{Audit, Ledger, Mails};
-use crate::cli::service::{ConfigCommand, Erp, Migrate, Schema, Serve, Topology};
+use crate::cli::service::{ConfigCommand, Migrate, Schema, Serve, Topology};
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};

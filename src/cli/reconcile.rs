@@ -5,9 +5,8 @@ use clap::Args;
 use std::io::Write;
 
 use anyhow::bail;
-use futures_util::future::BoxFuture;
 
-use crate::cli::change::{act, confirm, find_all};
+use crate::cli::change::{act, confirm, find_all, operator};
 use crate::cli::exit::Exit;
 use crate::cli::orders::MAX_ALL;
 use crate::cli::output::{local, progress};
@@ -20,16 +19,11 @@ use crate::ops::refusal::Refusal;
 use crate::ops::transfer::Transferred;
 use crate::ops::verbs::Ops;
 use crate::ports::erp::ProbeAnswer;
-use crate::ports::order_desk::OrderDetail;
 
-/// Asks the ERP about an order without any effect.
-pub type Ask<'a> = &'a dyn Fn(OrderDetail) -> BoxFuture<'a, anyhow::Result<ProbeAnswer>>;
-
-/// `reconcile …`; `ask` is what `--dry-run` asks with.
+/// `reconcile …`
 pub async fn reconcile(
     ops: &Ops,
     command: &Reconcile,
-    ask: Ask<'_>,
     out: &mut dyn Write,
 ) -> anyhow::Result<Exit> {
     let change = &command.change;
@@ -49,7 +43,7 @@ pub async fn reconcile(
     for key in keys {
         let (result, detail, exit) = match (change.dry_run, command.absent) {
             (true, true) => ("would be sent", String::new(), Exit::Done),
-            (true, false) => asked(ask(ops.show(&key).await?).await?),
+            (true, false) => asked(ops.ask_erp(&operator(change), &key).await?.0),
             (false, true) => declared(ops.declare_absent(&key, &act(ops, change)).await)?,
             (false, false) => reconciled(ops.reconcile(&key, &act(ops, change)).await)?,
         };

@@ -6,19 +6,16 @@ use crate::domain::order::values::OrderKey;
 use crate::domain::permission::Permission;
 use crate::ops::principal::authorize;
 use crate::ops::refusal::Refusal;
-use crate::ops::verbs::{DEFAULT_ERP, Ops};
+use crate::ops::verbs::Ops;
 use crate::ports::audit::Act;
 
 impl Ops {
     /// The ERPs of all shops with their circuits, also those that were never opened.
     pub async fn circuits(&self) -> Result<Vec<Circuit>, Refusal> {
         let known = self.store.circuits().await?;
-        let mut names: Vec<&str> =
-            self.erps.values().map(String::as_str).chain([DEFAULT_ERP]).collect();
-        names.sort_unstable();
-        names.dedup();
         let circuit = |name: &str| known.iter().find(|circuit| circuit.erp == name).cloned();
-        Ok(names.into_iter().map(|n| circuit(n).unwrap_or_else(|| Circuit::closed(n))).collect())
+        let names = self.erps.names().into_iter();
+        Ok(names.map(|n| circuit(n).unwrap_or_else(|| Circuit::closed(n))).collect())
     }
 
     /// Stops the transfer to an ERP until it is released: orders are received and held.
@@ -51,17 +48,13 @@ impl Ops {
     }
 
     /// The shop that an ERP belongs to alone; none for the one that all others share.
-    pub fn shop_of_erp<'a>(&'a self, erp: &str) -> Option<&'a str> {
-        self.erps.iter().find(|(_, own)| *own == erp).map(|(shop, _)| shop.as_str())
+    pub fn shop_of_erp(&self, erp: &str) -> Option<&str> {
+        self.erps.shop_of_erp(erp)
     }
 
     /// The name of the ERP that an order goes to.
     pub fn erp_of(&self, key: &OrderKey) -> &str {
-        self.erp_of_shop(key.shop.as_str())
-    }
-
-    pub(super) fn erp_of_shop(&self, shop: &str) -> &str {
-        self.erps.get(shop).map_or(DEFAULT_ERP, String::as_str)
+        self.erps.erp_of_shop(key.shop.as_str())
     }
 
     pub(super) async fn refuse_when_stopped(&self, record: &OrderRecord) -> Result<(), Refusal> {

@@ -156,7 +156,7 @@ impl Ops {
     async fn stopped_shops(&self, id: Uuid) -> Result<Vec<String>, Refusal> {
         let circuits = self.store.circuits().await?;
         let stopped = |shop: &String| {
-            let erp = self.erp_of_shop(shop);
+            let erp = self.erps.erp_of_shop(shop);
             circuits.iter().find(|c| c.erp == erp && c.state == CircuitState::Open)
         };
         let shops = self.store.redrive_shops(id, Some(ItemStatus::Waiting)).await?;

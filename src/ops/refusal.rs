@@ -6,6 +6,7 @@ use crate::domain::order::fault::Fault;
 use crate::domain::order::values::OrderKey;
 use crate::domain::order_filter::ValueFault;
 use crate::domain::permission::Permission;
+use crate::ports::erps::ErpUnusable;
 use crate::ports::store_error::StoreError;
 
 /// Why an operation was refused.
@@ -81,6 +82,9 @@ pub enum Refusal {
     /// Something that it takes is away: a process, the broker, the identity provider.
     #[error("{0}")]
     NobodyThere(String),
+    /// The order's ERP cannot be asked as the settings and the recipe are.
+    #[error(transparent)]
+    ErpUnusable(#[from] ErpUnusable),
     /// A value cannot be used; nothing was changed.
     #[error(transparent)]
     Value(#[from] ValueFault),
@@ -139,7 +143,9 @@ impl Refusal {
             Self::Unacceptable(_) | Self::Unprocessable(_) => {
                 kind(422, "unprocessable", "Not acceptable as it is", 1)
             }
-            Self::NobodyThere(_) | Self::Store(StoreError::Unavailable(_)) => {
+            Self::NobodyThere(_)
+            | Self::ErpUnusable(_)
+            | Self::Store(StoreError::Unavailable(_)) => {
                 kind(503, "unavailable", "Not available now", 1)
             }
             Self::Store(StoreError::Refused(_)) => {

@@ -1,6 +1,5 @@
 //! What people may do, for pages, API and command line alike: [`Ops`], whose verbs stand in the files beside it.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,6 +15,7 @@ use crate::ports::broker::Broker;
 use crate::ports::circuits::{CircuitDesk, Circuits};
 use crate::ports::clock::Clock;
 use crate::ports::dead_letters::{DeadLetterDesk, DeadLetterIntake};
+use crate::ports::erps::Erps;
 use crate::ports::ledger::LedgerProof;
 use crate::ports::notices::{MailArchive, MailLevels};
 use crate::ports::order_desk::{OrderDesk, OrderRecords, Revisions};
@@ -43,8 +43,7 @@ pub struct Ops {
     pub(super) broker: Arc<dyn Broker>,
     /// Time and randomness.
     pub(super) clock: Arc<dyn Clock>,
-    /// Which ERP a shop sends to, for shops with one of their own.
-    pub(super) erps: HashMap<String, String>,
+    pub(super) erps: Arc<dyn Erps>,
     /// `intake.max_bytes`.
     pub(super) max_bytes: usize,
     /// How long a transfer is waited for.
@@ -52,9 +51,6 @@ pub struct Ops {
     /// Logins.
     pub(super) login: LoginConfig,
 }
-
-/// Name of the ERP of every shop without one of its own.
-pub const DEFAULT_ERP: &str = "default";
 
 /// What [`Ops`] stands on.
 pub struct OpsParts {
@@ -64,8 +60,8 @@ pub struct OpsParts {
     pub broker: Arc<dyn Broker>,
     /// The time.
     pub clock: Arc<dyn Clock>,
-    /// Which ERP has which shop; every other shop has [`DEFAULT_ERP`].
-    pub erps: HashMap<String, String>,
+    /// The ERPs of all shops.
+    pub erps: Arc<dyn Erps>,
     /// `intake.max_bytes`
     pub max_bytes: usize,
     /// How long a transfer is waited for.

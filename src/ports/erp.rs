@@ -91,12 +91,25 @@ pub struct Exchange {
 /// Exchanges of one attempt, recorded while it runs, so that they are kept if the attempt is
 /// aborted.
 #[derive(Debug, Clone, Default)]
-pub struct Journal(Arc<Mutex<Vec<Exchange>>>);
+pub struct Journal {
+    noted: Arc<Mutex<Vec<Exchange>>>,
+    has_all: bool,
+}
 
 impl Journal {
+    /// A journal for a person who asks: every exchange is recorded, whatever the settings keep.
+    pub fn of_everything() -> Self {
+        Self { has_all: true, ..Self::default() }
+    }
+
+    /// Whether every exchange is to be recorded.
+    pub fn has_all(&self) -> bool {
+        self.has_all
+    }
+
     /// Records one.
     pub fn note(&self, exchange: Exchange) {
-        let mut noted = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut noted = self.noted.lock().unwrap_or_else(PoisonError::into_inner);
         if noted.len() >= MAX_EXCHANGES {
             noted.remove(FIRST_EXCHANGES);
         }
@@ -105,7 +118,7 @@ impl Journal {
 
     /// Takes out what was recorded.
     pub fn take(&self) -> Vec<Exchange> {
-        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
+        std::mem::take(&mut *self.noted.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 

@@ -6,8 +6,6 @@ use std::sync::atomic::AtomicBool;
 use futures_util::future::BoxFuture;
 
 use crate::ops::verbs::Ops;
-use crate::ports::erp::Exchange;
-use crate::ports::order_desk::OrderDetail;
 use crate::telemetry::Metrics;
 use crate::views::checks::CheckLine;
 use crate::web::auth::access::Access;
@@ -25,8 +23,8 @@ pub struct Web {
     pub metrics: Arc<Metrics>,
     /// Pages for people.
     pub pages: Arc<Pages>,
-    /// What pages show and only `app` can provide.
-    pub backstage: Arc<Backstage>,
+    /// Whether everything is reachable and usable.
+    pub check: Arc<Check>,
     /// Set while the process drains.
     pub draining: Arc<AtomicBool>,
     /// How it is reached.
@@ -35,15 +33,5 @@ pub struct Web {
     pub needs_broker: bool,
 }
 
-/// The requests that would be sent for an order now, or why there are none. Sends nothing.
-pub type Rehearse = dyn Fn(&OrderDetail) -> Result<Vec<Exchange>, String> + Send + Sync;
 /// What `order-relay check` says.
 pub type Check = dyn Fn() -> BoxFuture<'static, Vec<CheckLine>> + Send + Sync;
-
-/// What pages show and only `app` can provide.
-pub struct Backstage {
-    /// What would be sent.
-    pub rehearse: Box<Rehearse>,
-    /// Whether everything is reachable and usable.
-    pub check: Box<Check>,
-}

@@ -1,11 +1,13 @@
 //! Editing lost orders on the whole service: what is sent, what is refused, and that nothing is sent
 //! twice.
 
+use order_relay::app::open_erps::OpenErps;
 use order_relay::app::wiring as app;
 use order_relay::domain::permission::{Grants, Permission};
 use order_relay::ops::principal::Principal;
 use order_relay::ops::refusal::Refusal;
 use order_relay::ops::verbs::Ops;
+use order_relay::ports::erp::ProbeAnswer;
 use serde_json::{Value, json};
 
 use crate::store_contract::key;
@@ -112,10 +114,34 @@ async fn the_same_change_is_made_in_many_after_a_look(place: Place) {
 async fn desk(world: &mut World, permissions: &[Permission]) -> (std::sync::Arc<Ops>, Principal) {
     let store = world.store().await;
     let transport = app::open_transport(&world.settings(), "test").expect("a transport");
-    let ops = app::ops(&world.settings(), store, transport.broker);
+    let ops =
+        app::ops(&world.settings(), OpenErps::new(&world.settings()), store, transport.broker);
     let mut grants = Grants::default();
     grants.add(permissions, None);
     (ops, Principal { name: "user:erika".to_owned(), from: None, grants })
+}
+
+#[tokio::test]
+async fn who_may_only_look_sees_what_would_be_sent_but_cannot_have_the_erp_asked() {
+    let mut world = World::new(Place::Embedded).await;
+    world.serve().await;
+    world.place(&[order_that("Q-1", "reject")]).await;
+    world.until_phase("Q-1", "parked").await;
+    let (ops, reader) = desk(&mut world, &[Permission::Read]).await;
+    let rehearsed = ops.rehearse(&reader, &key("Q-1")).await.expect("a reader may look");
+    assert_eq!(rehearsed[0].method, "POST");
+    let asked = ops.ask_erp(&reader, &key("Q-1")).await;
+    let needs = Permission::Process;
+    let is_forbidden =
+        matches!(&asked, Err(Refusal::Forbidden { permission, .. }) if *permission == needs);
+    assert!(is_forbidden, "{asked:?}");
+    let (ops, operator) = desk(&mut world, &[Permission::Read, Permission::Process]).await;
+    let (answer, exchanges) = ops.ask_erp(&operator, &key("Q-1")).await.expect("may ask");
+    assert_eq!((answer, exchanges.len()), (ProbeAnswer::Absent, 1));
+    let (ops, checkout) = desk(&mut world, &[Permission::Publish]).await;
+    let hidden = ops.rehearse(&checkout, &key("Q-1")).await;
+    assert!(matches!(hidden, Err(Refusal::NotFound { .. })), "{hidden:?}");
+    world.end().await;
 }
 
 #[tokio::test]

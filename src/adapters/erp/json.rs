@@ -118,7 +118,7 @@ impl JsonErp {
             ProbeAnswer::Absent => "absent",
             ProbeAnswer::Unclear(_) => "unclear",
         };
-        if self.keeps != Keep::Nothing {
+        if self.keeps != Keep::Nothing || order.journal.has_all() {
             let noted = self.noted(order, &Method::GET, &url, None);
             order
                 .journal
@@ -238,7 +238,8 @@ impl Erp for JsonErp {
         let meant = submitted(&reply, &self.url);
         // A clean success and a request that got no answer have nothing to show beyond the attempt.
         let is_clean = matches!(meant, Submitted::Accepted(_));
-        if self.keeps == Keep::All || (self.keeps == Keep::Auto && !is_clean) {
+        let is_kept = self.keeps == Keep::All || (self.keeps == Keep::Auto && !is_clean);
+        if is_kept || order.journal.has_all() {
             let noted = self.noted(order, &Method::POST, &self.url, Some(&order.document));
             order.journal.note(self.answered(noted, &reply, meaning(&meant), watch));
         }

@@ -16,7 +16,9 @@ use crate::domain::order::values::OrderKey;
 use crate::domain::permission::Permission;
 use crate::domain::text::one_line;
 use crate::ops::reconcile::Reconciled;
+use crate::ops::refusal::Refusal;
 use crate::ops::transfer::Transferred;
+use crate::ports::erps::ErpUnusable;
 use crate::ports::order_desk::{Attempt, OrderDetail, StoredExchange};
 use crate::web::auth::session::Posted;
 use crate::web::html::erps::erps;
@@ -75,7 +77,7 @@ pub async fn order(ctx: PageContext, Path(at): Path<(String, String)>) -> PageRe
         .collect();
     let rehearsal = match record.phase.state() {
         OrderState::Confirmed => Value::from(()),
-        _ => rehearsal(&ctx, &detail),
+        _ => rehearsal(&ctx, &record.key).await?,
     };
     let revisions: Vec<Value> = detail
         .revisions
@@ -165,13 +167,16 @@ fn line(line: &serde_json::Value) -> Value {
     }
 }
 
-fn rehearsal(ctx: &PageContext, detail: &OrderDetail) -> Value {
-    match (ctx.web.backstage.rehearse)(detail) {
+async fn rehearsal(ctx: &PageContext, key: &OrderKey) -> Result<Value, Failure> {
+    Ok(match ctx.web.ops.rehearse(&ctx.user.person, key).await {
         Ok(exchanges) => {
             context! { exchanges => exchanges.iter().map(rows::exchange).collect::<Vec<_>>() }
         }
-        Err(fault) => context! { fault => one_line(&fault, 500), exchanges => Vec::<Value>::new() },
-    }
+        Err(Refusal::ErpUnusable(ErpUnusable(why))) => {
+            context! { fault => one_line(&why, 500), exchanges => Vec::<Value>::new() }
+        }
+        Err(refusal) => return Err(refusal.into()),
+    })
 }
 
 /// Everything that happened, in order.

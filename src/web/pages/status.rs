@@ -9,7 +9,7 @@ use crate::web::html::formatter::view;
 /// `GET /status`
 pub async fn status(ctx: PageContext) -> PageResult {
     ctx.user.person.authorize(Permission::Read, None)?;
-    let lines = (ctx.web.backstage.check)().await;
+    let lines = (ctx.web.check)().await;
     let bad = lines.iter().filter(|line| line.state == "FAULT").count();
     let lines: Vec<Value> = lines.iter().map(view).collect();
     ctx.page("status.html", ctx.t("Status"), None, context! { lines, bad })

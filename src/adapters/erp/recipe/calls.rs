@@ -196,7 +196,10 @@ impl RecipeErp {
     }
 
     fn note(&self, sending: &Sending<'_>, built: &Request, took: u64, noted: Noted<'_>) {
-        let Some(order) = sending.order.filter(|_| self.keeps) else { return };
+        let Some(order) = sending.order.filter(|order| self.keeps || order.journal.has_all())
+        else {
+            return;
+        };
         let Sending { step, purpose, session, .. } = sending;
         let mut mask = self.mask.clone();
         session.secrets.iter().for_each(|secret| mask.hide(secret));
