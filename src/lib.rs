@@ -44,6 +44,7 @@ pub mod config {
     //! Settings: defaults, file, environment.
     pub mod settings;
     pub mod reader;
+    pub mod fault_reader;
 }
 
 pub mod ports {

@@ -10,11 +10,11 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use config::{Map, Value, ValueKind};
-use jiff::SignedDuration;
 use secrecy::SecretString;
 use serde::de::DeserializeOwned;
 use serde_json::json;
 
+use crate::config::fault_reader::{self, Faults, unknown_key};
 use crate::domain::text::one_line;
 
 /// Something wrong with the settings: where, and what is expected.
@@ -53,7 +53,7 @@ pub struct Reader {
     values: BTreeMap<String, Value>,
     defaults: BTreeMap<String, Value>,
     known: BTreeMap<String, Known>,
-    faults: BTreeSet<Fault>,
+    faults: Faults<Fault>,
     shop: Option<String>,
 }
 
@@ -64,7 +64,7 @@ impl Reader {
             values: flatten(values),
             defaults: flatten(defaults),
             known: BTreeMap::new(),
-            faults: BTreeSet::new(),
+            faults: Faults::default(),
             shop: None,
         }
     }
@@ -91,35 +91,20 @@ impl Reader {
     pub fn fault(&mut self, key: &str, detail: impl Into<String>) {
         let (key, value) = self.find(key);
         let origin = value.as_ref().and_then(origin);
-        self.faults.insert(Fault { key, detail: detail.into(), origin });
+        self.faults.add(Fault { key, detail: detail.into(), origin });
     }
 
     /// What was read, or every fault.
-    pub fn finish(mut self) -> Result<BTreeMap<String, Known>, Vec<Fault>> {
-        for (key, value) in &self.values {
-            if !self.known.contains_key(key) {
-                let detail = match self.nearest(key) {
-                    Some(near) => format!("unknown key; did you mean {near}?"),
-                    None => "unknown key".to_owned(),
-                };
-                self.faults.insert(Fault { key: key.clone(), detail, origin: origin(value) });
-            }
+    pub fn finish(self) -> Result<BTreeMap<String, Known>, Vec<Fault>> {
+        for (key, value) in self.values.iter().filter(|(key, _)| !self.known.contains_key(*key)) {
+            let below = key.strip_prefix("shops.").and_then(|rest| rest.split_once('.'));
+            let name = below.map_or(key.as_str(), |(_, name)| name);
+            let prefix = key.strip_suffix(name).unwrap_or_default();
+            let known = self.defaults.keys().map(String::as_str);
+            let detail = unknown_key(name, known, prefix);
+            self.faults.add(Fault { key: key.clone(), detail, origin: origin(value) });
         }
-        if self.faults.is_empty() { Ok(self.known) } else { Err(self.faults.into_iter().collect()) }
-    }
-
-    fn nearest(&self, key: &str) -> Option<String> {
-        let (prefix, name) = match key.strip_prefix("shops.").and_then(|rest| rest.split_once('.'))
-        {
-            Some((shop, name)) => (format!("shops.{shop}."), name),
-            None => (String::new(), key),
-        };
-        self.defaults
-            .keys()
-            .map(|known| (strsim::normalized_damerau_levenshtein(name, known), known))
-            .filter(|(likeness, _)| *likeness > 0.6)
-            .max_by(|a, b| a.0.total_cmp(&b.0))
-            .map(|(_, known)| format!("{prefix}{known}"))
+        self.faults.none_or_all(self.known)
     }
 
     /// The full key and its value: the shop's, otherwise the general one.
@@ -141,18 +126,26 @@ impl Reader {
         show: fn(&str) -> String,
         parse: impl Fn(&Value) -> Result<T, String>,
     ) -> T {
+        self.read_own(key, schema, show, &parse).unwrap_or_else(|| {
+            let default = self.defaults.get(key).and_then(|value| parse(value).ok());
+            default.expect("config.default.toml holds a good value for every key")
+        })
+    }
+
+    /// The same for a key that may have no default.
+    fn read_own<T>(
+        &mut self,
+        key: &str,
+        schema: serde_json::Value,
+        show: fn(&str) -> String,
+        parse: impl Fn(&Value) -> Result<T, String>,
+    ) -> Option<T> {
         let (full, value) = self.find(key);
         let value = value.unwrap_or_else(|| Value::new(None, ValueKind::Nil));
         let known = Known { schema, shown: show(&display(&value)), origin: origin(&value) };
         self.known.insert(full.clone(), known);
-        match parse(&value) {
-            Ok(parsed) => parsed,
-            Err(detail) => {
-                self.faults.insert(Fault { key: full, detail, origin: origin(&value) });
-                let default = self.defaults.get(key).and_then(|value| parse(value).ok());
-                default.expect("config.default.toml holds a good value for every key")
-            }
-        }
+        let fault = |detail| Fault { key: full, detail, origin: origin(&value) };
+        self.faults.keep(parse(&value).map_err(fault))
     }
 
     /// Any text.
@@ -193,42 +186,24 @@ impl Reader {
 
     /// Texts under names of the user's own choice.
     pub fn texts_below(&mut self, table: &str) -> BTreeMap<String, String> {
-        let names = self.names_below(table).into_iter();
-        let read = |name: String| {
-            let parse = |value: &Value| optional(value);
-            let text = self.read_own(&format!("{table}.{name}"), str::to_owned, parse);
-            Some((name, text?))
-        };
-        names.filter_map(read).collect()
+        self.below(table, str::to_owned)
     }
 
     /// Secrets under names of the user's own choice.
     pub fn secrets_below(&mut self, table: &str) -> BTreeMap<String, SecretString> {
-        let names = self.names_below(table).into_iter();
-        let read = |name: String| {
-            let parse = |value: &Value| optional(value);
-            let text = self.read_own(&format!("{table}.{name}"), mask_all, parse);
-            Some((name, SecretString::from(text?)))
-        };
-        names.filter_map(read).collect()
+        let texts = self.below(table, mask_all).into_iter();
+        texts.map(|(name, text)| (name, SecretString::from(text))).collect()
     }
 
-    /// Reads a key that has no default.
-    fn read_own(
-        &mut self,
-        key: &str,
-        show: fn(&str) -> String,
-        parse: impl Fn(&Value) -> Result<Option<String>, String>,
-    ) -> Option<String> {
-        let (full, value) = self.find(key);
-        let value = value.unwrap_or_else(|| Value::new(None, ValueKind::Nil));
-        let schema = json!({"type": ["string", "number", "boolean"]});
-        let known = Known { schema, shown: show(&display(&value)), origin: origin(&value) };
-        self.known.insert(full.clone(), known);
-        parse(&value).unwrap_or_else(|detail| {
-            self.faults.insert(Fault { key: full, detail, origin: origin(&value) });
-            None
-        })
+    /// Values below `table` that are not empty.
+    fn below(&mut self, table: &str, show: fn(&str) -> String) -> BTreeMap<String, String> {
+        let mut texts = BTreeMap::new();
+        for name in self.names_below(table) {
+            let schema = json!({"type": ["string", "number", "boolean"]});
+            let read = self.read_own(&format!("{table}.{name}"), schema, show, text);
+            texts.extend(read.filter(|text| !text.is_empty()).map(|text| (name, text)));
+        }
+        texts
     }
 
     /// A whole number.
@@ -349,11 +324,6 @@ fn text(value: &Value) -> Result<String, String> {
     }
 }
 
-/// Text, or nothing where a key is empty.
-fn optional(value: &Value) -> Result<Option<String>, String> {
-    text(value).map(|text| (!text.is_empty()).then_some(text))
-}
-
 fn mask_all(secret: &str) -> String {
     if secret.is_empty() { String::new() } else { "***".to_owned() }
 }
@@ -380,8 +350,7 @@ fn whole(value: &Value, range: &RangeInclusive<i64>) -> Result<i64, String> {
 }
 
 fn time(text: &str, range: &RangeInclusive<Duration>) -> Result<Duration, String> {
-    let parsed = text.parse::<SignedDuration>().ok().and_then(|time| Duration::try_from(time).ok());
-    match parsed {
+    match fault_reader::time(text) {
         Some(time) if range.contains(&time) => Ok(time),
         Some(_) => Err(format!(
             "`{}`: expected a time from {:?} to {:?}",

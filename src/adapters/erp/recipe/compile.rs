@@ -16,8 +16,9 @@ use super::model::{
 };
 use super::source::Source;
 use super::templates::{Place, Templates};
-use super::toml_text::{At, Faults, RecipeFault, Scalar, Table, parse};
+use super::toml_text::{At, RecipeFault, Scalar, Table, parse};
 use super::values;
+use crate::config::fault_reader::Faults;
 
 impl Recipe {
     /// Reads a recipe; every fault at once.
@@ -27,13 +28,13 @@ impl Recipe {
 }
 
 struct Compiler<'a> {
-    faults: &'a Faults<'a>,
+    faults: &'a Faults<RecipeFault>,
     templates: Templates,
     place: Place,
 }
 
 impl<'a> Compiler<'a> {
-    fn new(faults: &'a Faults<'a>) -> Self {
+    fn new(faults: &'a Faults<RecipeFault>) -> Self {
         Self { faults, templates: Templates::default(), place: Place::Json }
     }
 

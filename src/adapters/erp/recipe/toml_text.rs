@@ -6,12 +6,12 @@ use std::borrow::Cow;
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::fmt;
-use std::rc::Rc;
 use std::time::Duration;
 
-use jiff::SignedDuration;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
+
+use crate::config::fault_reader::{self, Faults, unknown_key};
 
 /// Largest recipe, in bytes.
 const MAX_BYTES: usize = 256 * 1024;
@@ -59,35 +59,22 @@ impl<T> At<T> {
     }
 }
 
-/// The faults found so far, shared by all tables of one file.
-#[derive(Debug, Clone)]
-pub struct Faults<'a> {
-    source: &'a str,
-    list: Rc<RefCell<BTreeSet<RecipeFault>>>,
+/// The text of the file, and the faults found in it so far.
+struct Source<'a> {
+    text: &'a str,
+    faults: &'a Faults<RecipeFault>,
 }
 
-impl Faults<'_> {
-    /// Adds one.
-    pub fn add(&self, fault: RecipeFault) {
-        self.list.borrow_mut().insert(fault);
-    }
-
-    /// All of them, in the order of the file.
-    pub fn into_list(self) -> Vec<RecipeFault> {
-        self.list.borrow().iter().cloned().collect()
-    }
-
+impl Source<'_> {
     fn line(&self, offset: usize) -> usize {
-        1 + self.source.as_bytes()[..offset.min(self.source.len())]
-            .iter()
-            .filter(|byte| **byte == b'\n')
-            .count()
+        let before = &self.text.as_bytes()[..offset.min(self.text.len())];
+        1 + before.iter().filter(|byte| **byte == b'\n').count()
     }
 }
 
 /// A table of the file.
 pub struct Table<'a> {
-    faults: Faults<'a>,
+    source: &'a Source<'a>,
     table: &'a DeTable<'a>,
     path: String,
     line: usize,
@@ -97,33 +84,33 @@ pub struct Table<'a> {
 /// Parses `source` and hands its table to `read`; what it made, or every fault.
 pub fn parse<T>(
     source: &str,
-    read: impl FnOnce(&Table<'_>, &Faults<'_>) -> Option<T>,
+    read: impl FnOnce(&Table<'_>, &Faults<RecipeFault>) -> Option<T>,
 ) -> Result<T, Vec<RecipeFault>> {
     let whole = |line, detail: String| vec![RecipeFault { line, key: String::new(), detail }];
     if source.len() > MAX_BYTES {
         return Err(whole(1, format!("{} bytes; at most {MAX_BYTES} are read", source.len())));
     }
-    let faults = Faults { source, list: Rc::default() };
-    let parsed = DeTable::parse(source).map_err(|error| {
-        let line = error.span().map_or(1, |span| faults.line(span.start));
-        whole(line, error.message().to_owned())
-    })?;
-    let table = Table {
-        faults: faults.clone(),
-        table: parsed.get_ref(),
-        path: String::new(),
-        line: 1,
-        asked: RefCell::default(),
+    let faults = Faults::default();
+    let made = {
+        let source = Source { text: source, faults: &faults };
+        let parsed = DeTable::parse(source.text).map_err(|error| {
+            let line = error.span().map_or(1, |span| source.line(span.start));
+            whole(line, error.message().to_owned())
+        })?;
+        let at = At { value: (), line: 1, key: String::new() };
+        let table = Table::new(&source, parsed.get_ref(), at);
+        let made = read(&table, &faults);
+        table.finish();
+        made
     };
-    let made = read(&table, &faults);
-    table.finish();
-    match (made, faults.clone().into_list()) {
-        (Some(made), list) if list.is_empty() => Ok(made),
-        (_, list) => Err(list),
-    }
+    faults.none_or_all(made)?.ok_or_else(Vec::new)
 }
 
 impl<'a> Table<'a> {
+    fn new(source: &'a Source<'a>, table: &'a DeTable<'a>, at: At<()>) -> Self {
+        Self { source, table, path: at.key, line: at.line, asked: RefCell::default() }
+    }
+
     fn key(&self, name: &str) -> String {
         if self.path.is_empty() { name.to_owned() } else { format!("{}.{name}", self.path) }
     }
@@ -140,29 +127,34 @@ impl<'a> Table<'a> {
     }
 
     fn at(&self, name: &str, value: &Spanned<DeValue<'_>>) -> At<()> {
-        At { value: (), line: self.faults.line(value.span().start), key: self.key(name) }
+        At { value: (), line: self.source.line(value.span().start), key: self.key(name) }
     }
 
-    fn wrong(&self, at: &At<()>, expected: &str) {
-        self.faults.add(at.fault(format!("expected {expected}")));
+    /// The value, if there is one; otherwise the fault that another one was expected.
+    fn expect<T>(&self, at: &At<()>, expected: &str, value: Option<T>) -> Option<T> {
+        let wrong = || at.fault(format!("expected {expected}"));
+        self.source.faults.keep(value.ok_or_else(wrong))
+    }
+
+    fn value<T>(
+        &self,
+        name: &'static str,
+        expected: &str,
+        of: impl FnOnce(&'a DeValue<'a>) -> Option<T>,
+    ) -> Option<At<T>> {
+        let (value, at) = self.get(name)?;
+        self.expect(&at, expected, of(value.get_ref())).map(|value| at.with(value))
     }
 
     /// Notes that a key is missing.
     pub fn missing(&self, name: &str, why: &str) {
         let detail = format!("missing: {why}");
-        self.faults.add(RecipeFault { line: self.line, key: self.key(name), detail });
+        self.source.faults.add(RecipeFault { line: self.line, key: self.key(name), detail });
     }
 
     /// Text.
     pub fn text(&self, name: &'static str) -> Option<At<String>> {
-        let (value, at) = self.get(name)?;
-        match value.get_ref().as_str() {
-            Some(text) => Some(at.with(text.to_owned())),
-            None => {
-                self.wrong(&at, "text in quotes");
-                None
-            }
-        }
+        self.value(name, "text in quotes", |value| value.as_str().map(str::to_owned))
     }
 
     /// Text that must be there.
@@ -180,20 +172,14 @@ impl<'a> Table<'a> {
         parse: impl FnOnce(&str) -> Result<T, String>,
     ) -> Option<T> {
         let text = self.text(name)?;
-        match parse(&text.value) {
-            Ok(parsed) => Some(parsed),
-            Err(detail) => {
-                self.faults.add(text.fault(detail));
-                None
-            }
-        }
+        let parsed = parse(&text.value).map_err(|detail| text.fault(detail));
+        self.source.faults.keep(parsed)
     }
 
     /// A time such as "30s".
     pub fn duration(&self, name: &'static str) -> Option<Duration> {
         self.parsed(name, |text| {
-            let time = text.parse::<SignedDuration>().ok();
-            time.and_then(|time| Duration::try_from(time).ok())
+            fault_reader::time(text)
                 .filter(|time| !time.is_zero() && *time <= Duration::from_hours(24))
                 .ok_or_else(|| "expected a time such as \"30s\" or \"12h\", up to 24h".to_owned())
         })
@@ -201,24 +187,15 @@ impl<'a> Table<'a> {
 
     /// A whole number from 1 to `max`.
     pub fn number(&self, name: &'static str, max: u32) -> Option<u32> {
-        let (value, at) = self.get(name)?;
-        let number = value.get_ref().as_integer().and_then(|i| i.as_str().parse::<u32>().ok());
-        match number.filter(|number| (1..=max).contains(number)) {
-            Some(number) => Some(number),
-            None => {
-                self.wrong(&at, &format!("a whole number from 1 to {max}"));
-                None
-            }
-        }
+        let expected = format!("a whole number from 1 to {max}");
+        let whole = |value: &DeValue<'_>| value.as_integer()?.as_str().parse::<u32>().ok();
+        let in_range = |value| whole(value).filter(|number| (1..=max).contains(number));
+        self.value(name, &expected, in_range).map(|number| number.value)
     }
 
     /// `true` or `false`, `false` when it is not there.
     pub fn flag(&self, name: &'static str) -> bool {
-        let Some((value, at)) = self.get(name) else { return false };
-        value.get_ref().as_bool().unwrap_or_else(|| {
-            self.wrong(&at, "true or false");
-            false
-        })
+        self.value(name, "true or false", |value| value.as_bool()).is_some_and(|flag| flag.value)
     }
 
     /// One text or a list of texts.
@@ -231,19 +208,11 @@ impl<'a> Table<'a> {
         if let Some(text) = value.get_ref().as_str() {
             return vec![at.with(text.to_owned())];
         }
-        let Some(items) = value.get_ref().as_array() else {
-            self.wrong(at, "text, or a list of texts");
-            return Vec::new();
-        };
-        let texts = items.iter().filter_map(|item| match item.get_ref().as_str() {
-            Some(text) => {
-                let line = self.faults.line(item.span().start);
-                Some(At { value: text.to_owned(), line, key: at.key.clone() })
-            }
-            None => {
-                self.wrong(at, "text, or a list of texts");
-                None
-            }
+        let expected = "text, or a list of texts";
+        let items = self.expect(at, expected, value.get_ref().as_array());
+        let texts = items.into_iter().flatten().filter_map(|item| {
+            let text = self.expect(at, expected, item.get_ref().as_str())?.to_owned();
+            Some(At { value: text, line: self.source.line(item.span().start), key: at.key.clone() })
         });
         texts.collect()
     }
@@ -279,16 +248,8 @@ impl<'a> Table<'a> {
         let of = |(key, value): (&'a Spanned<_>, &'a Spanned<DeValue<'a>>)| {
             let key: &Cow<'_, str> = key.get_ref();
             let at = table.at(key, value);
-            let scalar = match value.get_ref() {
-                DeValue::String(text) => Scalar::Text(text.clone().into_owned()),
-                DeValue::Integer(number) => Scalar::Number(number.as_str().to_owned()),
-                DeValue::Float(number) => Scalar::Number(number.as_str().to_owned()),
-                DeValue::Boolean(flag) => Scalar::Flag(*flag),
-                _ => {
-                    self.wrong(&at, "text, a number, true or false");
-                    return None;
-                }
-            };
+            let expected = "text, a number, true or false";
+            let scalar = self.expect(&at, expected, Scalar::of(value.get_ref()))?;
             Some((key.clone().into_owned(), at.with(scalar)))
         };
         table.table.iter().filter_map(of).collect()
@@ -306,30 +267,17 @@ impl<'a> Table<'a> {
     }
 
     fn below(&self, value: &'a Spanned<DeValue<'a>>, at: At<()>) -> Option<Table<'a>> {
-        match value.get_ref().as_table() {
-            Some(table) => Some(Table {
-                faults: self.faults.clone(),
-                table,
-                path: at.key,
-                line: at.line,
-                asked: RefCell::default(),
-            }),
-            None => {
-                self.wrong(&at, "a table");
-                None
-            }
-        }
+        let table = self.expect(&at, "a table", value.get_ref().as_table())?;
+        Some(Table::new(self.source, table, at))
     }
 
     /// A list of tables.
     pub fn tables(&self, name: &'static str) -> Vec<Table<'a>> {
         let Some((value, at)) = self.get(name) else { return Vec::new() };
-        let Some(items) = value.get_ref().as_array() else {
-            self.wrong(&at, &format!("a list of tables: [[{}]]", at.key));
-            return Vec::new();
-        };
+        let expected = format!("a list of tables: [[{}]]", at.key);
+        let items = self.expect(&at, &expected, value.get_ref().as_array());
         let of = |(index, item): (usize, &'a Spanned<DeValue<'a>>)| {
-            let line = self.faults.line(item.span().start);
+            let line = self.source.line(item.span().start);
             let named = item.get_ref().as_table().and_then(|table| table.get("name"));
             let key = match named.and_then(|name| name.get_ref().as_str()) {
                 Some(own) => format!("{name}.{own}"),
@@ -337,7 +285,7 @@ impl<'a> Table<'a> {
             };
             self.below(item, At { value: (), line, key })
         };
-        items.iter().enumerate().filter_map(of).collect()
+        items.into_iter().flatten().enumerate().filter_map(of).collect()
     }
 
     /// Whether the key is there.
@@ -353,17 +301,9 @@ impl<'a> Table<'a> {
             if asked.contains(name) {
                 continue;
             }
-            let near = asked
-                .iter()
-                .map(|known| (strsim::normalized_damerau_levenshtein(name, known), known))
-                .filter(|(likeness, _)| *likeness > 0.6)
-                .max_by(|a, b| a.0.total_cmp(&b.0));
-            let detail = match near {
-                Some((_, near)) => format!("unknown key; did you mean {near}?"),
-                None => "unknown key".to_owned(),
-            };
-            let line = self.faults.line(value.span().start);
-            self.faults.add(RecipeFault { line, key: self.key(name), detail });
+            let detail = unknown_key(name, asked.iter().copied(), "");
+            let line = self.source.line(value.span().start);
+            self.source.faults.add(RecipeFault { line, key: self.key(name), detail });
         }
     }
 }
@@ -392,4 +332,16 @@ pub enum Scalar {
     Number(String),
     /// `true` or `false`.
     Flag(bool),
+}
+
+impl Scalar {
+    fn of(value: &DeValue<'_>) -> Option<Self> {
+        Some(match value {
+            DeValue::String(text) => Self::Text(text.clone().into_owned()),
+            DeValue::Integer(number) => Self::Number(number.as_str().to_owned()),
+            DeValue::Float(number) => Self::Number(number.as_str().to_owned()),
+            DeValue::Boolean(flag) => Self::Flag(*flag),
+            _ => return None,
+        })
+    }
 }
