@@ -4,7 +4,8 @@
 //! One process makes the trial, with one order; all others wait for the result. Without a waiting
 //! order it fetches one that is held.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -15,6 +16,7 @@ use crate::domain::lifecycle::vocabulary::Trigger;
 use crate::domain::order_filter::ShopFilter;
 use crate::domain::retry::later;
 use crate::ports::circuits::Circuits;
+use crate::ports::clock::Stopwatch;
 use crate::ports::orders::{OverdueOrders, Sweep};
 use crate::ports::store_error::StoreError;
 use crate::telemetry::ErpLabel;
@@ -23,6 +25,8 @@ use crate::workers::context::WorkerContext;
 use crate::workers::erp_gate::{Gate, GateState};
 
 /// How often circuits are checked.
+/// How long a trial that has decided nothing waits before it fetches the next order.
+const FETCH_AGAIN: Duration = Duration::from_secs(5);
 const EVERY: Duration = Duration::from_millis(500);
 /// How much longer than the calls themselves a trial may take.
 const TRIAL_MARGIN: Duration = Duration::from_secs(15);
@@ -38,6 +42,8 @@ pub struct CircuitWatcher {
     ledger: Arc<dyn CircuitWatcherLedger>,
     read_mode: watch::Sender<ReadMode>,
     every: Duration,
+    /// When an order was fetched last for the trial of an ERP.
+    fetched: Mutex<HashMap<String, Stopwatch>>,
 }
 
 impl CircuitWatcher {
@@ -47,7 +53,7 @@ impl CircuitWatcher {
         ledger: Arc<dyn CircuitWatcherLedger>,
     ) -> (Self, watch::Receiver<ReadMode>) {
         let (read_mode, obeyed) = watch::channel(ReadMode::Full);
-        (Self { context, ledger, read_mode, every: EVERY }, obeyed)
+        (Self { context, ledger, read_mode, every: EVERY, fetched: Mutex::default() }, obeyed)
     }
 
     /// Keeps the gates up to date until `stop`.
@@ -127,13 +133,26 @@ impl CircuitWatcher {
                 gate.reopen();
             }
             gate.set_flow(GateState::Trial);
-            self.fetch_one(gate).await?;
+            return self.fetch_one(gate, Duration::ZERO).await;
+        }
+        // Nothing may have been due at that moment, or what was fetched decided nothing.
+        let (in_flight, _) = gate.load();
+        if in_flight == 0 && self.may_fetch_again(erp) {
+            self.fetch_one(gate, FETCH_AGAIN).await?;
         }
         Ok(())
     }
 
+    /// Whether an undecided trial has waited long enough for its next order.
+    fn may_fetch_again(&self, erp: &str) -> bool {
+        let fetched = self.fetched.lock().unwrap_or_else(PoisonError::into_inner);
+        fetched.get(erp).is_none_or(|since| since.elapsed() >= FETCH_AGAIN)
+    }
+
     /// Nudges one held or overdue order, in case none arrives.
-    async fn fetch_one(&self, gate: &Arc<Gate>) -> Result<(), StoreError> {
+    async fn fetch_one(&self, gate: &Arc<Gate>, again_after: Duration) -> Result<(), StoreError> {
+        let erp = gate.erp_name().to_owned();
+        self.fetched.lock().unwrap_or_else(PoisonError::into_inner).insert(erp, Stopwatch::start());
         let policies = &self.context.policies;
         let names = |mine: bool| {
             let shops = policies.shops.iter();
@@ -147,13 +166,8 @@ impl CircuitWatcher {
         } else {
             ShopFilter::Only(names(true))
         };
-        let sweep = Sweep {
-            now: self.context.now(),
-            grace: Duration::ZERO,
-            again_after: Duration::ZERO,
-            shops,
-            limit: 1,
-        };
+        let sweep =
+            Sweep { now: self.context.now(), grace: Duration::ZERO, again_after, shops, limit: 1 };
         for order in self.ledger.take_overdue(sweep).await? {
             let trace = order.trace;
             if let Err(error) =

@@ -10,7 +10,10 @@ use std::num::NonZeroU32;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
-use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
+use governor::clock::Clock as RateClock;
+use governor::middleware::NoOpMiddleware;
+use governor::state::{InMemoryState, NotKeyed};
+use governor::{Quota, RateLimiter};
 use tokio::sync::{oneshot, watch};
 
 use crate::domain::circuit::{Advice, Breaker, CircuitRule};
@@ -46,13 +49,27 @@ pub enum GateState {
 /// Opens an ERP with the secrets of now; `None` when that is not possible.
 pub type Reopen = Box<dyn Fn() -> Option<Arc<dyn Erp>> + Send + Sync>;
 
+type RateLimit = RateLimiter<NotKeyed, InMemoryState, SinceStart, NoOpMiddleware<Duration>>;
+
+/// The rate limiter's clock: the same time by which everything else here waits.
+#[derive(Debug, Clone)]
+struct SinceStart(Stopwatch);
+
+impl RateClock for SinceStart {
+    type Instant = Duration;
+
+    fn now(&self) -> Duration {
+        self.0.elapsed()
+    }
+}
+
 /// The gate.
 pub struct Gate {
     name: String,
     erp: RwLock<Arc<dyn Erp>>,
     reopen: Option<Reopen>,
     rule: CircuitRule,
-    rate: Option<DefaultDirectRateLimiter>,
+    rate: Option<RateLimit>,
     state: Mutex<State>,
     flow: watch::Sender<GateState>,
     clock: Stopwatch,
@@ -78,6 +95,7 @@ impl Gate {
         rate_limit: Option<NonZeroU32>,
         rule: CircuitRule,
     ) -> Self {
+        let clock = Stopwatch::start();
         Self {
             name: name.to_owned(),
             erp: RwLock::new(erp),
@@ -85,7 +103,8 @@ impl Gate {
             rule,
             // A burst of one: "5 a second" is one every 200 ms, not five at once.
             rate: rate_limit.map(|rate| {
-                RateLimiter::direct(Quota::per_second(rate).allow_burst(NonZeroU32::MIN))
+                let quota = Quota::per_second(rate).allow_burst(NonZeroU32::MIN);
+                RateLimiter::direct_with_clock(quota, SinceStart(clock))
             }),
             state: Mutex::new(State {
                 pace: ConcurrencyLimit::new(max_in_flight),
@@ -97,7 +116,7 @@ impl Gate {
                 asking: false,
             }),
             flow: watch::channel(GateState::Open).0,
-            clock: Stopwatch::start(),
+            clock,
         }
     }
 
@@ -186,7 +205,9 @@ impl Gate {
             tokio::time::sleep(pause).await;
         }
         if let Some(rate) = &self.rate {
-            rate.until_ready().await;
+            while let Err(early) = rate.check() {
+                tokio::time::sleep(early.wait_time_from(self.clock.elapsed())).await;
+            }
         }
     }
 

@@ -1,0 +1,170 @@
+//! The ERP as a whole is away: work pauses, nothing is lost, one trial at a time, and it ramps up again.
+
+use std::time::Duration;
+
+use order_relay::domain::circuit::CircuitState;
+use order_relay::domain::notice::NoticeKind;
+use serde_json::json;
+
+use crate::erp::Turn::*;
+use crate::paused;
+use crate::world::{Setup, World, key};
+
+async fn state(world: &World) -> CircuitState {
+    world.ops.circuits().await.expect("the ledger answers")[0].state
+}
+
+async fn until_open(world: &World) {
+    world.wait("the circuit is open", async || state(world).await == CircuitState::Open).await;
+}
+
+/// Orders enough to see that the ERP is away.
+async fn outage(world: &World, orders: u32) {
+    world.erp.always(Some(Away));
+    for n in 0..orders {
+        world.place(&format!("{n:03}")).await;
+    }
+    until_open(world).await;
+}
+
+paused! {
+    async fn an_erp_that_is_away_opens_the_circuit(world) {
+        outage(&world, 10).await;
+    }
+
+    async fn an_outage_uses_up_few_attempts(world) {
+        outage(&world, 40).await;
+        world.pass(Duration::from_mins(15)).await;
+        let failed: u32 = world.records().await.iter().map(|record| record.fail_count).sum();
+        assert!(failed <= 16, "{failed} attempts failed");
+    }
+
+    async fn everything_goes_when_the_erp_is_back(world) {
+        outage(&world, 40).await;
+        world.pass(Duration::from_mins(10)).await;
+        world.erp.always(None);
+        let story = world.end().await;
+        assert_eq!(story.matches("transferred").count(), 40, "{story}");
+    }
+
+    async fn one_mail_says_that_the_erp_is_away(world) {
+        outage(&world, 40).await;
+        world.pass(Duration::from_mins(15)).await;
+        assert_eq!(world.post.of(NoticeKind::CircuitOpened).len(), 1);
+    }
+
+    async fn trials_are_few_and_become_rarer(world) {
+        outage(&world, 10).await;
+        let before = world.erp.sends().len() + world.erp.asks();
+        world.pass(Duration::from_mins(10)).await;
+        let trials = world.erp.sends().len() + world.erp.asks() - before;
+        assert!((2..40).contains(&trials), "{trials}");
+    }
+
+    async fn new_orders_are_held_while_it_is_open(world) {
+        outage(&world, 10).await;
+        let before = world.erp.sends().len();
+        world.place("late").await;
+        world.seconds(2).await;
+        assert!(world.erp.sends().len() <= before + 1);
+        world.erp.always(None);
+        world.until("late", "transferred").await;
+        assert_eq!(world.fail_count("late").await, 0);
+    }
+
+    async fn a_refused_login_opens_it_at_once(world) {
+        world.erp.will("1", &[Login]);
+        world.place("1").await;
+        until_open(&world).await;
+        assert_eq!(world.erp.sends().len(), 1);
+    }
+
+    async fn refusals_of_orders_never_open_it(world) {
+        world.erp.always(Some(Refuse));
+        for n in 0..40 {
+            world.place(&n.to_string()).await;
+        }
+        world.settle().await;
+        assert_eq!(state(&world).await, CircuitState::Closed);
+    }
+
+    async fn one_order_that_always_fails_never_opens_it_while_the_erp_answers(world) {
+        world.erp.will("1", &[Busy, Busy, Busy]);
+        world.place("1").await;
+        world.settle().await;
+        assert_eq!(state(&world).await, CircuitState::Closed);
+    }
+
+    async fn a_person_holds_and_releases_it(world) {
+        world.ops.hold("default", &world.act("stocktaking")).await.expect("it is held");
+        world.seconds(2).await;
+        world.place("1").await;
+        world.pass(Duration::from_mins(15)).await;
+        assert_eq!(world.erp.sends().len(), 0, "nothing is sent through a hold");
+        world.ops.release("default", &world.act("done")).await.expect("it is released");
+        world.until("1", "transferred").await;
+        assert_eq!(world.fail_count("1").await, 0);
+    }
+
+    async fn a_held_erp_says_who_and_why(world) {
+        world.ops.hold("default", &world.act("stocktaking")).await.expect("it is held");
+        let circuits = world.ops.circuits().await.expect("the ledger answers");
+        assert_eq!(circuits[0].reason.as_deref(), Some("held by user:erika: stocktaking"));
+    }
+
+    async fn a_circuit_that_is_not_open_cannot_be_released(world) {
+        let refused = world.ops.release("default", &world.act("?")).await.expect_err("it is not open");
+        assert_eq!(refused.kind().status, 404);
+    }
+
+    async fn an_erp_that_does_not_exist_is_named_with_those_that_do(world) {
+        let refused = world.ops.hold("other", &world.act("?")).await.expect_err("there is none");
+        assert_eq!(refused.to_string(), "there is no ERP other; there is: default");
+    }
+
+    async fn a_transfer_through_an_open_circuit_is_refused(world) {
+        outage(&world, 10).await;
+        let refused = world.ops.transfer(&key("000"), &world.act("now")).await.expect_err("it is open");
+        assert_eq!((refused.kind().status, refused.kind().exit), (409, 4));
+    }
+
+    async fn a_restarted_process_obeys_the_open_circuit(world) {
+        world.ops.hold("default", &world.act("x")).await.expect("it is held");
+        world.drain().await;
+        world.start("w2").await;
+        world.place("1").await;
+        world.seconds(600).await;
+        assert_eq!(world.erp.sends().len(), 0);
+    }
+
+    async fn a_long_retry_after_opens_it_until_then(world) {
+        world.erp.will("1", &[BusyFor(Duration::from_secs(900))]);
+        world.place("1").await;
+        until_open(&world).await;
+        world.place("2").await;
+        world.seconds(600).await;
+        assert_eq!(world.erp.sends(), ["1"], "nothing is sent before the time is over");
+        world.settle().await;
+        assert!(world.erp.sent_at("2")[0] >= 900);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_erp_that_is_away_does_not_stop_the_other_one() {
+    let world = World::with(Setup { second_erp: true, ..Setup::default() }).await;
+    world.erp.always(Some(Away));
+    for n in 0..10 {
+        world.place(&n.to_string()).await;
+    }
+    world
+        .wait("the circuit is open", async || {
+            let circuits = world.ops.circuits().await.expect("the ledger answers");
+            circuits.iter().any(|c| c.erp == "default" && c.state == CircuitState::Open)
+        })
+        .await;
+    for n in 0..10 {
+        world.place_with(&n.to_string(), &json!({"shop": "at"})).await;
+    }
+    world.seconds(120).await;
+    assert_eq!(world.second.sends().len(), 10);
+}

@@ -1,0 +1,167 @@
+//! SQLite under paused time: while a statement runs in its thread, time stands still.
+//!
+//! A paused runtime moves its clock whenever nothing is left to do, and it does not know of SQLite's threads.
+//! It does know of blocking tasks: each call holds one until it has its answer.
+
+use std::collections::HashSet;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Sender, channel};
+use std::sync::{Arc, LazyLock};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use order_relay::adapters::store::db::{Db, Row, Sql, Tx, Value};
+use order_relay::adapters::store::sqlite::{SqliteDb, SqliteTx};
+use order_relay::domain::lifecycle::transitions::OrderRecord;
+use order_relay::domain::order::values::OrderKey;
+use order_relay::ports::notices::Notice;
+use order_relay::ports::orders::{ConfirmRequest, FailureRequest, KeepRequest, Placed};
+use order_relay::ports::schema::SchemaStatus;
+use order_relay::ports::store_error::{SharedError, StoreError};
+use tempfile::TempDir;
+
+/// Time stands still until this is dropped.
+struct Still(#[expect(dead_code, reason = "it is there to be dropped")] Sender<()>);
+
+fn still() -> Still {
+    let (hold, held) = channel::<()>();
+    drop(tokio::task::spawn_blocking(move || held.recv()));
+    Still(hold)
+}
+
+/// A database file with every table, made once.
+static MIGRATED: LazyLock<Vec<u8>> = LazyLock::new(|| {
+    let work = || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        runtime.expect("a runtime").block_on(async {
+            let folder = folder();
+            let file = folder.path().join("migrated.db");
+            let db = open(&file);
+            db.migrate().await.expect("the tables are made");
+            db.execute(&"PRAGMA wal_checkpoint(TRUNCATE)".into(), Vec::new())
+                .await
+                .expect("all of it is in the file");
+            drop(db);
+            std::fs::read(&file).expect("the file is there")
+        })
+    };
+    // A runtime cannot be started within another one.
+    std::thread::spawn(work).join().expect("the tables are made")
+});
+
+/// In memory where the machine has a folder for that.
+pub fn folder() -> TempDir {
+    let memory = Path::new("/dev/shm");
+    let folder = if memory.is_dir() { TempDir::new_in(memory) } else { TempDir::new() };
+    folder.expect("a folder of its own")
+}
+
+fn open(file: &Path) -> SqliteDb {
+    let url = format!("sqlite://{}", file.display());
+    SqliteDb::open(&url, 2, Duration::from_secs(30)).expect("a good address")
+}
+
+/// The database of one test.
+pub struct SteadyDb {
+    db: SqliteDb,
+    away: Arc<AtomicBool>,
+}
+
+impl SteadyDb {
+    /// A fresh ledger in `folder`; while `away` is set it cannot be reached.
+    pub fn new(folder: &Path, away: Arc<AtomicBool>) -> Self {
+        let file = folder.join("ledger.db");
+        std::fs::write(&file, &*MIGRATED).expect("the file can be written");
+        Self { db: open(&file), away }
+    }
+
+    fn reach(&self) -> Result<Still, StoreError> {
+        if self.away.load(Ordering::Relaxed) {
+            let gone = std::io::Error::from(std::io::ErrorKind::ConnectionRefused);
+            return Err(StoreError::Unavailable(SharedError(Arc::new(gone))));
+        }
+        Ok(still())
+    }
+}
+
+#[async_trait]
+impl Db for SteadyDb {
+    type Tx = SteadyTx;
+    const FOLD_COUNTS: &'static [&'static str] = SqliteDb::FOLD_COUNTS;
+    const FOLD_ACTIVITY: &'static [&'static str] = SqliteDb::FOLD_ACTIVITY;
+    const SHOP_IN_LISTS: &'static str = SqliteDb::SHOP_IN_LISTS;
+    const FOR_UPDATE: &'static str = SqliteDb::FOR_UPDATE;
+
+    async fn begin(&self) -> Result<SteadyTx, StoreError> {
+        let still = self.reach()?;
+        Ok(SteadyTx { tx: self.db.begin().await?, still })
+    }
+    async fn fetch(&self, sql: &Sql, args: Vec<Value>) -> Result<Vec<Row>, StoreError> {
+        let _still = self.reach()?;
+        self.db.fetch(sql, args).await
+    }
+    async fn execute(&self, sql: &Sql, args: Vec<Value>) -> Result<u64, StoreError> {
+        let _still = self.reach()?;
+        self.db.execute(sql, args).await
+    }
+    async fn schema_status(&self) -> Result<SchemaStatus, StoreError> {
+        let _still = self.reach()?;
+        self.db.schema_status().await
+    }
+    async fn migrate(&self) -> Result<Vec<String>, StoreError> {
+        let _still = self.reach()?;
+        self.db.migrate().await
+    }
+}
+
+/// A transaction: time stands still from its begin to its end.
+pub struct SteadyTx {
+    tx: SqliteTx,
+    still: Still,
+}
+
+#[async_trait]
+impl Tx for SteadyTx {
+    async fn fetch(&mut self, sql: &Sql, args: Vec<Value>) -> Result<Vec<Row>, StoreError> {
+        self.tx.fetch(sql, args).await
+    }
+    async fn execute(&mut self, sql: &Sql, args: Vec<Value>) -> Result<u64, StoreError> {
+        self.tx.execute(sql, args).await
+    }
+    async fn commit(self) -> Result<(), StoreError> {
+        let committed = self.tx.commit().await;
+        drop(self.still);
+        committed
+    }
+    async fn insert_orders(
+        &mut self,
+        rows: &[(&Placed, &OrderRecord)],
+    ) -> Result<HashSet<OrderKey>, StoreError> {
+        self.tx.insert_orders(rows).await
+    }
+    async fn load(&mut self, keys: &[OrderKey]) -> Result<Vec<Row>, StoreError> {
+        self.tx.load(keys).await
+    }
+    async fn documents(&mut self, keys: &[OrderKey]) -> Result<Vec<Row>, StoreError> {
+        self.tx.documents(keys).await
+    }
+    async fn save(&mut self, records: &[&OrderRecord]) -> Result<u64, StoreError> {
+        self.tx.save(records).await
+    }
+    async fn confirm(&mut self, rows: &[&ConfirmRequest]) -> Result<Vec<Row>, StoreError> {
+        self.tx.confirm(rows).await
+    }
+    async fn insert_failures(
+        &mut self,
+        rows: &[&FailureRequest],
+    ) -> Result<HashSet<(OrderKey, u32)>, StoreError> {
+        self.tx.insert_failures(rows).await
+    }
+    async fn insert_exchanges(&mut self, rows: &[&KeepRequest]) -> Result<(), StoreError> {
+        self.tx.insert_exchanges(rows).await
+    }
+    async fn insert_notices(&mut self, rows: &[Notice]) -> Result<(), StoreError> {
+        self.tx.insert_notices(rows).await
+    }
+}

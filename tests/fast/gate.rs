@@ -1,0 +1,121 @@
+//! The gate in front of an ERP: how many at once, how fast, who first.
+
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use crate::erp::Turn::*;
+use crate::paused;
+use crate::world::{Setup, World, key};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+async fn slow_world(max_in_flight: u32, permits: u16) -> World {
+    let world = World::with(Setup { max_in_flight, permits, ..Setup::default() }).await;
+    world.erp.always(Some(Slow(SECOND)));
+    world
+}
+
+#[tokio::test(start_paused = true)]
+async fn never_more_calls_at_once_than_the_setting_says() {
+    for limit in [1, 2, 5] {
+        let world = slow_world(limit, 50).await;
+        for n in 0..30 {
+            world.place(&n.to_string()).await;
+        }
+        world.settle().await;
+        assert!(world.erp.most_in_flight() <= limit, "{} of {limit}", world.erp.most_in_flight());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn never_more_in_progress_than_there_are_permits() {
+    let world = slow_world(50, 3).await;
+    for n in 0..20 {
+        world.place(&n.to_string()).await;
+    }
+    world.settle().await;
+    assert!(world.erp.most_in_flight() <= 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn orders_are_sent_side_by_side() {
+    let world = slow_world(8, 50).await;
+    for n in 0..40 {
+        world.place(&n.to_string()).await;
+    }
+    world.settle().await;
+    assert!(world.now_s() < 20, "40 orders of a second each took {} s", world.now_s());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_order_holds_up_no_other() {
+    let world = World::new().await;
+    world.erp.will("slow", &[Slow(Duration::from_secs(4))]);
+    world.place("slow").await;
+    for n in 0..10 {
+        world.place(&n.to_string()).await;
+    }
+    world.seconds(2).await;
+    assert_eq!(
+        world.records().await.iter().filter(|r| r.phase.name() == "transferred").count(),
+        10
+    );
+    world.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rate_limit_spreads_the_orders() {
+    let world = World::with(Setup { rate: NonZeroU32::new(2), ..Setup::default() }).await;
+    for n in 0..10 {
+        world.place(&n.to_string()).await;
+    }
+    world.settle().await;
+    assert_eq!(world.erp.sends().len(), 10);
+    assert!((4..8).contains(&world.now_s()), "ten orders at two a second took {} s", world.now_s());
+}
+
+#[tokio::test(start_paused = true)]
+async fn new_orders_go_before_retries() {
+    let world = slow_world(1, 50).await;
+    world.erp.will("old", &[Busy]);
+    world.place("old").await;
+    world.seconds(29).await;
+    for n in 0..5 {
+        world.place(&n.to_string()).await;
+    }
+    world.settle().await;
+    let sends = world.erp.sends();
+    assert_eq!(sends.last().map(String::as_str), Some("old"), "{sends:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_person_s_transfer_goes_with_the_new_orders() {
+    let world = slow_world(1, 50).await;
+    world.erp.will("1", &[Refuse]);
+    world.place("1").await;
+    world.settle().await;
+    drop(world.ops.transfer(&key("1"), &world.act("again")).await.expect("it is done"));
+    assert_eq!(world.erp.has(&key("1")), 1);
+}
+
+paused! {
+    async fn an_erp_that_was_away_is_not_flooded_when_it_is_back(world) {
+        world.erp.always(Some(Away));
+        for n in 0..40 {
+            world.place(&n.to_string()).await;
+        }
+        world.seconds(600).await;
+        world.erp.always(Some(Slow(SECOND)));
+        world.settle().await;
+        assert!(world.erp.most_in_flight() <= 8);
+    }
+
+    async fn nothing_is_in_flight_at_the_end(world) {
+        for n in 0..10 {
+            world.place(&n.to_string()).await;
+        }
+        world.settle().await;
+        let label = order_relay::telemetry::ErpLabel::new("default");
+        assert_eq!(world.metrics.erp_in_flight.get_or_create(&label).get(), 0);
+    }
+}

@@ -1,0 +1,178 @@
+//! Who is told what: one mail for a failure, a digest for many, nothing twice, nothing lost.
+
+use std::time::Duration;
+
+use order_relay::domain::notice::{DigestRule, NoticeKind};
+use order_relay::ports::notices::MailStatus;
+use serde_json::json;
+
+use crate::erp::Turn::*;
+use crate::paused;
+use crate::post::Service;
+use crate::world::{Setup, World, operator};
+
+async fn failures(world: &World, count: u32) {
+    for n in 0..count {
+        let id = format!("F{n:03}");
+        world.erp.will(&id, &[Refuse]);
+        world.place(&id).await;
+    }
+}
+
+/// How often each failed order is named in the mails that the server took.
+fn named(world: &World, order_id: &str) -> usize {
+    world
+        .post
+        .of(NoticeKind::OrderFailed)
+        .iter()
+        .filter(|mail| mail.text.contains(order_id))
+        .count()
+}
+
+paused! {
+    async fn each_failure_is_one_mail(world) {
+        failures(&world, 3).await;
+        world.settle().await;
+        assert_eq!(world.post.of(NoticeKind::OrderFailed).len(), 3);
+    }
+
+    async fn a_mail_names_order_error_and_link(world) {
+        failures(&world, 1).await;
+        world.settle().await;
+        let mail = world.post.mails().remove(0);
+        for part in ["F000", "product '4711' is unknown", "https://relay.example.com/orders/default/F000"] {
+            assert!(mail.text.contains(part), "{part}: {}", mail.text);
+        }
+        assert_eq!((mail.receivers, mail.sender), (vec!["admin@example.com".to_owned()], "shop@example.com".to_owned()));
+    }
+
+    async fn many_failures_are_one_digest_after_the_first_ten(world) {
+        failures(&world, 60).await;
+        world.settle().await;
+        let mails = world.post.of(NoticeKind::OrderFailed);
+        assert!(mails.len() <= 12, "{}", mails.len());
+        for n in 0..60 {
+            assert_eq!(named(&world, &format!("F{n:03}")), 1, "F{n:03} is named once");
+        }
+    }
+
+    async fn a_failure_that_is_retried_is_told_each_time(world) {
+        world.erp.will("1", &[Busy, Busy, Busy]);
+        world.place("1").await;
+        world.settle().await;
+        assert_eq!(world.post.subjects(), ["Order 1 failed (1)", "Order 1 failed (2)", "Order 1 failed (3)"]);
+    }
+
+    async fn mails_wait_while_the_server_is_away_and_go_when_it_is_back(world) {
+        world.post.is(Service::Away);
+        failures(&world, 3).await;
+        world.seconds(600).await;
+        assert_eq!(world.post.mails().len(), 0);
+        world.post.is(Service::Takes);
+        world.settle().await;
+        for n in 0..3 {
+            assert_eq!(named(&world, &format!("F{n:03}")), 1);
+        }
+    }
+
+    async fn a_server_that_is_away_is_not_hammered(world) {
+        world.post.is(Service::Away);
+        failures(&world, 1).await;
+        world.seconds(1_800).await;
+        assert!(world.post.attempts() < 60, "{}", world.post.attempts());
+    }
+
+    async fn a_refused_mail_is_shown_as_failed(world) {
+        world.post.is(Service::Refuses);
+        failures(&world, 1).await;
+        world.seconds(120).await;
+        let mails = world.stored_mails().await;
+        assert_eq!(mails.iter().map(|mail| mail.status).collect::<Vec<_>>(), [MailStatus::Failed]);
+        assert!(mails[0].error.as_deref().unwrap_or_default().contains("550"));
+    }
+
+    async fn a_mail_server_that_is_away_holds_up_no_order(world) {
+        world.post.is(Service::Away);
+        failures(&world, 1).await;
+        world.place("good").await;
+        world.until("good", "transferred").await;
+        assert!(world.now_s() < 10);
+    }
+
+    async fn mails_survive_a_process_that_dies(world) {
+        world.post.is(Service::Away);
+        failures(&world, 2).await;
+        world.seconds(60).await;
+        world.kill();
+        world.post.is(Service::Takes);
+        world.start("w2").await;
+        world.settle().await;
+        for n in 0..2 {
+            assert_eq!(named(&world, &format!("F{n:03}")), 1);
+        }
+    }
+
+    async fn two_processes_send_no_mail_twice(world) {
+        world.start("w2").await;
+        failures(&world, 8).await;
+        world.settle().await;
+        for n in 0..8 {
+            assert_eq!(named(&world, &format!("F{n:03}")), 1);
+        }
+    }
+
+    async fn the_same_mail_has_the_same_id(world) {
+        failures(&world, 2).await;
+        world.settle().await;
+        let mut ids: Vec<String> = world.post.mails().into_iter().map(|mail| mail.message_id).collect();
+        ids.sort_unstable();
+        ids.dedup();
+        assert_eq!(ids.len(), 2);
+    }
+
+    async fn order_data_stays_text_in_a_mail(world) {
+        world.erp.will("1", &[Refuse]);
+        let hostile = "<script>alert(1)</script>\r\nBcc: all@example.com";
+        world.place_with("1", &json!({"customer": {"email": "a@b.example", "name": hostile}})).await;
+        world.settle().await;
+        let mail = world.post.mails().remove(0);
+        assert!(!mail.html.contains("<script>") && !mail.subject.contains('\n'));
+    }
+
+    async fn a_parked_order_s_mail_says_that_nobody_tries_again(world) {
+        failures(&world, 1).await;
+        world.settle().await;
+        let mails = world.stored_mails().await;
+        assert_eq!((mails.len(), mails[0].status), (1, MailStatus::Sent));
+    }
+
+    async fn mails_are_seen_by_who_may_see_all_shops(world) {
+        failures(&world, 1).await;
+        world.settle().await;
+        let mails = world.ops.mails(&operator(), None, 10).await.expect("all is allowed");
+        assert_eq!(mails.len(), 1);
+        let missing = world.ops.mail(&operator(), "nonsense").await.expect_err("no id");
+        assert_eq!(missing.to_string(), "there is no mail nonsense");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_a_mail_server_mails_are_kept() {
+    let world = World::with(Setup { keep_only: true, ..Setup::default() }).await;
+    failures(&world, 1).await;
+    world.settle().await;
+    let mails = world.stored_mails().await;
+    assert_eq!((mails.len(), mails[0].status, world.post.attempts()), (1, MailStatus::Kept, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_digest_comes_when_its_window_ends() {
+    let digest = DigestRule { after: 1, every: Duration::from_mins(5) };
+    let world = World::with(Setup { digest, ..Setup::default() }).await;
+    failures(&world, 5).await;
+    world.seconds(30).await;
+    assert_eq!(world.post.mails().len(), 1, "the first is told at once");
+    world.settle().await;
+    assert_eq!(world.post.mails().len(), 2, "the others as one");
+    assert!(world.now_s() >= 280, "{}", world.now_s());
+}
