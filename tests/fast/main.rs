@@ -1,6 +1,7 @@
 //! The fast lane: the workers of one process on a paused runtime, against a ledger in a SQLite file that was
 //! migrated once, the in-process broker, a fake ERP and a fake mail server. Time is virtual: an hour takes
-//! milliseconds, nothing sleeps, no test depends on the load of the machine or on the time of day.
+//! milliseconds, nothing sleeps, no test depends on the load of the machine or on the time of day. Beside them
+//! stands what reads only our own files: layers, documentation, the model of the protocol.
 //!
 //! It needs nothing but Rust, which is why it is a binary of its own: `cargo test` runs it everywhere. What
 //! needs real services is in `tests/it`.
@@ -13,6 +14,10 @@ mod db;
 mod erp;
 mod post;
 mod world;
+
+mod docs;
+mod layers;
+mod protocol_model;
 
 mod circuit;
 mod dead_letters;
