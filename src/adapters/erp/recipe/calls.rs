@@ -23,7 +23,7 @@ use super::order_vars::order_vars;
 use super::reply::Read;
 use super::request::{Request, build, render};
 use super::session::{Cookies, Numbered, Session};
-use super::templates::Vars;
+use crate::adapters::erp::recipe::values::Vars;
 
 /// A number that no order has.
 const NOBODY: &str = "order-relay-check";

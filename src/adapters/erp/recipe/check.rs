@@ -18,10 +18,10 @@ use super::model::{AuthKind, Expr, Recipe, Rule, Step, Template};
 use super::order_vars::order_vars;
 use super::reply::Read;
 use super::request::build;
-use super::templates::Vars;
 use super::toml_text::{At, RecipeFault};
 use super::values::Placeholder;
 use crate::adapters::erp::recipe::lookups::{SourceCache, vars_with};
+use crate::adapters::erp::recipe::values::Vars;
 
 /// An order with everything that an order can have, awkward characters included.
 pub const SAMPLE: &str = r#"{

@@ -26,10 +26,10 @@ use super::model::{Outcome, Recipe, Step};
 use super::order_vars::{order_vars, result_value};
 use super::request::build;
 use super::session::Sessions;
-use super::templates::Vars;
 use super::values::{self, Placeholder};
 use crate::adapters::erp::recipe::answer::Reply;
 use crate::adapters::erp::recipe::lookups::SourceCache;
+use crate::adapters::erp::recipe::values::Vars;
 
 /// Longest number of an ERP that is stored, in characters.
 const MAX_NUMBER: usize = 200;

@@ -10,8 +10,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use minijinja::value::{Value, ValueKind};
 use minijinja::{Environment, Error, ErrorKind};
 
-use super::templates::Vars;
 use super::values::is_number;
+use crate::adapters::erp::recipe::values::Vars;
 
 const COMPARE: &str = "_compare";
 const NEGATE: &str = "_not";

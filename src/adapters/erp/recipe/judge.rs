@@ -13,8 +13,8 @@ use super::super::trouble::is_trouble;
 
 use super::model::{Expr, Outcome, Question, Recipe, Step};
 use super::reply::Read;
-use super::templates::Vars;
 use crate::adapters::erp::recipe::lookups::{SourceCache, first_of, vars_with};
+use crate::adapters::erp::recipe::values::Vars;
 
 /// What a request is for; decides what an unclear answer means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -8,8 +8,8 @@ use minijinja::{Error, ErrorKind};
 
 use crate::adapters::erp::recipe::reply::Read;
 use crate::adapters::erp::recipe::source::Source;
-use crate::adapters::erp::recipe::templates::Vars;
 use crate::adapters::erp::recipe::values;
+use crate::adapters::erp::recipe::values::Vars;
 
 /// Most compiled sources of expressions.
 pub const MAX_CACHED: usize = 500;

@@ -17,7 +17,7 @@ use super::judge::Purpose;
 use super::model::{OAuth2, Outcome, Template};
 use super::reply::Read;
 use super::request::{Form, render};
-use super::templates::Vars;
+use crate::adapters::erp::recipe::values::Vars;
 
 /// How long a signed assertion is good for.
 const ASSERTION_LIFE_S: i64 = 300;

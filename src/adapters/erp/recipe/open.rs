@@ -18,9 +18,9 @@ use super::engine::RecipeErp;
 use super::jwt::SigningKey;
 use super::model::{AuthKind, Recipe, SecretPlace};
 use super::request::render;
-use super::templates::Vars;
 use super::toml_text::RecipeFault;
 use super::{check, values};
+use crate::adapters::erp::recipe::values::Vars;
 
 /// Largest reply unless the recipe says otherwise, in bytes: thousands of rows of a lookup.
 const MAX_REPLY: usize = 16 * 1024 * 1024;

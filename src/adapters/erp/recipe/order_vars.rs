@@ -11,8 +11,8 @@ use crate::domain::failure::{ErrorClass, Failure, Stage};
 use crate::domain::order::values::{DEFAULT_SHOP, OrderKey};
 use crate::ports::erp::OrderForErp;
 
-use super::templates::Vars;
 use super::values;
+use crate::adapters::erp::recipe::values::Vars;
 
 /// `order` and `document`.
 pub fn order_vars(order: &OrderForErp) -> Result<Vars, Failure> {

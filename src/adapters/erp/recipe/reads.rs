@@ -15,10 +15,10 @@ use super::model::{Index, Outcome, Step};
 use super::reply::Read;
 use super::request::render;
 use super::source::Source;
-use super::templates::Vars;
 use super::values;
 use crate::adapters::erp::recipe::answer::Reply;
 use crate::adapters::erp::recipe::lookups::first_of;
+use crate::adapters::erp::recipe::values::Vars;
 
 /// Most requests of one `each` step, and most keys that are required.
 const MAX_EACH: usize = 10_000;

@@ -10,7 +10,7 @@ use super::super::http::{header_map, shown};
 use super::super::redact::{HIDDEN, Mask};
 use super::compile::template_error;
 use super::model::{Body, Recipe, Step, Template};
-use super::templates::Vars;
+use crate::adapters::erp::recipe::values::Vars;
 
 /// A request that is ready to be sent.
 pub struct Request {

@@ -5,7 +5,7 @@
 //! nor grow without bound (output limit; only `for` and `if` are there as statements).
 
 use crate::adapters::erp::recipe::filters::MAX_OUTPUT;
-use std::collections::BTreeMap;
+use crate::adapters::erp::recipe::values::Vars;
 use std::io;
 
 use minijinja::value::Value;
@@ -13,9 +13,8 @@ use minijinja::{AutoEscape, Environment, Error, ErrorKind, Output, State, Undefi
 
 use crate::domain::text::path_segment;
 
-use super::expressions;
-use super::filters;
 use super::values::{self, Placeholder};
+use super::{expressions, filters};
 
 /// Steps of the template engine per template; 10,000 lines need less than a tenth.
 const FUEL: u64 = 10_000_000;
@@ -51,9 +50,6 @@ impl Place {
         }
     }
 }
-
-/// What templates and expressions can name.
-pub type Vars = BTreeMap<String, Value>;
 
 /// All templates of a recipe, compiled.
 #[derive(Debug)]

@@ -3,6 +3,7 @@
 //! minijinja knows integers and floats. A number that is not a plain integer becomes a [`Digits`]
 //! here: it is printed as written and never used in calculations.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
@@ -174,6 +175,9 @@ fn write_string(out: &mut String, text: &str) {
 pub fn to_json(value: &Value) -> Json {
     to_json_text(value).and_then(|text| serde_json::from_str(&text).ok()).unwrap_or(Json::Null)
 }
+
+/// What templates and expressions can name.
+pub type Vars = BTreeMap<String, Value>;
 
 #[cfg(test)]
 mod tests {
