@@ -16,6 +16,7 @@ mod post;
 mod world;
 
 mod docs;
+mod help;
 mod layers;
 mod protocol_model;
 
