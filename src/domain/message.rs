@@ -335,3 +335,49 @@ impl EventKind {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn failure() -> Failure {
+        Failure {
+            retry_after: Some(std::time::Duration::from_millis(90_500)),
+            request: Some("POST https://erp.example/orders".to_owned()),
+            status: Some(503),
+            ..Failure::new(ErrorClass::Unavailable, "http_503", "maintenance", Stage::After)
+        }
+    }
+
+    fn key() -> OrderKey {
+        OrderKey::new("default", "4711").unwrap()
+    }
+
+    #[test]
+    fn a_failure_has_these_bytes_on_the_wire() {
+        let full = OrderFailed::of(&key(), 2, Some(3), &failure());
+        let failed = Failure::new(ErrorClass::Internal, "no_sku", "no SKU", Stage::Before);
+        let least = OrderFailed::of(&key(), 1, None, &failed);
+        let of = |event: &OrderFailed| serde_json::to_string(event).unwrap();
+        assert_eq!(
+            of(&full),
+            r#"{"version":1,"order_id":"4711","shop":"default","attempt":2,"max_count":3,"trigger":"checkout","occurred_at":null,"duration_ms":0,"error":{"class":"unavailable","code":"http_503","message":"maintenance","retry_after_s":90,"request":"POST https://erp.example/orders","status":503,"stage":"after"}}"#
+        );
+        assert_eq!(
+            of(&least),
+            r#"{"version":1,"order_id":"4711","shop":"default","attempt":1,"max_count":null,"trigger":"checkout","occurred_at":null,"duration_ms":0,"error":{"class":"internal","code":"no_sku","message":"no SKU","retry_after_s":null,"stage":"before"}}"#
+        );
+    }
+
+    #[test]
+    fn an_event_repeats_the_error_of_another_service_as_it_came() {
+        let body = r#"{"order_id": "4711", "attempt": 1, "error": {"class": "rejected", "message": "no\nline"}}"#;
+        let (failed, _) = OrderFailed::parse(body.as_bytes(), 1 << 20).unwrap();
+        let mut event = OrderEvent::new(EventKind::Parked, &key(), Timestamp::UNIX_EPOCH);
+        event.error = Some(failed.error.clone());
+        assert_eq!(
+            serde_json::to_string(&event).unwrap(),
+            r#"{"version":1,"order_id":"4711","shop":"default","attempt":0,"fail_count":0,"occurred_at":"1970-01-01T00:00:00Z","error":{"class":"rejected","code":"","message":"no\nline","retry_after_s":null}}"#
+        );
+    }
+}

@@ -285,3 +285,45 @@ impl SettledItem {
         Self { why: Some(why.to_owned()), ..Self::new(seq, status) }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_order_of_a_redrive_has_every_field_in_json() {
+        let item = RedriveItem {
+            seq: 1,
+            key: OrderKey::new("de", "4711").unwrap(),
+            revision: 0,
+            status: ItemStatus::Waiting,
+            why: None,
+            attempt: None,
+            class: None,
+            code: None,
+            message: None,
+            fingerprint: None,
+            erp_order_id: None,
+            currency: "EUR".to_owned(),
+            total: "129.90".to_owned(),
+            at: None,
+        };
+        let failed = RedriveItem {
+            status: ItemStatus::Failed,
+            attempt: Some(2),
+            class: Some("rejected".to_owned()),
+            code: Some("http_422".to_owned()),
+            message: Some("unknown article".to_owned()),
+            fingerprint: Some("00ff".to_owned()),
+            ..item.clone()
+        };
+        assert_eq!(
+            serde_json::to_string(&item).unwrap(),
+            r#"{"seq":1,"shop":"de","order_id":"4711","revision":0,"status":"waiting","why":null,"attempt":null,"class":null,"code":null,"message":null,"fingerprint":null,"erp_order_id":null,"currency":"EUR","total":"129.90","at":null}"#
+        );
+        assert_eq!(
+            serde_json::to_string(&failed).unwrap(),
+            r#"{"seq":1,"shop":"de","order_id":"4711","revision":0,"status":"failed","why":null,"attempt":2,"class":"rejected","code":"http_422","message":"unknown article","fingerprint":"00ff","erp_order_id":null,"currency":"EUR","total":"129.90","at":null}"#
+        );
+    }
+}
