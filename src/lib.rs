@@ -13,6 +13,7 @@ pub mod domain {
         pub mod faults;
     }
     pub mod failure;
+    pub mod failure_summary;
     pub mod fingerprint;
     pub mod lifecycle {
         //! What may become of an order.

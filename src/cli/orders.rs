@@ -144,7 +144,10 @@ fn show_human(
             ("Next", record.phase.due_at().map(local)),
             (
                 "Last error",
-                error.map(|e| format!("{} ({}): {}", e.class.as_str(), e.code, e.message)),
+                error.map(|e| {
+                    let error = &e.summary;
+                    format!("{} ({}): {}", error.class.as_str(), error.code, error.message)
+                }),
             ),
             (
                 "Under way",

@@ -16,6 +16,7 @@ use serde::Serialize;
 
 use crate::cli::change::{act, confirm};
 use crate::cli::exit::{Exit, Misuse};
+use crate::domain::failure_summary::FailureSummary;
 use crate::domain::redrive::{ItemStatus, RedriveStatus, RedriveThrottle};
 use crate::ops::refusal::Refusal;
 use crate::ops::verbs::Ops;
@@ -312,6 +313,9 @@ async fn list_items(
         items.extend(page.into_iter().map(Item));
     }
     let text = |part: &Option<String>| part.clone().unwrap_or_default();
+    let failed = |item: &Item, part: fn(&FailureSummary) -> &str| {
+        item.0.failure.as_ref().map(|failure| part(failure).to_owned()).unwrap_or_default()
+    };
     let columns: [Column<'_, Item>; 13] = [
         ("TURN", &|i| i.0.seq.to_string()),
         ("SHOP", &|i| i.0.key.shop.to_string()),
@@ -319,9 +323,9 @@ async fn list_items(
         ("STATUS", &|i| i.0.status.as_str().to_owned()),
         ("WHY", &|i| text(&i.0.why)),
         ("TRY", &|i| i.0.attempt.map(|n| n.to_string()).unwrap_or_default()),
-        ("CLASS", &|i| text(&i.0.class)),
-        ("CODE", &|i| text(&i.0.code)),
-        ("ERROR", &|i| text(&i.0.message)),
+        ("CLASS", &|i| failed(i, |f| f.class.as_str())),
+        ("CODE", &|i| failed(i, |f| &f.code)),
+        ("ERROR", &|i| failed(i, |f| &f.message)),
         ("ERP", &|i| text(&i.0.erp_order_id)),
         ("REVISION", &|i| i.0.revision.to_string()),
         ("TOTAL", &|i| format!("{} {}", i.0.total, i.0.currency)),

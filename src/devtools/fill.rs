@@ -11,8 +11,7 @@ use futures_util::future::try_join_all;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 
-use crate::domain::failure::{ErrorClass, Stage};
-use crate::domain::fingerprint::fingerprint;
+use crate::domain::failure::{ErrorClass, Failure, Stage};
 use crate::domain::lifecycle::transitions::FailedAttempt;
 use crate::domain::lifecycle::vocabulary::Trigger;
 use crate::domain::notice::NoticeKind;
@@ -229,12 +228,11 @@ impl Made {
         let failed = FailedAttempt {
             attempt,
             max_count: None,
-            class,
-            code: code.to_owned(),
-            fingerprint: fingerprint(class, code, &message),
-            message,
-            retry_after: None,
-            stage: Some(Stage::After),
+            failure: Failure {
+                request: Some("POST https://erp.example/orders".to_owned()),
+                status: Some(status),
+                ..Failure::new(class, code, &message, Stage::After)
+            },
             occurred_at: at,
             worker: None,
         };
@@ -243,8 +241,6 @@ impl Made {
             failed,
             trigger: if attempt == 1 { Trigger::Checkout } else { Trigger::Retry },
             duration_ms: 20 + dice(self.n, 6) % 400,
-            request: Some("POST https://erp.example/orders".to_owned()),
-            status: Some(status),
             order: None,
             policy: RetryPolicy {
                 // Due far in the future.
@@ -359,7 +355,10 @@ mod tests {
         let mut kinds = std::collections::BTreeSet::new();
         for n in 0..3_000 {
             let made = Made::new(n, Fate::Lost, Timestamp::UNIX_EPOCH).unwrap();
-            kinds.insert(made.failure(1).failed.fingerprint);
+            kinds.insert(
+                crate::domain::failure_summary::FailureSummary::of(&made.failure(1).failed.failure)
+                    .fingerprint,
+            );
         }
         assert!((30..=40).contains(&kinds.len()), "{}", kinds.len());
     }

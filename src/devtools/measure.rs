@@ -132,15 +132,18 @@ impl<'a> Measure<'a> {
                 (
                     "class",
                     OrderFilter {
-                        class: failure.map(|f| f.class.as_str().to_owned()),
+                        class: failure.map(|f| f.summary.class.as_str().to_owned()),
                         ..all.clone()
                     },
                 ),
-                ("code", OrderFilter { code: failure.map(|f| f.code.clone()), ..all.clone() }),
+                (
+                    "code",
+                    OrderFilter { code: failure.map(|f| f.summary.code.clone()), ..all.clone() },
+                ),
                 (
                     "fingerprint",
                     OrderFilter {
-                        fingerprint: failure.map(|f| f.fingerprint.clone()),
+                        fingerprint: failure.map(|f| f.summary.fingerprint.clone()),
                         ..all.clone()
                     },
                 ),

@@ -177,8 +177,8 @@ impl Breaker {
         }
         match failure.stage {
             _ if can_ask => Advice::AskTheErp,
-            Stage::Before => Advice::Open,
-            Stage::At | Stage::After => Advice::CarryOn,
+            Some(Stage::Before) => Advice::Open,
+            Some(Stage::At | Stage::After) | None => Advice::CarryOn,
         }
     }
 }

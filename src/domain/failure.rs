@@ -6,9 +6,12 @@
 
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::text::{MAX_ERROR_CHARS, one_line};
+
+/// Most characters of a code.
+const MAX_CODE_CHARS: usize = 80;
 
 /// What follows from a failure (docs/erp.md).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
@@ -52,23 +55,31 @@ crate::names!(Stage {
     After = "after",
 });
 
-/// One failed call to the ERP.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// One failed call to the ERP, in our memory and as the `error` of `order_failed` on the wire.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[schemars(rename = "FailedError")]
 pub struct Failure {
-    /// What follows.
+    /// Decides what follows.
     pub class: ErrorClass,
-    /// Short and stable, e.g. `http_503` or `connect`.
+    /// Short and stable, e.g. `http_503`.
+    #[serde(default)]
     pub code: String,
-    /// The ERP's own text where it gave one, else ours; one printable line.
+    /// The ERP's own text.
+    #[serde(default)]
     pub message: String,
-    /// How long the ERP asked us to wait.
+    /// How long the ERP asked to wait, in seconds.
+    #[serde(default, rename = "retry_after_s", with = "seconds")]
+    #[schemars(with = "Option<u64>")]
     pub retry_after: Option<Duration>,
-    /// How far the call got.
-    pub stage: Stage,
-    /// Method and address without secrets, when a request was built.
+    /// Method and address that were called.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub request: Option<String>,
-    /// HTTP status, when there was an answer.
+    /// HTTP status of the answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub status: Option<u16>,
+    /// How far the call got.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stage: Option<Stage>,
 }
 
 impl Failure {
@@ -76,18 +87,50 @@ impl Failure {
     pub fn new(class: ErrorClass, code: &str, message: &str, stage: Stage) -> Self {
         Self {
             class,
-            code: one_line(code, 80),
+            code: one_line(code, MAX_CODE_CHARS),
             message: one_line(message, MAX_ERROR_CHARS),
             retry_after: None,
-            stage,
             request: None,
             status: None,
+            stage: Some(stage),
         }
+    }
+
+    /// The same with its texts cleaned and cut, for one that another service sent.
+    pub fn cleaned(&self) -> Self {
+        Self {
+            code: one_line(&self.code, MAX_CODE_CHARS),
+            message: one_line(&self.message, MAX_ERROR_CHARS),
+            ..self.clone()
+        }
+    }
+
+    /// Whether the ERP answered that it failed, but may have accepted the order nevertheless.
+    pub fn is_in_doubt(&self) -> bool {
+        self.stage == Some(Stage::At)
     }
 
     /// Whether it means that the ERP as a whole is unavailable, and not that one order failed.
     pub fn is_outage(&self) -> bool {
         matches!(self.class, ErrorClass::Unavailable | ErrorClass::UnknownOutcome)
+    }
+}
+
+/// A wait on the wire: whole seconds, or null.
+mod seconds {
+    use super::*;
+
+    pub(super) fn serialize<S: Serializer>(
+        wait: &Option<Duration>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        wait.map(|wait| wait.as_secs()).serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<Duration>, D::Error> {
+        Ok(Option::<u64>::deserialize(deserializer)?.map(Duration::from_secs))
     }
 }
 

@@ -9,9 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::failure::{ErrorClass, Failure, Stage};
-use super::fingerprint::fingerprint;
-use super::text::{MAX_ERROR_CHARS, one_line};
+use super::failure::Failure;
 use crate::domain::lifecycle::transitions::FailedAttempt;
 use crate::domain::lifecycle::vocabulary::Trigger;
 use crate::domain::order::document::Order;
@@ -65,7 +63,7 @@ pub struct OrderFailed {
     pub duration_ms: u64,
     /// What went wrong.
     #[serde(deserialize_with = "object")]
-    pub error: FailedError,
+    pub error: Failure,
     /// The order message, needed only for an order that was never seen before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<serde_json::Map<String, serde_json::Value>>")]
@@ -74,31 +72,6 @@ pub struct OrderFailed {
 
 fn checkout() -> Trigger {
     Trigger::Checkout
-}
-
-/// The `error` of [`OrderFailed`].
-#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
-pub struct FailedError {
-    /// Decides what follows.
-    pub class: ErrorClass,
-    /// Short and stable, e.g. `http_503`.
-    #[serde(default)]
-    pub code: String,
-    /// The ERP's own text.
-    #[serde(default)]
-    pub message: String,
-    /// How long the ERP asked to wait, in seconds.
-    #[serde(default)]
-    pub retry_after_s: Option<u64>,
-    /// Method and address that were called.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub request: Option<String>,
-    /// HTTP status of the answer.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub status: Option<u16>,
-    /// How far the call got.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub stage: Option<Stage>,
 }
 
 impl OrderFailed {
@@ -113,15 +86,7 @@ impl OrderFailed {
             trigger: Trigger::Checkout,
             occurred_at: None,
             duration_ms: 0,
-            error: FailedError {
-                class: failure.class,
-                code: failure.code.clone(),
-                message: failure.message.clone(),
-                retry_after_s: failure.retry_after.map(|wait| wait.as_secs()),
-                request: failure.request.clone(),
-                status: failure.status,
-                stage: Some(failure.stage),
-            },
+            error: failure.clone(),
             order: None,
         }
     }
@@ -158,18 +123,11 @@ impl OrderFailed {
     }
 
     /// What the ledger needs of it; `worker` is the submitter of ours that sent it, if one did.
-    pub fn failed_try(&self, worker: Option<String>, now: Timestamp) -> FailedAttempt {
-        let code = one_line(&self.error.code, 80);
-        let message = one_line(&self.error.message, MAX_ERROR_CHARS);
+    pub fn failed_attempt(&self, worker: Option<String>, now: Timestamp) -> FailedAttempt {
         FailedAttempt {
             attempt: self.attempt,
             max_count: self.max_count,
-            class: self.error.class,
-            fingerprint: fingerprint(self.error.class, &code, &message),
-            code,
-            message,
-            retry_after: self.error.retry_after_s.map(std::time::Duration::from_secs),
-            stage: self.error.stage,
+            failure: self.error.cleaned(),
             occurred_at: self.occurred_at.unwrap_or(now).min(now),
             worker,
         }
@@ -281,7 +239,7 @@ pub struct OrderEvent {
     pub reason: Option<String>,
     /// What went wrong (`order.parked`, `order.outcome_unknown`).
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub error: Option<FailedError>,
+    pub error: Option<Failure>,
 }
 
 impl OrderEvent {
@@ -339,6 +297,7 @@ impl EventKind {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::failure::{ErrorClass, Stage};
 
     fn failure() -> Failure {
         Failure {

@@ -73,7 +73,8 @@ impl Ops {
         for order in &selected.orders {
             match Exclusion::of(order) {
                 None => {
-                    known.extend(order.last_failure.as_ref().map(|f| f.fingerprint.clone()));
+                    known
+                        .extend(order.last_failure.as_ref().map(|f| f.summary.fingerprint.clone()));
                     let facts = &order.facts;
                     purse.add(facts.currency.as_str(), Sum::of_total(facts.total.as_str()));
                     items.push(item(order, ItemStatus::Waiting, None));
@@ -217,10 +218,7 @@ fn item(order: &OrderRecord, status: ItemStatus, why: Option<Exclusion>) -> Redr
         status,
         why: why.map(|why| why.as_str().to_owned()),
         attempt: None,
-        class: None,
-        code: None,
-        message: None,
-        fingerprint: None,
+        failure: None,
         erp_order_id: None,
         currency: order.facts.currency.to_string(),
         total: order.facts.total.to_string(),
@@ -236,10 +234,7 @@ fn unknown_item(key: OrderKey) -> RedriveItem {
         status: ItemStatus::Excluded,
         why: Some(Exclusion::UnknownOrder.as_str().to_owned()),
         attempt: None,
-        class: None,
-        code: None,
-        message: None,
-        fingerprint: None,
+        failure: None,
         erp_order_id: None,
         currency: String::new(),
         total: String::new(),

@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::domain::lifecycle::transitions::OrderRecord;
+use crate::domain::lifecycle::transitions::{FailedAttempt, OrderRecord};
 use crate::domain::notice::{DigestRule, NoticeKind};
 
 /// A mail as it is sent.
@@ -94,13 +94,24 @@ impl NoticeDetail {
             max_count: record.max_count,
             phase: record.phase.name().to_owned(),
             next_attempt_at: record.phase.due_at(),
-            class: failure.map(|f| f.class.as_str().to_owned()),
-            code: failure.map(|f| f.code.clone()),
-            message: failure.map(|f| f.message.clone()),
+            class: failure.map(|f| f.summary.class.as_str().to_owned()),
+            code: failure.map(|f| f.summary.code.clone()),
+            message: failure.map(|f| f.summary.message.clone()),
             erp_order_id: None,
             erp: None,
             occurred_at,
             by_redrive: false,
+        }
+    }
+
+    /// The data of a notice about an attempt of `record` that failed, which need not be its last.
+    pub fn of_failure(record: &OrderRecord, failed: &FailedAttempt) -> Self {
+        let FailedAttempt { attempt, failure, occurred_at, .. } = failed;
+        Self {
+            class: Some(failure.class.as_str().to_owned()),
+            code: Some(failure.code.clone()),
+            message: Some(failure.message.clone()),
+            ..Self::of_order(record, *attempt, *occurred_at)
         }
     }
 

@@ -228,10 +228,6 @@ pub struct FailureRequest {
     pub trigger: Trigger,
     /// How long it took.
     pub duration_ms: u64,
-    /// Method and address that were called.
-    pub request: Option<String>,
-    /// Status of the answer.
-    pub status: Option<u16>,
     /// The order itself, in case the ledger does not have it.
     pub order: Option<Placed>,
     /// What follows a failure in this shop.

@@ -5,9 +5,11 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 use uuid::Uuid;
 
+use crate::domain::failure::ErrorClass;
+use crate::domain::failure_summary::FailureSummary;
 use crate::domain::lifecycle::transitions::OrderRecord;
 use crate::domain::money::Money;
 use crate::domain::order::values::OrderKey;
@@ -209,12 +211,9 @@ pub struct RedriveItem {
     pub why: Option<String>,
     /// The attempt that was asked for.
     pub attempt: Option<u32>,
-    pub class: Option<String>,
-    pub code: Option<String>,
-    /// The ERP's text.
-    pub message: Option<String>,
-    /// The kind of its failure.
-    pub fingerprint: Option<String>,
+    /// How its attempt failed.
+    #[serde(flatten, serialize_with = "each_field")]
+    pub failure: Option<FailureSummary>,
     /// The ERP's number.
     pub erp_order_id: Option<String>,
     /// Currency when it was planned.
@@ -223,6 +222,28 @@ pub struct RedriveItem {
     pub total: String,
     /// When it was sent or answered last.
     pub at: Option<Timestamp>,
+}
+
+/// A failure as fields of the order; without one they are null, not absent.
+fn each_field<S: Serializer>(
+    failure: &Option<FailureSummary>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    #[derive(Serialize)]
+    struct Fields<'a> {
+        class: Option<ErrorClass>,
+        code: Option<&'a str>,
+        message: Option<&'a str>,
+        fingerprint: Option<&'a str>,
+    }
+    let failure = failure.as_ref();
+    let fields = Fields {
+        class: failure.map(|f| f.class),
+        code: failure.map(|f| f.code.as_str()),
+        message: failure.map(|f| f.message.as_str()),
+        fingerprint: failure.map(|f| f.fingerprint.as_str()),
+    };
+    fields.serialize(serializer)
 }
 
 /// An order of a redrive with its row in the ledger.
@@ -268,8 +289,8 @@ pub struct SettledItem {
     /// Its status now; `Waiting` removes it from its step, `Sent` only records the time.
     pub status: ItemStatus,
     pub why: Option<String>,
-    /// Its failure: class, code, text, fingerprint.
-    pub failure: Option<[String; 4]>,
+    /// How its attempt failed.
+    pub failure: Option<FailureSummary>,
     /// The ERP's number.
     pub erp_order_id: Option<String>,
 }
@@ -299,10 +320,7 @@ mod tests {
             status: ItemStatus::Waiting,
             why: None,
             attempt: None,
-            class: None,
-            code: None,
-            message: None,
-            fingerprint: None,
+            failure: None,
             erp_order_id: None,
             currency: "EUR".to_owned(),
             total: "129.90".to_owned(),
@@ -311,10 +329,12 @@ mod tests {
         let failed = RedriveItem {
             status: ItemStatus::Failed,
             attempt: Some(2),
-            class: Some("rejected".to_owned()),
-            code: Some("http_422".to_owned()),
-            message: Some("unknown article".to_owned()),
-            fingerprint: Some("00ff".to_owned()),
+            failure: Some(FailureSummary {
+                class: ErrorClass::Rejected,
+                code: "http_422".to_owned(),
+                message: "unknown article".to_owned(),
+                fingerprint: "00ff".to_owned(),
+            }),
             ..item.clone()
         };
         assert_eq!(

@@ -86,11 +86,9 @@ impl ErrorHandler {
         let now = self.context.now();
         FailureRequest {
             key: event.key(),
-            failed: event.failed_try(delivery.headers.get(ORIGIN).cloned(), now),
+            failed: event.failed_attempt(delivery.headers.get(ORIGIN).cloned(), now),
             trigger: event.trigger,
             duration_ms: event.duration_ms,
-            request: event.error.request.clone(),
-            status: event.error.status,
             order: order.map(|order| Placed {
                 order: Arc::new(order),
                 source: OrderSource::OrderFailed,

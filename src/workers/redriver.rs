@@ -370,10 +370,7 @@ fn not_sent(turn: &Turn, record: &OrderRecord, why: Exclusion) -> SettledItem {
 }
 
 fn answered(seq: u64, record: &OrderRecord, outcome: ItemOutcome) -> SettledItem {
-    let failure = record.last_failure.as_ref().map(|failure| {
-        let class = failure.class.as_str().to_owned();
-        [class, failure.code.clone(), failure.message.clone(), failure.fingerprint.clone()]
-    });
+    let failure = record.last_failure.as_ref().map(|last| last.summary.clone());
     match outcome {
         ItemOutcome::Transferred { erp_order_id } => {
             SettledItem { erp_order_id, ..SettledItem::new(seq, ItemStatus::Transferred) }

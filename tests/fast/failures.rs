@@ -161,7 +161,7 @@ paused! {
             world.place(id).await;
         }
         world.settle().await;
-        let print = async |id: &str| world.order(id).await.record.last_failure.map(|f| f.fingerprint);
+        let print = async |id: &str| world.order(id).await.record.last_failure.map(|f| f.summary.fingerprint);
         assert_eq!(print("1").await, print("2").await);
     }
 }

@@ -455,7 +455,8 @@ async fn every_page_reads_well_at_any_width_light_and_dark_and_holds_no_foreign_
         })
         .await;
     let mail = store.list_mails(None, 1).await.expect("mails").remove(0).id;
-    let group = world.order("H-1").await.record.last_failure.expect("it failed").fingerprint;
+    let group =
+        world.order("H-1").await.record.last_failure.expect("it failed").summary.fingerprint;
 
     let browser = Browser::start().await;
     browser.go(&world.web("/login")).await;

@@ -114,7 +114,7 @@ async fn a_refused_order_is_parked_at_once(place: Place) {
         "default/J-1: ordered_failed/parked, failed 1, tries [1 rejected http_422], mails [order_failed], in the ERP 0\n"
     );
     let stored = world.order("J-1").await;
-    let failure = stored.record.last_failure.expect("it failed");
+    let failure = stored.record.last_failure.expect("it failed").summary;
     assert_eq!(failure.message, "product '4711' is unknown to the ERP");
     world.end().await;
 }
@@ -450,7 +450,7 @@ async fn a_shop_has_its_own_erp_receivers_and_maximum(place: Place) {
     assert_eq!(world.order("de/W-2").await.record.phase.name(), "transferred");
     let at = world.order("at/W-1").await;
     assert_eq!((at.record.phase.name(), at.record.fail_count), ("parked", 1));
-    assert_eq!(at.record.last_failure.expect("it failed").code, "connect");
+    assert_eq!(at.record.last_failure.expect("it failed").summary.code, "connect");
     let mails = world.admin_mails();
     assert_eq!(mails.len(), 1);
     assert_eq!(mails[0].receivers, ["admin-at@example.com"]);

@@ -121,14 +121,8 @@ async fn reported(world: &mut World) {
         "class": "rejected", "code": hostile(0), "message": hostile(2), "request": hostile(3)}});
     let (event, _) = OrderFailed::parse(event.to_string().as_bytes(), 1 << 20).expect("good");
     let request = failure("H-0", 2, now);
-    let failed = event.failed_try(None, now);
-    let (request_text, status) = (event.error.request, event.error.status);
-    let request = order_relay::ports::orders::FailureRequest {
-        failed,
-        request: request_text,
-        status,
-        ..request
-    };
+    let failed = event.failed_attempt(None, now);
+    let request = order_relay::ports::orders::FailureRequest { failed, ..request };
     store.record_failure(request).await.expect("the ledger answers");
 }
 
@@ -189,7 +183,7 @@ async fn addresses(world: &mut World) -> Vec<String> {
     let mut groups: Vec<String> = orders
         .iter()
         .filter_map(|o| o.last_failure.as_ref())
-        .map(|f| f.fingerprint.clone())
+        .map(|f| f.summary.fingerprint.clone())
         .collect();
     groups.sort();
     groups.dedup();

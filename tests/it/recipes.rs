@@ -155,7 +155,7 @@ async fn lost_answers(erp: &RecipeErp, stand_in: &StandIn) {
             Ok(receipt) => panic!("{receipt:?}"),
         };
         assert_eq!(failure.class, ErrorClass::UnknownOutcome, "{failure:?}");
-        assert_eq!(failure.stage, Stage::At);
+        assert_eq!(failure.stage, Some(Stage::At));
         match erp.ask(&lost).await {
             ProbeAnswer::Found(receipt) => {
                 let finished = erp.finish(&lost, receipt).await.unwrap();

@@ -350,16 +350,14 @@ pub async fn redrive_of(world: &mut World, ids: &[&str]) -> Uuid {
         status: ItemStatus::Waiting,
         why: None,
         attempt: None,
-        class: None,
-        code: None,
-        message: None,
-        fingerprint: None,
+        failure: None,
         erp_order_id: None,
         currency: "EUR".to_owned(),
         total: "1".to_owned(),
         at: None,
     });
-    let known = records.iter().filter_map(|record| Some(record.last_failure.clone()?.fingerprint));
+    let known =
+        records.iter().filter_map(|record| Some(record.last_failure.clone()?.summary.fingerprint));
     let plan = NewRedrive {
         id,
         selection: Selection::Orders(keys.clone()),

@@ -11,8 +11,7 @@ use jiff::{SignedDuration, Timestamp};
 use order_relay::app::store::Store;
 use order_relay::app::wiring as app;
 use order_relay::config::settings::{Settings, SettingsFile};
-use order_relay::domain::failure::{ErrorClass, Stage};
-use order_relay::domain::fingerprint::fingerprint;
+use order_relay::domain::failure::{ErrorClass, Failure, Stage};
 use order_relay::domain::lifecycle::claim::{Admission, Doubt, HandBack, Intent};
 use order_relay::domain::lifecycle::transitions::{FailedAttempt, InvalidTransition, Verdict};
 use order_relay::domain::lifecycle::vocabulary::{Phase, Trigger};
@@ -204,7 +203,7 @@ impl Ledger {
     pub async fn parked(&self, id: &str, now: Timestamp) {
         self.admit(id, "w", now).await;
         let refused = FailureRequest {
-            failed: FailedAttempt { class: ErrorClass::Rejected, ..failed(1, now) },
+            failed: failed_as(ErrorClass::Rejected, 1, now),
             ..failure(id, 1, now)
         };
         self.fail(refused).await;
@@ -259,15 +258,21 @@ pub fn failed(attempt: u32, now: Timestamp) -> FailedAttempt {
     FailedAttempt {
         attempt,
         max_count: Some(3),
-        class: ErrorClass::Unavailable,
-        code: "http_503".to_owned(),
-        message: "maintenance".to_owned(),
-        fingerprint: fingerprint(ErrorClass::Unavailable, "http_503", "maintenance"),
-        retry_after: None,
-        stage: Some(Stage::After),
+        failure: Failure {
+            request: Some("POST http://erp/orders".to_owned()),
+            status: Some(503),
+            ..Failure::new(ErrorClass::Unavailable, "http_503", "maintenance", Stage::After)
+        },
         occurred_at: now,
         worker: Some("w".to_owned()),
     }
+}
+
+/// The same with another class.
+pub fn failed_as(class: ErrorClass, attempt: u32, now: Timestamp) -> FailedAttempt {
+    let mut failed = failed(attempt, now);
+    failed.failure.class = class;
+    failed
 }
 
 pub fn failure(id: &str, attempt: u32, now: Timestamp) -> FailureRequest {
@@ -276,8 +281,6 @@ pub fn failure(id: &str, attempt: u32, now: Timestamp) -> FailureRequest {
         failed: failed(attempt, now),
         trigger: Trigger::Checkout,
         duration_ms: 12,
-        request: Some("POST http://erp/orders".to_owned()),
-        status: Some(503),
         order: None,
         policy: policy(),
         now,
@@ -481,7 +484,7 @@ async fn a_refused_order_is_parked_at_once_unless_the_policy_retries(ledger: &Le
     let retrying = RetryPolicy { on_rejected: OnRejected::Retry, ..policy() };
     for (id, policy, phase) in [("park", policy(), "parked"), ("retry", retrying, "retrying")] {
         ledger.admit(id, "w", at(0)).await;
-        let failed = FailedAttempt { class: ErrorClass::Rejected, ..failed(1, at(1)) };
+        let failed = failed_as(ErrorClass::Rejected, 1, at(1));
         ledger.fail(FailureRequest { failed, policy, ..failure(id, 1, at(1)) }).await;
         assert_eq!(ledger.phase(id).await, phase);
     }
@@ -493,8 +496,8 @@ async fn the_erp_s_retry_after_is_obeyed_where_it_is_longer(ledger: &Ledger) {
         [("short", 5, 30), ("long", 120, 120), ("endless", 900 * hour, 24 * hour)]
     {
         ledger.admit(id, "w", at(0)).await;
-        let failed =
-            FailedAttempt { retry_after: Some(Duration::from_secs(asked)), ..failed(1, at(1)) };
+        let mut failed = failed(1, at(1));
+        failed.failure.retry_after = Some(Duration::from_secs(asked));
         ledger.fail(FailureRequest { failed, ..failure(id, 1, at(1)) }).await;
         let due = ledger.order(id).await.record.phase.due_at();
         assert_eq!(due, Some(at(1 + i64::try_from(waits).expect("small"))), "{id}");
@@ -503,7 +506,7 @@ async fn the_erp_s_retry_after_is_obeyed_where_it_is_longer(ledger: &Ledger) {
 
 async fn an_unknown_outcome_is_asked_about_and_never_sent_blindly(ledger: &Ledger) {
     ledger.admit("1", "w", at(0)).await;
-    let failed = FailedAttempt { class: ErrorClass::UnknownOutcome, ..failed(1, at(5)) };
+    let failed = failed_as(ErrorClass::UnknownOutcome, 1, at(5));
     let asks = verdict(ledger.fail(FailureRequest { failed, ..failure("1", 1, at(5)) }).await);
     let ask_at = at(7);
     assert_eq!(asks, Some(Verdict::Ask { at: ask_at }));
@@ -577,7 +580,7 @@ async fn a_receipt_confirms_from_every_state(ledger: &Ledger) {
             "outcome_unknown" => ErrorClass::UnknownOutcome,
             _ => ErrorClass::Rejected,
         };
-        let failed = FailedAttempt { class, ..failed(1, at(1)) };
+        let failed = failed_as(class, 1, at(1));
         ledger.fail(FailureRequest { failed, ..failure(id, 1, at(1)) }).await;
     }
     let removed = ledger.store.remove_order(&key("removed"), &act("x", at(2))).await;
@@ -625,7 +628,7 @@ async fn a_claim_that_is_handed_back_leaves_what_its_holder_knew(ledger: &Ledger
     assert_eq!(ledger.phase("1").await, "held");
     assert_eq!(ledger.admit("1", "c", at(3)).await, Admission::Send { attempt: 1 });
     ledger.admit("2", "w", at(0)).await;
-    let failed = FailedAttempt { class: ErrorClass::UnknownOutcome, ..failed(1, at(1)) };
+    let failed = failed_as(ErrorClass::UnknownOutcome, 1, at(1));
     ledger.fail(FailureRequest { failed, ..failure("2", 1, at(1)) }).await;
     ledger.again("2", 2, Trigger::Sweeper, at(60)).await;
     ledger.store.hand_back(back("2", "again-2-sweeper", HandBack::Park)).await.expect("answers");
@@ -768,8 +771,9 @@ async fn text_of_any_kind_comes_back_as_it_went_in(ledger: &Ledger) {
         let customer = json!({"email": "a@example.com", "name": text, "number": text});
         let document = order_with(&id, &json!({"customer": customer, "remark": text}));
         ledger.admit_placed(placed(&document), "w", at(0)).await;
-        let failed =
-            FailedAttempt { message: text.to_owned(), code: text.to_owned(), ..failed(1, at(1)) };
+        let mut failed = failed(1, at(1));
+        failed.failure.message = text.to_owned();
+        failed.failure.code = text.to_owned();
         ledger.fail(FailureRequest { failed, ..failure(&id, 1, at(1)) }).await;
         let stored = ledger.order(&id).await;
         assert_eq!(&*stored.document, document);

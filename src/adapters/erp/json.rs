@@ -143,7 +143,7 @@ impl JsonErp {
                 );
                 let class = ErrorClass::UnknownOutcome;
                 let message = one_line(&detail, MAX_ERROR_CHARS);
-                Err(Failure { class, stage: Stage::At, message, ..refusal })
+                Err(Failure { class, stage: Some(Stage::At), message, ..refusal })
             }
         }
     }

@@ -623,10 +623,7 @@ fn count(
     let attempt = request.failed.attempt;
     let notice = order_notice_id(NoticeKind::OrderFailed, &request.key, attempt);
     if is_new {
-        let mut detail = NoticeDetail::of_order(record, attempt, request.failed.occurred_at);
-        detail.class = Some(request.failed.class.as_str().to_owned());
-        detail.code = Some(request.failed.code.clone());
-        detail.message = Some(request.failed.message.clone());
+        let mut detail = NoticeDetail::of_failure(record, &request.failed);
         detail.by_redrive = request.trigger == Trigger::Redrive;
         notices.push(Notice {
             id: notice.clone(),

@@ -310,20 +310,17 @@ impl<D: Db> RedriveRunner for SqlStore<D> {
         }
         let mut tx = self.db.begin().await?;
         for settled in items {
-            let [class, code, message, fingerprint] = match &settled.failure {
-                Some(failure) => failure.each_ref().map(|text| Some(text.as_str())),
-                None => [None; 4],
-            };
+            let failure = settled.failure.as_ref();
             let args = sql_args![
                 id,
                 int(settled.seq),
                 was.as_str(),
                 settled.status.as_str(),
                 settled.why.as_deref(),
-                class,
-                code,
-                message,
-                fingerprint,
+                failure.map(|f| f.class.as_str()),
+                failure.map(|f| f.code.as_str()),
+                failure.map(|f| f.message.as_str()),
+                failure.map(|f| f.fingerprint.as_str()),
                 settled.erp_order_id.as_deref(),
                 now,
             ];
@@ -537,10 +534,7 @@ fn item(mut row: Row) -> Result<(RedriveItem, i64), StoreError> {
         status: row.parsed("status", ItemStatus::from_name)?,
         why: row.text_or_null("why")?,
         attempt: row.number_or_null("attempt")?,
-        class: row.text_or_null("error_class")?,
-        code: row.text_or_null("error_code")?,
-        message: row.text_or_null("error_message")?,
-        fingerprint: row.text_or_null("fingerprint")?,
+        failure: rows::failure_summary(&mut row)?,
         erp_order_id: row.text_or_null("erp_order_id")?,
         currency: row.text("currency")?,
         total: row.text("total")?,

@@ -5,6 +5,7 @@ use crate::sql_args;
 use std::sync::Arc;
 
 use crate::domain::failure::{ErrorClass, Stage};
+use crate::domain::failure_summary::FailureSummary;
 use crate::domain::lifecycle::claim::Claim;
 use crate::domain::lifecycle::transitions::{LastFailure, OrderRecord};
 use crate::domain::lifecycle::vocabulary::Phase;
@@ -93,16 +94,22 @@ fn claim(row: &mut Row) -> Result<Option<Claim>, StoreError> {
 }
 
 fn last_failure(row: &mut Row) -> Result<Option<LastFailure>, StoreError> {
+    let summary = failure_summary(row)?;
+    let at = row.time_or_null("failed_at_ms")?;
+    let in_doubt = row.int("in_doubt")? != 0;
+    Ok(summary.zip(at).map(|(summary, at)| LastFailure { summary, at, in_doubt }))
+}
+
+/// error_class, error_code, error_message and the fingerprint; none without a class.
+pub fn failure_summary(row: &mut Row) -> Result<Option<FailureSummary>, StoreError> {
     let class = row.text_or_null("error_class")?;
     let code = row.text_or_null("error_code")?.unwrap_or_default();
     let message = row.text_or_null("error_message")?.unwrap_or_default();
     let fingerprint = row.text_or_null("error_fingerprint")?.unwrap_or_default();
-    let at = row.time_or_null("failed_at_ms")?;
-    let in_doubt = row.int("in_doubt")? != 0;
-    let (Some(class), Some(at)) = (class, at) else { return Ok(None) };
+    let Some(class) = class else { return Ok(None) };
     let class = ErrorClass::from_name(&class)
         .ok_or_else(|| row.corrupt("error_class", &format!("`{class}`")))?;
-    Ok(Some(LastFailure { class, code, message, fingerprint, at, in_doubt }))
+    Ok(Some(FailureSummary { class, code, message, fingerprint }))
 }
 
 /// traceparent, tracestate.

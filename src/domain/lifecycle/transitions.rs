@@ -2,15 +2,15 @@
 //!
 //! An [`OrderRecord`] is a row of the ledger. Store adapters load it, call exactly one method here
 //! per transition and write the result back guarded by `version`; nothing else decides which
-//! transitions are allowed. Confirming has no method: a receipt is valid in every state, so the
-//! store writes it directly.
+//! transitions are allowed. Confirming is the exception: a receipt is valid in every state, so the
+//! store writes it without loading the row; a test holds it to [`OrderRecord::confirm`].
 
 use std::time::Duration;
 
 use jiff::Timestamp;
-use serde::Serialize;
 
-use crate::domain::failure::{ErrorClass, Stage};
+use crate::domain::failure::{ErrorClass, Failure};
+use crate::domain::failure_summary::FailureSummary;
 use crate::domain::lifecycle::claim::{Admission, Call, Claim, Doubt, HandBack, Intent};
 use crate::domain::lifecycle::vocabulary::{OrderState, Phase, Trigger};
 use crate::domain::order::document::{Order, OrderFacts};
@@ -19,15 +19,9 @@ use crate::domain::retry::{MAX_RETRY_AFTER, RetryPolicy, is_exhausted, later};
 use crate::domain::trace::Trace;
 
 /// The last failure of an order, for lists.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LastFailure {
-    pub class: ErrorClass,
-    /// Short stable code.
-    pub code: String,
-    /// The ERP's text.
-    pub message: String,
-    /// Groups equal failures.
-    pub fingerprint: String,
+    pub summary: FailureSummary,
     /// When it happened.
     pub at: Timestamp,
     /// Whether the ERP may have accepted the order nevertheless.
@@ -72,17 +66,7 @@ pub struct FailedAttempt {
     /// The maximum that applies; `None` ignores it.
     pub max_count: Option<u32>,
     /// What went wrong.
-    pub class: ErrorClass,
-    /// Short stable code.
-    pub code: String,
-    /// The ERP's text.
-    pub message: String,
-    /// Groups equal failures.
-    pub fingerprint: String,
-    /// How long the ERP asked us to wait.
-    pub retry_after: Option<Duration>,
-    /// How far the call got, if that is known.
-    pub stage: Option<Stage>,
+    pub failure: Failure,
     /// When it happened.
     pub occurred_at: Timestamp,
     /// Our submitter that reports it; `None` for another service.
@@ -244,14 +228,11 @@ impl OrderRecord {
         self.last_attempt = failed.attempt;
         self.max_count = failed.max_count;
         self.last_failure = Some(LastFailure {
-            class: failed.class,
-            code: failed.code.clone(),
-            message: failed.message.clone(),
-            fingerprint: failed.fingerprint.clone(),
+            summary: FailureSummary::of(&failed.failure),
             at: failed.occurred_at,
-            in_doubt: failed.stage == Some(Stage::At),
+            in_doubt: failed.failure.is_in_doubt(),
         });
-        if is_own && failed.class != ErrorClass::UnknownOutcome {
+        if is_own && failed.failure.class != ErrorClass::UnknownOutcome {
             self.unclear_since = None;
         }
         Ok(match self.note_unclear(failed, policy, now) {
@@ -267,7 +248,7 @@ impl OrderRecord {
         policy: &RetryPolicy,
         now: Timestamp,
     ) -> Option<Verdict> {
-        if failed.class == ErrorClass::UnknownOutcome {
+        if failed.failure.class == ErrorClass::UnknownOutcome {
             self.unclear_since = self.unclear_since.max(Some(failed.occurred_at.min(now)));
         }
         let at = policy.next_ask(self.unclear_since?, now);
@@ -276,17 +257,17 @@ impl OrderRecord {
     }
 
     fn follow(&mut self, failed: &FailedAttempt, policy: &RetryPolicy, now: Timestamp) -> Verdict {
-        let gives_up = policy.gives_up_on(failed.class)
+        let gives_up = policy.gives_up_on(failed.failure.class)
             || is_exhausted(self.fail_count, self.max_count)
             || self.phase == Phase::Parked;
         if gives_up {
             self.phase = Phase::Parked;
             return Verdict::Park;
         }
-        let asked = failed.retry_after.unwrap_or_default().min(MAX_RETRY_AFTER);
+        let asked = failed.failure.retry_after.unwrap_or_default().min(MAX_RETRY_AFTER);
         // A gateway that timed out says nothing about the ERP behind it, which may still be
         // working: the next attempt asks first, and "not there" has to count by then.
-        let settled = if failed.stage == Some(Stage::At) { policy.settle } else { Duration::ZERO };
+        let settled = if failed.failure.is_in_doubt() { policy.settle } else { Duration::ZERO };
         let delay = policy.delay(self.fail_count).max(asked).max(settled);
         self.phase = Phase::Retrying { next_attempt_at: later(now, delay) };
         Verdict::Retry { attempt: self.next_attempt(), delay }

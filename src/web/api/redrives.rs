@@ -186,6 +186,7 @@ pub struct ItemView {
 
 impl ItemView {
     fn of(item: RedriveItem) -> Self {
+        let failure = item.failure.as_ref();
         Self {
             seq: item.seq,
             shop: item.key.shop.to_string(),
@@ -194,10 +195,10 @@ impl ItemView {
             status: item.status,
             why: item.why,
             attempt: item.attempt,
-            error_class: item.class,
-            error_code: item.code,
-            error_message: item.message,
-            error_fingerprint: item.fingerprint,
+            error_class: failure.map(|f| f.class.as_str().to_owned()),
+            error_code: failure.map(|f| f.code.clone()),
+            error_message: failure.map(|f| f.message.clone()),
+            error_fingerprint: failure.map(|f| f.fingerprint.clone()),
             erp_order_id: item.erp_order_id,
             currency: item.currency,
             total: item.total,

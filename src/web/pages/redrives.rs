@@ -108,7 +108,7 @@ async fn last_failure(ctx: &PageContext, redrive: &Redrive) -> Result<Option<Val
     }
     let failed =
         ctx.web.ops.redrive_items(redrive.id, Some(ItemStatus::Failed), None, PAGE).await?;
-    let last = failed.iter().filter(|item| item.code.is_some()).max_by_key(|item| item.at);
+    let last = failed.iter().filter(|item| item.failure.is_some()).max_by_key(|item| item.at);
     Ok(last.map(|item| item_view(ctx, item)))
 }
 
@@ -169,6 +169,7 @@ pub async fn items_csv(ctx: PageContext, Path(id): Path<String>) -> PageResult {
 
 fn cells(item: &RedriveItem) -> Vec<String> {
     let text = |part: &Option<String>| part.clone().unwrap_or_default();
+    let failure = item.failure.as_ref();
     vec![
         item.key.shop.to_string(),
         item.key.order_id.to_string(),
@@ -176,9 +177,9 @@ fn cells(item: &RedriveItem) -> Vec<String> {
         item.status.as_str().to_owned(),
         text(&item.why),
         item.attempt.map(|attempt| attempt.to_string()).unwrap_or_default(),
-        text(&item.class),
-        text(&item.code),
-        text(&item.message),
+        failure.map(|f| f.class.as_str().to_owned()).unwrap_or_default(),
+        failure.map(|f| f.code.clone()).unwrap_or_default(),
+        failure.map(|f| f.message.clone()).unwrap_or_default(),
         text(&item.erp_order_id),
         item.total.clone(),
         item.currency.clone(),
@@ -362,14 +363,15 @@ fn selection(ctx: &PageContext, selection: &Selection) -> String {
 }
 
 fn item_view(ctx: &PageContext, item: &RedriveItem) -> Value {
+    let failure = item.failure.as_ref();
     context! {
         name => item.key.to_string(),
         href => order_address(&item.key),
         status => item.status.as_str(),
         tone => tone_of_item(item.status),
         why => &item.why,
-        code => &item.code,
-        message => item.message.as_deref().map(|text| one_line(text, 300)),
+        code => failure.map(|f| &f.code),
+        message => failure.map(|f| one_line(&f.message, 300)),
         erp_order_id => item.erp_order_id.as_deref().map(|text| one_line(text, 80)),
         total => format!("{} {}", item.total, item.currency),
         at => ctx.formatter().time_or_none(item.at),

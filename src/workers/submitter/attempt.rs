@@ -156,7 +156,7 @@ impl Submitter {
             Err(failure) => {
                 self.count_request(work, "finish", failure.class.as_str());
                 self.suspect(work, &failure, watch.elapsed(), pass).await;
-                AttemptOutcome::Failed(Failure { stage: Stage::At, ..failure })
+                AttemptOutcome::Failed(Failure { stage: Some(Stage::At), ..failure })
             }
         }
     }
@@ -330,7 +330,7 @@ impl Submitter {
 
 /// The same failure, but whether the ERP has the order is not known.
 fn unclear(failure: Failure) -> Failure {
-    Failure { class: ErrorClass::UnknownOutcome, stage: Stage::At, ..failure }
+    Failure { class: ErrorClass::UnknownOutcome, stage: Some(Stage::At), ..failure }
 }
 
 /// Limits the time of a call to the ERP, and survives its panic; both leave the outcome open.

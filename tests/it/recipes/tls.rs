@@ -69,7 +69,7 @@ async fn an_authority_of_ones_own_is_trusted_and_our_certificate_is_shown() {
         assert_ne!(failure.status, Some(404), "{failure:?}");
         if less.is_empty() {
             let failure = with(less).submit(&order("O-1", "A")).await.unwrap_err();
-            assert_eq!(failure.stage, Stage::Before, "{failure:?}");
+            assert_eq!(failure.stage, Some(Stage::Before), "{failure:?}");
         }
     }
 }

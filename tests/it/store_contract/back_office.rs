@@ -246,8 +246,8 @@ async fn a_person_can_say_that_an_unclear_order_is_not_there(ledger: &Ledger) {
     let early = ledger.store.declare_absent(&key("1"), &act("x", at(1))).await.expect("answers");
     assert_eq!(early.expect_err("an attempt is in progress"), InvalidTransition::Busy);
     let mut unclear = failure("1", 1, at(2));
-    unclear.failed.class = ErrorClass::UnknownOutcome;
-    unclear.failed.stage = Some(Stage::At);
+    unclear.failed.failure.class = ErrorClass::UnknownOutcome;
+    unclear.failed.failure.stage = Some(Stage::At);
     ledger.store.record_failure(unclear).await.expect("the ledger answers");
     let declared = ledger.store.declare_absent(&key("1"), &act("looked: not there", at(3))).await;
     let record = declared.expect("answers").expect("may");

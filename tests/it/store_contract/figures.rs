@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use order_relay::domain::failure::ErrorClass;
+use order_relay::domain::failure::{ErrorClass, Failure, Stage};
 use order_relay::domain::fingerprint::fingerprint;
 use order_relay::domain::lifecycle::transitions::FailedAttempt;
 use order_relay::domain::lifecycle::vocabulary::{OrderState, Trigger};
@@ -72,14 +72,8 @@ async fn holds(ledger: &Ledger) {
 
 /// A failure that parks, with a message of its own.
 fn refused(id: &str, attempt: u32, message: &str, seconds: i64) -> FailureRequest {
-    let (class, code) = (ErrorClass::Rejected, "http_422");
-    let failed = FailedAttempt {
-        class,
-        code: code.to_owned(),
-        message: message.to_owned(),
-        fingerprint: fingerprint(class, code, message),
-        ..failed(attempt, at(seconds))
-    };
+    let refusal = Failure::new(ErrorClass::Rejected, "http_422", message, Stage::After);
+    let failed = FailedAttempt { failure: refusal, ..failed(attempt, at(seconds)) };
     FailureRequest { failed, ..failure(id, attempt, at(seconds)) }
 }
 

@@ -16,7 +16,7 @@ use order_relay::ports::orders::{
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 
-use super::{Ledger, act, at, failed, failure, key, placed, receipt};
+use super::{Ledger, act, at, failed_as, failure, key, placed, receipt};
 use crate::world::{Place, order};
 
 /// Something that happens to an order.
@@ -101,7 +101,7 @@ impl Model {
             Step::Fails { attempt, class, worker, max } => {
                 let worker = worker.map(Self::name);
                 let failed =
-                    FailedAttempt { class, worker, max_count: max, ..failed(attempt, now) };
+                    FailedAttempt { worker, max_count: max, ..failed_as(class, attempt, now) };
                 self.fails(ledger, FailureRequest { failed, ..failure(&id, attempt, now) }).await;
             }
             Step::Succeeds => self.succeeds(ledger).await,

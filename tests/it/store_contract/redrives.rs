@@ -1,6 +1,8 @@
 //! Redrives in the ledger: frozen lists, steps, and writes that repeat what was loaded.
 
 use futures_util::future::join;
+use order_relay::domain::failure::ErrorClass;
+use order_relay::domain::failure_summary::FailureSummary;
 use order_relay::domain::lifecycle::vocabulary::Trigger;
 use order_relay::domain::redrive::{
     ItemStatus, RedriveStatus, RedriveThrottle, RedriveVerb, sent_version_of,
@@ -31,10 +33,7 @@ fn item(seq: u64, id: &str) -> RedriveItem {
         status: ItemStatus::Waiting,
         why: None,
         attempt: None,
-        class: None,
-        code: None,
-        message: None,
-        fingerprint: None,
+        failure: None,
         erp_order_id: None,
         currency: "EUR".to_owned(),
         total: "129.90".to_owned(),
@@ -177,13 +176,18 @@ async fn a_step_counts_its_own_orders_and_goes_on_after_the_answers(ledger: &Led
     let turns = store.redrive_turns(id, ItemStatus::Sent, None, 10).await.expect("answers");
     assert_eq!(turns[0].sent_version, first.sent_version);
     assert_eq!(turns[0].record.as_ref().expect("there").phase.name(), "transferred");
-    let refused = ["rejected", "http_422", "unknown article", "beef"].map(str::to_owned);
+    let refused = FailureSummary {
+        class: ErrorClass::Rejected,
+        code: "http_422".to_owned(),
+        message: "unknown article".to_owned(),
+        fingerprint: "beef".to_owned(),
+    };
     let settled = [
         SettledItem {
             erp_order_id: Some("ERP-1".to_owned()),
             ..SettledItem::new(1, ItemStatus::Transferred)
         },
-        SettledItem { failure: Some(refused), ..SettledItem::new(2, ItemStatus::Failed) },
+        SettledItem { failure: Some(refused.clone()), ..SettledItem::new(2, ItemStatus::Failed) },
     ];
     store.settle_items(id, ItemStatus::Sent, &settled, at(9)).await.expect("answers");
     let late = [SettledItem::new(1, ItemStatus::Failed)];
@@ -197,7 +201,7 @@ async fn a_step_counts_its_own_orders_and_goes_on_after_the_answers(ledger: &Led
     assert_eq!((next.tally.begun(), next.waiting), (0, 1), "a new step begins empty");
     let items = store.redrive_items(id, Some(ItemStatus::Failed), None, 10).await;
     let failed = &items.expect("answers")[0];
-    assert_eq!(failed.message.as_deref(), Some("unknown article"));
+    assert_eq!(failed.failure, Some(refused));
     assert_eq!((failed.attempt, failed.at), (Some(2), Some(at(9))));
 }
 

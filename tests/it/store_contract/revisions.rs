@@ -5,7 +5,7 @@ use std::sync::Arc;
 use futures_util::future::join;
 use order_relay::domain::failure::ErrorClass;
 use order_relay::domain::lifecycle::claim::Admission;
-use order_relay::domain::lifecycle::transitions::{FailedAttempt, InvalidTransition};
+use order_relay::domain::lifecycle::transitions::InvalidTransition;
 use order_relay::domain::lifecycle::vocabulary::Trigger;
 use order_relay::domain::order::document::Order;
 use order_relay::domain::order_filter::OrderFilter;
@@ -13,7 +13,7 @@ use order_relay::ports::order_desk::{EditRequest, NotEdited};
 use order_relay::ports::orders::{Admitted, FailureRequest};
 use serde_json::json;
 
-use super::{Ledger, act, at, failed, failure, key, placed};
+use super::{Ledger, act, at, failed_as, failure, key, placed};
 use crate::world::{order, order_with};
 
 on_both_databases!(
@@ -117,7 +117,7 @@ async fn only_a_lost_order_that_nobody_transfers_can_be_edited(ledger: &Ledger) 
     ledger.parked("claimed", at(0)).await;
     ledger.again("claimed", 2, Trigger::Operator, at(1)).await;
     ledger.admit("unknown", "w", at(0)).await;
-    let unclear = FailedAttempt { class: ErrorClass::UnknownOutcome, ..failed(1, at(1)) };
+    let unclear = failed_as(ErrorClass::UnknownOutcome, 1, at(1));
     ledger.fail(FailureRequest { failed: unclear, ..failure("unknown", 1, at(1)) }).await;
     let refused = async |id: &str, seconds| {
         let before = ledger.order(id).await.record;

@@ -165,7 +165,7 @@ impl RecipeErp {
     ) -> Result<(Arc<Read>, T, String), Failure> {
         let Sending { order, step, purpose, session } = *sending;
         let staged = |failure: Failure| match purpose {
-            Purpose::Follow => Failure { stage: Stage::At, ..failure },
+            Purpose::Follow => Failure { stage: Some(Stage::At), ..failure },
             _ => failure,
         };
         let built = build(&self.recipe, &self.base, step, vars).map_err(staged)?;
@@ -209,7 +209,7 @@ impl RecipeErp {
         exchange.duration_ms = took;
         match noted {
             Noted::Failed(failure) => {
-                exchange.stage = failure.stage;
+                exchange.stage = failure.stage.unwrap_or(exchange.stage);
                 failure.code.clone_into(&mut exchange.meaning);
                 exchange.message = Some(failure.message.clone());
             }
@@ -341,7 +341,7 @@ fn secret_header(value: &str) -> Result<HeaderValue, Failure> {
 /// A login that failed in the middle of an order: how far that order got.
 fn of_login(purpose: Purpose, failure: Failure) -> Failure {
     match purpose {
-        Purpose::Follow => Failure { stage: Stage::At, ..failure },
+        Purpose::Follow => Failure { stage: Some(Stage::At), ..failure },
         _ => failure,
     }
 }

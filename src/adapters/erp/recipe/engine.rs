@@ -131,7 +131,12 @@ impl RecipeErp {
                     refusal.message, answer.message
                 );
                 let class = ErrorClass::UnknownOutcome;
-                Err(Failure { class, stage: Stage::At, message: one_line(&detail, 500), ..refusal })
+                Err(Failure {
+                    class,
+                    stage: Some(Stage::At),
+                    message: one_line(&detail, 500),
+                    ..refusal
+                })
             }
             _ if is_duplicate => {
                 let detail = format!("the ERP says that it has this order: {}", refusal.message);
@@ -260,7 +265,7 @@ impl RecipeErp {
 fn unfinished(step: &Step, receipt: &Receipt, failure: Failure) -> Failure {
     let number = receipt.erp_order_id.as_deref().unwrap_or("?");
     let text = format!("in the ERP as {number}, but {} failed: {}", step.name, failure.message);
-    Failure { message: one_line(&text, 500), stage: Stage::At, ..failure }
+    Failure { message: one_line(&text, 500), stage: Some(Stage::At), ..failure }
 }
 
 /// A step went well, and the order is not as it is to be.

@@ -46,7 +46,7 @@ impl Purpose {
         match (self, failure.class) {
             (Self::Commit, _) | (_, ErrorClass::Internal) => failure,
             _ => {
-                let stage = self.stage(Outcome::Retry);
+                let stage = Some(self.stage(Outcome::Retry));
                 Failure { class: ErrorClass::Unavailable, stage, ..failure }
             }
         }
