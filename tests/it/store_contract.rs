@@ -62,6 +62,7 @@ mod mails;
 mod model;
 mod people;
 mod proof;
+mod receipts;
 mod redrives;
 mod revisions;
 mod schema;
