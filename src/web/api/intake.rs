@@ -73,7 +73,7 @@ async fn take_one(
     body: &[u8],
     trace: &Trace,
 ) -> Result<Response, Problem> {
-    match take(web, person, body, trace).await? {
+    match take(web, person, body, trace).await.map_err(repeatable)? {
         Ok(taken) => Ok(taken_in(&[taken])),
         Err(fault) => {
             let (status, title) = match fault.reason {
@@ -105,7 +105,7 @@ async fn take_lines(
         .buffered(IN_FLIGHT);
     let (mut taken, mut refused) = (Vec::new(), Vec::new());
     while let Some((line, result)) = results.next().await {
-        match result? {
+        match result.map_err(repeatable)? {
             Ok(one) => taken.push(one),
             Err(fault) => refused.push(RefusedLine {
                 line,
@@ -127,6 +127,18 @@ async fn take_lines(
     let problem = Problem::new(status, "lines-refused", "Some orders are not acceptable", detail);
     refused.truncate(MAX_LISTED);
     Err(problem.with(More { refused, ..Default::default() }))
+}
+
+/// The problem of an order that could not be taken in now: whoever sends orders has to know that sending them
+/// all once more doubles none.
+fn repeatable(refusal: Refusal) -> Problem {
+    let problem = Problem::from(refusal);
+    if problem.status != StatusCode::SERVICE_UNAVAILABLE.as_u16() {
+        return problem;
+    }
+    let again = "send all of it again later; orders that were already accepted are recognised as duplicates";
+    let detail = format!("{}: {again}", problem.detail);
+    Problem { detail, ..problem }
 }
 
 async fn take(
@@ -169,4 +181,23 @@ fn taken_in(taken: &[Taken]) -> Response {
     let duplicates = taken.iter().filter(|taken| **taken == Taken::Duplicate).count();
     let body = TakenIn { accepted: taken.len() - duplicates, duplicates };
     (StatusCode::ACCEPTED, axum::Json(body)).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::ports::store_error::{SharedError, StoreError};
+
+    #[test]
+    fn who_sends_orders_is_told_that_sending_them_again_is_safe() {
+        let gone = Arc::new(std::io::Error::other("connection refused"));
+        let away = repeatable(StoreError::Unavailable(SharedError(gone)).into());
+        assert_eq!(away.status, 503);
+        assert!(away.detail.contains("again later"), "{}", away.detail);
+        let forbidden =
+            repeatable(Refusal::Forbidden { permission: Permission::Publish, shop: None });
+        assert!(!forbidden.detail.contains("again"), "{}", forbidden.detail);
+    }
 }
