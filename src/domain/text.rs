@@ -44,6 +44,23 @@ pub fn one_line(text: &str, max_chars: usize) -> String {
     line
 }
 
+/// `text` on one line in quotes, and by name what is not seen of it: `` `100042 ` (ends with U+0020) ``.
+pub fn quoted(text: &str, max_chars: usize) -> String {
+    let is_unseen = |c: &char| c.is_whitespace() || is_unprintable(*c);
+    let named = |what: &str, c: char| format!(" ({what} U+{:04X})", u32::from(c));
+    let inner = text.trim();
+    let unseen = match (text.chars().next(), text.chars().next_back()) {
+        (_, Some(last)) if is_unseen(&last) => named("ends with", last),
+        (Some(first), _) if is_unseen(&first) => named("begins with", first),
+        _ => inner
+            .chars()
+            .find(|c| *c != ' ' && is_unseen(c))
+            .map_or_else(String::new, |c| named("contains", c)),
+    };
+    let end = if text.ends_with(' ') { " " } else { "" };
+    format!("`{}{end}`{unseen}", one_line(inner, max_chars))
+}
+
 /// Equivalent JSON without invisible characters and terminal controls. Outside of strings only
 /// white space can be one, which is allowed; inside strings it is escaped.
 pub fn shown_json(json: &str) -> String {

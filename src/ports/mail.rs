@@ -87,7 +87,7 @@ impl NoticeDetail {
             total: Some(record.facts.total.to_string()),
             customer_number: customer.number.clone(),
             customer_name: customer.name.clone(),
-            customer_email: Some(customer.email.to_string()),
+            customer_email: customer.email.as_ref().map(ToString::to_string),
             customer_locale: customer.locale.clone(),
             attempt,
             fail_count: record.fail_count,

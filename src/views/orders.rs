@@ -75,7 +75,7 @@ impl OrderView {
             total: facts.total.to_string(),
             customer_number: customer.number.clone(),
             customer_name: customer.name.clone(),
-            customer_email: customer.email.to_string(),
+            customer_email: customer.email.as_ref().map(ToString::to_string).unwrap_or_default(),
             payment: facts.payment.clone(),
             placed_at: facts.placed_at.map(|at| at.to_string()),
             received_at: order.received_at.to_string(),

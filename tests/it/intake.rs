@@ -76,7 +76,12 @@ fn malformed() -> Vec<Bad> {
         ("a new order", with("n", json!({"state": "new"})), "invalid_state", "/state"),
         ("a confirmed order", with("n", json!({"state": "confirmed"})), "invalid_state", "/state"),
         ("no total", without("total"), "schema", "/"),
-        ("no address", with("n", json!({"customer": {"name": "x"}})), "schema", "/customer"),
+        (
+            "a wrong address",
+            with("n", json!({"customer": {"email": "x"}})),
+            "schema",
+            "/customer/email",
+        ),
         ("no lines", with("n", json!({"lines": []})), "schema", "/lines"),
         ("10,001 lines", with("n", json!({"lines": vec![line; 10_001]})), "schema", "/lines"),
         ("a number with blanks", with("no blanks", json!({})), "schema", "/order_id"),

@@ -769,7 +769,9 @@ async fn text_of_any_kind_comes_back_as_it_went_in(ledger: &Ledger) {
         ["Robert'); DROP TABLE orders;--", "100% of_all \\ $1 ?", "🦀 ünïcödé \u{202e}", &long];
     for (n, text) in texts.into_iter().enumerate() {
         let id = format!("T-{n}");
-        let customer = json!({"email": "a@example.com", "name": text, "number": text});
+        // Names have a limit, messages of an ERP have none here.
+        let name: String = text.chars().take(255).collect();
+        let customer = json!({"email": "a@example.com", "name": name, "number": name});
         let document = order_with(&id, &json!({"customer": customer, "remark": text}));
         ledger.admit_placed(placed(&document), "w", at(0)).await;
         let mut failed = failed(1, at(1));
@@ -778,13 +780,11 @@ async fn text_of_any_kind_comes_back_as_it_went_in(ledger: &Ledger) {
         ledger.fail(FailureRequest { failed, ..failure(&id, 1, at(1)) }).await;
         let stored = ledger.order(&id).await;
         assert_eq!(&*stored.document, document);
-        assert_eq!(stored.record.facts.customer.name.as_deref(), Some(text));
+        assert_eq!(stored.record.facts.customer.name, Some(name));
         assert_eq!(stored.attempts[0].message.as_deref(), Some(text));
     }
-    let customer = json!({"email": "a@example.com", "name": "a\0b"});
-    let document = order_with("T-nul", &json!({"customer": customer}));
+    let document = order_with("T-nul", &json!({"own_field": "a\0b"}));
     ledger.admit_placed(placed(&document), "w", at(0)).await;
     let stored = ledger.order("T-nul").await;
     assert_eq!(&*stored.document, document, "the document itself holds the escape");
-    assert_eq!(stored.record.facts.customer.name.as_deref(), Some("a\u{fffd}b"));
 }

@@ -104,14 +104,14 @@ impl JsonErp {
         let more = [(HeaderName::from_static("idempotency-key"), key.as_str())];
         let headers = self.headers(order, &more)?;
         let reply = self.http.call(Method::GET, url.clone(), headers, None).await?;
-        let request = Some(request);
         let answer = match answered(&reply, &order.key) {
             Answered::Found(number) => {
-                let request = request.unwrap_or_default();
                 ProbeAnswer::Found(receipt(Some(number), request, reply.status, true))
             }
             Answered::Absent => ProbeAnswer::Absent,
-            Answered::Unclear(failure) => ProbeAnswer::Unclear(Failure { request, ..failure }),
+            Answered::Unclear(failure) => {
+                ProbeAnswer::Unclear(Failure { request: Some(request), ..failure })
+            }
         };
         let meaning = match &answer {
             ProbeAnswer::Found(_) => "found",

@@ -395,7 +395,7 @@ fn location_number(reply: &Reply, url: &Url) -> Option<String> {
         return None;
     }
     let last = path.rsplit('/').next()?;
-    let text = percent_decode_str(last).decode_utf8().map_or_else(|_| last.into(), |text| text);
+    let text = percent_decode_str(last).decode_utf8().unwrap_or_else(|_| last.into());
     let text = one_line(&text, MAX_NUMBER);
     (!text.is_empty()).then_some(text)
 }

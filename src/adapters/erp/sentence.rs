@@ -123,7 +123,7 @@ impl Sentence {
     pub fn of_json(json: &Value) -> Self {
         let mut texts = Vec::new();
         collect(json, &mut texts, 0);
-        Self::chosen(texts, code_of(json))
+        Self::chosen(&texts, code_of(json))
     }
 
     fn of_xml(text: &str) -> Self {
@@ -136,10 +136,10 @@ impl Sentence {
             &["Message"],
             &["error"],
         ];
-        let texts = paths.iter().filter_map(|path| xml::text_at(text, path)).collect();
+        let texts: Vec<String> = paths.iter().filter_map(|path| xml::text_at(text, path)).collect();
         let code = xml::text_at(text, &["Fault", "faultcode"]);
         let code = code.or_else(|| xml::text_at(text, &["Fault", "Code", "Value"]));
-        Self::chosen(texts, code.filter(|code| is_code(code)))
+        Self::chosen(&texts, code.filter(|code| is_code(code)))
     }
 
     /// Whether it says what is wrong, and not only that something is.
@@ -148,7 +148,7 @@ impl Sentence {
     }
 
     /// The best of these texts, cleaned.
-    pub fn chosen(texts: Vec<String>, code: Option<String>) -> Self {
+    pub fn chosen(texts: &[String], code: Option<String>) -> Self {
         let texts: Vec<String> =
             texts.iter().map(|text| one_line(&without_tags(text), MAX_ERROR_CHARS)).collect();
         let best = |grade: Grade| texts.iter().find(|text| Grade::of(text) == Some(grade)).cloned();

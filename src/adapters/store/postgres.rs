@@ -15,7 +15,7 @@ use sqlx::query::Query;
 use sqlx::{Column, Row as _, Transaction, TypeInfo, ValueRef};
 
 use crate::domain::lifecycle::transitions::OrderRecord;
-use crate::domain::order::values::OrderKey;
+use crate::domain::order::values::{Email, OrderKey};
 use crate::ports::erp::Exchange;
 use crate::ports::notices::Notice;
 use crate::ports::orders::{ConfirmRequest, FailureRequest, KeepRequest, Placed};
@@ -192,7 +192,7 @@ impl Tx for PostgresTx {
             .bind(of(|r| r.facts.total.as_str()))
             .bind(maybe(|r| r.facts.customer.number.as_deref()))
             .bind(maybe(|r| r.facts.customer.name.as_deref()))
-            .bind(of(|r| r.facts.customer.email.as_str()))
+            .bind(of(|r| r.facts.customer.email.as_ref().map_or("", Email::as_str)))
             .bind(maybe(|r| r.facts.customer.locale.as_deref()))
             .bind(maybe(|r| r.facts.payment.as_deref()))
             .bind(rows.iter().map(|(placed, _)| storable(&skus(&placed.order))).collect::<Vec<_>>())

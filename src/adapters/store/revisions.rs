@@ -5,7 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use crate::domain::lifecycle::transitions::OrderRecord;
-use crate::domain::order::values::OrderKey;
+use crate::domain::order::values::{Email, OrderKey};
 use crate::ports::order_desk::{EditRequest, NotEdited, Revision, Revisions};
 use crate::ports::store_error::StoreError;
 use crate::sql_args;
@@ -142,7 +142,7 @@ async fn update_order<T: Tx>(
         facts.total.as_str(),
         facts.customer.number.as_deref(),
         facts.customer.name.as_deref(),
-        facts.customer.email.as_str(),
+        facts.customer.email.as_ref().map_or("", Email::as_str),
         facts.customer.locale.as_deref(),
         facts.payment.as_deref(),
         skus(&edit.edited),

@@ -125,7 +125,11 @@ fn facts(row: &mut Row) -> Result<OrderFacts, StoreError> {
         customer: Customer {
             number: row.text_or_null("customer_number")?,
             name: row.text_or_null("customer_name")?,
-            email: row.parsed("customer_email", |text| Email::try_from(text.to_owned()).ok())?,
+            // Nothing stands for an order without one.
+            email: row.parsed("customer_email", |text| match text {
+                "" => Some(None),
+                text => Email::try_from(text.to_owned()).ok().map(Some),
+            })?,
             locale: row.text_or_null("customer_locale")?,
         },
         payment: row.text_or_null("payment")?,

@@ -18,7 +18,7 @@ use sqlx::sqlite::{
 use sqlx::{Row as _, Transaction, TypeInfo, ValueRef};
 
 use crate::domain::lifecycle::transitions::OrderRecord;
-use crate::domain::order::values::OrderKey;
+use crate::domain::order::values::{Email, OrderKey};
 use crate::ports::clock::Stopwatch;
 use crate::ports::notices::Notice;
 use crate::ports::orders::{ConfirmRequest, FailureRequest, KeepRequest, Placed};
@@ -202,7 +202,7 @@ impl Tx for SqliteTx {
                 record.facts.total.as_str(),
                 customer.number.as_deref(),
                 customer.name.as_deref(),
-                customer.email.as_str(),
+                customer.email.as_ref().map_or("", Email::as_str),
                 customer.locale.as_deref(),
                 record.facts.payment.as_deref(),
                 skus(&placed.order),

@@ -9,21 +9,26 @@ use std::fmt;
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use jiff::civil::DateTime;
+use jiff::tz::TimeZone;
 use schemars::JsonSchema;
 use serde::de::{Deserializer, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize, de};
 use sha2::{Digest, Sha256};
 
 use crate::domain::order::fault::{Fault, Reason};
-use crate::domain::order::strict_json::{object, read_json, read_text};
+use crate::domain::order::strict_json::{object, object_or_nothing, read_json, read_text};
 use crate::domain::order::values::{Currency, Decimal, Email, OrderId, OrderKey, Shop, Sku};
-use crate::domain::text::one_line;
+use crate::domain::text::{one_line, quoted};
 
 /// The state that an incoming order or failed order may declare.
 pub const ACCEPTED_STATES: [&str; 2] = ["payed", "ordered_failed"];
 
 /// Most lines one order may have (docs/broker.md).
 pub const MAX_LINES: usize = 10_000;
+
+/// Longest name and number of a customer, in characters.
+pub const MAX_TEXT_CHARS: usize = 255;
 
 /// Longest name of a payment that is stored, in characters.
 pub const MAX_PAYMENT_CHARS: usize = 100;
@@ -59,19 +64,86 @@ pub struct OrderFacts {
 }
 
 /// The buyer, as far as the document says.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Customer {
     /// Number of the customer in shop and ERP.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "short_text")]
+    #[schemars(length(max = MAX_TEXT_CHARS))]
     pub number: Option<String>,
     /// Name as the customer wrote it.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "short_text")]
+    #[schemars(length(max = MAX_TEXT_CHARS))]
     pub name: Option<String>,
-    /// Where the confirmation goes.
-    pub email: Email,
+    /// Where the confirmation goes; without it none is written.
+    #[serde(default, deserialize_with = "email")]
+    #[schemars(with = "Option<String>", length(max = 320), extend("pattern" = "^$|^[^@\\s<>,;]+@[^@\\s<>,;]+$"))]
+    pub email: Option<Email>,
     /// Language of the confirmation, e.g. `de` or `de-AT`.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "short_text")]
+    #[schemars(length(max = MAX_TEXT_CHARS))]
     pub locale: Option<String>,
+}
+
+/// A text that becomes a column.
+fn short_text<'de, D: Deserializer<'de>>(reader: D) -> Result<Option<String>, D::Error> {
+    let text = Option::<String>::deserialize(reader)?;
+    let chars = text.as_ref().map_or(0, |text| text.chars().count());
+    if chars > MAX_TEXT_CHARS {
+        let detail = format!("{chars} characters; at most {MAX_TEXT_CHARS} are accepted");
+        return Err(de::Error::custom(detail));
+    }
+    without_nul(text)
+}
+
+/// A text that ERPs store: their databases refuse a NUL, each in its own words, with every attempt.
+fn free_text<'de, D: Deserializer<'de>>(reader: D) -> Result<Option<String>, D::Error> {
+    without_nul(Option::<String>::deserialize(reader)?)
+}
+
+/// The same as a type of its own.
+#[derive(Deserialize)]
+pub(super) struct FreeText(
+    #[serde(deserialize_with = "free_text")]
+    #[allow(dead_code, reason = "only read to be checked")]
+    Option<String>,
+);
+
+fn without_nul<E: de::Error>(text: Option<String>) -> Result<Option<String>, E> {
+    match text.as_deref().and_then(|text| text.chars().position(|c| c == '\0')) {
+        Some(at) => {
+            let detail = format!("character {} is U+0000 (NUL), which no ERP stores", at + 1);
+            Err(E::custom(detail))
+        }
+        None => Ok(text),
+    }
+}
+
+fn email<'de, D: Deserializer<'de>>(reader: D) -> Result<Option<Email>, D::Error> {
+    let text = Option::<String>::deserialize(reader)?.filter(|text| !text.trim().is_empty());
+    text.map(|text| Email::try_from(text).map_err(de::Error::custom)).transpose()
+}
+
+/// When an order was placed. A time without a zone is taken as UTC; an empty one counts as none, and so
+/// does MySQL's `0000-00-00`.
+#[derive(Default)]
+pub(super) struct PlacedAt(Option<Timestamp>);
+
+impl<'de> Deserialize<'de> for PlacedAt {
+    fn deserialize<D: Deserializer<'de>>(reader: D) -> Result<Self, D::Error> {
+        let Some(text) = Option::<String>::deserialize(reader)? else { return Ok(Self(None)) };
+        let text = text.trim();
+        if text.is_empty() || text.starts_with("0000-00-00") {
+            return Ok(Self(None));
+        }
+        if let Ok(at) = text.parse::<Timestamp>() {
+            return Ok(Self(Some(at)));
+        }
+        let without_zone = text.parse::<DateTime>().and_then(|at| at.to_zoned(TimeZone::UTC));
+        let at = without_zone.map_err(|error| {
+            de::Error::custom(format!("{} is no time: {error}", quoted(text, 60)))
+        })?;
+        Ok(Self(Some(at.timestamp())))
+    }
 }
 
 impl Order {
@@ -92,11 +164,11 @@ impl Order {
         Ok(Self {
             key: OrderKey { shop: document.shop, order_id: document.order_id },
             facts: OrderFacts {
-                placed_at: document.placed_at,
+                placed_at: document.placed_at.0,
                 currency: document.currency,
                 total: document.total,
                 customer: document.customer,
-                payment: document.payment.and_then(Payment::into_name),
+                payment: document.payment.into_name(),
             },
             document: text.into(),
             digest: Sha256::digest(text).into(),
@@ -127,16 +199,17 @@ pub struct OrderDocument {
     #[serde(default)]
     #[schemars(extend("enum" = ["payed", "ordered_failed", null]))]
     state: Option<String>,
-    /// RFC 3339 with offset.
+    /// RFC 3339; without an offset it is UTC. An empty text counts as none.
     #[serde(default)]
-    #[schemars(with = "Option<String>", extend("format" = "date-time"))]
-    placed_at: Option<Timestamp>,
+    #[schemars(with = "Option<String>")]
+    placed_at: PlacedAt,
     /// ISO 4217 code.
     currency: Currency,
     /// Total to pay; no digit is ever changed.
     total: Decimal,
     /// Who bought.
-    #[serde(deserialize_with = "object")]
+    #[serde(default, deserialize_with = "object_or_nothing")]
+    #[schemars(schema_with = "customer_or_nothing")]
     customer: Customer,
     /// What was bought.
     #[schemars(with = "Vec<Line>", length(min = 1, max = MAX_LINES))]
@@ -148,24 +221,46 @@ pub struct OrderDocument {
     #[serde(default)]
     delivery_address: Option<AnyObject>,
     /// Free form.
-    #[serde(default, deserialize_with = "payment")]
+    #[serde(default, deserialize_with = "object_or_nothing")]
     #[schemars(with = "Option<AnyObject>")]
-    payment: Option<Payment>,
+    payment: Payment,
     /// Free form.
     #[serde(default)]
     shipping: Option<AnyObject>,
     /// Free form.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "free_text")]
     remark: Option<String>,
 }
 
 /// An object whose fields only the ERP reads.
-#[derive(JsonSchema)]
 pub(super) struct AnyObject {}
+
+impl JsonSchema for AnyObject {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "AnyObject".into()
+    }
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({
+            "description": "An object; an empty list stands for an empty one, as PHP writes it",
+            "type": ["object", "array"],
+            "maxItems": 0
+        })
+    }
+}
+
+/// A customer, or what stands for none.
+fn customer_or_nothing(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    let customer = generator.subschema_for::<Customer>();
+    schemars::json_schema!({
+        "anyOf": [customer, {"type": "array", "maxItems": 0}, {"type": "null"}]
+    })
+}
 
 impl<'de> Deserialize<'de> for AnyObject {
     fn deserialize<D: Deserializer<'de>>(reader: D) -> Result<Self, D::Error> {
-        object::<D, std::collections::HashMap<String, de::IgnoredAny>>(reader).map(|_| Self {})
+        let fields: std::collections::HashMap<String, de::IgnoredAny> = object_or_nothing(reader)?;
+        drop(fields);
+        Ok(Self {})
     }
 }
 
@@ -175,7 +270,7 @@ struct Line {
     /// Article number.
     sku: Sku,
     /// Name of the article.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "free_text")]
     name: Option<String>,
     /// How many.
     quantity: Decimal,
@@ -239,23 +334,6 @@ impl Payment {
     fn into_name(self) -> Option<String> {
         [self.method, self.kind, self.name].into_iter().find_map(|text| text.0)
     }
-}
-
-fn payment<'de, D: Deserializer<'de>>(reader: D) -> Result<Option<Payment>, D::Error> {
-    struct Maybe;
-    impl<'de> Visitor<'de> for Maybe {
-        type Value = Option<Payment>;
-        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.write_str("an object")
-        }
-        fn visit_none<E>(self) -> Result<Self::Value, E> {
-            Ok(None)
-        }
-        fn visit_some<D: Deserializer<'de>>(self, reader: D) -> Result<Self::Value, D::Error> {
-            object(reader).map(Some)
-        }
-    }
-    reader.deserialize_option(Maybe)
 }
 
 /// A text on one line; anything else is ignored.
@@ -334,6 +412,28 @@ mod tests {
     }
 
     #[test]
+    fn what_makes_no_wrong_order_is_accepted() {
+        let read = |from: &str, to: &str| {
+            assert!(GOOD.contains(from));
+            parse(&GOOD.replacen(from, to, 1)).unwrap_or_else(|fault| panic!("{to}: {fault}"))
+        };
+        let whole = GOOD.split(r#""customer":"#).nth(1).unwrap().split(",\n").next().unwrap();
+        for customer in ["[]", "{}", "null", r#"{"email":null}"#, r#"{"email":" "}"#] {
+            assert_eq!(read(whole, customer).facts.customer, Customer::default(), "{customer}");
+        }
+        assert_eq!(read(r#""payment":{"method":"card"}"#, r#""payment":[]"#).facts.payment, None);
+        read(r#""remark":"""#, r#""invoice_address":[],"shipping":[],"delivery_address":null"#);
+        let at = |text: &str| read("2026-11-22T10:00:00Z", text).facts.placed_at;
+        assert_eq!(at(""), None);
+        assert_eq!(at("0000-00-00 00:00:00"), None);
+        for text in ["2026-11-22T10:00:00", "2026-11-22 10:00:00", "2026-11-22T12:00:00+02:00"] {
+            assert_eq!(at(text).unwrap().to_string(), "2026-11-22T10:00:00Z", "{text}");
+        }
+        let marked = Order::parse(format!("\u{feff}{GOOD}").as_bytes(), 1 << 20).unwrap();
+        assert_eq!(&*marked.document, GOOD);
+    }
+
+    #[test]
     fn a_payment_has_the_first_name_that_is_a_text() {
         let named = |payment: &str| {
             let order = parse(&GOOD.replace(r#"{"method":"card"}"#, payment));
@@ -395,7 +495,11 @@ mod tests {
             fault_of(r#"[{"sku""#, r#"[[],{"sku""#),
             fault_of("100042", "no blanks please"),
             fault_of("payed", "new"),
-            fault_of(r#""payment":{"method":"card"}"#, r#""payment":[]"#),
+            fault_of(r#""payment":{"method":"card"}"#, r#""payment":[1]"#),
+            fault_of("100042", "100042 "),
+            fault_of("4711", "4711\\u0000"),
+            fault_of("Erika", "Erika\\u0000"),
+            fault_of("Erika", &"x".repeat(256)),
             fault_of(r#"{"a":null}"#, r#"{"a":null,"b":1,"a":2}"#),
             fault_of(r#""shop":"de""#, r#""shop":"de","shop":"at""#),
             fault_of("2026-11-22T10:00:00Z", "yesterday"),
@@ -404,16 +508,20 @@ mod tests {
 "), @r"
         schema: at /currency: `EURO` is not an ISO 4217 currency code such as EUR
         schema: at /customer/email: `erika` is not a mail address such as name@example.com
-        schema: at /customer/email: `a@b.de Bcc: c@d.de` is not a mail address such as name@example.com
+        schema: at /customer/email: `a@b.de Bcc: c@d.de` (contains U+000D) is not a mail address such as name@example.com
         schema: at /lines/0: missing field `sku`
         schema: at /lines/0/quantity: `two` is not a number of at most 64 characters
         schema: at /lines/0: invalid type: sequence, expected an object
         schema: at /order_id: `no blanks please` is not an order_id: 1 to 128 of A-Z a-z 0-9 . _ : / -, and not just `.` or `..`
         invalid_state: at /state: state is `new`; only `payed` and `ordered_failed` are transmitted
         schema: at /payment: invalid type: sequence, expected an object
+        schema: at /order_id: `100042 ` (ends with U+0020) is not an order_id: 1 to 128 of A-Z a-z 0-9 . _ : / -, and not just `.` or `..`
+        schema: at /lines/0/sku: `4711` (ends with U+0000) is not an article number of 1 to 200 characters without U+0000
+        schema: at /customer/name: character 6 is U+0000 (NUL), which no ERP stores
+        schema: at /customer/name: 256 characters; at most 255 are accepted
         duplicate_key: at /something_new/1/a: this key is in its object twice
         duplicate_key: at /shop: this key is in its object twice
-        schema: at /placed_at: failed to parse four digit integer as year: invalid digit, expected 0-9 but got y
+        schema: at /placed_at: `yesterday` is no time: failed to parse four digit integer as year: invalid digit, expected 0-9 but got y
         not_json: at line 5, column 46: expected value
         ");
     }

@@ -10,6 +10,9 @@ use serde::{Deserialize, de};
 use crate::domain::order::fault::{Fault, Reason};
 use crate::domain::text::one_line;
 
+/// A mark that some programs put before UTF-8 (Unicode 16, 23.8); it is no part of the document.
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+
 /// The bytes as text, within the size limit.
 pub fn read_text(bytes: &[u8], max_bytes: usize) -> Result<&str, Fault> {
     if bytes.len() > max_bytes {
@@ -18,6 +21,7 @@ pub fn read_text(bytes: &[u8], max_bytes: usize) -> Result<&str, Fault> {
             format!("{} bytes; at most {max_bytes} are accepted (intake.max_bytes)", bytes.len()),
         ));
     }
+    let bytes = bytes.strip_prefix(BYTE_ORDER_MARK).unwrap_or(bytes);
     std::str::from_utf8(bytes)
         .map_err(|e| Fault::at(Reason::NotUtf8, format!("byte {}", e.valid_up_to()), "not UTF-8"))
 }
@@ -48,6 +52,32 @@ pub fn object<'de, D: Deserializer<'de>, T: Deserialize<'de>>(reader: D) -> Resu
         }
     }
     reader.deserialize_map(Object(std::marker::PhantomData))
+}
+
+/// Reads an optional object: null is none, and so is `[]`, which PHP writes for an empty one.
+pub fn object_or_nothing<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(
+    reader: D,
+) -> Result<T, D::Error> {
+    struct Maybe<T>(std::marker::PhantomData<T>);
+    impl<'de, T: Deserialize<'de> + Default> Visitor<'de> for Maybe<T> {
+        type Value = T;
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("an object")
+        }
+        fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<T, A::Error> {
+            T::deserialize(de::value::MapAccessDeserializer::new(map))
+        }
+        fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<T, A::Error> {
+            match seq.next_element::<de::IgnoredAny>()? {
+                None => Ok(T::default()),
+                Some(_) => Err(de::Error::invalid_type(de::Unexpected::Seq, &self)),
+            }
+        }
+        fn visit_unit<E>(self) -> Result<T, E> {
+            Ok(T::default())
+        }
+    }
+    reader.deserialize_any(Maybe(std::marker::PhantomData))
 }
 
 pub(super) fn pointer_of(path: &serde_path_to_error::Path) -> String {

@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::de::{Deserializer, MapAccess, Visitor};
 use serde::{Deserialize, Serialize, de};
 
-use crate::domain::text::one_line;
+use crate::domain::text::quoted;
 
 /// Shop of an order that does not name one.
 pub const DEFAULT_SHOP: &str = "default";
@@ -62,7 +62,7 @@ macro_rules! checked_text {
                 if check(&text) {
                     Ok(Self(text))
                 } else {
-                    Err(format!("`{}` is not {}", one_line(&text, 60), $rule))
+                    Err(format!("{} is not {}", quoted(&text, 60), $rule))
                 }
             }
         }
@@ -130,9 +130,9 @@ checked_text!(
 checked_text!(
     /// Article number of a line.
     Sku,
-    "^.{1,200}$",
-    |t| !t.is_empty() && t.chars().count() <= 200,
-    "an article number of 1 to 200 characters"
+    "^[^\\u0000]{1,200}$",
+    |t| !t.is_empty() && t.chars().count() <= 200 && !t.contains('\0'),
+    "an article number of 1 to 200 characters without U+0000"
 );
 
 /// A number from a JSON number or string, with every digit as received.
@@ -170,8 +170,8 @@ impl TryFrom<String> for Decimal {
             Ok(Self(text))
         } else {
             Err(format!(
-                "`{}` is not a number of at most {MAX_DECIMAL_CHARS} characters",
-                one_line(&text, 60)
+                "{} is not a number of at most {MAX_DECIMAL_CHARS} characters",
+                quoted(&text, 60)
             ))
         }
     }

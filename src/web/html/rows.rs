@@ -31,7 +31,9 @@ pub fn order(formatter: &Formatter, order: &OrderRecord) -> Value {
     let customer = match (&facts.customer.name, &facts.customer.number) {
         (Some(name), _) => one_line(name, 80),
         (None, Some(number)) => one_line(number, 80),
-        (None, None) => one_line(facts.customer.email.as_str(), 80),
+        (None, None) => {
+            facts.customer.email.as_ref().map_or_else(String::new, |e| one_line(e.as_str(), 80))
+        }
     };
     let erp_order_id = match &order.phase {
         Phase::Transferred { erp_order_id } => erp_order_id.as_deref().map(|id| one_line(id, 80)),

@@ -131,7 +131,13 @@ fn customer(
     let mut facts = vec![
         (ctx.t("Number").to_owned(), customer.number.clone().unwrap_or_default()),
         (ctx.t("Name").to_owned(), customer.name.clone().unwrap_or_default()),
-        (ctx.t("Mail address").to_owned(), customer.email.to_string()),
+        (
+            ctx.t("Mail address").to_owned(),
+            match &customer.email {
+                Some(email) => email.to_string(),
+                None => ctx.t("none: no confirmation mail is written").to_owned(),
+            },
+        ),
         (ctx.t("Language").to_owned(), customer.locale.clone().unwrap_or_default()),
         (ctx.t("Remark").to_owned(), text_of(&document["remark"])),
     ];

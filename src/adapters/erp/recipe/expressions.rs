@@ -4,6 +4,7 @@
 //! negations are rewritten to calls of our own, which know when an operand is not there. What such a
 //! comparison says is unknown: an expression is true only if it is true whatever that would be.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -17,7 +18,11 @@ const COMPARE: &str = "_compare";
 const NEGATE: &str = "_not";
 
 /// Evaluates `source` in `env`; an error when its value hangs on something that is not there.
-pub fn eval(env: &Environment<'_>, source: &str, vars: &Vars) -> Result<Value, Error> {
+pub fn eval(
+    env: &Environment<'_>,
+    source: &str,
+    vars: &BTreeMap<String, Value>,
+) -> Result<Value, Error> {
     let rewritten = rewrite(source)?;
     let compiled = env.compile_expression(&rewritten)?;
     let is_touched = Arc::new(AtomicBool::new(false));
@@ -240,15 +245,22 @@ fn plain(nodes: &[Node<'_>]) -> Result<String, Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::adapters::erp::recipe::templates::Templates;
+    use crate::adapters::erp::recipe::filters;
+
+    fn environment() -> Environment<'static> {
+        let mut env = Environment::empty();
+        env.set_undefined_behavior(minijinja::UndefinedBehavior::SemiStrict);
+        filters::install(&mut env);
+        env
+    }
 
     fn told(source: &str) -> Result<bool, ErrorKind> {
-        let mut vars = Vars::new();
+        let mut vars = BTreeMap::new();
         vars.insert("status".to_owned(), Value::from(200));
         let body = serde_json::json!({"a": 1, "list": [1, "x"], "text": "not in", "null": null, "e": 1.50});
         vars.insert("body".to_owned(), super::super::values::of_json(&body));
         vars.insert("page".to_owned(), Value::UNDEFINED);
-        let found = Templates::default().eval(source, &vars);
+        let found = eval(&environment(), source, &vars);
         found.map(|value| value.is_true()).map_err(|error| error.kind())
     }
 
@@ -307,7 +319,7 @@ mod tests {
     #[test]
     fn what_is_no_expression_says_so() {
         for source in ["status ==", "(status", "status)", "1 < status < 3", "not", "'a"] {
-            let checked = Templates::default().check_expression(source);
+            let checked = check(&environment(), source);
             assert_eq!(checked.map_err(|e| e.kind()), Err(ErrorKind::SyntaxError), "{source}");
         }
     }

@@ -164,7 +164,8 @@ impl Judge<'_> {
             Some(json) => Sentence::of_json(json),
             None => Sentence::of_text(reply.text()),
         };
-        Sentence::chosen(own.chain(general.text).collect(), general.code)
+        let texts: Vec<String> = own.chain(general.text).collect();
+        Sentence::chosen(&texts, general.code)
     }
 
     /// The message about a failed reply.

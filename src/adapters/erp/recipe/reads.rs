@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use minijinja::value::Value;
 
 use crate::domain::failure::{ErrorClass, Failure, Stage};
-use crate::domain::text::one_line;
+use crate::domain::text::quoted;
 use crate::ports::erp::OrderForErp;
 
 use super::compile::template_error;
@@ -147,7 +147,7 @@ impl RecipeErp {
                 true if twice.contains(&key) => "is more than once in the ERP",
                 true => continue,
             };
-            let text = format!("{} '{}' {problem}", step.name, one_line(&key, 100));
+            let text = format!("{} {} {problem}", step.name, quoted(&key, 100).replace('`', "'"));
             return Err(Failure::new(ErrorClass::Rejected, "unknown_to_erp", &text, Stage::Before));
         }
         Ok(Value::from(found))
