@@ -64,6 +64,7 @@ pub mod ports {
     pub mod dead_letters;
     pub mod redrives;
     pub mod statistics;
+    pub mod failure_groups;
     pub mod workers;
     pub mod people;
     pub mod schema;
@@ -136,15 +137,25 @@ pub mod adapters {
         //! The ledger in a database: decisions once, statements per database.
         pub mod ledger;
         pub mod orders;
+        pub mod overdue;
         pub mod notices;
         pub mod circuits;
         pub mod dead_letters;
-        pub mod back_office;
-        pub mod conditions;
-        pub mod statistics;
-        pub mod people;
+        pub mod order_lists;
+        pub mod order_desk;
         pub mod revisions;
         pub mod redrives;
+        pub mod statistics;
+        pub mod failure_groups;
+        pub mod proof;
+        pub mod workers;
+        pub mod users;
+        pub mod sessions;
+        pub mod tokens;
+        pub mod request_keys;
+        pub mod audit;
+        pub mod conditions;
+        pub mod encode;
         pub mod rows;
         pub mod db;
         pub mod schema;

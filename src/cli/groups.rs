@@ -12,7 +12,7 @@ use crate::domain::money::Money;
 use crate::domain::order_filter::ShopFilter;
 use crate::ops::refusal::Refusal;
 use crate::ops::verbs::Ops;
-use crate::ports::statistics::Group;
+use crate::ports::failure_groups::Group;
 use crate::views::csv::Column;
 
 /// `lost-orders groups`

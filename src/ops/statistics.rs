@@ -14,9 +14,10 @@ use crate::ops::principal::{Principal, authorize};
 use crate::ops::refusal::Refusal;
 use crate::ops::verbs::Ops;
 use crate::ports::audit::Act;
+use crate::ports::failure_groups::Group;
 use crate::ports::ledger::LedgerReport;
 use crate::ports::notices::MailCounts;
-use crate::ports::statistics::{Flow, Group, Standing};
+use crate::ports::statistics::{Flow, Standing};
 use crate::ports::workers::Worker;
 
 /// Longest note of a group, in characters.

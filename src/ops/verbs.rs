@@ -16,6 +16,7 @@ use crate::ports::circuits::{CircuitDesk, Circuits};
 use crate::ports::clock::Clock;
 use crate::ports::dead_letters::{DeadLetterDesk, DeadLetterIntake};
 use crate::ports::erps::Erps;
+use crate::ports::failure_groups::FailureGroups;
 use crate::ports::ledger::LedgerProof;
 use crate::ports::notices::{MailArchive, MailLevels};
 use crate::ports::order_desk::{OrderDesk, OrderRecords, Revisions};
@@ -33,7 +34,7 @@ pub(super) const PUBLISH_PATIENCE: Duration = Duration::from_secs(20);
 crate::combined_port! {
     /// What the operations of people need from the ledger.
     pub trait OpsLedger: OrderIntake, OrderLists, OrderDesk, OrderRecords, Revisions, LedgerProof, MailArchive, MailLevels, Circuits,
-        CircuitDesk, DeadLetterDesk, DeadLetterIntake, RedriveDesk, Statistics, WorkerList, Users, Sessions,
+        CircuitDesk, DeadLetterDesk, DeadLetterIntake, RedriveDesk, Statistics, FailureGroups, WorkerList, Users, Sessions,
         Tokens, RequestKeys, AuditTrail
 }
 

@@ -10,7 +10,6 @@ use serde::Serialize;
 use crate::domain::lifecycle::vocabulary::OrderState;
 use crate::domain::money::Money;
 use crate::domain::order_filter::ShopFilter;
-use crate::ports::audit::Act;
 use crate::ports::store_error::StoreError;
 
 /// Statistics that the database keeps up to date. Nothing here counts rows one by one.
@@ -25,22 +24,6 @@ pub trait Statistics: Send + Sync {
         since: Timestamp,
         bucket: Duration,
     ) -> Result<Vec<Flow>, StoreError>;
-    /// Groups of lost orders, those with most orders first; or one group, also when none of its
-    /// orders is lost any more.
-    async fn failure_groups(
-        &self,
-        shops: &ShopFilter,
-        fingerprint: Option<&str>,
-        now: Timestamp,
-    ) -> Result<Vec<Group>, StoreError>;
-    /// Stores a note about a group; `false` when there is none of that fingerprint.
-    async fn note_group(
-        &self,
-        fingerprint: &str,
-        note: Option<&str>,
-        runbook: Option<&str>,
-        act: &Act,
-    ) -> Result<bool, StoreError>;
 }
 
 /// Keeps the tables of the statistics small.
@@ -49,9 +32,6 @@ pub trait StatisticsFolding: Send + Sync {
     /// Adds up what was appended since; changes no result, and is safe if two processes do it.
     async fn fold_statistics(&self, now: Timestamp) -> Result<(), StoreError>;
 }
-
-/// Most groups that are returned.
-pub const MAX_GROUPS: u32 = 1_000;
 
 /// The number of orders by state.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -99,42 +79,4 @@ pub struct Flow {
     pub confirmed: u64,
     /// attempts that failed.
     pub failed: u64,
-}
-
-/// Lost orders with the same kind of failure.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
-pub struct Group {
-    /// What they share.
-    pub fingerprint: String,
-    /// Error class.
-    pub class: String,
-    /// Error code.
-    pub code: String,
-    /// The message of one of them.
-    pub message: String,
-    /// Orders that are lost now.
-    pub orders: u64,
-    /// Their totals.
-    pub money: Vec<Money>,
-    /// Their shops.
-    pub shops: Vec<String>,
-    /// When an order failed so for the first time.
-    #[schemars(with = "String")]
-    pub first_seen: Timestamp,
-    /// And the last.
-    #[schemars(with = "String")]
-    pub last_seen: Timestamp,
-    /// Failed attempts in each of the last 24 hours, oldest first.
-    pub failures: Vec<u64>,
-    /// Whether it was first seen within 24 hours.
-    pub is_new: bool,
-    /// What people wrote about it.
-    pub note: Option<String>,
-    /// Where it says what to do.
-    pub runbook: Option<String>,
-    /// Who wrote it.
-    pub noted_by: Option<String>,
-    /// When.
-    #[schemars(with = "Option<String>")]
-    pub noted_at: Option<Timestamp>,
 }

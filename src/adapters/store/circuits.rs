@@ -1,4 +1,4 @@
-//! Circuits and leases, shared by all workers. Every change repeats the expected state in its
+//! Circuits, shared by all workers. Every change repeats the expected state in its
 //! `WHERE`, so that exactly one of several workers succeeds.
 
 use async_trait::async_trait;
@@ -9,10 +9,9 @@ use crate::ports::audit::Act;
 use crate::ports::circuits::{CircuitDesk, Circuits};
 use crate::ports::notices::Notice;
 use crate::ports::store_error::StoreError;
-use crate::ports::workers::Leases;
 use crate::sql_args;
 
-use super::back_office::insert_audit;
+use super::audit::insert_audit;
 use super::db::{Db, Tx};
 use super::ledger::SqlStore;
 
@@ -132,23 +131,5 @@ impl<D: Db> CircuitDesk for SqlStore<D> {
         }
         tx.commit().await?;
         Ok(released)
-    }
-}
-
-#[async_trait]
-impl<D: Db> Leases for SqlStore<D> {
-    async fn acquire_lease(
-        &self,
-        task: &str,
-        worker: &str,
-        until: Timestamp,
-        now: Timestamp,
-    ) -> Result<bool, StoreError> {
-        let sql = "INSERT INTO leases (task, worker, until_ms)
-            VALUES ($1, $2, $3)
-            ON CONFLICT (task) DO UPDATE
-            SET worker = excluded.worker, until_ms = excluded.until_ms
-            WHERE leases.worker = excluded.worker OR leases.until_ms <= $4";
-        Ok(self.db.execute(&sql.into(), sql_args![task, worker, until, now]).await? > 0)
     }
 }

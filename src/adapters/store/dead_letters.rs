@@ -8,13 +8,13 @@ use crate::ports::audit::Act;
 use crate::ports::dead_letters::{
     DeadLetter, DeadLetterDesk, DeadLetterIntake, NewDeadLetter, Resolution,
 };
-use crate::ports::store_error::{SharedError, StoreError};
+use crate::ports::store_error::StoreError;
 use crate::sql_args;
 
-use super::back_office::insert_audit;
+use super::audit::insert_audit;
 use super::db::{Db, Sql, Tx};
+use super::encode::json;
 use super::ledger::SqlStore;
-use super::orders::wrong_answer;
 use super::rows::{self, DEAD_LETTER_COLUMNS};
 
 #[async_trait]
@@ -25,8 +25,7 @@ impl<D: Db> DeadLetterIntake for SqlStore<D> {
             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, 'open', $11, $11)
             ON CONFLICT (source, digest) WHERE status = 'open' DO UPDATE
             SET seen = dead_letters.seen + 1, last_seen_ms = excluded.last_seen_ms";
-        let headers = serde_json::to_string(&letter.headers)
-            .map_err(|e| StoreError::Refused(SharedError(std::sync::Arc::new(e))))?;
+        let headers = json(&letter.headers)?;
         let args = sql_args![
             letter.id,
             &letter.source,
@@ -95,7 +94,7 @@ impl<D: Db> DeadLetterDesk for SqlStore<D> {
         let sql = "SELECT COUNT(*)
             FROM dead_letters
             WHERE status = 'open'";
-        let mut rows = self.db.fetch(&sql.into(), Vec::new()).await?;
-        rows.pop().ok_or_else(wrong_answer)?.number("count")
+        let rows = self.db.fetch(&sql.into(), Vec::new()).await?;
+        rows::only(rows)?.number("count")
     }
 }

@@ -9,10 +9,11 @@ use crate::domain::notice::DigestWindow;
 use crate::ports::notices::{
     MailArchive, MailCounts, MailFate, MailLevels, MailStatus, NewMail, Notice, Outbox, StoredMail,
 };
-use crate::ports::store_error::{SharedError, StoreError};
+use crate::ports::store_error::StoreError;
 use crate::sql_args;
 
 use super::db::{Db, Sql, Tx};
+use super::encode::json;
 use super::ledger::SqlStore;
 use super::rows::{self, MAIL_COLUMNS};
 
@@ -75,7 +76,7 @@ impl<D: Db> Outbox for SqlStore<D> {
                 &new.audience,
                 new.mail.kind.as_str(),
                 &new.mail.sender,
-                receivers(&new.mail.receivers)?,
+                json(&new.mail.receivers)?,
                 &new.mail.subject,
                 &new.mail.text,
                 &new.mail.html,
@@ -201,9 +202,4 @@ impl<D: Db> MailArchive for SqlStore<D> {
         let rows = self.db.fetch(&Sql::Built(sql), sql_args![id]).await?;
         rows.into_iter().map(rows::stored_mail).next().transpose()
     }
-}
-
-fn receivers(addresses: &[String]) -> Result<String, StoreError> {
-    serde_json::to_string(addresses)
-        .map_err(|e| StoreError::Refused(SharedError(std::sync::Arc::new(e))))
 }

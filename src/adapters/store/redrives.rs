@@ -2,8 +2,9 @@
 //! redrive that a person paused in the meantime sends nothing more, and two runners never send the
 //! same order.
 
-use super::back_office::insert_audit;
+use super::audit::insert_audit;
 use super::db::{Db, Row, Sql, Tx, Value};
+use super::encode::json;
 use super::ledger::SqlStore;
 use super::rows::{self, ORDER_COLUMNS, ROWS_AT_ONCE};
 use crate::domain::order::values::OrderKey;
@@ -15,7 +16,7 @@ use crate::ports::redrives::{
     MANY_WAIT, NewRedrive, Redrive, RedriveDesk, RedriveItem, RedriveRunner, SentItem, SettledItem,
     StepState, Turn,
 };
-use crate::ports::store_error::{SharedError, StoreError};
+use crate::ports::store_error::StoreError;
 use crate::sql_args;
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -480,11 +481,6 @@ fn items_after(id: Uuid, status: Option<ItemStatus>, after: Option<u64>) -> (Str
 
 fn int(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
-}
-
-fn json(value: &impl serde::Serialize) -> Result<String, StoreError> {
-    serde_json::to_string(value)
-        .map_err(|e| StoreError::Refused(SharedError(std::sync::Arc::new(e))))
 }
 
 fn uuid(row: &mut Row) -> Result<Uuid, StoreError> {

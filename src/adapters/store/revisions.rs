@@ -10,15 +10,11 @@ use crate::ports::order_desk::{EditRequest, NotEdited, Revision, Revisions};
 use crate::ports::store_error::StoreError;
 use crate::sql_args;
 
-use super::back_office::insert_audit;
+use super::audit::insert_audit;
 use super::db::{Db, Sql, Tx};
 use super::ledger::SqlStore;
-use super::rows::{self, ORDER_COLUMNS};
+use super::rows::{self, ORDER_COLUMNS, ROWS_AT_ONCE, these_orders};
 use super::schema::skus;
-use crate::adapters::store::rows::these_orders;
-
-/// Orders in one statement.
-const ORDERS_AT_ONCE: usize = 500;
 
 #[async_trait]
 impl<D: Db> Revisions for SqlStore<D> {
@@ -55,7 +51,7 @@ impl<D: Db> Revisions for SqlStore<D> {
 
     async fn current(&self, keys: &[OrderKey]) -> Result<Vec<(OrderRecord, Arc<str>)>, StoreError> {
         let mut found = Vec::with_capacity(keys.len());
-        for some in keys.chunks(ORDERS_AT_ONCE) {
+        for some in keys.chunks(ROWS_AT_ONCE) {
             let (these, args) = these_orders(some);
             let sql = format!(
                 "SELECT {ORDER_COLUMNS}, COALESCE(edited, document)

@@ -9,6 +9,7 @@ use crate::domain::failure_summary::FailureSummary;
 use crate::domain::lifecycle::claim::Claim;
 use crate::domain::lifecycle::transitions::{LastFailure, OrderRecord};
 use crate::domain::lifecycle::vocabulary::Phase;
+use crate::domain::money::Sum;
 use crate::domain::notice::NoticeKind;
 use crate::domain::order::document::{Customer, OrderFacts};
 use crate::domain::order::values::{Currency, Decimal, Email, OrderKey};
@@ -37,6 +38,20 @@ pub const MAIL_COLUMNS: &str = "id, audience, kind, sender, receivers, subject, 
 /// Columns of a dead letter in the order that [`dead_letter`] reads them.
 pub const DEAD_LETTER_COLUMNS: &str = "id, source, reason, place, detail, body, headers, exchange, \
     routing_key, status, seen, first_seen_ms, last_seen_ms, resolution";
+
+/// The row of a query that always has one.
+pub fn only(mut rows: Vec<Row>) -> Result<Row, StoreError> {
+    rows.pop().ok_or_else(no_answer)
+}
+
+pub fn no_answer() -> StoreError {
+    StoreError::Corrupt {
+        table: "(query)",
+        column: "(answer)",
+        row: String::new(),
+        detail: "the answer does not fit the question".to_owned(),
+    }
+}
 
 /// The key of an order.
 pub fn order_key(row: &mut Row) -> Result<OrderKey, StoreError> {
@@ -269,6 +284,16 @@ pub fn dead_letter(mut row: Row) -> Result<DeadLetter, StoreError> {
         first_seen_at: row.time("first_seen_ms")?,
         last_seen_at: row.time("last_seen_ms")?,
         resolution: row.text_or_null("resolution")?,
+    })
+}
+
+/// Orders and their money: orders, units, nanos, unsummed.
+pub fn sum(row: &mut Row) -> Result<Sum, StoreError> {
+    Ok(Sum {
+        orders: row.int("orders")?,
+        units: row.int("units")?,
+        nanos: row.int("nanos")?,
+        unsummed: row.int("unsummed")?,
     })
 }
 

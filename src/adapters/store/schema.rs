@@ -3,16 +3,29 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
+use async_trait::async_trait;
 use sqlx::migrate::{Migration, MigrationType, Migrator};
 
 use crate::domain::order::document::Order;
 use crate::domain::order::values::Sku;
 use crate::ports::notices::Notice;
-use crate::ports::schema::SchemaStatus;
+use crate::ports::schema::{Schema, SchemaStatus};
 use crate::ports::store_error::{SharedError, StoreError};
 
 use super::conditions::framed;
-use super::db::Row;
+use super::db::{Db, Row};
+use super::ledger::SqlStore;
+
+#[async_trait]
+impl<D: Db> Schema for SqlStore<D> {
+    async fn schema_status(&self) -> Result<SchemaStatus, StoreError> {
+        self.db.schema_status().await
+    }
+
+    async fn migrate(&self) -> Result<Vec<String>, StoreError> {
+        self.db.migrate().await
+    }
+}
 
 /// Versions that were applied.
 pub const APPLIED: &str = "SELECT version FROM _sqlx_migrations WHERE success";

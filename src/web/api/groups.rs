@@ -5,7 +5,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::domain::permission::Permission;
-use crate::ports::statistics::Group;
+use crate::ports::failure_groups::Group;
 use crate::web::api::call::{Call, Items, Nothing, Reply};
 use crate::web::api::operation::{About, Routes};
 use crate::web::problem::Problem;

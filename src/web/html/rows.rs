@@ -9,7 +9,7 @@ use crate::domain::lifecycle::transitions::OrderRecord;
 use crate::domain::lifecycle::vocabulary::{OrderState, Phase};
 use crate::domain::text::one_line;
 use crate::ports::erp::Exchange;
-use crate::ports::statistics::Group;
+use crate::ports::failure_groups::Group;
 use crate::web::html::charts::sparkline;
 use crate::web::html::formatter::{Formatter, printable, tone_of_phase};
 use crate::web::html::forms::order_address;

@@ -1,4 +1,4 @@
-//! Reads and changes for people; every change writes an audit row in the same transaction.
+//! One order as people see it and change it; every change writes an audit row in the same transaction.
 
 use async_trait::async_trait;
 
@@ -7,14 +7,13 @@ use crate::domain::lifecycle::vocabulary::OrderState;
 use crate::domain::order::values::OrderKey;
 use crate::ports::audit::Act;
 use crate::ports::order_desk::{Attempt, OrderDesk, OrderDetail, OrderRecords, Revisions};
-use crate::ports::schema::{Schema, SchemaStatus};
 use crate::ports::store_error::StoreError;
 use crate::sql_args;
 
+use super::audit::insert_audit;
 use super::db::{Db, Sql, Tx, Value};
 use super::ledger::SqlStore;
-use super::rows::{self, ATTEMPT_COLUMNS, MAIL_COLUMNS, ORDER_COLUMNS};
-use crate::adapters::store::rows::{ROWS_AT_ONCE, these_orders};
+use super::rows::{self, ATTEMPT_COLUMNS, MAIL_COLUMNS, ORDER_COLUMNS, ROWS_AT_ONCE, these_orders};
 
 #[async_trait]
 impl<D: Db> OrderDesk for SqlStore<D> {
@@ -145,17 +144,6 @@ impl<D: Db> OrderRecords for SqlStore<D> {
     }
 }
 
-#[async_trait]
-impl<D: Db> Schema for SqlStore<D> {
-    async fn schema_status(&self) -> Result<SchemaStatus, StoreError> {
-        self.db.schema_status().await
-    }
-
-    async fn migrate(&self) -> Result<Vec<String>, StoreError> {
-        self.db.migrate().await
-    }
-}
-
 impl<D: Db> SqlStore<D> {
     /// Loads an order, lets `transition` change it, and writes it back with its audit row.
     async fn change(
@@ -187,35 +175,6 @@ impl<D: Db> SqlStore<D> {
 
 fn standing(record: &OrderRecord) -> String {
     format!("{}/{}", record.phase.state().as_str(), record.phase.name())
-}
-
-/// Writes the audit row of a change by hand.
-pub(super) async fn insert_audit<T: Tx>(
-    tx: &mut T,
-    act: &Act,
-    action: &str,
-    target: &str,
-    order: Option<&OrderKey>,
-    change: Option<(String, String)>,
-) -> Result<(), StoreError> {
-    let sql = "INSERT INTO audit (id, at_ms, actor, action, target, shop, order_id, reason, was,
-          became, came_from)
-        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)";
-    let (was, became) = change.unzip();
-    let args = sql_args![
-        act.id,
-        act.now,
-        &act.actor,
-        action,
-        target,
-        order.map(|key| key.shop.as_str()),
-        order.map(|key| key.order_id.as_str()),
-        act.reason.as_deref(),
-        was.as_deref(),
-        became.as_deref(),
-        act.from.as_deref()
-    ];
-    tx.execute(&sql.into(), args).await.map(|_| ())
 }
 
 fn of(key: &OrderKey) -> Vec<Value> {

@@ -1,0 +1,61 @@
+//! What the sweeper and the trial of a circuit look for: orders that are due for something.
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+
+use crate::ports::orders::{Overdue, OverdueOrders, Sweep};
+use crate::ports::store_error::StoreError;
+use crate::sql_args;
+
+use super::conditions::shop_condition;
+use super::db::{Db, Sql, Tx};
+use super::ledger::SqlStore;
+use super::rows;
+
+#[async_trait]
+impl<D: Db> OverdueOrders for SqlStore<D> {
+    async fn take_overdue(&self, sweep: Sweep) -> Result<Vec<Overdue>, StoreError> {
+        let (shops, mut shop_args) = shop_condition("shop", &sweep.shops, 5);
+        let sql = format!(
+            "UPDATE orders
+            SET swept_at_ms = $1
+            WHERE (shop, order_id) IN (
+              SELECT shop, order_id
+              FROM orders
+              WHERE state <> 'confirmed'
+                AND (swept_at_ms IS NULL OR swept_at_ms <= $3)
+                AND (claim_worker IS NOT NULL AND claimed_until_ms <= $2
+                  OR claim_worker IS NULL AND (
+                       phase = 'queued' AND received_at_ms <= $2
+                    OR phase = 'held'
+                    OR phase = 'retrying' AND due_at_ms <= $2
+                    OR phase = 'outcome_unknown' AND due_at_ms <= $1))
+                AND {shops}
+              ORDER BY received_at_ms
+              LIMIT $4)
+            RETURNING shop, order_id, last_attempt, phase, traceparent, tracestate, received_at_ms"
+        );
+        let before = |time| sweep.now.checked_sub(time).unwrap_or(Timestamp::MIN);
+        let mut args =
+            sql_args![sweep.now, before(sweep.grace), before(sweep.again_after), sweep.limit];
+        args.append(&mut shop_args);
+        let mut tx = self.db.begin().await?;
+        let rows = tx.fetch(&Sql::Built(sql), args).await?;
+        tx.commit().await?;
+        let mut overdue = Vec::with_capacity(rows.len());
+        for mut row in rows {
+            let key = rows::order_key(&mut row)?;
+            let last_attempt: u32 = row.number("last_attempt")?;
+            let order = Overdue {
+                key,
+                attempt: last_attempt.saturating_add(1),
+                phase: row.text("phase")?,
+                trace: rows::trace(&mut row)?,
+            };
+            overdue.push((row.int("received_at_ms")?, order));
+        }
+        // RETURNING guarantees no order.
+        overdue.sort_by(|a, b| (a.0, &a.1.key).cmp(&(b.0, &b.1.key)));
+        Ok(overdue.into_iter().map(|(_, order)| order).collect())
+    }
+}

@@ -1,0 +1,81 @@
+//! Which processes are alive, and which one does what only one may do.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+
+use crate::ports::store_error::StoreError;
+use crate::ports::workers::{ALIVE, Leases, Worker, WorkerList, WorkerRegistry};
+use crate::sql_args;
+
+use super::db::Db;
+use super::ledger::SqlStore;
+
+/// How long a process that is not seen any more stays in the list.
+const REMEMBERED: Duration = Duration::from_hours(24);
+
+#[async_trait]
+impl<D: Db> Leases for SqlStore<D> {
+    async fn acquire_lease(
+        &self,
+        task: &str,
+        worker: &str,
+        until: Timestamp,
+        now: Timestamp,
+    ) -> Result<bool, StoreError> {
+        let sql = "INSERT INTO leases (task, worker, until_ms)
+            VALUES ($1, $2, $3)
+            ON CONFLICT (task) DO UPDATE
+            SET worker = excluded.worker, until_ms = excluded.until_ms
+            WHERE leases.worker = excluded.worker OR leases.until_ms <= $4";
+        Ok(self.db.execute(&sql.into(), sql_args![task, worker, until, now]).await? > 0)
+    }
+}
+
+#[async_trait]
+impl<D: Db> WorkerRegistry for SqlStore<D> {
+    async fn heartbeat(&self, worker: &Worker) -> Result<(), StoreError> {
+        let sql = "INSERT INTO workers (name, roles, started_at_ms, seen_at_ms)
+            VALUES ($1, $2, $3, $4)
+            ON CONFLICT (name) DO UPDATE
+            SET roles = excluded.roles, started_at_ms = excluded.started_at_ms,
+              seen_at_ms = excluded.seen_at_ms";
+        let roles = worker.roles.join(" ");
+        let args = sql_args![&worker.name, roles, worker.started_at, worker.seen_at];
+        self.db.execute(&sql.into(), args).await?;
+        let stale = "DELETE FROM workers
+            WHERE seen_at_ms < $1";
+        let forgotten = worker.seen_at.checked_sub(REMEMBERED).unwrap_or(Timestamp::MIN);
+        self.db.execute(&stale.into(), sql_args![forgotten]).await.map(|_| ())
+    }
+
+    async fn deregister(&self, name: &str) -> Result<(), StoreError> {
+        let sql = "DELETE FROM workers
+            WHERE name = $1";
+        self.db.execute(&sql.into(), sql_args![name]).await.map(|_| ())
+    }
+}
+
+#[async_trait]
+impl<D: Db> WorkerList for SqlStore<D> {
+    async fn workers(&self, now: Timestamp) -> Result<Vec<Worker>, StoreError> {
+        let sql = "SELECT name, roles, started_at_ms, seen_at_ms
+            FROM workers
+            WHERE seen_at_ms >= $1
+            ORDER BY name";
+        let since = now.checked_sub(ALIVE).unwrap_or(Timestamp::MIN);
+        let rows = self.db.fetch(&sql.into(), sql_args![since]).await?;
+        rows.into_iter()
+            .map(|mut row| {
+                row.table = "workers";
+                Ok(Worker {
+                    name: row.id("name")?,
+                    roles: row.text("roles")?.split_whitespace().map(str::to_owned).collect(),
+                    started_at: row.time("started_at_ms")?,
+                    seen_at: row.time("seen_at_ms")?,
+                })
+            })
+            .collect()
+    }
+}
