@@ -43,9 +43,19 @@ pub mod telemetry;
 pub mod crash;
 pub mod config {
     //! Settings: defaults, file, environment.
-    pub mod settings;
-    pub mod reader;
     pub mod fault_reader;
+    pub mod reader;
+    pub mod sources;
+    pub mod database;
+    pub mod amqp;
+    pub mod erp;
+    pub mod mail;
+    pub mod shops;
+    pub mod circuit;
+    pub mod web;
+    pub mod auth;
+    pub mod sweeper;
+    pub mod settings;
 }
 
 pub mod ports {

@@ -9,7 +9,8 @@ use async_trait::async_trait;
 
 use crate::app::environment::environment;
 use crate::app::erps;
-use crate::config::settings::{ErpSettings, Settings};
+use crate::config::erp::ErpSettings;
+use crate::config::settings::Settings;
 use crate::ports::erp::{Erp, Exchange, OrderForErp, ProbeAnswer};
 use crate::ports::erps::{DEFAULT_ERP, ErpUnusable, Erps};
 

@@ -17,6 +17,9 @@ use serde_json::json;
 use crate::config::fault_reader::{self, Faults, unknown_key};
 use crate::domain::text::one_line;
 
+pub(super) const ONE_MS: Duration = Duration::from_millis(1);
+pub(super) const ONE_DAY: Duration = Duration::from_hours(24);
+
 /// Something wrong with the settings: where, and what is expected.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Fault {

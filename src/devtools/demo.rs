@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use crate::cli::devtools::StubMode;
 use crate::cli::exit::Exit;
-use crate::config::settings::{Settings, SettingsFile};
+use crate::config::settings::Settings;
+use crate::config::sources::SettingsFile;
 use crate::devtools::erp_stub::ErpStub;
 use crate::devtools::narrator;
 use crate::domain::order::document::Order;

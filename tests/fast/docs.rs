@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use clap::CommandFactory;
 use config::{Config, File, FileFormat, Source, Value, ValueKind};
 use order_relay::cli::args::Cli;
-use order_relay::config::settings::DEFAULTS;
+use order_relay::config::sources::DEFAULTS;
 use order_relay::crash::CrashPoint;
 use order_relay::domain::lifecycle::vocabulary::PHASES;
 use order_relay::domain::topology::{Names, Topology};

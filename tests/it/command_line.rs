@@ -2,7 +2,8 @@
 //! that say what to do.
 
 use order_relay::cli::devtools::StubMode;
-use order_relay::config::settings::{DEFAULTS, Settings, SettingsFile};
+use order_relay::config::settings::Settings;
+use order_relay::config::sources::{DEFAULTS, SettingsFile};
 use order_relay::devtools::erp_stub::StubSettings;
 use order_relay::domain::order::document::Order;
 use serde_json::{Value, json};

@@ -5,7 +5,7 @@ use std::sync::Mutex;
 use order_relay::adapters::erp::recipe::check::{faults, remarks};
 use order_relay::adapters::erp::recipe::model::Recipe;
 use order_relay::adapters::erp::recipe::open::SHIPPED;
-use order_relay::config::settings::RECIPES;
+use order_relay::config::erp::RECIPES;
 use order_relay::ports::erp::Erp;
 use proptest::prelude::*;
 

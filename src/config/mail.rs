@@ -1,0 +1,56 @@
+//! `mail.*`: mails about the orders of a shop.
+
+use std::time::Duration;
+
+use secrecy::SecretString;
+
+use crate::domain::notice::{CustomerConfirmation, DigestRule};
+
+use super::reader::{ONE_DAY, ONE_MS, Reader};
+
+/// `mail.*`
+#[derive(Debug, Clone)]
+pub struct MailSettings {
+    /// The server; `None`: mails are only stored.
+    pub smtp_url: Option<SecretString>,
+    /// From.
+    pub sender: String,
+    /// Administrators.
+    pub receivers: Vec<String>,
+    /// Template of the subject of a failure mail.
+    pub order_failed_subject: String,
+    /// When a customer gets a confirmation.
+    pub customer_confirmation: CustomerConfirmation,
+    /// When single failures become a digest.
+    pub digest: DigestRule,
+    /// How long the server may take for one mail.
+    pub patience: Duration,
+}
+
+impl MailSettings {
+    pub(super) fn read(r: &mut Reader) -> Self {
+        let mail = Self {
+            smtp_url: r.secret("mail.smtp_url"),
+            sender: r.text("mail.sender"),
+            receivers: r.texts("mail.receiver", |_| Ok(())),
+            order_failed_subject: r.text("mail.order_failed.subject"),
+            customer_confirmation: r
+                .choice("mail.customer_confirmation", &["never", "after_failure", "always"]),
+            digest: DigestRule {
+                after: r.number("mail.digest_after", 1..=1_000),
+                every: r.duration("mail.digest_every", ONE_MS..=ONE_DAY),
+            },
+            patience: r.duration("mail.patience", ONE_MS..=Duration::from_mins(10)),
+        };
+        if mail.smtp_url.is_some() && mail.sender.is_empty() {
+            r.fault("mail.sender", "missing: with mail.smtp_url set, mails need a sender");
+        }
+        if mail.smtp_url.is_some() && mail.receivers.is_empty() {
+            r.fault(
+                "mail.receiver",
+                "missing: with mail.smtp_url set, failure mails need an administrator",
+            );
+        }
+        mail
+    }
+}
