@@ -333,9 +333,14 @@ pub mod app {
     pub mod store;
     pub mod environment;
     pub mod commands;
-    pub mod service;
-    pub mod demo;
+    pub mod desk;
     pub mod inline;
+    pub mod service;
+    pub mod heartbeat;
+    pub mod demo;
+    pub mod topology;
+    pub mod migrate;
+    pub mod config;
     pub mod check;
     pub mod erps;
     pub mod open_erps;

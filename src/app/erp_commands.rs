@@ -1,16 +1,22 @@
-//! `erp check`: a recipe without an ERP.
+//! `erp check`: a recipe without an ERP. `erp stub`: an ERP for tests.
 
 use std::io::Write;
 
-use anyhow::bail;
+use anyhow::{Context, bail};
+use tokio::net::TcpListener;
 
 use crate::adapters::erp::recipe::check::remarks;
 use crate::adapters::erp::recipe::open::{Overrides, SHIPPED, load};
+use crate::cli::devtools::Stub;
 use crate::cli::exit::Exit;
 use crate::config::settings::Settings;
+use crate::devtools::erp_stub::{ErpStub, StubSettings};
 use crate::ports::erps::DEFAULT_ERP;
 
+use crate::telemetry::{LogFormat, start_logging};
+
 use super::erps;
+use super::service::end_signal;
 
 /// `erp check`: a recipe without an ERP.
 pub fn check(
@@ -64,5 +70,26 @@ fn print_shipped(name: &str, out: &mut dyn Write) -> anyhow::Result<Exit> {
         bail!("{name} is not a shipped recipe");
     };
     out.write_all(text.as_bytes())?;
+    Ok(Exit::Done)
+}
+
+/// `erp stub`
+pub async fn stub(stub: &Stub) -> anyhow::Result<Exit> {
+    start_logging(LogFormat::Auto, "info");
+    let listen = stub.listen;
+    let listener = TcpListener::bind(listen).await;
+    let listener =
+        listener.with_context(|| format!("cannot listen on {listen}: is the port in use?"))?;
+    let address = listener.local_addr()?;
+    println!("ERP stub on http://{address}/orders, control at http://{address}/_stub");
+    let settings = StubSettings {
+        mode: stub.mode,
+        latency_ms: u64::try_from(stub.latency.as_millis()).unwrap_or(u64::MAX),
+        fail_rate: stub.fail_rate,
+    };
+    tokio::select! {
+        () = ErpStub::new(settings).serve(listener) => {}
+        () = end_signal() => {}
+    }
     Ok(Exit::Done)
 }

@@ -7,7 +7,6 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use anyhow::{Context, bail};
 use futures_util::FutureExt;
@@ -21,7 +20,7 @@ use crate::cli::exit::Exit;
 use crate::config::settings::Settings;
 use crate::ops::verbs::Ops;
 use crate::ports::clock::SystemClock;
-use crate::ports::workers::{Worker, WorkerKind, WorkerRegistry};
+use crate::ports::workers::WorkerKind;
 use crate::web::auth::access::Access;
 use crate::web::html::templates::Pages;
 use crate::web::router::router;
@@ -36,15 +35,11 @@ use crate::workers::submitter::admit::Submitter;
 use crate::workers::sweeper::{SweepRule, Sweeper};
 
 use super::check;
+use super::heartbeat::Heart;
 use super::open_erps::OpenErps;
 use super::store::Store;
 use super::supervisor::Supervisor;
-use crate::app::wiring::{self, Sending};
-
-/// Interval of heartbeats; a third of the time after which a process counts as dead.
-const HEARTBEAT: Duration = Duration::from_secs(10);
-/// How long the shutdown waits for deregistering.
-const PARTING: Duration = Duration::from_secs(2);
+use crate::app::wiring::{self, Sending, Task};
 
 /// A running service.
 pub struct Service {
@@ -56,15 +51,29 @@ pub struct Service {
     store: Arc<dyn Store>,
     roles: Supervisor,
     infrastructure: Supervisor,
-    /// Sends heartbeats until every worker has ended.
-    heart: Supervisor,
-    stop_beating: CancellationToken,
+    heart: Heart,
     stop: CancellationToken,
     /// Stops the error handler: after the submitter, whose last failures it has to count.
     stop_counting: CancellationToken,
     draining: Arc<AtomicBool>,
     interrupt: Signal,
     terminate: Signal,
+}
+
+/// `serve`
+pub async fn run(settings: &Settings, roles: &[WorkerKind]) -> anyhow::Result<Exit> {
+    let listener = match roles.contains(&WorkerKind::Web) {
+        true => {
+            let listen = settings.web.listen;
+            let bound = TcpListener::bind(listen).await;
+            Some(bound.with_context(|| {
+                format!("cannot listen on {listen}: is the port in use? (web.listen)")
+            })?)
+        }
+        false => None,
+    };
+    let service = Service::start(settings, roles, listener).await?;
+    service.run(settings).await
 }
 
 impl Service {
@@ -85,38 +94,28 @@ impl Service {
         let broker = transport.broker.clone();
         let erps = OpenErps::new(settings);
         let context = wiring::context(settings, &erps, store.clone(), broker, &worker, sending)?;
-        let ops = wiring::ops(settings, erps, store.clone(), transport.broker);
+        let stop = CancellationToken::new();
+        // The error handler counts the submitter's last failures.
+        let stop_counting = match sending {
+            Sending::Yes => CancellationToken::new(),
+            Sending::No => stop.clone(),
+        };
         let mut service = Self {
-            ops,
+            ops: wiring::ops(settings, erps, store.clone(), transport.broker),
             web: None,
+            // Before any work starts: a signal during the start must not abort it.
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+            heart: Heart::start(context.clone(), store.clone(), roles),
             context,
             store,
             roles: Supervisor::default(),
             infrastructure: Supervisor::default(),
-            heart: Supervisor::default(),
-            stop_beating: CancellationToken::new(),
-            stop: CancellationToken::new(),
-            stop_counting: CancellationToken::new(),
+            stop,
+            stop_counting,
             draining: Arc::new(AtomicBool::new(false)),
-            // Before any work starts: a signal during the start must not abort it.
-            interrupt: signal(SignalKind::interrupt())?,
-            terminate: signal(SignalKind::terminate())?,
         };
-        for (name, task) in transport.tasks {
-            service.infrastructure.start(name, task);
-        }
-        let context = service.context.clone();
-        service.infrastructure.start("nudges", async move { context.run_nudges().await });
-        let beating = heartbeat(
-            service.context.clone(),
-            service.store.clone(),
-            roles,
-            service.stop_beating.clone(),
-        );
-        service.heart.start("heartbeat", beating);
-        if !roles.contains(&WorkerKind::Submitter) {
-            service.stop_counting = service.stop.clone();
-        }
+        service.start_infrastructure(transport.tasks);
         for role in roles {
             service.start_role(*role, settings).await?;
         }
@@ -125,6 +124,14 @@ impl Service {
         }
         tell_start(settings, roles, &worker, service.web);
         Ok(service)
+    }
+
+    fn start_infrastructure(&mut self, tasks: Vec<Task>) {
+        for (name, task) in tasks {
+            self.infrastructure.start(name, task);
+        }
+        let context = self.context.clone();
+        self.infrastructure.start("nudges", async move { context.run_nudges().await });
     }
 
     async fn start_role(&mut self, role: WorkerKind, settings: &Settings) -> anyhow::Result<()> {
@@ -267,7 +274,7 @@ impl Service {
         };
         tokio::select! {
             () = self.roles.all_ended() => {
-                part(&self.stop_beating, &mut self.heart).await;
+                self.heart.stop().await;
                 tracing::info!("service.ended");
                 Ok(Exit::Done)
             }
@@ -294,44 +301,7 @@ impl Service {
     pub async fn drain(mut self) {
         self.begin_drain();
         self.roles.all_ended().await;
-        part(&self.stop_beating, &mut self.heart).await;
-    }
-}
-
-/// Deregisters this process. The wait is short: without it the process is removed after its
-/// heartbeat times out.
-async fn part(stop_beating: &CancellationToken, heart: &mut Supervisor) {
-    stop_beating.cancel();
-    if tokio::time::timeout(PARTING, heart.all_ended()).await.is_err() {
-        tracing::debug!("heartbeat.not_taken_back");
-    }
-}
-
-/// Writes the heartbeat of this process, and deregisters it at the end. An unavailable database
-/// does not stop the work: the process then only looks dead.
-fn heartbeat(
-    context: Arc<WorkerContext>,
-    registry: Arc<dyn WorkerRegistry>,
-    roles: &[WorkerKind],
-    stop: CancellationToken,
-) -> impl Future<Output = ()> + Send + 'static {
-    let roles = roles.iter().map(|role| role.as_str().to_owned()).collect();
-    let now = context.now();
-    let mut worker = Worker { name: context.worker.clone(), roles, started_at: now, seen_at: now };
-    async move {
-        loop {
-            worker.seen_at = context.now();
-            if let Err(error) = registry.heartbeat(&worker).await {
-                tracing::debug!(%error, "heartbeat.skipped");
-            }
-            tokio::select! {
-                () = tokio::time::sleep(HEARTBEAT) => {}
-                () = stop.cancelled() => break,
-            }
-        }
-        if let Err(error) = registry.deregister(&worker.name).await {
-            tracing::debug!(%error, "heartbeat.not_taken_back");
-        }
+        self.heart.stop().await;
     }
 }
 

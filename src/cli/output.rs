@@ -51,6 +51,12 @@ pub fn print<T: Serialize>(
     }
 }
 
+/// One document as indented JSON.
+pub fn pretty(value: &impl Serialize, out: &mut dyn Write) -> io::Result<()> {
+    serde_json::to_writer_pretty(&mut *out, value)?;
+    writeln!(out)
+}
+
 /// A listing that is written in parts.
 pub struct Stream<'w> {
     out: &'w mut dyn Write,
