@@ -45,6 +45,7 @@ fn victim(place: Place, point: CrashPoint) -> (&'static str, &'static str) {
 /// Lets the process die at `point`, starts another, and waits until everything is settled.
 async fn survive(place: Place, point: CrashPoint) -> World {
     let mut world = World::new(place).await;
+    world.set_short_leases();
     world.make_ready().await;
     // A broker leaves nothing lying: only a ledger that knows more than the broker gives the sweeper
     // something to do.
@@ -177,6 +178,7 @@ async fn a_mail_that_was_sent_but_not_marked_comes_again_with_the_same_message_i
 #[tokio::test]
 async fn a_try_that_was_interrupted_is_told_when_the_erp_cannot_tell_yet() {
     let mut world = World::new(Place::Services).await;
+    world.set_short_leases();
     world.set("erp.settle", "3s");
     world.make_ready().await;
     world.set_variable(AT, CrashPoint::Admitted.as_str());

@@ -11,21 +11,7 @@ use order_relay::ports::erp::ProbeAnswer;
 use serde_json::{Value, json};
 
 use crate::store_contract::key;
-use crate::world::{Place, World, order, order_that, order_with, texts};
-
-/// Each flow runs in both places.
-macro_rules! in_both_places {
-    ($($flow:ident),+ $(,)?) => {
-        mod embedded {
-            use super::Place;
-            $(#[tokio::test] async fn $flow() { super::$flow(Place::Embedded).await; })+
-        }
-        mod on_services {
-            use super::Place;
-            $(#[tokio::test] async fn $flow() { super::$flow(Place::Services).await; })+
-        }
-    };
-}
+use crate::world::{Place, World, in_both_places, order, order_that, order_with, texts};
 
 in_both_places!(
     an_edited_order_is_sent_once_with_its_new_text,

@@ -4,21 +4,9 @@ use order_relay::cli::devtools::StubMode;
 use order_relay::devtools::erp_stub::StubSettings;
 use serde_json::json;
 
-use crate::world::{Place, World, erp_number, order, order_that, order_with, texts};
-
-/// Each flow runs in both places.
-macro_rules! in_both_places {
-    ($($flow:ident),+ $(,)?) => {
-        mod embedded {
-            use super::Place;
-            $(#[tokio::test] async fn $flow() { super::$flow(Place::Embedded).await; })+
-        }
-        mod on_services {
-            use super::Place;
-            $(#[tokio::test] async fn $flow() { super::$flow(Place::Services).await; })+
-        }
-    };
-}
+use crate::world::{
+    Place, World, erp_number, in_both_places, order, order_that, order_with, texts,
+};
 
 in_both_places!(
     an_order_that_the_erp_takes_is_confirmed_with_its_number,
@@ -459,7 +447,6 @@ async fn a_shop_has_its_own_erp_receivers_and_maximum(place: Place) {
 
 async fn a_slow_erp_is_waited_for(place: Place) {
     let mut world = World::new(place).await;
-    world.set("erp.timeout", "10s");
     world.serve().await;
     world.place(&[order_that("Z-1", "slow"), order("Z-2")]).await;
     world.until_settled(2).await;

@@ -18,22 +18,10 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
-use crate::world::{Place, World, order, order_that, order_with};
+use crate::world::{Place, World, in_both_places, order, order_that, order_with};
 
 const MIB: usize = 1 << 20;
 const TRACE: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
-
-/// Each runs in both places.
-macro_rules! in_both_places {
-    ($($test:ident),+ $(,)?) => {
-        mod embedded {
-            $(#[tokio::test] async fn $test() { super::$test(super::Place::Embedded).await; })+
-        }
-        mod on_services {
-            $(#[tokio::test] async fn $test() { super::$test(super::Place::Services).await; })+
-        }
-    };
-}
 
 in_both_places!(
     malformed_messages_between_good_ones_become_dead_letters,

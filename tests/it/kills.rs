@@ -1,10 +1,7 @@
 //! `kill -9` in the middle of many orders, a database that dies, a polite end under load.
 
-use std::time::Duration;
-
 use order_relay::devtools::erp_stub::StubSettings;
 use order_relay::domain::order_filter::{OrderFilter, Sort};
-use order_relay::ports::clock::Stopwatch;
 
 use crate::private_postgres::PrivatePostgres;
 use crate::world::{Place, World, amqp_url, order, order_that};
@@ -31,6 +28,7 @@ fn orders() -> Vec<String> {
 
 async fn eight_kills(place: Place) {
     let mut world = World::new(place).await;
+    world.set_short_leases();
     world.set("mail.digest_after", "5");
     world.set("erp.max_in_flight", "16");
     world.stub.set(StubSettings { latency_ms: 10, ..Default::default() });
@@ -175,14 +173,13 @@ async fn an_order_comes_through_while_the_sweeper_is_the_only_one_who_knows_of_i
     let mut world = World::new(Place::Services).await;
     world.make_ready().await;
     // Into the ledger without any message: as if the broker had lost everything.
-    let (amqp, watch) = (world.amqp.clone(), Stopwatch::start());
+    let amqp = world.amqp.clone();
     world.set("amqp.url", "");
     std::fs::write(world.folder.path().join("orders.ndjson"), order("forgotten")).expect("a file");
     world.ok(&["publish", "orders.ndjson"]).await;
     world.set("amqp.url", &amqp);
     world.start(&["serve"]).await;
     world.until_settled(1).await;
-    assert!(watch.elapsed() < Duration::from_secs(60));
     assert_eq!(world.order("forgotten").await.attempts[0].trigger, "sweeper");
     world.end().await;
 }

@@ -311,7 +311,7 @@ async fn every_administrator_gets_the_mail_under_the_subject_that_was_set() {
 async fn what_fails_while_a_window_runs_arrives_in_its_digest() {
     let mut world = World::new(Place::Embedded).await;
     world.set("mail.digest_after", "2");
-    world.set("mail.digest_every", "1500ms");
+    world.set("mail.digest_every", "5s");
     world.serve().await;
     let failing = |range: std::ops::Range<u32>| -> Vec<String> {
         range.map(|n| order_that(&format!("D-{n:02}"), "reject")).collect()

@@ -10,21 +10,7 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use crate::store_contract::{act, key};
-use crate::world::{Place, World, order_that, texts};
-
-/// Each flow runs in both places.
-macro_rules! in_both_places {
-    ($($flow:ident),+ $(,)?) => {
-        mod embedded {
-            use super::Place;
-            $(#[tokio::test] async fn $flow() { super::$flow(Place::Embedded).await; })+
-        }
-        mod on_services {
-            use super::Place;
-            $(#[tokio::test] async fn $flow() { super::$flow(Place::Services).await; })+
-        }
-    };
-}
+use crate::world::{Place, World, in_both_places, order_that, texts};
 
 in_both_places!(
     sixty_lost_orders_are_transferred_in_steps,
@@ -211,6 +197,7 @@ async fn it_is_paused_resumed_slowed_down_and_cancelled(place: Place) {
 async fn kills_in_the_middle_lose_and_double_nothing(place: Place) {
     const ORDERS: usize = 120;
     let mut world = World::new(place).await;
+    world.set_short_leases();
     world.stub.set(StubSettings { latency_ms: 20, ..Default::default() });
     world.set("erp.max_in_flight", "8");
     world.serve().await;

@@ -40,7 +40,6 @@ async fn readiness_follows_the_database_and_health_does_not() {
 #[tokio::test]
 async fn a_process_that_drains_is_not_ready_any_more() {
     let mut world = World::new(Place::Embedded).await;
-    world.set("erp.timeout", "10s");
     world.serve().await;
     world.place(&[order_that("1", "slow")]).await;
     let stub = world.stub.clone();

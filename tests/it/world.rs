@@ -55,6 +55,21 @@ pub enum Place {
     Services,
 }
 
+/// Makes two tests of each function that takes a [`Place`]: embedded, and on services.
+macro_rules! in_both_places {
+    ($($test:ident),+ $(,)?) => {
+        mod embedded {
+            use crate::world::Place;
+            $(#[tokio::test] async fn $test() { super::$test(Place::Embedded).await; })+
+        }
+        mod on_services {
+            use crate::world::Place;
+            $(#[tokio::test] async fn $test() { super::$test(Place::Services).await; })+
+        }
+    };
+}
+pub(crate) use in_both_places;
+
 /// RabbitMQ for tests.
 pub fn amqp_url() -> String {
     let named = std::env::var("ORDER_RELAY_TEST_AMQP");
@@ -202,7 +217,8 @@ impl World {
             // PostgreSQL takes 100 in all, and many tests run at once.
             ("database.max_connections", "3"),
             ("erp.url", &erp),
-            ("erp.timeout", "1500ms"),
+            // Longer than any pause of a loaded machine; shorter in tests that wait for a lease to end.
+            ("erp.timeout", "10s"),
             ("erp.connect_timeout", "1s"),
             ("erp.settle", "1s"),
             ("retry.schedule", "200ms, 400ms"),
@@ -215,7 +231,7 @@ impl World {
             ("mail.receiver", "admin@example.com"),
             ("mail.digest_after", "1000"),
             ("mail.digest_every", "2s"),
-            ("mail.patience", "2s"),
+            ("mail.patience", "10s"),
             ("web.listen", "127.0.0.1:0"),
             ("web.public_url", "https://relay.example.com"),
             ("shutdown.patience", "20s"),
@@ -232,6 +248,11 @@ impl World {
     /// Runs something of the test's own until the world is gone.
     pub fn run_beside(&mut self, task: impl Future<Output = ()> + Send + 'static) {
         self.tasks.spawn(task);
+    }
+
+    /// The lease of an order is short, so that the orders of a killed process are soon taken over.
+    pub fn set_short_leases(&mut self) {
+        self.set("erp.timeout", "1500ms");
     }
 
     /// Changes a setting for what is started from now on.
