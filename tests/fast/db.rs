@@ -5,7 +5,7 @@
 
 use std::collections::HashSet;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
@@ -62,26 +62,79 @@ fn open(file: &Path) -> SqliteDb {
     SqliteDb::open(&url, 2, Duration::from_secs(30)).expect("a good address")
 }
 
+/// How the database fails.
+#[derive(Default)]
+pub struct Faults {
+    away: AtomicBool,
+    spared: AtomicU32,
+    lost_commits: AtomicU32,
+    lost_answers: AtomicU32,
+}
+
+impl Faults {
+    /// From now on it cannot be reached, or can again.
+    pub fn is_away(&self, away: bool) {
+        self.away.store(away, Ordering::Relaxed);
+    }
+
+    /// After `spared` transactions, one is rolled back instead of being committed.
+    pub fn lose_commit_after(&self, spared: u32) {
+        self.spared.store(spared, Ordering::Relaxed);
+        self.lost_commits.store(1, Ordering::Relaxed);
+    }
+
+    /// After `spared` transactions, one is committed and its caller sees an error.
+    pub fn lose_answer_after(&self, spared: u32) {
+        self.spared.store(spared, Ordering::Relaxed);
+        self.lost_answers.store(1, Ordering::Relaxed);
+    }
+
+    /// Whether the planted fault has happened, or none was planted.
+    pub fn is_over(&self) -> bool {
+        [&self.lost_commits, &self.lost_answers].iter().all(|n| n.load(Ordering::Relaxed) == 0)
+    }
+
+    async fn commit(&self, tx: SqliteTx) -> Result<(), StoreError> {
+        if take_one(&self.spared) {
+            return tx.commit().await;
+        }
+        if take_one(&self.lost_commits) {
+            return Err(unavailable());
+        }
+        tx.commit().await?;
+        if take_one(&self.lost_answers) { Err(unavailable()) } else { Ok(()) }
+    }
+}
+
+/// Uses one of `count`, if any is left.
+fn take_one(count: &AtomicU32) -> bool {
+    count.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| n.checked_sub(1)).is_ok()
+}
+
+fn unavailable() -> StoreError {
+    let gone = std::io::Error::from(std::io::ErrorKind::ConnectionRefused);
+    StoreError::Unavailable(SharedError(Arc::new(gone)))
+}
+
 /// The database of one test.
 pub struct SteadyDb {
     db: SqliteDb,
-    away: Arc<AtomicBool>,
+    faults: Arc<Faults>,
 }
 
 impl SteadyDb {
-    /// A fresh ledger in `folder`; while `away` is set it cannot be reached.
-    pub fn new(folder: &Path, away: Arc<AtomicBool>) -> Self {
+    /// A fresh ledger in `folder`, which fails as `faults` say.
+    pub fn new(folder: &Path, faults: Arc<Faults>) -> Self {
         let file = folder.join("ledger.db");
         std::fs::write(&file, &*MIGRATED).expect("the file can be written");
-        Self { db: open(&file), away }
+        Self { db: open(&file), faults }
     }
 
     fn reach(&self) -> Result<Still, StoreError> {
-        if self.away.load(Ordering::Relaxed) {
-            let gone = std::io::Error::from(std::io::ErrorKind::ConnectionRefused);
-            return Err(StoreError::Unavailable(SharedError(Arc::new(gone))));
+        match self.faults.away.load(Ordering::Relaxed) {
+            true => Err(unavailable()),
+            false => Ok(still()),
         }
-        Ok(still())
     }
 }
 
@@ -95,7 +148,7 @@ impl Db for SteadyDb {
 
     async fn begin(&self) -> Result<SteadyTx, StoreError> {
         let still = self.reach()?;
-        Ok(SteadyTx { tx: self.db.begin().await?, still })
+        Ok(SteadyTx { tx: self.db.begin().await?, still, faults: self.faults.clone() })
     }
     async fn fetch(&self, sql: &Sql, args: Vec<Value>) -> Result<Vec<Row>, StoreError> {
         let _still = self.reach()?;
@@ -119,6 +172,7 @@ impl Db for SteadyDb {
 pub struct SteadyTx {
     tx: SqliteTx,
     still: Still,
+    faults: Arc<Faults>,
 }
 
 #[async_trait]
@@ -130,7 +184,7 @@ impl Tx for SteadyTx {
         self.tx.execute(sql, args).await
     }
     async fn commit(self) -> Result<(), StoreError> {
-        let committed = self.tx.commit().await;
+        let committed = self.faults.commit(self.tx).await;
         drop(self.still);
         committed
     }

@@ -13,6 +13,7 @@ mod clock;
 mod db;
 mod erp;
 mod post;
+mod wire;
 mod world;
 
 mod docs;
@@ -20,6 +21,7 @@ mod help;
 mod layers;
 mod protocol_model;
 
+mod accidents;
 mod circuit;
 mod dead_letters;
 mod failures;

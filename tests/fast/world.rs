@@ -4,10 +4,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write;
 use std::num::NonZeroU32;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use order_relay::adapters::in_process::{InProcess, InProcessBroker};
 use order_relay::adapters::mail::templates::{AudienceSettings, Templates};
 use order_relay::adapters::store::ledger::SqlStore;
 use order_relay::app::store::Store;
@@ -50,9 +48,10 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::VirtualClock;
-use crate::db::{SteadyDb, folder};
+use crate::db::{Faults, SteadyDb, folder};
 use crate::erp::{FakeErp, FakeErps};
 use crate::post::FakePost;
+use crate::wire::Wire;
 
 /// How long anything may take, in virtual time.
 const PATIENCE: Duration = Duration::from_hours(12);
@@ -110,8 +109,8 @@ pub struct World {
     pub clock: Arc<VirtualClock>,
     pub setup: Setup,
     pub metrics: Arc<Metrics>,
-    broker: InProcess,
-    database_away: Arc<AtomicBool>,
+    pub wire: Wire,
+    pub database: Arc<Faults>,
     processes: Vec<Process>,
     since: Stopwatch,
     _folder: TempDir,
@@ -137,18 +136,18 @@ impl World {
     /// A ledger and a broker; nobody works.
     pub fn without_workers(setup: Setup) -> Self {
         let folder = folder();
-        let database_away = Arc::new(AtomicBool::new(false));
-        let db = SteadyDb::new(folder.path(), database_away.clone());
+        let database = Arc::new(Faults::default());
+        let db = SteadyDb::new(folder.path(), database.clone());
         let store: Arc<dyn Store> = Arc::new(SqlStore::new(db, "test"));
         let topology = Topology::new(Names::new("orders"), &setup.schedule);
-        let broker = InProcess(InProcessBroker::new(topology));
+        let wire = Wire::new(topology);
         let clock = Arc::new(VirtualClock::new());
         let (erp, second) =
             (FakeErp::new(setup.can_ask, setup.is_idempotent), FakeErp::new(true, false));
         let own = setup.second_erp.then(|| second.clone());
         let ops = Ops::new(OpsParts {
             store: store.clone(),
-            broker: Arc::new(broker.clone()),
+            broker: Arc::new(wire.clone()),
             clock: clock.clone(),
             erps: Arc::new(FakeErps { default: erp.clone(), at: own }),
             max_bytes: 1 << 20,
@@ -169,14 +168,14 @@ impl World {
             clock,
             setup,
             metrics: Arc::new(Metrics::new("test", "test")),
-            broker,
-            database_away,
+            wire,
+            database,
             processes: Vec::new(),
             since: Stopwatch::start(),
             _folder: folder,
         };
         let mut transport = Supervisor::default();
-        transport.start("delays", world.broker.0.clone().run_delays());
+        transport.start("delays", world.wire.broker().0.run_delays());
         world.processes.push(Process { tasks: transport, stop: CancellationToken::new() });
         world
     }
@@ -224,7 +223,7 @@ impl World {
         let stop = CancellationToken::new();
         let context = Arc::new(WorkerContext::new(
             self.store.clone(),
-            Arc::new(self.broker.clone()),
+            Arc::new(self.wire.clone()),
             self.clock.clone(),
             self.metrics.clone(),
             self.policies(),
@@ -298,21 +297,25 @@ impl World {
     /// The broker loses everything that it holds, as an in-process one does when its process ends. To be
     /// called between two processes.
     pub fn forget_messages(&mut self) {
-        let topology = self.broker.topology().clone();
-        self.broker = InProcess(InProcessBroker::new(topology));
+        self.wire.forget();
         let mut transport = Supervisor::default();
-        transport.start("delays", self.broker.0.clone().run_delays());
+        transport.start("delays", self.wire.broker().0.run_delays());
         self.processes.push(Process { tasks: transport, stop: CancellationToken::new() });
     }
 
     /// From now on the database cannot be reached, or can again.
     pub fn database_is_away(&self, away: bool) {
-        self.database_away.store(away, Ordering::Relaxed);
+        self.database.is_away(away);
     }
 
     /// Seconds since the begin.
     pub fn now_s(&self) -> u64 {
         self.since.elapsed().as_secs()
+    }
+
+    /// The names on the broker.
+    pub fn names(&self) -> Names {
+        self.wire.topology().names.clone()
     }
 
     // What checkout and others send.
@@ -328,15 +331,15 @@ impl World {
 
     /// Any bytes on the exchange of orders.
     pub async fn send(&self, routing_key: &str, body: &[u8]) {
-        let exchange = self.broker.topology().names.orders();
-        self.publish(exchange, routing_key, body).await;
+        let exchange = self.wire.topology().names.orders();
+        self.publish_bytes(exchange, routing_key, body).await;
     }
 
     /// A failure that another service reports.
     pub async fn report(&self, failure: &serde_json::Value) {
-        let names = self.broker.topology().names.clone();
+        let names = self.wire.topology().names.clone();
         let exchange = self
-            .broker
+            .wire
             .topology()
             .bindings
             .iter()
@@ -344,19 +347,24 @@ impl World {
             .map_or_else(|| names.events(), |binding| binding.exchange.clone());
         let body = failure.to_string();
         assert!(OrderFailed::parse(body.as_bytes(), 1 << 20).is_ok(), "{body}");
-        self.publish(exchange, ORDER_FAILED, body.as_bytes()).await;
+        self.publish_bytes(exchange, ORDER_FAILED, body.as_bytes()).await;
     }
 
-    async fn publish(&self, exchange: String, routing_key: &str, body: &[u8]) {
-        let message = Outgoing {
+    async fn publish_bytes(&self, exchange: String, routing_key: &str, body: &[u8]) {
+        self.publish(Outgoing {
             exchange,
             routing_key: routing_key.to_owned(),
             headers: BTreeMap::new(),
             body: body.to_vec(),
             message_id: String::new(),
             audience: Audience::Optional,
-        };
-        let published = self.broker.publish(message, Duration::from_secs(1)).await;
+        })
+        .await;
+    }
+
+    /// Any message.
+    pub async fn publish(&self, message: Outgoing) {
+        let published = self.wire.publish(message, Duration::from_secs(1)).await;
         published.expect("the broker takes it");
     }
 
