@@ -146,6 +146,10 @@ pub mod adapters {
     pub mod store {
         //! The ledger in a database: decisions once, statements per database.
         pub mod ledger;
+        pub mod work;
+        pub mod batch;
+        pub mod admitting;
+        pub mod outcomes;
         pub mod orders;
         pub mod overdue;
         pub mod notices;

@@ -12,35 +12,26 @@ use crate::ports::store_error::StoreError;
 use crate::sql_args;
 
 use super::db::Db;
-use super::ledger::{Done, SqlStore, Work};
+use super::ledger::SqlStore;
 use super::rows;
-
-/// Takes the expected answer of an item; a batch answers each with its own kind.
-macro_rules! done {
-    ($answer:expr, $kind:ident) => {
-        match $answer? {
-            Done::$kind(done) => Ok(done),
-            _ => Err(rows::no_answer()),
-        }
-    };
-}
+use super::work::{AcceptRequest, Work};
 
 #[async_trait]
 impl<D: Db> OrderTransfers for SqlStore<D> {
     async fn admit(&self, request: AdmitRequest) -> Result<Admitted, StoreError> {
-        done!(self.run(Work::Admit(request)).await, Admitted)
+        self.run(request, Work::Admit).await
     }
 
     async fn confirm(&self, request: ConfirmRequest) -> Result<Confirmed, StoreError> {
-        done!(self.run(Work::Confirm(Box::new(request))).await, Confirmed)
+        self.run(request, |pending| Work::Confirm(Box::new(pending))).await
     }
 
     async fn hand_back(&self, request: HandBackRequest) -> Result<(), StoreError> {
-        self.run(Work::HandBack(request)).await.map(|_| ())
+        self.run(request, Work::HandBack).await
     }
 
     async fn keep_exchanges(&self, request: KeepRequest) -> Result<(), StoreError> {
-        self.run(Work::Keep(Box::new(request))).await.map(|_| ())
+        self.run(request, |pending| Work::Keep(Box::new(pending))).await
     }
 
     async fn renew_claim(
@@ -75,13 +66,13 @@ impl<D: Db> OrderTransfers for SqlStore<D> {
 #[async_trait]
 impl<D: Db> OrderIntake for SqlStore<D> {
     async fn accept(&self, placed: Placed, now: Timestamp) -> Result<Accepted, StoreError> {
-        done!(self.run(Work::Accept(placed, now)).await, Accepted)
+        self.run(AcceptRequest { placed, now }, Work::Accept).await
     }
 }
 
 #[async_trait]
 impl<D: Db> OrderFailures for SqlStore<D> {
     async fn record_failure(&self, request: FailureRequest) -> Result<Recorded, StoreError> {
-        done!(self.run(Work::Fail(Box::new(request))).await, Recorded)
+        self.run(request, |pending| Work::Fail(Box::new(pending))).await
     }
 }

@@ -1,0 +1,220 @@
+//! The outcomes of attempts in a batch: receipts, failures, claims handed back, exchanges.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use crate::domain::lifecycle::transitions::{InvalidTransition, OrderRecord, ReceiptEffect};
+use crate::domain::lifecycle::vocabulary::{OrderState, Trigger};
+use crate::domain::notice::{NoticeKind, order_notice_id};
+use crate::ports::mail::NoticeDetail;
+use crate::ports::notices::Notice;
+use crate::ports::orders::{
+    ConfirmRequest, Confirmed, FailureRequest, HandBackRequest, KeepRequest, Recorded,
+};
+use crate::ports::store_error::StoreError;
+use crate::sql_args;
+
+use super::batch::{Batch, Loaded};
+use super::db::Tx;
+use super::rows;
+use super::work::Pending;
+
+impl<T: Tx> Batch<T> {
+    /// Receipts, in as many passes as one order has receipts here.
+    pub(super) async fn confirm(
+        &mut self,
+        mut receipts: Vec<&Pending<ConfirmRequest, Confirmed>>,
+    ) -> Result<(), StoreError> {
+        while !receipts.is_empty() {
+            let mut seen = HashSet::new();
+            let (mut now, later): (Vec<_>, Vec<_>) =
+                receipts.into_iter().partition(|pending| seen.insert(pending.request.key.clone()));
+            now.sort_by(|a, b| a.request.key.cmp(&b.request.key));
+            self.confirm_each_once(&now).await?;
+            receipts = later;
+        }
+        Ok(())
+    }
+
+    async fn confirm_each_once(
+        &mut self,
+        receipts: &[&Pending<ConfirmRequest, Confirmed>],
+    ) -> Result<(), StoreError> {
+        let requests: Vec<&ConfirmRequest> =
+            receipts.iter().map(|pending| &pending.request).collect();
+        let mut before = HashMap::new();
+        for mut row in self.tx.confirm(&requests).await? {
+            row.table = "orders";
+            let key = rows::order_key(&mut row)?;
+            let was_transferred = row.text("phase")? == "transferred";
+            let erp_order_id = row.text_or_null("erp_order_id")?;
+            before.insert(key, (was_transferred, erp_order_id, row.number("fail_count")?));
+        }
+        let mut notices = Vec::new();
+        for pending in receipts {
+            let request = &pending.request;
+            let Some((was_transferred, erp_order_id, fail_count)) = before.remove(&request.key)
+            else {
+                return Err(StoreError::Corrupt {
+                    table: "orders",
+                    column: "order_id",
+                    row: request.key.to_string(),
+                    detail: "the ERP accepted this order, but its row is missing".to_owned(),
+                });
+            };
+            let number = request.erp_order_id.as_deref();
+            let effect = ReceiptEffect::of(was_transferred, erp_order_id.as_deref(), number);
+            let first = effect == ReceiptEffect::First;
+            if first {
+                notices.extend(request.notice.clone());
+            }
+            let other_erp_order_id = match effect {
+                ReceiptEffect::EnteredTwice(other) => other,
+                ReceiptEffect::First | ReceiptEffect::Known => None,
+            };
+            pending.answer(Confirmed { first, fail_count, other_erp_order_id });
+        }
+        if notices.is_empty() { Ok(()) } else { self.tx.insert_notices(&notices).await }
+    }
+
+    pub(super) async fn record_failures(
+        &mut self,
+        failures: &[&Pending<FailureRequest, Recorded>],
+    ) -> Result<(), StoreError> {
+        if failures.is_empty() {
+            return Ok(());
+        }
+        let mut loaded = self.load_or_insert(failures).await?;
+        let mut countable = Vec::new();
+        for pending in failures {
+            match loaded.records.get(&pending.request.key) {
+                None => pending.answer(Recorded::Unknown),
+                Some((record, _)) => match refusal(record, &pending.request) {
+                    Some(invalid) => pending.answer(Recorded::Invalid(invalid)),
+                    None => countable.push(*pending),
+                },
+            }
+        }
+        let mut seen = HashSet::new();
+        let mut rows: Vec<&FailureRequest> =
+            countable.iter().map(|pending| &pending.request).collect();
+        rows.retain(|r| is_open(&loaded, r) && seen.insert((&r.key, r.failed.attempt)));
+        rows.sort_by(|a, b| (&a.key, a.failed.attempt).cmp(&(&b.key, b.failed.attempt)));
+        let mut new = match rows.is_empty() {
+            true => HashSet::new(),
+            false => self.tx.insert_failures(&rows).await?,
+        };
+        let mut notices = Vec::new();
+        for pending in countable {
+            let request = &pending.request;
+            let is_new = new.remove(&(request.key.clone(), request.failed.attempt));
+            pending.answer(count(&mut loaded, request, is_new, &mut notices));
+        }
+        self.save(&loaded).await?;
+        if notices.is_empty() { Ok(()) } else { self.tx.insert_notices(&notices).await }
+    }
+
+    /// Loads the orders that failed; an unknown one that is part of the message is inserted first.
+    async fn load_or_insert(
+        &mut self,
+        failures: &[&Pending<FailureRequest, Recorded>],
+    ) -> Result<Loaded, StoreError> {
+        let mut fresh = BTreeMap::new();
+        for Pending { request, .. } in failures {
+            if let Some(placed) = &request.order {
+                let record = OrderRecord::received(&placed.order, request.now);
+                fresh.entry(record.key.clone()).or_insert((placed, record));
+            }
+        }
+        let rows: Vec<_> = fresh.values().map(|(placed, record)| (*placed, record)).collect();
+        self.insert_orders(&rows).await?;
+        self.load(failures.iter().map(|pending| &pending.request.key)).await
+    }
+
+    pub(super) async fn hand_back(
+        &mut self,
+        hand_backs: &[&Pending<HandBackRequest, ()>],
+    ) -> Result<(), StoreError> {
+        let mut loaded = self.load(hand_backs.iter().map(|pending| &pending.request.key)).await?;
+        for pending in hand_backs {
+            let request = &pending.request;
+            if let Some((record, _)) = loaded.records.get_mut(&request.key)
+                && record.hand_back(&request.worker, request.how)
+            {
+                record.updated_at = request.now;
+                loaded.changed.insert(record.key.clone());
+            }
+            pending.answer(());
+        }
+        self.save(&loaded).await
+    }
+
+    pub(super) async fn keep(
+        &mut self,
+        keeps: &[&Pending<KeepRequest, ()>],
+    ) -> Result<(), StoreError> {
+        if keeps.is_empty() {
+            return Ok(());
+        }
+        let sql = "DELETE FROM exchanges
+            WHERE shop = $1 AND order_id = $2 AND attempt = $3 AND question = 1 AND worker <> $4";
+        for Pending { request: r, .. } in keeps.iter().filter(|keep| keep.request.only_asked) {
+            let (shop, order_id) = (r.key.shop.as_str(), r.key.order_id.as_str());
+            self.tx.execute(&sql.into(), sql_args![shop, order_id, r.attempt, &r.worker]).await?;
+        }
+        let rows: Vec<&KeepRequest> = keeps.iter().map(|keep| &keep.request).collect();
+        self.tx.insert_exchanges(&rows).await?;
+        keeps.iter().for_each(|keep| keep.answer(()));
+        Ok(())
+    }
+}
+
+fn is_open(loaded: &Loaded, request: &FailureRequest) -> bool {
+    loaded
+        .records
+        .get(&request.key)
+        .is_some_and(|(record, _)| record.phase.state() != OrderState::Confirmed)
+}
+
+/// A failure that is not possible any more. For an attempt that the ledger knows as ended it is
+/// only a late copy; for an unknown attempt it contradicts the ledger.
+fn refusal(record: &OrderRecord, request: &FailureRequest) -> Option<InvalidTransition> {
+    let is_confirmed = record.phase.state() == OrderState::Confirmed;
+    (is_confirmed && request.failed.attempt > record.last_attempt).then(|| {
+        InvalidTransition::InvalidState { state: OrderState::Confirmed, phase: record.phase.name() }
+    })
+}
+
+fn count(
+    loaded: &mut Loaded,
+    request: &FailureRequest,
+    is_new: bool,
+    notices: &mut Vec<Notice>,
+) -> Recorded {
+    let Some((record, _)) = loaded.records.get_mut(&request.key) else { return Recorded::Unknown };
+    let before = record.clone();
+    let verdict = if is_new {
+        match record.fail(&request.failed, &request.policy, request.now) {
+            Ok(verdict) => Some(verdict),
+            Err(invalid) => return Recorded::Invalid(invalid),
+        }
+    } else {
+        record.verdict_again(&request.failed, &request.policy, request.now)
+    };
+    if *record != before {
+        record.updated_at = request.now;
+        loaded.changed.insert(request.key.clone());
+    }
+    let attempt = request.failed.attempt;
+    let notice = order_notice_id(NoticeKind::OrderFailed, &request.key, attempt);
+    if is_new {
+        let mut detail = NoticeDetail::of_failure(record, &request.failed);
+        detail.by_redrive = request.trigger == Trigger::Redrive;
+        notices.push(Notice {
+            id: notice.clone(),
+            kind: NoticeKind::OrderFailed,
+            detail,
+            created_at: request.now,
+        });
+    }
+    Recorded::Counted { verdict, record: Box::new(record.clone()), notice, new: is_new }
+}
