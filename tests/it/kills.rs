@@ -151,20 +151,34 @@ async fn a_database_that_dies_in_the_middle_loses_and_doubles_nothing() {
             _ => order(&format!("B-{number}")),
         })
         .collect();
-    world.place(&orders).await;
-    for (verb, reached) in [("kill", 120), ("restart", 320)] {
-        let stub = world.stub.clone();
+    let (before, meanwhile) = orders.split_at(400);
+    world.place(before).await;
+    let stub = world.stub.clone();
+    let until_sent = async |world: &World, reached| {
         world
             .until("some orders are sent", async || {
                 if stub.requests() >= reached { Ok(()) } else { Err("too few".to_owned()) }
             })
             .await;
-        database.run(verb).await;
-        database.run("start").await;
-    }
+    };
+    let until_logged = async |world: &World, line| {
+        world
+            .until(line, async || {
+                let log = world.processes[0].log();
+                if log.contains(line) { Ok(()) } else { Err("it is not logged".to_owned()) }
+            })
+            .await;
+    };
+    until_sent(&world, 120).await;
+    database.run("kill").await;
+    // However far it has got: these find no database.
+    world.place(meanwhile).await;
+    until_logged(&world, "store.unavailable").await;
+    database.run("start").await;
+    until_logged(&world, "store.available").await;
+    until_sent(&world, 420).await;
+    database.run("restart").await;
     world.until_settled(600).await;
-    let log = world.processes[0].log();
-    assert!(log.contains("store.unavailable") && log.contains("store.available"), "it was noticed");
     world.end().await;
 }
 
