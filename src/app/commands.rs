@@ -76,7 +76,7 @@ async fn with_settings(
 ) -> anyhow::Result<Exit> {
     match command {
         Command::Serve(serve) => service::run(settings, &serve.roles).await,
-        Command::Config(command) => config(settings, command, out),
+        Command::Config(command) => config(settings, &command, out),
         Command::Check(output) => check(settings, output.output, out).await,
         Command::Migrate(command) => migrate(settings, command.dry_run, out).await,
         Command::Topology(command) => topology(settings, command, out).await,

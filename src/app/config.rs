@@ -15,7 +15,7 @@ use crate::views::csv::Column;
 /// `config …`
 pub fn config(
     settings: &Settings,
-    command: ConfigCommand,
+    command: &ConfigCommand,
     out: &mut dyn Write,
 ) -> anyhow::Result<Exit> {
     match command {

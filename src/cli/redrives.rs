@@ -199,7 +199,7 @@ async fn find(ops: &Ops, text: &str) -> anyhow::Result<Redrive> {
     ends.retain(|redrive| redrive.id.to_string().ends_with(&text.to_ascii_lowercase()));
     match (ends.len(), ends.pop()) {
         (1, Some(redrive)) => Ok(redrive),
-        (0, _) | (_, None) => Err(Refusal::not_found("redrive", &text).into()),
+        (0, _) | (_, None) => Err(Refusal::not_found("redrive", text).into()),
         (several, _) => {
             let told = format!("{several} redrives end with {text}: give more of the id");
             Err(Misuse::told(told))

@@ -127,7 +127,7 @@ impl Filler {
             made += left;
             told(made);
         }
-        Ok(self.ledger.fold_statistics(now).await?)
+        self.ledger.fold_statistics(now).await
     }
 
     async fn write(&self, made: &[Made]) -> Result<(), StoreError> {

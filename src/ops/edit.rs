@@ -88,7 +88,7 @@ impl Ops {
 
     async fn current(&self, key: &OrderKey) -> Result<(OrderRecord, Arc<str>), Refusal> {
         let found = self.store.current(std::slice::from_ref(key)).await?.pop();
-        found.ok_or_else(|| Refusal::not_found("order", &key))
+        found.ok_or_else(|| Refusal::not_found("order", key))
     }
 
     async fn store_edit(
@@ -126,7 +126,7 @@ impl Ops {
         };
         match self.store.edit_order(request).await? {
             Ok(record) => Ok(Edited { revision: record.revision, record, differences }),
-            Err(NotEdited::Unknown) => Err(Refusal::not_found("order", &key)),
+            Err(NotEdited::Unknown) => Err(Refusal::not_found("order", key)),
             Err(NotEdited::Invalid(invalid)) => Err(Refusal::Invalid { key: key.clone(), invalid }),
             Err(NotEdited::Newer(newer)) => Err(conflict(key, base_revision, &newer)),
         }

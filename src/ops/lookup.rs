@@ -22,7 +22,7 @@ impl Ops {
         let mut keys = self.store.find_orders(text).await?;
         match (keys.len(), keys.pop()) {
             (1, Some(key)) => Ok(key),
-            (0, _) | (_, None) => Err(Refusal::not_found("order", &text)),
+            (0, _) | (_, None) => Err(Refusal::not_found("order", text)),
             (_, Some(last)) => {
                 keys.push(last);
                 Err(Refusal::Ambiguous { order_id: text.to_owned(), keys })
@@ -33,13 +33,13 @@ impl Ops {
     /// One order's row.
     pub async fn record(&self, key: &OrderKey) -> Result<OrderRecord, Refusal> {
         let record = self.store.record(key).await?;
-        record.ok_or_else(|| Refusal::not_found("order", &key))
+        record.ok_or_else(|| Refusal::not_found("order", key))
     }
 
     /// One order with its history.
     pub async fn show(&self, key: &OrderKey) -> Result<OrderDetail, Refusal> {
         let order = self.store.order(key).await?;
-        order.ok_or_else(|| Refusal::not_found("order", &key))
+        order.ok_or_else(|| Refusal::not_found("order", key))
     }
 
     /// One order for a caller who may not see every shop: other orders do not exist for them.
@@ -49,7 +49,7 @@ impl Ops {
         key: &OrderKey,
     ) -> Result<OrderDetail, Refusal> {
         if !person.readable().contains(key.shop.as_str()) {
-            return Err(Refusal::not_found("order", &key));
+            return Err(Refusal::not_found("order", key));
         }
         self.show(key).await
     }

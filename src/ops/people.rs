@@ -150,7 +150,7 @@ impl Ops {
     }
 
     async fn known(&self, name: &str) -> Result<String, Refusal> {
-        let missing = || Refusal::not_found("user", &name);
+        let missing = || Refusal::not_found("user", name);
         let name = user_name(name).map_err(|_| missing())?;
         if self.store.user(&name).await?.is_some() { Ok(name) } else { Err(missing()) }
     }
@@ -163,7 +163,7 @@ impl Ops {
     ) -> Result<(), Refusal> {
         match self.store.change_user(name, change, act).await? {
             UserChanged::Done => Ok(()),
-            UserChanged::Missing => Err(Refusal::not_found("user", &name)),
+            UserChanged::Missing => Err(Refusal::not_found("user", name)),
             UserChanged::LastAdministrator => Err(Refusal::Conflict(format!(
                 "{name} is the last administrator; make another user administrator first"
             ))),

@@ -1,6 +1,8 @@
 //! Why something that a person asked for was not done, and the one table of what each reason is on the wire, on
 //! a page and to a shell.
 
+use std::fmt;
+
 use crate::domain::lifecycle::transitions::{InvalidTransition, OrderRecord};
 use crate::domain::order::fault::Fault;
 use crate::domain::order::values::OrderKey;
@@ -124,8 +126,8 @@ const fn kind(status: u16, problem: &'static str, title: &'static str, exit: u8)
 
 impl Refusal {
     /// There is no such thing.
-    pub fn not_found(what: &'static str, name: impl ToString) -> Self {
-        Self::NotFound { what, name: name.to_string(), known: Vec::new() }
+    pub fn not_found(what: &'static str, name: impl fmt::Display) -> Self {
+        Self::NotFound { what, name: format!("{name}"), known: Vec::new() }
     }
 
     /// The table.

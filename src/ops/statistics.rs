@@ -156,7 +156,7 @@ impl Ops {
     /// One group, also when none of its orders is lost any more.
     pub async fn group(&self, fingerprint: &str, shops: &ShopFilter) -> Result<Group, Refusal> {
         let groups = self.store.failure_groups(shops, Some(fingerprint), self.clock.now()).await?;
-        let missing = || Refusal::not_found("group", &fingerprint);
+        let missing = || Refusal::not_found("group", fingerprint);
         groups.into_iter().next().ok_or_else(missing)
     }
 
@@ -208,7 +208,7 @@ impl Ops {
             self.store.note_group(fingerprint, note.as_deref(), runbook.as_deref(), act).await?;
         match noted {
             true => Ok(()),
-            false => Err(Refusal::not_found("group", &fingerprint)),
+            false => Err(Refusal::not_found("group", fingerprint)),
         }
     }
 

@@ -67,6 +67,6 @@ async fn release(
 async fn one(web: &Web, erp: &str) -> Result<Reply<CircuitView>, Problem> {
     let circuits = web.ops.circuits().await?;
     let found = circuits.iter().find(|circuit| circuit.erp == erp).map(CircuitView::of);
-    let found = found.ok_or_else(|| Refusal::not_found("ERP", &erp))?;
+    let found = found.ok_or_else(|| Refusal::not_found("ERP", erp))?;
     Ok(Reply::ok(found))
 }

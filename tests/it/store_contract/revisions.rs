@@ -154,7 +154,7 @@ async fn lists_follow_what_an_order_says_now(ledger: &Ledger) {
     edited.expect("the ledger answers").expect("it may be edited");
     let facts = ledger.order("1").await.record.facts;
     assert_eq!((facts.currency.as_str(), facts.total.as_str()), ("CHF", "12.50"));
-    assert_eq!(facts.customer.email.unwrap().as_str(), "kim@example.com");
+    assert_eq!(facts.customer.email.expect("it has one").as_str(), "kim@example.com");
     let found = async |pairs: &[(&str, &str)]| {
         let filter = OrderFilter::from_pairs(pairs.iter().copied(), at(0)).expect("a filter");
         ledger.store.count_orders(&filter).await.expect("the ledger answers")

@@ -12,7 +12,6 @@ use minijinja::value::{Value, ValueKind};
 use minijinja::{Environment, Error, ErrorKind};
 
 use super::values::is_number;
-use crate::adapters::erp::recipe::values::Vars;
 
 const COMPARE: &str = "_compare";
 const NEGATE: &str = "_not";
