@@ -231,6 +231,15 @@ pub mod views {
     //! One serialised form for each thing that the API and the command line show.
     pub mod csv;
     pub mod orders;
+    pub mod order_filter;
+    pub mod mails;
+    pub mod order_detail;
+    pub mod outcomes;
+    pub mod edits;
+    pub mod dead_letters;
+    pub mod redrives;
+    pub mod circuits;
+    pub mod people;
     pub mod checks;
 }
 
@@ -280,7 +289,7 @@ pub mod web {
         pub mod call;
         pub mod operation;
         pub mod idempotency;
-        pub mod views;
+        pub mod paths;
         pub mod intake;
         pub mod orders;
         pub mod payload;
@@ -305,6 +314,7 @@ pub mod cli {
     pub mod selection;
     pub mod transfer;
     pub mod exchanges;
+    pub mod order_detail;
     pub mod listing;
     pub mod groups;
     pub mod orders;

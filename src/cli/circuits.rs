@@ -7,8 +7,8 @@ use crate::cli::exit::{Exit, Misuse};
 use crate::cli::flags::{Change, Format};
 use crate::cli::output::{local, print};
 use crate::ops::verbs::Ops;
+use crate::views::circuits::CircuitView;
 use crate::views::csv::Column;
-use crate::views::orders::CircuitView;
 
 /// `erp circuits`
 pub async fn list(ops: &Ops, format: Format, out: &mut dyn Write) -> anyhow::Result<Exit> {

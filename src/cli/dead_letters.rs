@@ -11,56 +11,17 @@ use anyhow::{Context, bail};
 use serde::Serialize;
 
 use crate::cli::exit::{Exit, Misuse};
-use crate::cli::orders::write_document;
-use crate::cli::output::{facts, local, print, print_one};
-use crate::domain::trace::Headers;
+use crate::cli::order_detail::write_document;
+use crate::cli::output::{facts, local, print, print_one, shown_time};
 use crate::ops::verbs::Ops;
 use crate::ports::dead_letters::DeadLetter;
 use crate::views::csv::Column;
+use crate::views::dead_letters::{LetterView, ReplayedView};
 
 /// Most open dead letters that are searched for an id.
 const MAX_LETTERS: u32 = 100_000;
 /// Bytes shown of one that is not text.
 const MAX_HEX: usize = 4096;
-
-#[derive(Serialize)]
-struct View {
-    id: String,
-    status: String,
-    source: String,
-    reason: String,
-    place: Option<String>,
-    detail: String,
-    bytes: usize,
-    seen: u64,
-    first_seen_at: String,
-    last_seen_at: String,
-    exchange: String,
-    routing_key: String,
-    headers: Headers,
-    resolution: Option<String>,
-}
-
-impl View {
-    fn of(letter: &DeadLetter) -> Self {
-        Self {
-            id: letter.id.to_string(),
-            status: letter.status.clone(),
-            source: letter.source.clone(),
-            reason: letter.reason.clone(),
-            place: letter.place.clone(),
-            detail: letter.detail.clone(),
-            bytes: letter.body.len(),
-            seen: letter.seen,
-            first_seen_at: letter.first_seen_at.to_string(),
-            last_seen_at: letter.last_seen_at.to_string(),
-            exchange: letter.exchange.clone(),
-            routing_key: letter.routing_key.clone(),
-            headers: letter.headers.clone(),
-            resolution: letter.resolution.clone(),
-        }
-    }
-}
 
 /// `dead-letters …`
 pub async fn dead_letters(
@@ -79,7 +40,7 @@ pub async fn dead_letters(
             if raw {
                 out.write_all(&letter.body)?;
             } else {
-                print_one(out, output.output, &View::of(&letter), |out| show(out, &letter))?;
+                print_one(out, output.output, &LetterView::of(&letter), |out| show(out, &letter))?;
             }
             Ok(Exit::Done)
         }
@@ -114,12 +75,8 @@ pub async fn dead_letters(
 }
 
 fn list(letters: &[DeadLetter], format: Format, out: &mut dyn Write) -> std::io::Result<()> {
-    let views: Vec<View> = letters.iter().map(View::of).collect();
-    let time = |text: &str| match (format, text.parse()) {
-        (Format::Table, Ok(at)) => local(at),
-        _ => text.to_owned(),
-    };
-    let columns: [Column<'_, View>; 8] = [
+    let views: Vec<LetterView> = letters.iter().map(LetterView::of).collect();
+    let columns: [Column<'_, LetterView>; 8] = [
         ("ID", &|l| l.id.clone()),
         ("STATUS", &|l| l.status.clone()),
         ("SOURCE", &|l| l.source.clone()),
@@ -127,7 +84,7 @@ fn list(letters: &[DeadLetter], format: Format, out: &mut dyn Write) -> std::io:
         ("PLACE", &|l| l.place.clone().unwrap_or_default()),
         ("DETAIL", &|l| l.detail.clone()),
         ("SEEN", &|l| l.seen.to_string()),
-        ("LAST", &|l| time(&l.last_seen_at)),
+        ("LAST", &|l| shown_time(format, Some(&l.last_seen_at))),
     ];
     print(out, format, &views, &columns, "No dead letters.")
 }
@@ -166,22 +123,32 @@ fn show(out: &mut dyn Write, letter: &DeadLetter) -> std::io::Result<()> {
     }
 }
 
+/// What became of one of several dead letters.
 #[derive(Serialize)]
-struct Outcome {
+struct LetterOutcome {
     id: String,
-    result: &'static str,
-    detail: String,
+    outcome: &'static str,
+    #[serde(flatten)]
+    replayed: ReplayedView,
+}
+
+impl LetterOutcome {
+    /// Without a word from the intake.
+    fn plain(letter: &DeadLetter, outcome: &'static str, settled: bool) -> Self {
+        let replayed = ReplayedView { settled, detail: String::new(), place: None };
+        Self { id: letter.id.to_string(), outcome, replayed }
+    }
 }
 
 fn print_outcomes(
     out: &mut dyn Write,
     format: Format,
-    outcomes: &[Outcome],
+    outcomes: &[LetterOutcome],
 ) -> std::io::Result<()> {
-    let columns: [Column<'_, Outcome>; 3] = [
+    let columns: [Column<'_, LetterOutcome>; 3] = [
         ("ID", &|o| o.id.clone()),
-        ("RESULT", &|o| o.result.to_owned()),
-        ("DETAIL", &|o| o.detail.clone()),
+        ("RESULT", &|o| o.outcome.to_owned()),
+        ("DETAIL", &|o| o.replayed.detail.clone()),
     ];
     print(out, format, outcomes, &columns, "No dead letters.")
 }
@@ -196,16 +163,22 @@ async fn replay(
 ) -> anyhow::Result<Exit> {
     let (mut outcomes, mut exits) = (Vec::new(), Vec::new());
     for letter in letters {
-        let (result, detail, exit) = if change.dry_run {
-            ("would be replayed", String::new(), Exit::Done)
-        } else {
-            let replayed = ops.replay(letter, mended.clone(), &act(ops, change)).await?;
-            match replayed.is_settled() {
-                true => ("replayed", replayed.sentence(), Exit::Done),
-                false => ("refused", replayed.sentence(), Exit::Failed),
-            }
+        if change.dry_run {
+            outcomes.push(LetterOutcome::plain(letter, "would be replayed", false));
+            exits.push(Exit::Done);
+            continue;
+        }
+        let replayed = ops.replay(letter, mended.clone(), &act(ops, change)).await?;
+        let (outcome, exit) = match replayed.is_settled() {
+            true => ("replayed", Exit::Done),
+            false => ("refused", Exit::Failed),
         };
-        outcomes.push(Outcome { id: letter.id.to_string(), result, detail });
+        let replayed = ReplayedView {
+            settled: replayed.is_settled(),
+            detail: replayed.sentence(),
+            place: replayed.place().map(str::to_owned),
+        };
+        outcomes.push(LetterOutcome { id: letter.id.to_string(), outcome, replayed });
         exits.push(exit);
     }
     print_outcomes(out, format, &outcomes)?;
@@ -224,13 +197,12 @@ async fn discard(
     }
     let mut outcomes = Vec::new();
     for letter in letters {
-        let result = if change.dry_run {
-            "would be discarded"
+        outcomes.push(if change.dry_run {
+            LetterOutcome::plain(letter, "would be discarded", false)
         } else {
             ops.discard(letter, &act(ops, change)).await?;
-            "discarded"
-        };
-        outcomes.push(Outcome { id: letter.id.to_string(), result, detail: String::new() });
+            LetterOutcome::plain(letter, "discarded", true)
+        });
     }
     print_outcomes(out, format, &outcomes)?;
     Ok(Exit::Done)

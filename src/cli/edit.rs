@@ -11,7 +11,7 @@ use anyhow::{Context, bail};
 
 use crate::cli::change::{act, confirm};
 use crate::cli::exit::{Exit, Misuse};
-use crate::cli::transfer::{Outcome, print_results, transfer_one};
+use crate::cli::transfer::{print_results, transfer_one};
 use crate::domain::edit::Difference;
 use crate::domain::order::fault::Fault;
 use crate::domain::order::values::OrderKey;
@@ -20,6 +20,7 @@ use crate::ops::edit::PatchPreview;
 use crate::ops::verbs::Ops;
 use crate::ports::audit::Act;
 use crate::ports::order_desk::OrderDetail;
+use crate::views::outcomes::OrderOutcome;
 
 /// Most differences shown of one order.
 const MAX_SHOWN: usize = 200;
@@ -79,7 +80,7 @@ async fn edit_one(
     match ops.edit(key, base_revision, &draft.text, act).await {
         Ok(edited) => {
             draft.forget();
-            let stored = Outcome::told(key, "edited", format!("revision {}", edited.revision));
+            let stored = OrderOutcome::new(key, "edited", format!("revision {}", edited.revision));
             finish(ops, command, vec![(key.clone(), stored, Exit::Done)], out).await
         }
         Err(refusal) => {
@@ -113,7 +114,7 @@ async fn patch_many(
     if command.change.dry_run {
         let results: Vec<_> = previews.into_iter().map(|preview| would(&preview)).collect();
         let exits: Vec<Exit> = results.iter().map(|(_, exit)| *exit).collect();
-        let outcomes: Vec<Outcome> = results.into_iter().map(|(outcome, _)| outcome).collect();
+        let outcomes: Vec<OrderOutcome> = results.into_iter().map(|(outcome, _)| outcome).collect();
         print_results(out, command.output.output, &outcomes)?;
         return Ok(Exit::of_all(&exits));
     }
@@ -130,10 +131,11 @@ async fn patch_many(
             Err(why) => Err(why),
         };
         let (outcome, exit) = match result {
-            Ok(revision) => {
-                (Outcome::told(&preview.key, "edited", format!("revision {revision}")), Exit::Done)
-            }
-            Err(why) => (Outcome::told(&preview.key, "refused", why), Exit::Failed),
+            Ok(revision) => (
+                OrderOutcome::new(&preview.key, "edited", format!("revision {revision}")),
+                Exit::Done,
+            ),
+            Err(why) => (OrderOutcome::new(&preview.key, "refused", why), Exit::Failed),
         };
         results.push((preview.key, outcome, exit));
     }
@@ -144,7 +146,7 @@ async fn patch_many(
 async fn finish(
     ops: &Ops,
     command: &Edit,
-    results: Vec<(OrderKey, Outcome, Exit)>,
+    results: Vec<(OrderKey, OrderOutcome, Exit)>,
     out: &mut dyn Write,
 ) -> anyhow::Result<Exit> {
     let (mut outcomes, mut exits) = (Vec::new(), Vec::new());
@@ -160,13 +162,15 @@ async fn finish(
     Ok(Exit::of_all(&exits))
 }
 
-fn would(preview: &PatchPreview) -> (Outcome, Exit) {
+fn would(preview: &PatchPreview) -> (OrderOutcome, Exit) {
     match &preview.outcome {
         Ok(differences) => {
             let told: Vec<String> = differences.iter().take(MAX_SHOWN).map(line_of).collect();
-            (Outcome::told(&preview.key, "would be edited", told.join("; ")), Exit::Done)
+            (OrderOutcome::new(&preview.key, "would be edited", told.join("; ")), Exit::Done)
         }
-        Err(why) => (Outcome::told(&preview.key, "would be refused", why.clone()), Exit::Failed),
+        Err(why) => {
+            (OrderOutcome::new(&preview.key, "would be refused", why.clone()), Exit::Failed)
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use clap::builder::PossibleValuesParser;
 use clap::{Args, ValueEnum};
+use serde::Serialize;
 
 use crate::domain::failure::ErrorClass;
 use crate::domain::lifecycle::vocabulary::{OrderState, PHASES};
@@ -52,12 +53,12 @@ pub struct Change {
     pub actor: Option<String>,
 }
 
-/// Which orders.
-#[derive(Debug, Clone, Args)]
+/// Which orders; the names are those of [`crate::domain::order_filter::OrderFilter`].
+#[derive(Debug, Clone, Args, Serialize)]
 pub struct Filter {
     /// payed, ordered_failed or confirmed
     #[arg(long, value_parser = state)]
-    pub state: Option<OrderState>,
+    pub state: Option<String>,
     /// queued, held, retrying, parked, outcome_unknown, transferred or removed
     #[arg(long, value_parser = PossibleValuesParser::new(PHASES.map(|(_, name)| name)))]
     pub phase: Option<String>,
@@ -83,24 +84,30 @@ pub struct Filter {
     #[arg(long)]
     pub fingerprint: Option<String>,
     /// Received at or after: a time, or how long ago ("2h")
-    #[arg(long, value_parser = moment)]
-    pub since: Option<Moment>,
+    #[arg(long, value_parser = moment_text)]
+    pub since: Option<String>,
     /// Received before: a time, or how long ago ("2h")
-    #[arg(long, value_parser = moment)]
-    pub until: Option<Moment>,
+    #[arg(long, value_parser = moment_text)]
+    pub until: Option<String>,
     /// Part of the order number, the customer's name or address, or the error; or the whole of the
     /// ERP's number or the customer's
     #[arg(long)]
     pub search: Option<String>,
 }
 
-pub fn state(text: &str) -> Result<OrderState, String> {
+pub fn state(text: &str) -> Result<String, String> {
     OrderState::from_name(text)
+        .map(|state| state.as_str().to_owned())
         .ok_or_else(|| "expected payed, ordered_failed or confirmed".to_owned())
 }
 
 pub fn moment(text: &str) -> Result<Moment, String> {
     text.parse().map_err(|expected| format!("expected {expected}"))
+}
+
+/// A moment as it was typed.
+pub fn moment_text(text: &str) -> Result<String, String> {
+    moment(text).map(|_| text.to_owned())
 }
 
 /// In which order, and how many.

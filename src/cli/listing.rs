@@ -13,11 +13,12 @@ use anyhow::Context;
 use jiff::Timestamp;
 
 use crate::cli::exit::{Exit, Misuse};
-use crate::cli::output::{Stream, local, print, printable_line, progress};
+use crate::cli::output::{Stream, print, printable_line, progress, shown_time};
 use crate::domain::order::values::OrderKey;
 use crate::domain::order_filter::{MAX_PAGE, OrderFilter, Sort};
 use crate::ops::verbs::Ops;
 use crate::views::csv::Column;
+use crate::views::order_filter::order_filter;
 
 /// What is listed.
 pub(super) struct Listing {
@@ -28,22 +29,8 @@ pub(super) struct Listing {
 }
 
 /// The filter of the command line, with times relative to `now`.
-pub(super) fn of(filter: &Filter, now: Timestamp) -> OrderFilter {
-    OrderFilter {
-        state: filter.state,
-        phase: filter.phase.clone(),
-        shop: filter.shop.clone(),
-        customer: filter.customer.clone(),
-        payment: filter.payment.clone(),
-        class: filter.class.clone(),
-        code: filter.code.clone(),
-        sku: filter.sku.clone(),
-        fingerprint: filter.fingerprint.clone(),
-        since: filter.since.map(|since| since.seen_from(now)),
-        until: filter.until.map(|until| until.seen_from(now)),
-        search: filter.search.clone(),
-        ..OrderFilter::default()
-    }
+pub(super) fn filter_of(filter: &Filter, now: Timestamp) -> anyhow::Result<OrderFilter> {
+    order_filter(filter, now).map_err(|fault| Misuse::told(fault.to_string()))
 }
 
 /// Shows the output of `draw`: once, or again every few seconds until Ctrl-C.
@@ -97,11 +84,6 @@ pub(super) async fn list(
 }
 
 fn show(out: &mut dyn Write, format: Format, views: &[OrderView], empty: &str) -> io::Result<()> {
-    let is_table = format == Format::Table;
-    let time = |text: &Option<String>| match text.as_deref().map(str::parse) {
-        Some(Ok(at)) if is_table => local(at),
-        _ => text.clone().unwrap_or_default(),
-    };
     let columns: [Column<'_, OrderView>; 12] = [
         ("SHOP", &|o| o.shop.clone()),
         ("ORDER", &|o| o.order_id.clone()),
@@ -111,13 +93,13 @@ fn show(out: &mut dyn Write, format: Format, views: &[OrderView], empty: &str) -
             Some(max) => format!("{}/{max}", o.fail_count),
             None => o.fail_count.to_string(),
         }),
-        ("NEXT", &|o| time(&o.next_attempt_at)),
+        ("NEXT", &|o| shown_time(format, o.next_attempt_at.as_deref())),
         ("CLASS", &|o| o.error_class.unwrap_or_default().to_owned()),
         ("ERROR", &|o| o.error_message.clone().unwrap_or_default()),
         ("CUSTOMER", &|o| o.customer_number.clone().unwrap_or_default()),
         ("TOTAL", &|o| format!("{} {}", o.total, o.currency)),
         ("ERP", &|o| o.erp_order_id.clone().unwrap_or_default()),
-        ("RECEIVED", &|o| time(&Some(o.received_at.clone()))),
+        ("RECEIVED", &|o| shown_time(format, Some(&o.received_at))),
     ];
     print(out, format, views, &columns, empty)
 }
@@ -170,7 +152,7 @@ async fn write_all(
     out: &mut dyn Write,
     to_terminal: bool,
 ) -> anyhow::Result<u64> {
-    let (filter, sort) = (of(&command.filter, ops.now()), command.sorted.sort());
+    let (filter, sort) = (filter_of(&command.filter, ops.now())?, command.sorted.sort());
     let bar = progress(ops.count(&filter).await?, "exporting");
     let mut stream =
         Stream::begin(out, if command.documents { ExportFormat::Ndjson } else { command.output })?;

@@ -4,24 +4,19 @@ use crate::cli::change::{act, confirm, find_all};
 use crate::cli::edit::{Edit, edit};
 use crate::cli::flags::{Change, Filter, Format, Output, Sorted, Watch};
 use crate::cli::groups::{Groups, groups};
-use crate::cli::listing::{Export, Listing, export, list, of};
-use crate::cli::transfer::{Outcome, print_results, transfer_one};
+use crate::cli::listing::{Export, Listing, export, filter_of, list};
+use crate::cli::transfer::{print_results, transfer_one};
 use clap::{Args, Subcommand};
 use std::collections::HashSet;
 use std::io::{IsTerminal, Write};
 
-use serde::Serialize;
-use serde_json::value::RawValue;
-
-use crate::cli::exchanges::write_stored;
 use crate::cli::exit::{Exit, Misuse};
-use crate::cli::output::{facts, local, plain_table, print_one, progress, write_table};
+use crate::cli::order_detail::show;
+use crate::cli::output::progress;
 use crate::domain::order_filter::OrderFilter;
 use crate::ops::refusal::Refusal;
 use crate::ops::verbs::Ops;
-use crate::ports::audit::AuditEntry;
-use crate::ports::order_desk::{Attempt, Conflict, OrderDetail, Revision, StoredExchange};
-use crate::views::orders::OrderView;
+use crate::views::outcomes::OrderOutcome;
 
 /// Most lost orders that `--all` takes.
 pub(super) const MAX_ALL: u32 = 100_000;
@@ -30,7 +25,7 @@ pub(super) const MAX_ALL: u32 = 100_000;
 pub async fn orders(ops: &Ops, command: Orders, out: &mut dyn Write) -> anyhow::Result<Exit> {
     match command {
         Orders::List { filter, sorted, limit, output, watch } => {
-            let filter = of(&filter, ops.now());
+            let filter = filter_of(&filter, ops.now())?;
             let listing = Listing { filter, sort: sorted.sort(), limit, empty: "No orders match." };
             list(ops, &listing, output.output, watch, out).await
         }
@@ -47,7 +42,8 @@ pub async fn lost_orders(
 ) -> anyhow::Result<Exit> {
     match command {
         LostOrders::List { filter, sorted, limit, output, watch } => {
-            let filter = OrderFilter { state: OrderFilter::lost().state, ..of(&filter, ops.now()) };
+            let filter = filter_of(&filter, ops.now())?;
+            let filter = OrderFilter { state: OrderFilter::lost().state, ..filter };
             let listing = Listing { filter, sort: sorted.sort(), limit, empty: "No lost orders." };
             list(ops, &listing, output.output, watch, out).await
         }
@@ -67,177 +63,6 @@ pub async fn lost_orders(
             alter(ops, Alteration::Restore, &ids, &change, output.output, out).await
         }
     }
-}
-
-#[derive(Serialize)]
-struct DetailView<'a> {
-    #[serde(flatten)]
-    order: OrderView,
-    source: &'a str,
-    attempt_list: &'a [Attempt],
-    exchanges: &'a [StoredExchange],
-    conflicts: &'a [Conflict],
-    mails: Vec<MailView<'a>>,
-    audit: &'a [AuditEntry],
-    revisions: &'a [Revision],
-    document: Option<&'a RawValue>,
-}
-
-#[derive(Serialize)]
-struct MailView<'a> {
-    id: String,
-    kind: &'a str,
-    status: &'a str,
-    subject: &'a str,
-    sent_at: Option<String>,
-}
-
-pub async fn show(
-    ops: &Ops,
-    id: &str,
-    format: Format,
-    out: &mut dyn Write,
-) -> anyhow::Result<Exit> {
-    let key = ops.find(id).await?;
-    let detail = ops.show(&key).await?;
-    let document: Option<&RawValue> = serde_json::from_str(&detail.document).ok();
-    let mails = detail.mails.iter().map(|stored| MailView {
-        id: stored.id.to_string(),
-        kind: stored.mail.kind.as_str(),
-        status: stored.status.as_str(),
-        subject: &stored.mail.subject,
-        sent_at: stored.sent_at.map(|at| at.to_string()),
-    });
-    let view = DetailView {
-        order: OrderView::of(&detail.record),
-        source: &detail.source,
-        attempt_list: &detail.attempts,
-        exchanges: &detail.exchanges,
-        conflicts: &detail.conflicts,
-        mails: mails.collect(),
-        audit: &detail.audit,
-        revisions: &detail.revisions,
-        document,
-    };
-    print_one(out, format, &view, |out| show_human(out, &detail, &view))?;
-    Ok(Exit::Done)
-}
-
-fn show_human(
-    out: &mut dyn Write,
-    detail: &OrderDetail,
-    view: &DetailView<'_>,
-) -> std::io::Result<()> {
-    let (record, order) = (&detail.record, &view.order);
-    let error = record.last_failure.as_ref();
-    let failed = match order.max_count {
-        Some(max) => format!("{} of {max}", order.fail_count),
-        None => order.fail_count.to_string(),
-    };
-    facts(
-        out,
-        &[
-            ("Order", Some(record.key.to_string())),
-            ("State", Some(format!("{} / {}", order.state, order.phase))),
-            ("ERP number", order.erp_order_id.clone()),
-            ("Failed attempts", Some(failed)),
-            ("Next", record.phase.due_at().map(local)),
-            (
-                "Last error",
-                error.map(|e| {
-                    let error = &e.summary;
-                    format!("{} ({}): {}", error.class.as_str(), error.code, error.message)
-                }),
-            ),
-            (
-                "Under way",
-                record
-                    .claim
-                    .as_ref()
-                    .map(|c| format!("attempt {} until {}", c.attempt, local(c.until))),
-            ),
-            ("Unclear since", record.unclear_since.map(local)),
-            (
-                "Customer",
-                Some(format!(
-                    "{} {} <{}>",
-                    order.customer_number.as_deref().unwrap_or("-"),
-                    order.customer_name.as_deref().unwrap_or_default(),
-                    order.customer_email
-                )),
-            ),
-            ("Total", Some(format!("{} {}", order.total, order.currency))),
-            ("Received", Some(format!("{} ({})", local(record.received_at), detail.source))),
-            ("Trace", record.trace.parent.clone()),
-        ],
-    )?;
-    if !detail.attempts.is_empty() {
-        writeln!(out, "\nTries")?;
-        let mut table = plain_table();
-        for a in &detail.attempts {
-            let what = match (&a.class, &a.code, a.found) {
-                (Some(class), Some(code), _) => format!("{class} ({code})"),
-                (_, _, true) => "found in the ERP".to_owned(),
-                _ => a.erp_order_id.clone().unwrap_or_default(),
-            };
-            table.add_row([
-                format!("  {}", a.attempt),
-                local(a.occurred_at),
-                a.trigger.clone(),
-                a.outcome.clone(),
-                what,
-                format!("{} ms", a.duration_ms),
-                a.status.map(|s| s.to_string()).unwrap_or_default(),
-                crate::domain::text::one_line(a.request.as_deref().unwrap_or_default(), 100),
-                crate::domain::text::one_line(a.message.as_deref().unwrap_or_default(), 200),
-            ]);
-        }
-        write_table(out, &table)?;
-    }
-    write_stored(out, &detail.exchanges)?;
-    for stored in &detail.mails {
-        let (kind, status) = (stored.mail.kind.as_str(), stored.status.as_str());
-        writeln!(out, "\nMail {} {kind} {status}: {}", stored.id, stored.mail.subject)?;
-    }
-    for entry in &detail.audit {
-        let reason = entry.reason.as_deref().unwrap_or("no reason given");
-        let line = format!("{} {} by {}: {reason}", local(entry.at), entry.action, entry.actor);
-        writeln!(out, "\n{}", crate::domain::text::one_line(&line, 500))?;
-    }
-    for conflict in &detail.conflicts {
-        writeln!(
-            out,
-            "\nConflict: different content arrived at {} ({}):",
-            local(conflict.received_at),
-            conflict.source
-        )?;
-        write_document(out, &conflict.document)?;
-    }
-    for made in &detail.revisions {
-        let reason = made.reason.as_deref().unwrap_or("no reason given");
-        let line = format!("Revision {} by {}: {reason}", made.revision, made.actor);
-        writeln!(out, "\n{} {}", local(made.at), crate::domain::text::one_line(&line, 500))?;
-    }
-    if !detail.revisions.is_empty() {
-        writeln!(out, "\nDocument that is sent")?;
-        write_document(out, detail.current())?;
-    }
-    writeln!(out, "\nOriginal document")?;
-    write_document(out, &detail.document)
-}
-
-/// A document line by line, without terminal controls.
-pub(super) fn write_document(out: &mut dyn Write, text: &str) -> std::io::Result<()> {
-    for line in text.lines() {
-        let safe: String =
-            line.chars()
-                .map(|c| {
-                    if crate::domain::text::is_unprintable(c) && c != '\t' { '\u{fffd}' } else { c }
-                })
-                .collect();
-        writeln!(out, "  {safe}")?;
-    }
-    Ok(())
 }
 
 /// Transfers orders one after the other, like the back office; without names: all lost ones.
@@ -266,10 +91,10 @@ pub async fn process(
     for key in keys {
         let erp = ops.erp_of(&key);
         let (result, one) = if change.dry_run {
-            (Outcome::plain(&key, "would be transferred"), Exit::Done)
+            (OrderOutcome::new(&key, "would be transferred", ""), Exit::Done)
         } else if away.contains(erp) {
             // The circuit is open: the rest would be refused for the same reason.
-            (Outcome::plain(&key, "not attempted"), Exit::Held)
+            (OrderOutcome::new(&key, "not attempted", ""), Exit::Held)
         } else {
             transfer_one(ops, &key, &act(ops, change)).await?
         };
@@ -315,14 +140,13 @@ async fn alter(
     }
     let (mut results, mut exits) = (Vec::new(), Vec::new());
     for key in keys {
-        let order = key.to_string();
         let act = act(ops, change);
         let changed = match (change.dry_run, what) {
             (true, _) => Ok(None),
             (false, Alteration::Remove) => ops.remove(&key, &act).await.map(Some),
             (false, Alteration::Restore) => ops.restore(&key, &act).await.map(Some),
         };
-        let (result, detail, exit) = match changed {
+        let (outcome, detail, exit) = match changed {
             Ok(None) => (would, String::new(), Exit::Done),
             Ok(Some(record)) => (
                 done,
@@ -334,7 +158,7 @@ async fn alter(
             }
             Err(error) => return Err(error.into()),
         };
-        results.push(Outcome { order, result, detail });
+        results.push(OrderOutcome::new(&key, outcome, detail));
         exits.push(exit);
     }
     print_results(out, format, &results)?;

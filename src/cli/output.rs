@@ -179,6 +179,14 @@ pub fn local(at: Timestamp) -> String {
     at.to_zoned(TimeZone::system()).strftime("%Y-%m-%d %H:%M:%S").to_string()
 }
 
+/// The time of a view: for people in their zone, for programs as it is.
+pub fn shown_time(format: Format, text: Option<&str>) -> String {
+    match (format, text.map(str::parse)) {
+        (Format::Table, Some(Ok(at))) => local(at),
+        _ => text.unwrap_or_default().to_owned(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -12,12 +12,13 @@ use anyhow::{Context, bail};
 
 use crate::cli::change::{act, confirm, operator};
 use crate::cli::exit::Exit;
-use crate::cli::output::{local, print};
+use crate::cli::output::{print, shown_time};
 use crate::domain::login::{MAX_PASSWORD, check_password};
 use crate::ops::verbs::Ops;
 use crate::ports::audit::Act;
 use crate::ports::people::{ApiToken, User};
 use crate::views::csv::Column;
+use crate::views::people::{TokenView, UserView};
 
 /// `users …`
 pub async fn users(ops: &Ops, command: Users, out: &mut dyn Write) -> anyhow::Result<Exit> {
@@ -161,17 +162,19 @@ fn show_once(password: Option<&str>, out: &mut dyn Write) -> std::io::Result<()>
 }
 
 fn list_users(users: &[User], format: Format, out: &mut dyn Write) -> std::io::Result<()> {
-    let columns: [Column<'_, User>; 5] = [
+    let views: Vec<UserView> = users.iter().map(UserView::of).collect();
+    let time = |text: Option<&str>| shown_time(Format::Table, text);
+    let columns: [Column<'_, UserView>; 5] = [
         ("NAME", &|u| u.name.clone()),
         ("ROLES", &|u| roles_text(&u.roles)),
-        ("CREATED", &|u| local(u.created_at)),
-        ("PASSWORD SET", &|u| local(u.password_changed_at)),
-        ("DISABLED", &|u| u.disabled_at.map(local).unwrap_or_default()),
+        ("CREATED", &|u| time(Some(&u.created_at))),
+        ("PASSWORD SET", &|u| time(Some(&u.password_changed_at))),
+        ("DISABLED", &|u| time(u.disabled_at.as_deref())),
     ];
     print(
         out,
         format,
-        users,
+        &views,
         &columns,
         "No users. Add one: order-relay users add NAME --role admin",
     )
@@ -214,15 +217,17 @@ pub async fn tokens(ops: &Ops, command: Tokens, out: &mut dyn Write) -> anyhow::
 }
 
 fn list_tokens(tokens: &[ApiToken], format: Format, out: &mut dyn Write) -> std::io::Result<()> {
-    let columns: [Column<'_, ApiToken>; 6] = [
+    let views: Vec<TokenView> = tokens.iter().map(TokenView::of).collect();
+    let time = |text: Option<&str>| shown_time(Format::Table, text);
+    let columns: [Column<'_, TokenView>; 6] = [
         ("NAME", &|t| t.name.clone()),
         ("SCOPES", &|t| t.scopes.join(" ")),
         ("SHOPS", &|t| t.shops.as_ref().map(|shops| shops.join(" ")).unwrap_or_default()),
-        ("CREATED", &|t| local(t.created_at)),
-        ("EXPIRES", &|t| t.expires_at.map(local).unwrap_or_default()),
-        ("REVOKED", &|t| t.revoked_at.map(local).unwrap_or_default()),
+        ("CREATED", &|t| time(Some(&t.created_at))),
+        ("EXPIRES", &|t| time(t.expires_at.as_deref())),
+        ("REVOKED", &|t| time(t.revoked_at.as_deref())),
     ];
-    print(out, format, tokens, &columns, "No tokens.")
+    print(out, format, &views, &columns, "No tokens.")
 }
 
 /// `users`

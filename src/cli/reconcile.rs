@@ -10,7 +10,7 @@ use crate::cli::change::{act, confirm, find_all, operator};
 use crate::cli::exit::Exit;
 use crate::cli::orders::MAX_ALL;
 use crate::cli::output::{local, progress};
-use crate::cli::transfer::{Outcome, print_results};
+use crate::cli::transfer::print_results;
 use crate::domain::order::values::OrderKey;
 use crate::domain::order_filter::OrderFilter;
 use crate::domain::text::one_line;
@@ -19,6 +19,7 @@ use crate::ops::refusal::Refusal;
 use crate::ops::transfer::Transferred;
 use crate::ops::verbs::Ops;
 use crate::ports::erp::ProbeAnswer;
+use crate::views::outcomes::{OrderOutcome, OutcomeView};
 
 /// `reconcile …`
 pub async fn reconcile(
@@ -41,14 +42,14 @@ pub async fn reconcile(
     let bar = progress(keys.len() as u64, "asking");
     let (mut results, mut exits) = (Vec::new(), Vec::new());
     for key in keys {
-        let (result, detail, exit) = match (change.dry_run, command.absent) {
-            (true, true) => ("would be sent", String::new(), Exit::Done),
+        let (outcome, exit) = match (change.dry_run, command.absent) {
+            (true, true) => (OutcomeView::new("would be sent", ""), Exit::Done),
             (true, false) => asked(ops.ask_erp(&operator(change), &key).await?.0),
             (false, true) => declared(ops.declare_absent(&key, &act(ops, change)).await)?,
             (false, false) => reconciled(ops.reconcile(&key, &act(ops, change)).await)?,
         };
         bar.inc(1);
-        results.push(Outcome { order: key.to_string(), result, detail });
+        results.push(OrderOutcome::of(&key, outcome));
         exits.push(exit);
     }
     bar.finish_and_clear();
@@ -66,49 +67,49 @@ async fn keys(ops: &Ops, command: &Reconcile) -> anyhow::Result<Vec<OrderKey>> {
     Ok(orders.into_iter().map(|order| order.key).collect())
 }
 
-type Line = (&'static str, String, Exit);
+type Line = (OutcomeView, Exit);
 
-fn number(erp_order_id: Option<String>) -> String {
-    match erp_order_id {
+fn entered(outcome: &'static str, erp_order_id: Option<String>) -> OutcomeView {
+    let detail = match &erp_order_id {
         Some(id) => format!("ERP number {id}"),
         None => "the ERP gave no number".to_owned(),
-    }
+    };
+    OutcomeView { erp_order_id, ..OutcomeView::new(outcome, detail) }
 }
 
 fn asked(answer: ProbeAnswer) -> Line {
     match answer {
-        ProbeAnswer::Found(receipt) => ("found", number(receipt.erp_order_id), Exit::Done),
-        ProbeAnswer::Absent => ("absent", "the ERP does not have it now".to_owned(), Exit::Done),
+        ProbeAnswer::Found(receipt) => (entered("found", receipt.erp_order_id), Exit::Done),
+        ProbeAnswer::Absent => {
+            (OutcomeView::new("absent", "the ERP does not have it now"), Exit::Done)
+        }
         ProbeAnswer::Unclear(failure) => {
             let detail = format!("{} ({})", failure.message, failure.code);
-            ("unclear", detail, Exit::Failed)
+            (OutcomeView::new("unclear", detail), Exit::Failed)
         }
     }
 }
 
 fn reconciled(reconciled: Result<Reconciled, Refusal>) -> anyhow::Result<Line> {
     Ok(match reconciled {
-        Ok(Reconciled::Found { erp_order_id }) => ("found", number(erp_order_id), Exit::Done),
+        Ok(Reconciled::Found { erp_order_id }) => (entered("found", erp_order_id), Exit::Done),
         Ok(Reconciled::Sent(sent)) => {
-            let (result, detail, exit) = transferred(sent);
-            (result, format!("it was not there; {detail}"), exit)
+            let (sent, exit) = transferred(sent);
+            (OutcomeView { detail: format!("it was not there; {}", sent.detail), ..sent }, exit)
         }
         Ok(Reconciled::Unclear { said, detail }) => {
             let next = detail.record.phase.due_at().map(local).unwrap_or_default();
             let said = one_line(&said, 500);
-            (
-                "unclear",
-                format!("{said}; nothing was sent, the ERP is asked again at {next}"),
-                Exit::Failed,
-            )
+            let detail = format!("{said}; nothing was sent, the ERP is asked again at {next}");
+            (OutcomeView::new("unclear", detail), Exit::Failed)
         }
         Ok(Reconciled::Parked) => {
             let detail = "it is not there, and no automatic attempt is left".to_owned();
-            ("parked", detail, Exit::Failed)
+            (OutcomeView::new("parked", detail), Exit::Failed)
         }
-        Ok(Reconciled::Held) => ("held", "the ERP is not usable now".to_owned(), Exit::Held),
+        Ok(Reconciled::Held) => (OutcomeView::new("held", "the ERP is not usable now"), Exit::Held),
         Ok(Reconciled::StillWaiting) => {
-            ("waiting", "no answer yet; it continues automatically".to_owned(), Exit::Failed)
+            (OutcomeView::new("waiting", "no answer yet; it continues automatically"), Exit::Failed)
         }
         Err(refusal) => refused(refusal)?,
     })
@@ -123,27 +124,31 @@ fn declared(sent: Result<Transferred, Refusal>) -> anyhow::Result<Line> {
 
 fn transferred(sent: Transferred) -> Line {
     match sent {
-        Transferred::Done { erp_order_id } => ("transferred", number(erp_order_id), Exit::Done),
+        Transferred::Done { erp_order_id } => (entered("transferred", erp_order_id), Exit::Done),
         Transferred::Failed { attempt, record } => {
-            let message = attempt.message.unwrap_or_default();
+            let message = attempt.message.as_deref().unwrap_or_default();
             let detail = format!("sent and failed: {message}; now {}", record.phase.name());
-            ("failed", detail, Exit::Failed)
+            let outcome = OutcomeView::new("failed", detail);
+            (OutcomeView { attempt: Some(*attempt), ..outcome }, Exit::Failed)
         }
         Transferred::Unclear { record } => {
-            ("unclear", format!("now {}", record.phase.name()), Exit::Failed)
+            (OutcomeView::new("unclear", format!("now {}", record.phase.name())), Exit::Failed)
         }
-        Transferred::Held => ("held", "the ERP is not usable now".to_owned(), Exit::Held),
-        Transferred::StillWaiting => {
-            ("waiting", "no outcome yet; it continues automatically".to_owned(), Exit::Failed)
-        }
+        Transferred::Held => (OutcomeView::new("held", "the ERP is not usable now"), Exit::Held),
+        Transferred::StillWaiting => (
+            OutcomeView::new("waiting", "no outcome yet; it continues automatically"),
+            Exit::Failed,
+        ),
     }
 }
 
 fn refused(refusal: Refusal) -> anyhow::Result<Line> {
     match refusal {
-        Refusal::CircuitOpen { .. } => Ok(("refused", refusal.to_string(), Exit::Held)),
+        Refusal::CircuitOpen { .. } => {
+            Ok((OutcomeView::new("refused", refusal.to_string()), Exit::Held))
+        }
         Refusal::Invalid { .. } | Refusal::NotFound { .. } => {
-            Ok(("refused", refusal.to_string(), Exit::Failed))
+            Ok((OutcomeView::new("refused", refusal.to_string()), Exit::Failed))
         }
         other => Err(other.into()),
     }

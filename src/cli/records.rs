@@ -9,48 +9,15 @@ use std::io::Write;
 use uuid::Uuid;
 
 use anyhow::Context;
-use serde::Serialize;
 
 use crate::cli::exit::Exit;
 use crate::cli::output::{facts, local, print, print_one};
 use crate::ops::verbs::Ops;
-use crate::ports::audit::{AuditEntry, AuditFilter};
+use crate::ports::audit::{AuditFilter, AuditRow};
 use crate::ports::ledger::LedgerReport;
-use crate::ports::notices::{MailStatus, StoredMail};
+use crate::ports::notices::MailStatus;
 use crate::views::csv::Column;
-
-#[derive(Serialize)]
-struct MailView {
-    id: String,
-    kind: &'static str,
-    status: &'static str,
-    receivers: Vec<String>,
-    subject: String,
-    tries: u32,
-    error: Option<String>,
-    created_at: String,
-    sent_at: Option<String>,
-    message_id: String,
-    text: String,
-}
-
-impl MailView {
-    fn of(stored: &StoredMail) -> Self {
-        Self {
-            id: stored.id.to_string(),
-            kind: stored.mail.kind.as_str(),
-            status: stored.status.as_str(),
-            receivers: stored.mail.receivers.clone(),
-            subject: stored.mail.subject.clone(),
-            tries: stored.tries,
-            error: stored.error.clone(),
-            created_at: stored.created_at.to_string(),
-            sent_at: stored.sent_at.map(|at| at.to_string()),
-            message_id: stored.mail.message_id.clone(),
-            text: stored.mail.text.clone(),
-        }
-    }
-}
+use crate::views::mails::MailView;
 
 /// `mails …`
 pub async fn mails(ops: &Ops, command: Mails, out: &mut dyn Write) -> anyhow::Result<Exit> {
@@ -107,20 +74,19 @@ pub async fn audit(ops: &Ops, command: Audit, out: &mut dyn Write) -> anyhow::Re
         ..AuditFilter::default()
     };
     let rows = ops.audit(&whoever(), filter, None, command.limit).await?;
-    let entries: Vec<AuditEntry> = rows.into_iter().map(|row| row.entry).collect();
     let is_table = command.output.output == Format::Table;
     let text = |part: &Option<String>| part.clone().unwrap_or_default();
-    let columns: [Column<'_, AuditEntry>; 8] = [
-        ("WHEN", &|e| if is_table { local(e.at) } else { e.at.to_string() }),
-        ("WHO", &|e| e.actor.clone()),
-        ("FROM", &|e| text(&e.from)),
-        ("WHAT", &|e| e.action.clone()),
-        ("ON WHAT", &|e| e.target.clone()),
-        ("WHY", &|e| text(&e.reason)),
-        ("BEFORE", &|e| text(&e.before)),
-        ("AFTER", &|e| text(&e.after)),
+    let columns: [Column<'_, AuditRow>; 8] = [
+        ("WHEN", &|e| if is_table { local(e.entry.at) } else { e.entry.at.to_string() }),
+        ("WHO", &|e| e.entry.actor.clone()),
+        ("FROM", &|e| text(&e.entry.from)),
+        ("WHAT", &|e| e.entry.action.clone()),
+        ("ON WHAT", &|e| e.entry.target.clone()),
+        ("WHY", &|e| text(&e.entry.reason)),
+        ("BEFORE", &|e| text(&e.entry.before)),
+        ("AFTER", &|e| text(&e.entry.after)),
     ];
-    print(out, command.output.output, &entries, &columns, "No action of a person matches.")?;
+    print(out, command.output.output, &rows, &columns, "No action of a person matches.")?;
     Ok(Exit::Done)
 }
 

@@ -1,18 +1,17 @@
 //! `redrive …`: plans and control; the running service does the work.
 
 use crate::cli::flags::{Change, Format, Output};
-use crate::cli::output::{facts, local, print, print_one, progress};
+use crate::cli::output::{facts, local, print, print_one, progress, shown_time};
 use crate::cli::selection::{Select, selection};
-use crate::ports::redrives::{NewRedrive, Redrive, RedriveItem, Selection};
+use crate::ports::redrives::{NewRedrive, Redrive, Selection};
 use crate::views::csv::Column;
+use crate::views::redrives::{ItemView, RedriveView};
 use clap::builder::PossibleValuesParser;
 use clap::{Args, Subcommand};
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::time::Duration;
 use uuid::Uuid;
-
-use serde::Serialize;
 
 use crate::cli::change::{act, confirm};
 use crate::cli::exit::{Exit, Misuse};
@@ -78,7 +77,7 @@ pub async fn redrives(
             let redrive = find(ops, &id).await?;
             warn_if_unattended(ops, &redrive).await?;
             let redrive = if watch { watch_it(ops, redrive).await? } else { redrive };
-            print_one(out, output.output, &redrive, |out| show(out, &redrive))?;
+            print_one(out, output.output, &RedriveView::of(&redrive), |out| show(out, &redrive))?;
             Ok(if watch { exit_of(&redrive) } else { Exit::Done })
         }
         RedriveCommand::List { limit, output } => {
@@ -104,14 +103,14 @@ async fn plan(ops: &Ops, command: &Plan, out: &mut dyn Write) -> anyhow::Result<
     if command.change.dry_run {
         let draft = ops.draft_redrive(selection, pace, &act).await?;
         let redrive = as_redrive(&draft, &act);
-        print_one(out, format, &redrive, |out| {
+        print_one(out, format, &RedriveView::of(&redrive), |out| {
             show(out, &redrive)?;
             writeln!(out, "\nNothing was stored: this is a preview.")
         })?;
         return Ok(Exit::Done);
     }
     let redrive = ops.plan_redrive(selection, pace, &act).await?;
-    print_one(out, format, &redrive, |out| {
+    print_one(out, format, &RedriveView::of(&redrive), |out| {
         show(out, &redrive)?;
         writeln!(
             out,
@@ -167,7 +166,9 @@ async fn steer(
     }
     match change.await {
         Ok(redrive) => {
-            print_one(out, one.output.output, &redrive, |out| show(out, &redrive))?;
+            print_one(out, one.output.output, &RedriveView::of(&redrive), |out| {
+                show(out, &redrive)
+            })?;
             warn_if_unattended(ops, &redrive).await?;
             Ok(Exit::Done)
         }
@@ -275,28 +276,20 @@ fn told_rate(rate: Option<u32>) -> String {
 }
 
 fn list(redrives: &[Redrive], format: Format, out: &mut dyn Write) -> std::io::Result<()> {
-    let time = |at: Option<jiff::Timestamp>| match (format, at) {
-        (_, None) => String::new(),
-        (Format::Table, Some(at)) => local(at),
-        (_, Some(at)) => at.to_string(),
-    };
-    let columns: [Column<'_, Redrive>; 9] = [
-        ("ID", &|r| r.id.to_string()),
+    let views: Vec<RedriveView> = redrives.iter().map(RedriveView::of).collect();
+    let columns: [Column<'_, RedriveView>; 9] = [
+        ("ID", &|r| r.id.clone()),
         ("STATUS", &|r| r.status.as_str().to_owned()),
         ("ORDERS", &|r| r.planned().to_string()),
         ("TRANSFERRED", &|r| r.count(ItemStatus::Transferred).to_string()),
         ("FAILED", &|r| (r.count(ItemStatus::Failed) + r.count(ItemStatus::Unclear)).to_string()),
         ("LEFT", &|r| r.count(ItemStatus::Waiting).to_string()),
         ("BY", &|r| r.created_by.clone()),
-        ("PLANNED", &|r| time(Some(r.created_at))),
+        ("PLANNED", &|r| shown_time(format, Some(&r.created_at))),
         ("WHY", &|r| r.why.clone().unwrap_or_default()),
     ];
-    print(out, format, redrives, &columns, "No redrives.")
+    print(out, format, &views, &columns, "No redrives.")
 }
-
-#[derive(Serialize)]
-#[serde(transparent)]
-struct Item(RedriveItem);
 
 async fn list_items(
     ops: &Ops,
@@ -310,30 +303,23 @@ async fn list_items(
         let page = ops.redrive_items(id, status, after, PAGE).await?;
         let Some(last) = page.last() else { break };
         after = Some(last.seq);
-        items.extend(page.into_iter().map(Item));
+        items.extend(page.iter().map(ItemView::of));
     }
     let text = |part: &Option<String>| part.clone().unwrap_or_default();
-    let failed = |item: &Item, part: fn(&FailureSummary) -> &str| {
-        item.0.failure.as_ref().map(|failure| part(failure).to_owned()).unwrap_or_default()
-    };
-    let columns: [Column<'_, Item>; 13] = [
-        ("TURN", &|i| i.0.seq.to_string()),
-        ("SHOP", &|i| i.0.key.shop.to_string()),
-        ("ORDER", &|i| i.0.key.order_id.to_string()),
-        ("STATUS", &|i| i.0.status.as_str().to_owned()),
-        ("WHY", &|i| text(&i.0.why)),
-        ("TRY", &|i| i.0.attempt.map(|n| n.to_string()).unwrap_or_default()),
-        ("CLASS", &|i| failed(i, |f| f.class.as_str())),
-        ("CODE", &|i| failed(i, |f| &f.code)),
-        ("ERROR", &|i| failed(i, |f| &f.message)),
-        ("ERP", &|i| text(&i.0.erp_order_id)),
-        ("REVISION", &|i| i.0.revision.to_string()),
-        ("TOTAL", &|i| format!("{} {}", i.0.total, i.0.currency)),
-        ("AT", &|i| match (format, i.0.at) {
-            (_, None) => String::new(),
-            (Format::Table, Some(at)) => local(at),
-            (_, Some(at)) => at.to_string(),
-        }),
+    let columns: [Column<'_, ItemView>; 13] = [
+        ("TURN", &|i| i.seq.to_string()),
+        ("SHOP", &|i| i.shop.clone()),
+        ("ORDER", &|i| i.order_id.clone()),
+        ("STATUS", &|i| i.status.as_str().to_owned()),
+        ("WHY", &|i| text(&i.why)),
+        ("TRY", &|i| i.attempt.map(|n| n.to_string()).unwrap_or_default()),
+        ("CLASS", &|i| text(&i.error_class)),
+        ("CODE", &|i| text(&i.error_code)),
+        ("ERROR", &|i| text(&i.error_message)),
+        ("ERP", &|i| text(&i.erp_order_id)),
+        ("REVISION", &|i| i.revision.to_string()),
+        ("TOTAL", &|i| format!("{} {}", i.total, i.currency)),
+        ("AT", &|i| shown_time(format, i.at.as_deref())),
     ];
     print(out, format, &items, &columns, "No orders.")?;
     Ok(Exit::Done)

@@ -16,7 +16,7 @@ pub async fn selection(ops: &Ops, select: &Select, act: &Act) -> anyhow::Result<
     if !select.ids.is_empty() {
         return Ok(Selection::Orders(find_all(ops, &select.ids).await?));
     }
-    let pairs: BTreeMap<String, String> = listing::of(&select.filter, act.now)
+    let pairs: BTreeMap<String, String> = listing::filter_of(&select.filter, act.now)?
         .to_pairs()
         .into_iter()
         .map(|(name, text)| (name.to_owned(), text))

@@ -3,8 +3,6 @@
 use crate::ops::refusal::Refusal;
 use std::io::Write;
 
-use serde::Serialize;
-
 use crate::cli::exit::Exit;
 use crate::cli::flags::Format;
 use crate::cli::output::{local, print};
@@ -13,49 +11,47 @@ use crate::ops::transfer::Transferred;
 use crate::ops::verbs::Ops;
 use crate::ports::audit::Act;
 use crate::views::csv::Column;
-
-/// What happened to one order of several.
-#[derive(Debug, Serialize)]
-pub struct Outcome {
-    pub(super) order: String,
-    pub(super) result: &'static str,
-    pub(super) detail: String,
-}
-
-impl Outcome {
-    pub(super) fn told(key: &OrderKey, result: &'static str, detail: String) -> Self {
-        Self { order: key.to_string(), result, detail }
-    }
-
-    pub(super) fn plain(key: &OrderKey, result: &'static str) -> Self {
-        Self { order: key.to_string(), result, detail: String::new() }
-    }
-}
+use crate::views::outcomes::{OrderOutcome, OutcomeView};
 
 pub fn print_results(
     out: &mut dyn Write,
     format: Format,
-    results: &[Outcome],
+    results: &[OrderOutcome],
 ) -> std::io::Result<()> {
-    let columns: [Column<'_, Outcome>; 3] = [
+    let columns: [Column<'_, OrderOutcome>; 3] = [
         ("ORDER", &|r| r.order.clone()),
-        ("RESULT", &|r| r.result.to_owned()),
-        ("DETAIL", &|r| r.detail.clone()),
+        ("RESULT", &|r| r.outcome.outcome.to_owned()),
+        ("DETAIL", &|r| r.outcome.detail.clone()),
     ];
     print(out, format, results, &columns, "No lost orders.")
 }
 
-pub async fn transfer_one(ops: &Ops, key: &OrderKey, act: &Act) -> anyhow::Result<(Outcome, Exit)> {
-    let (result, detail, exit) = match ops.transfer(key, act).await {
-        Ok(Transferred::Done { erp_order_id }) => {
-            let number = erp_order_id.map(|id| format!("ERP number {id}"));
-            (
-                "transferred",
-                number.unwrap_or_else(|| "the ERP gave no number".to_owned()),
-                Exit::Done,
-            )
+pub async fn transfer_one(
+    ops: &Ops,
+    key: &OrderKey,
+    act: &Act,
+) -> anyhow::Result<(OrderOutcome, Exit)> {
+    let (outcome, exit) = match ops.transfer(key, act).await {
+        Ok(transferred) => outcome_of(transferred),
+        Err(refusal @ Refusal::CircuitOpen { .. }) => {
+            (OutcomeView::new("refused", refusal.to_string()), Exit::Held)
         }
-        Ok(Transferred::Failed { attempt, record }) => {
+        Err(refusal @ (Refusal::Invalid { .. } | Refusal::NotFound { .. })) => {
+            (OutcomeView::new("refused", refusal.to_string()), Exit::Failed)
+        }
+        Err(error) => return Err(error.into()),
+    };
+    Ok((OrderOutcome::of(key, outcome), exit))
+}
+
+fn outcome_of(transferred: Transferred) -> (OutcomeView, Exit) {
+    match transferred {
+        Transferred::Done { erp_order_id } => {
+            let number = erp_order_id.as_ref().map(|id| format!("ERP number {id}"));
+            let detail = number.unwrap_or_else(|| "the ERP gave no number".to_owned());
+            (OutcomeView { erp_order_id, ..OutcomeView::new("transferred", detail) }, Exit::Done)
+        }
+        Transferred::Failed { attempt, record } => {
             let text = |part: &Option<String>| part.clone().unwrap_or_default();
             let detail = format!(
                 "{} ({}): {}; {} failed attempts, now {}",
@@ -65,28 +61,23 @@ pub async fn transfer_one(ops: &Ops, key: &OrderKey, act: &Act) -> anyhow::Resul
                 record.fail_count,
                 record.phase.name()
             );
-            ("failed", detail, Exit::Failed)
+            let outcome = OutcomeView::new("failed", detail);
+            (OutcomeView { attempt: Some(*attempt), ..outcome }, Exit::Failed)
         }
-        Ok(Transferred::Unclear { record }) => {
+        Transferred::Unclear { record } => {
             let next = record.phase.due_at().map(local).unwrap_or_default();
             let detail = format!(
                 "an earlier attempt may have entered it into the ERP, which cannot confirm that yet; nothing was sent, the ERP is asked again at {next}"
             );
-            ("unclear", detail, Exit::Failed)
+            (OutcomeView::new("unclear", detail), Exit::Failed)
         }
-        Ok(Transferred::Held) => {
-            ("held", "the ERP is not usable now; the order waits".to_owned(), Exit::Held)
+        Transferred::Held => {
+            (OutcomeView::new("held", "the ERP is not usable now; the order waits"), Exit::Held)
         }
-        Ok(Transferred::StillWaiting) => (
-            "waiting",
-            "no outcome yet; it continues automatically, check again with `orders show`".to_owned(),
-            Exit::Failed,
-        ),
-        Err(refusal @ Refusal::CircuitOpen { .. }) => ("refused", refusal.to_string(), Exit::Held),
-        Err(refusal @ (Refusal::Invalid { .. } | Refusal::NotFound { .. })) => {
-            ("refused", refusal.to_string(), Exit::Failed)
+        Transferred::StillWaiting => {
+            let detail =
+                "no outcome yet; it continues automatically, check again with `orders show`";
+            (OutcomeView::new("waiting", detail), Exit::Failed)
         }
-        Err(error) => return Err(error.into()),
-    };
-    Ok((Outcome { order: key.to_string(), result, detail }, exit))
+    }
 }

@@ -174,6 +174,14 @@ impl Replayed {
         }
     }
 
+    /// The place that is still wrong.
+    pub fn place(&self) -> Option<&str> {
+        match self {
+            Self::Refused(fault) => fault.place.as_deref(),
+            Self::Order(_) | Self::Failure => None,
+        }
+    }
+
     /// Whether it is settled now.
     pub fn is_settled(&self) -> bool {
         !matches!(self, Self::Refused(_))

@@ -161,7 +161,7 @@ pub struct Conflict {
 }
 
 /// An edited document of an order.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone)]
 pub struct Revision {
     /// From 1; 0 is the original.
     pub revision: u32,

@@ -96,7 +96,7 @@ pub trait RequestKeys: Send + Sync {
 }
 
 /// A user with a local password.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct User {
     /// The login name, in lower case.
     pub name: String,
@@ -228,7 +228,7 @@ pub struct OidcLogin {
 }
 
 /// A token for the API; the token itself is shown once and only its hash is stored.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ApiToken {
     /// What it is for.
     pub name: String,

@@ -121,14 +121,13 @@ pub enum Selection {
 }
 
 /// A stored redrive.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Redrive {
     pub id: Uuid,
     pub status: RedriveStatus,
     /// What it was planned from.
     pub selection: Selection,
     /// The rate and the steps.
-    #[serde(flatten)]
     pub pace: RedriveThrottle,
     /// Steps that were begun, also those before a stop.
     pub wave: u32,
@@ -154,7 +153,6 @@ pub struct Redrive {
     /// The sums of money of the planned orders.
     pub money: Vec<Money>,
     /// Rises with every change.
-    #[serde(skip)]
     pub version: i64,
 }
 
@@ -198,11 +196,10 @@ pub struct NewRedrive {
 }
 
 /// One order of a redrive.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RedriveItem {
     /// Its turn.
     pub seq: u64,
-    #[serde(flatten)]
     pub key: OrderKey,
     /// The revision that was planned.
     pub revision: u32,

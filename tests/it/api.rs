@@ -111,6 +111,57 @@ async fn orders_are_listed_page_by_page_and_shown_whole() {
 }
 
 #[tokio::test]
+async fn the_command_line_shows_the_same_as_the_api() {
+    let mut world = World::new(Place::Embedded).await;
+    world.serve().await;
+    world.place(&[order_that("a/1", "reject, ok"), order_that("a/2", "reject, reject")]).await;
+    world.until_settled(2).await;
+    let token = world.token("admin").await;
+    let api = Api { world: &world, token };
+    // Everything that an order can have: an edit, a conflict, mails, actions of people.
+    let conflict = order_with("a/1", &json!({"remark": "another one"}));
+    api.send(Method::POST, "/orders", &[("content-type", "application/json")], &conflict).await;
+    api.send(Method::POST, "/orders", &[("content-type", "application/json")], "{}").await;
+    let edited = order_with("a/2", &json!({"remark": "stub: reject", "payment": {"type": "cash"}}));
+    let headers = [("content-type", "application/json"), ("if-match", "\"r0\"")];
+    let put = api.send(Method::PUT, "/orders/default/a%2F2/payload", &headers, &edited).await;
+    assert_eq!(put.status().as_u16(), 200);
+    assert_eq!(api.post("/orders/default/a%2F2/transfer", &json!({})).await.0, 200);
+    let (_, redrive) = api.post("/redrives", &json!({"filter": {"phase": "parked"}})).await;
+    let redrive = redrive["id"].as_str().expect("an id").to_owned();
+    let (_, letters) = api.get("/dead-letters").await;
+    let letter = letters["items"][0]["id"].as_str().expect("an id").to_owned();
+    let (_, mails) = api.get("/mails").await;
+    let mail = mails["items"][0]["id"].as_str().expect("an id").to_owned();
+    for (command, path, is_list) in [
+        ("orders list", "/orders".to_owned(), true),
+        ("orders show default/a/1", "/orders/default/a%2F1".to_owned(), false),
+        ("orders show default/a/2", "/orders/default/a%2F2".to_owned(), false),
+        ("lost-orders groups", "/groups".to_owned(), true),
+        ("dead-letters list", "/dead-letters".to_owned(), true),
+        (&format!("dead-letters show {letter}"), format!("/dead-letters/{letter}"), false),
+        ("mails list", "/mails".to_owned(), true),
+        (&format!("mails show {mail}"), format!("/mails/{mail}"), false),
+        ("redrive list", "/redrives".to_owned(), true),
+        (&format!("redrive show {redrive}"), format!("/redrives/{redrive}"), false),
+        (&format!("redrive show {redrive} --items"), format!("/redrives/{redrive}/items"), true),
+        ("audit", "/audit".to_owned(), true),
+        ("erp circuits", "/circuits".to_owned(), true),
+        ("tokens list", "/tokens".to_owned(), true),
+        ("ledger check", "/ledger".to_owned(), false),
+    ] {
+        let words: Vec<&str> = command.split(' ').chain(["--output", "json"]).collect();
+        let printed: Value = serde_json::from_str(&world.ok(&words).await).expect("JSON");
+        let (status, answer) = api.get(&path).await;
+        assert_eq!(status, 200, "{path}: {answer}");
+        let shown = if is_list { &answer["items"] } else { &answer };
+        assert_ne!(shown, &json!([]), "{path} shows nothing");
+        assert_eq!(&printed, shown, "{command} and {path}");
+    }
+    world.end().await;
+}
+
+#[tokio::test]
 async fn a_lost_order_is_removed_with_a_reason_restored_and_transferred() {
     let mut world = World::new(Place::Embedded).await;
     world.serve().await;

@@ -209,7 +209,7 @@ async fn lost_orders_are_transferred_by_either_name() {
     assert!(code == 0 && out.matches("would be transferred").count() == 3, "{out}");
     let (code, out, err) = ran(&world, &["process-lost-orders", "L-1", "--output", "json"]).await;
     let results: Value = serde_json::from_str(&out).expect("JSON");
-    assert_eq!((code, results[0]["result"].as_str()), (0, Some("transferred")), "{out}{err}");
+    assert_eq!((code, results[0]["outcome"].as_str()), (0, Some("transferred")), "{out}{err}");
     // L-2 fails once more, and the hostile one goes through: partly done.
     let (code, out, err) = ran(&world, &["lost-orders", "process", "--all", "--yes"]).await;
     assert_eq!(code, 3, "{out}{err}");

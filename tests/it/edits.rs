@@ -84,7 +84,7 @@ async fn the_same_change_is_made_in_many_after_a_look(place: Place) {
     let told: Vec<_> = looked.as_array().expect("a list").iter().collect();
     assert_eq!(told.len(), 4);
     assert_eq!(told[0]["detail"], "/lines/0/sku: \"4711\" -> \"4712\"");
-    assert_eq!(told[3]["result"], "would be refused");
+    assert_eq!(told[3]["outcome"], "would be refused");
     assert_eq!(world.order("M-1").await.record.revision, 0, "a look changes nothing");
     let done = world.run(&[&many[..], &["--yes", "--process", "--output", "json"]].concat()).await;
     assert_eq!(done.status.code(), Some(3), "{:?}", texts(&done));

@@ -4,7 +4,7 @@
 //! [`crate::web::api::routes`] generates the OpenAPI document from the same types.
 
 use crate::domain::order::values::OrderKey;
-use crate::web::api::views::OrderPath;
+use crate::web::api::paths::OrderPath;
 use axum::body::Bytes;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{FromRequest, FromRequestParts, Path, Request};

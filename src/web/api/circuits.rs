@@ -6,7 +6,7 @@ use serde::Deserialize;
 
 use crate::domain::permission::Permission;
 use crate::ops::refusal::Refusal;
-use crate::views::orders::CircuitView;
+use crate::views::circuits::CircuitView;
 use crate::web::api::call::{Call, Items, Nothing, Reply, Why};
 use crate::web::api::operation::{About, Routes};
 use crate::web::problem::Problem;

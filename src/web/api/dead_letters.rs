@@ -2,14 +2,14 @@
 
 use axum::http::Method;
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
 use crate::domain::permission::Permission;
-use crate::ops::intake::Replayed;
 use crate::ports::dead_letters::DeadLetter;
+use crate::views::dead_letters::{LetterView, ReplayedView};
 use crate::web::api::call::{Call, Done, Items, Nothing, Reply, Why, limit};
 use crate::web::api::operation::{About, Routes};
-use crate::web::api::views::{IdPath, LetterView};
+use crate::web::api::paths::IdPath;
 use crate::web::problem::Problem;
 use crate::web::state::Web;
 
@@ -61,17 +61,6 @@ pub struct Again {
     reason: Option<String>,
 }
 
-/// Its result.
-#[derive(Debug, Serialize, JsonSchema)]
-pub struct ReplayedView {
-    /// Whether it is settled now.
-    settled: bool,
-    /// One sentence about it.
-    detail: String,
-    /// The place that is still wrong.
-    place: Option<String>,
-}
-
 async fn list(
     web: Web,
     call: Call<Nothing, LetterQuery, Nothing>,
@@ -100,12 +89,11 @@ async fn replay(
     let letter = find(&web, &call).await?;
     let act = web.ops.act(&call.person, call.body.reason.as_deref());
     let replayed = web.ops.replay(&letter, call.body.text.map(String::into_bytes), &act).await?;
-    let place = match &replayed {
-        Replayed::Refused(fault) => fault.place.clone(),
-        _ => None,
-    };
-    let (settled, detail) = (replayed.is_settled(), replayed.sentence());
-    Ok(Reply::ok(ReplayedView { settled, detail, place }))
+    Ok(Reply::ok(ReplayedView {
+        settled: replayed.is_settled(),
+        detail: replayed.sentence(),
+        place: replayed.place().map(str::to_owned),
+    }))
 }
 
 async fn discard(web: Web, call: Call<IdPath, Nothing, Why>) -> Result<Reply<Done>, Problem> {

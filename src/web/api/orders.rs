@@ -11,10 +11,12 @@ use crate::domain::removal::Removal;
 use crate::ops::reconcile::Reconciled;
 use crate::ops::refusal::Refusal;
 use crate::ops::transfer::Transferred;
-use crate::ports::order_desk::Attempt;
+use crate::views::order_detail::DetailView;
+use crate::views::order_filter::order_filter;
 use crate::views::orders::OrderView;
+use crate::views::outcomes::OutcomeView;
 use crate::web::api::operation::{About, Routes};
-use crate::web::api::views::{DetailView, OrderPath};
+use crate::web::api::paths::OrderPath;
 use crate::web::problem::Problem;
 use crate::web::state::Web;
 
@@ -64,7 +66,7 @@ pub fn add(routes: Routes) -> Routes {
 }
 
 /// Which orders; every part that is given must match.
-#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct OrderQuery {
     /// payed, ordered_failed or confirmed.
@@ -101,33 +103,12 @@ pub struct OrderQuery {
     limit: Option<u32>,
 }
 
-impl OrderQuery {
-    fn pairs(&self) -> impl Iterator<Item = (&str, &str)> {
-        let parts = [
-            &self.state,
-            &self.phase,
-            &self.shop,
-            &self.customer,
-            &self.payment,
-            &self.class,
-            &self.code,
-            &self.sku,
-            &self.fingerprint,
-            &self.since,
-            &self.until,
-            &self.search,
-        ];
-        let named = OrderFilter::NAMES.into_iter().zip(parts);
-        named.filter_map(|(name, part)| Some((name, part.as_deref()?)))
-    }
-}
-
 async fn list(
     web: Web,
     call: Call<Nothing, OrderQuery, Nothing>,
 ) -> Result<Reply<Items<OrderView>>, Problem> {
     let query = &call.query;
-    let filter = OrderFilter::from_pairs(query.pairs(), web.ops.now()).map_err(Refusal::from)?;
+    let filter = order_filter(query, web.ops.now()).map_err(Refusal::from)?;
     let filter = OrderFilter { shops: call.person.readable(), ..filter };
     let sort = query.sort.as_deref().map(str::parse).transpose().map_err(Refusal::from)?;
     let limit = limit(query.limit, USUAL_PAGE)?;
@@ -147,43 +128,25 @@ async fn show(
     Ok(Reply::ok(DetailView::of(detail)).header(header::ETAG, &etag))
 }
 
-/// The outcome of a transfer.
-#[derive(Serialize, JsonSchema)]
-pub struct OutcomeView {
-    /// transferred, failed, unclear, absent, held or waiting.
-    outcome: &'static str,
-    /// One sentence about it.
-    detail: String,
-    /// The ERP's number.
-    erp_order_id: Option<String>,
-    /// The attempt that failed.
-    attempt: Option<Attempt>,
-}
-
-impl OutcomeView {
-    fn new(outcome: &'static str, detail: impl Into<String>) -> Self {
-        Self { outcome, detail: detail.into(), erp_order_id: None, attempt: None }
-    }
-
-    fn of(transferred: Transferred) -> Self {
-        match transferred {
-            Transferred::Done { erp_order_id } => {
-                Self { erp_order_id, ..Self::new("transferred", "the ERP has the order") }
-            }
-            Transferred::Failed { attempt, .. } => {
-                let told =
-                    attempt.message.clone().unwrap_or_else(|| "the attempt failed".to_owned());
-                Self { attempt: Some(*attempt), ..Self::new("failed", told) }
-            }
-            Transferred::Unclear { .. } => {
-                Self::new("unclear", "sent, but the answer was not seen; the ERP is asked first")
-            }
-            Transferred::Held => {
-                Self::new("held", "the circuit opened in the meantime; the order waits for the ERP")
-            }
-            Transferred::StillWaiting => {
-                Self::new("waiting", "no result in time; it continues automatically")
-            }
+fn outcome_of(transferred: Transferred) -> OutcomeView {
+    match transferred {
+        Transferred::Done { erp_order_id } => {
+            OutcomeView { erp_order_id, ..OutcomeView::new("transferred", "the ERP has the order") }
+        }
+        Transferred::Failed { attempt, .. } => {
+            let message = attempt.message.clone();
+            let detail = message.unwrap_or_else(|| "the attempt failed".to_owned());
+            OutcomeView { attempt: Some(*attempt), ..OutcomeView::new("failed", detail) }
+        }
+        Transferred::Unclear { .. } => {
+            OutcomeView::new("unclear", "sent, but the answer was not seen; the ERP is asked first")
+        }
+        Transferred::Held => OutcomeView::new(
+            "held",
+            "the circuit opened in the meantime; the order waits for the ERP",
+        ),
+        Transferred::StillWaiting => {
+            OutcomeView::new("waiting", "no result in time; it continues automatically")
         }
     }
 }
@@ -195,7 +158,7 @@ async fn transfer(
     let key = find(&call)?;
     let act = web.ops.act(&call.person, call.body.reason.as_deref());
     let transferred = web.ops.transfer(&key, &act).await?;
-    Ok(Reply::ok(OutcomeView::of(transferred)))
+    Ok(Reply::ok(outcome_of(transferred)))
 }
 
 async fn reconcile(
@@ -209,13 +172,13 @@ async fn reconcile(
             erp_order_id,
             ..OutcomeView::new("transferred", "the ERP had the order already")
         },
-        Reconciled::Sent(transferred) => OutcomeView::of(transferred),
+        Reconciled::Sent(transferred) => outcome_of(transferred),
         Reconciled::Unclear { said, .. } => OutcomeView::new("unclear", said),
         Reconciled::Parked => {
             OutcomeView::new("absent", "it is not there, and no automatic attempt is left")
         }
-        Reconciled::Held => OutcomeView::of(Transferred::Held),
-        Reconciled::StillWaiting => OutcomeView::of(Transferred::StillWaiting),
+        Reconciled::Held => outcome_of(Transferred::Held),
+        Reconciled::StillWaiting => outcome_of(Transferred::StillWaiting),
     }))
 }
 
@@ -226,7 +189,7 @@ async fn declare_absent(
     let key = find(&call)?;
     let act = web.ops.act(&call.person, Some(call.body.reason()?));
     let transferred = web.ops.declare_absent(&key, &act).await?;
-    Ok(Reply::ok(OutcomeView::of(transferred)))
+    Ok(Reply::ok(outcome_of(transferred)))
 }
 
 /// Why an order is removed: one of the usual reasons, or a sentence.

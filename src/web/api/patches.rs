@@ -5,25 +5,25 @@ use std::collections::{BTreeMap, HashMap};
 
 use axum::http::Method;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
-use crate::domain::edit::Difference;
 use crate::domain::order::values::OrderKey;
 use crate::domain::permission::Permission;
 use crate::ops::edit::PatchPreview;
 use crate::ports::redrives::Selection;
+use crate::views::edits::{PatchedOrder, PatchedView};
 use crate::web::api::call::{Call, Nothing, Reply, needed};
 use crate::web::api::operation::{About, Routes};
-use crate::web::api::views::OrderPath;
+use crate::web::api::paths::OrderPath;
 use crate::web::problem::Problem;
 use crate::web::state::Web;
 
 /// The route of this file.
 pub fn add(routes: Routes) -> Routes {
-    let told = "Change many lost orders by a JSON Patch; with dry_run only preview the changes";
-    let about = About::new(Permission::Edit, told);
+    let summary = "Change many lost orders by a JSON Patch; with dry_run only preview the changes";
+    let about = About::new(Permission::Edit, summary);
     routes.add(&Method::POST, "/lost-orders/patch", about, patch)
 }
 
@@ -121,44 +121,17 @@ pub struct PatchMany {
     reason: Option<String>,
 }
 
-/// Its result.
-#[derive(Serialize, JsonSchema)]
-pub struct PatchedView {
-    /// Whether it was only a preview.
-    dry_run: bool,
-    /// Orders that were changed, or would be.
-    changed: usize,
-    /// Orders that stay as they are; each says why.
-    refused: usize,
-    items: Vec<PatchedOrder>,
-}
-
-/// One order of it.
-#[derive(Serialize, JsonSchema)]
-pub struct PatchedOrder {
-    shop: String,
-    order_id: String,
-    /// Its newest revision afterwards; in a dry run the one that would be changed.
-    revision: u32,
-    /// What differs.
-    differences: Vec<Difference>,
-    /// Why it stays as it is.
-    refused: Option<String>,
-}
-
-impl PatchedOrder {
-    fn of(preview: PatchPreview) -> Self {
-        let (differences, refused) = match preview.outcome {
-            Ok(differences) => (differences, None),
-            Err(why) => (Vec::new(), Some(why)),
-        };
-        Self {
-            shop: preview.key.shop.to_string(),
-            order_id: preview.key.order_id.to_string(),
-            revision: preview.revision,
-            differences,
-            refused,
-        }
+fn patched(preview: PatchPreview) -> PatchedOrder {
+    let (differences, refused) = match preview.outcome {
+        Ok(differences) => (differences, None),
+        Err(why) => (Vec::new(), Some(why)),
+    };
+    PatchedOrder {
+        shop: preview.key.shop.to_string(),
+        order_id: preview.key.order_id.to_string(),
+        revision: preview.revision,
+        differences,
+        refused,
     }
 }
 
@@ -179,7 +152,7 @@ async fn patch(
     }
     let items = previews.into_iter().map(|preview| {
         let became = applied.remove(&preview.key);
-        let mut item = PatchedOrder::of(preview);
+        let mut item = patched(preview);
         match became {
             Some(Ok(revision)) => item.revision = revision,
             Some(Err(why)) => (item.differences, item.refused) = (Vec::new(), Some(why)),

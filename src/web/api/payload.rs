@@ -1,27 +1,27 @@
 //! `PUT /api/v1/orders/{shop}/{order_id}/payload`: a new revision, based on the last one.
 
 use crate::web::api::call::{Call, Nothing, Reply, etag, find};
-use crate::web::api::views::OrderPath;
+use crate::web::api::paths::OrderPath;
 use crate::web::state::Web;
 use std::borrow::Cow;
 
 use axum::http::{HeaderMap, Method, StatusCode, header};
 use schemars::{JsonSchema, Schema, SchemaGenerator};
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
-use crate::domain::edit::Difference;
 use crate::domain::order::document::OrderDocument;
 use crate::domain::permission::Permission;
 use crate::ops::refusal::Refusal;
+use crate::views::edits::EditedView;
 use crate::views::orders::OrderView;
 use crate::web::api::operation::{About, Routes};
 use crate::web::problem::Problem;
 
 /// The route of this file.
 pub fn add(routes: Routes) -> Routes {
-    let told = "Edit a lost order: a new revision, with If-Match and the ETag of the last one";
-    let about = About::new(Permission::Edit, told);
+    let summary = "Edit a lost order: a new revision, with If-Match and the ETag of the last one";
+    let about = About::new(Permission::Edit, summary);
     routes.add(&Method::PUT, "/orders/{shop}/{order_id}/payload", about, put)
 }
 
@@ -42,16 +42,6 @@ impl JsonSchema for Document {
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {
         OrderDocument::json_schema(generator)
     }
-}
-
-/// A stored edit.
-#[derive(Serialize, JsonSchema)]
-pub struct EditedView {
-    /// Its number; also the ETag.
-    revision: u32,
-    /// Where it differs from the revision before.
-    differences: Vec<Difference>,
-    order: OrderView,
 }
 
 /// The revision of an ETag; `None`: it is not one of ours.
@@ -76,8 +66,8 @@ async fn put(
     };
     let seen = seen(&call.headers)?;
     let detail = web.ops.show_to(&call.person, &key).await?;
-    let told = || stale(format!("the order's ETag is {} now", etag(detail.record.revision)));
-    let seen = seen.ok_or_else(told)?;
+    let changed = || stale(format!("the order's ETag is {} now", etag(detail.record.revision)));
+    let seen = seen.ok_or_else(changed)?;
     let act = web.ops.act(&call.person, None);
     let edited = match web.ops.edit(&key, seen, call.body.0.get(), &act).await {
         Err(Refusal::Conflict(faster)) => return Err(stale(faster)),

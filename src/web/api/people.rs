@@ -4,12 +4,12 @@
 use axum::http::{Method, StatusCode};
 use jiff::Timestamp;
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
 use crate::domain::permission::{Permission, RoleGrant};
 use crate::ops::people::NewUser;
 use crate::ops::tokens::NewToken;
-use crate::ports::people::{ApiToken, User};
+use crate::views::people::{TokenShown, TokenView, UserView, WithPassword};
 use crate::web::api::call::{Call, Done, Items, Nothing, Reply, Why};
 use crate::web::api::operation::{About, Routes};
 use crate::web::problem::Problem;
@@ -56,33 +56,6 @@ pub struct NamePath {
     name: String,
 }
 
-/// A user.
-#[derive(Serialize, JsonSchema)]
-pub struct UserView {
-    name: String,
-    /// What they may do; without a shop: everywhere.
-    roles: Vec<RoleGrant>,
-    /// The language of their pages; `null`: the browser's.
-    language: Option<String>,
-    created_at: String,
-    password_changed_at: String,
-    /// Since when the user is disabled.
-    disabled_at: Option<String>,
-}
-
-impl UserView {
-    fn of(user: User) -> Self {
-        Self {
-            name: user.name,
-            roles: user.roles,
-            language: user.language,
-            created_at: user.created_at.to_string(),
-            password_changed_at: user.password_changed_at.to_string(),
-            disabled_at: user.disabled_at.map(|at| at.to_string()),
-        }
-    }
-}
-
 /// A user to be added.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -94,14 +67,6 @@ pub struct UserToAdd {
     /// The language of their pages, `en` or `de`; else the browser's.
     #[serde(default)]
     language: Option<String>,
-}
-
-/// A user with a password that is not shown again.
-#[derive(Serialize, JsonSchema)]
-pub struct WithPassword {
-    name: String,
-    /// Not shown again.
-    password: String,
 }
 
 /// Roles.
@@ -117,7 +82,7 @@ async fn users(
     call: Call<Nothing, Nothing, Nothing>,
 ) -> Result<Reply<Items<UserView>>, Problem> {
     let users = web.ops.users(&call.person).await?;
-    Ok(Reply::ok(Items::all(users.into_iter().map(UserView::of).collect())))
+    Ok(Reply::ok(Items::all(users.iter().map(UserView::of).collect())))
 }
 
 async fn add_user(
@@ -168,34 +133,6 @@ async fn remove_user(
     Ok(Reply::ok(Done { done: "removed" }))
 }
 
-/// A token, without what makes it one.
-#[derive(Serialize, JsonSchema)]
-pub struct TokenView {
-    name: String,
-    /// What it may do.
-    scopes: Vec<String>,
-    /// The shops that it is limited to; `null`: to none.
-    shops: Option<Vec<String>>,
-    created_at: String,
-    /// When it expires.
-    expires_at: Option<String>,
-    /// When it was revoked.
-    revoked_at: Option<String>,
-}
-
-impl TokenView {
-    fn of(token: ApiToken) -> Self {
-        Self {
-            name: token.name,
-            scopes: token.scopes,
-            shops: token.shops,
-            created_at: token.created_at.to_string(),
-            expires_at: token.expires_at.map(|at| at.to_string()),
-            revoked_at: token.revoked_at.map(|at| at.to_string()),
-        }
-    }
-}
-
 /// A token to be made.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -212,20 +149,12 @@ pub struct TokenToAdd {
     expires_at: Option<String>,
 }
 
-/// A token that is not shown again.
-#[derive(Serialize, JsonSchema)]
-pub struct TokenShown {
-    name: String,
-    /// Not shown again.
-    token: String,
-}
-
 async fn tokens(
     web: Web,
     call: Call<Nothing, Nothing, Nothing>,
 ) -> Result<Reply<Items<TokenView>>, Problem> {
     let tokens = web.ops.tokens(&call.person).await?;
-    Ok(Reply::ok(Items::all(tokens.into_iter().map(TokenView::of).collect())))
+    Ok(Reply::ok(Items::all(tokens.iter().map(TokenView::of).collect())))
 }
 
 async fn add_token(
@@ -234,8 +163,8 @@ async fn add_token(
 ) -> Result<Reply<TokenShown>, Problem> {
     let TokenToAdd { name, scopes, shops, expires_at } = call.body;
     let read = |text: String| {
-        let told = "expires_at: expected a time such as 2030-01-31T12:00:00Z";
-        text.parse::<Timestamp>().map_err(|_| Problem::unprocessable(told))
+        let expected = "expires_at: expected a time such as 2030-01-31T12:00:00Z";
+        text.parse::<Timestamp>().map_err(|_| Problem::unprocessable(expected))
     };
     let expires_at = expires_at.map(read).transpose()?;
     let new = NewToken { name: name.clone(), scopes, shops, expires_at };

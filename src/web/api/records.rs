@@ -13,9 +13,10 @@ use crate::domain::permission::Permission;
 use crate::ports::audit::{AuditFilter, AuditRow};
 use crate::ports::ledger::LedgerReport;
 use crate::ports::notices::MailStatus;
+use crate::views::mails::MailView;
 use crate::web::api::call::{Call, Items, Nothing, Reply, limit};
 use crate::web::api::operation::{About, Routes};
-use crate::web::api::views::{IdPath, MailView};
+use crate::web::api::paths::IdPath;
 use crate::web::problem::Problem;
 use crate::web::state::Web;
 
@@ -96,8 +97,8 @@ fn from_cursor(text: &str) -> Result<(Timestamp, Uuid), Problem> {
         let (at, id) = plain.split_once(' ')?;
         Some((Timestamp::from_millisecond(at.parse().ok()?).ok()?, id.parse().ok()?))
     };
-    let told = "after: this is no cursor; use `next` of the previous page";
-    read().ok_or_else(|| Problem::unprocessable(told))
+    let detail = "after: this is no cursor; use `next` of the previous page";
+    read().ok_or_else(|| Problem::unprocessable(detail))
 }
 
 /// Since when.
@@ -133,8 +134,8 @@ async fn mails(
 ) -> Result<Reply<Items<MailView>>, Problem> {
     let read = |name: &str| {
         let known = MailStatus::ALL.map(MailStatus::as_str).join(", ");
-        let told = || Problem::unprocessable(format!("status: expected one of {known}"));
-        MailStatus::from_name(name).ok_or_else(told)
+        let unknown = || Problem::unprocessable(format!("status: expected one of {known}"));
+        MailStatus::from_name(name).ok_or_else(unknown)
     };
     let status = call.query.status.as_deref().map(read).transpose()?;
     let limit = limit(call.query.limit, 100)?;

@@ -6,18 +6,18 @@ use std::collections::BTreeMap;
 
 use axum::http::{Method, StatusCode, header};
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use uuid::Uuid;
 
-use crate::domain::money::Money;
 use crate::domain::permission::Permission;
-use crate::domain::redrive::{ItemStatus, RedriveStatus, RedriveThrottle, RedriveVerb};
+use crate::domain::redrive::{ItemStatus, RedriveThrottle, RedriveVerb};
 use crate::ops::refusal::Refusal;
-use crate::ports::redrives::{Redrive, RedriveItem, Selection};
+use crate::ports::redrives::{Redrive, Selection};
+use crate::views::redrives::{ItemView, RedriveView};
 use crate::web::api::call::{Call, Items, Nothing, Reply, Why, limit};
 use crate::web::api::operation::{About, Routes};
 use crate::web::api::patches::Chosen;
-use crate::web::api::views::{IdPath, OrderPath};
+use crate::web::api::paths::{IdPath, OrderPath};
 use crate::web::problem::Problem;
 use crate::web::state::Web;
 
@@ -113,100 +113,6 @@ impl Plan {
     }
 }
 
-/// A redrive.
-#[derive(Serialize, JsonSchema)]
-pub struct RedriveView {
-    id: String,
-    status: RedriveStatus,
-    #[serde(flatten)]
-    pace: RedriveThrottle,
-    /// The step under way in the ramp, from 0.
-    step: usize,
-    /// Why it stopped automatically.
-    why: Option<String>,
-    created_by: String,
-    created_at: String,
-    started_at: Option<String>,
-    ended_at: Option<String>,
-    reason: Option<String>,
-    /// Orders by status.
-    #[schemars(with = "BTreeMap<String, u64>")]
-    counts: BTreeMap<ItemStatus, u64>,
-    /// Orders that are not sent, by reason.
-    excluded: BTreeMap<String, u64>,
-    /// The sums of money of the planned orders.
-    money: Vec<Money>,
-    /// The least time that what is left takes at the rate.
-    expected_duration_s: Option<u64>,
-}
-
-impl RedriveView {
-    fn of(redrive: Redrive) -> Self {
-        Self {
-            expected_duration_s: redrive.expected_duration().map(|time| time.as_secs()),
-            id: redrive.id.to_string(),
-            status: redrive.status,
-            pace: redrive.pace,
-            step: redrive.ramp_at,
-            why: redrive.why,
-            created_by: redrive.created_by,
-            created_at: redrive.created_at.to_string(),
-            started_at: redrive.started_at.map(|at| at.to_string()),
-            ended_at: redrive.ended_at.map(|at| at.to_string()),
-            reason: redrive.reason,
-            counts: redrive.counts,
-            excluded: redrive.excluded,
-            money: redrive.money,
-        }
-    }
-}
-
-/// An order of a redrive.
-#[derive(Serialize, JsonSchema)]
-pub struct ItemView {
-    /// Its turn.
-    seq: u64,
-    shop: String,
-    order_id: String,
-    /// The revision that was planned.
-    revision: u32,
-    status: ItemStatus,
-    /// Why it is not sent, or what is unclear.
-    why: Option<String>,
-    attempt: Option<u32>,
-    error_class: Option<String>,
-    error_code: Option<String>,
-    error_message: Option<String>,
-    error_fingerprint: Option<String>,
-    erp_order_id: Option<String>,
-    currency: String,
-    total: String,
-    at: Option<String>,
-}
-
-impl ItemView {
-    fn of(item: RedriveItem) -> Self {
-        let failure = item.failure.as_ref();
-        Self {
-            seq: item.seq,
-            shop: item.key.shop.to_string(),
-            order_id: item.key.order_id.to_string(),
-            revision: item.revision,
-            status: item.status,
-            why: item.why,
-            attempt: item.attempt,
-            error_class: failure.map(|f| f.class.as_str().to_owned()),
-            error_code: failure.map(|f| f.code.clone()),
-            error_message: failure.map(|f| f.message.clone()),
-            error_fingerprint: failure.map(|f| f.fingerprint.clone()),
-            erp_order_id: item.erp_order_id,
-            currency: item.currency,
-            total: item.total,
-            at: item.at.map(|at| at.to_string()),
-        }
-    }
-}
-
 /// How many.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -250,7 +156,7 @@ async fn list(
 ) -> Result<Reply<Items<RedriveView>>, Problem> {
     let limit = limit(call.query.limit, 50)?;
     let redrives = web.ops.redrives_for(limit, &call.person.readable()).await?;
-    Ok(Reply::ok(Items::all(redrives.into_iter().map(RedriveView::of).collect())))
+    Ok(Reply::ok(Items::all(redrives.iter().map(RedriveView::of).collect())))
 }
 
 async fn plan(
@@ -261,7 +167,7 @@ async fn plan(
     let act = web.ops.act(&call.person, call.body.reason.as_deref());
     let redrive = web.ops.plan_redrive(selection, pace, &act).await?;
     let location = format!("/api/v1/redrives/{}", redrive.id);
-    let answer = Reply::ok(RedriveView::of(redrive)).status(StatusCode::CREATED);
+    let answer = Reply::ok(RedriveView::of(&redrive)).status(StatusCode::CREATED);
     Ok(answer.header(header::LOCATION, &location))
 }
 
@@ -269,7 +175,7 @@ async fn show(
     web: Web,
     call: Call<IdPath, Nothing, Nothing>,
 ) -> Result<Reply<RedriveView>, Problem> {
-    Ok(Reply::ok(RedriveView::of(find(&web, &call).await?)))
+    Ok(Reply::ok(RedriveView::of(&find(&web, &call).await?)))
 }
 
 async fn items(
@@ -293,7 +199,7 @@ async fn items(
     let has_more = found.len() > size;
     found.truncate(size);
     let next = found.last().filter(|_| has_more).map(|item| item.seq.to_string());
-    Ok(Reply::ok(Items { items: found.into_iter().map(ItemView::of).collect(), next }))
+    Ok(Reply::ok(Items { items: found.iter().map(ItemView::of).collect(), next }))
 }
 
 async fn steer(
@@ -310,7 +216,7 @@ async fn steer(
         RedriveVerb::Cancel => web.ops.cancel_redrive(id, &act).await?,
     };
     let location = format!("/api/v1/redrives/{id}");
-    let answer = Reply::ok(RedriveView::of(redrive)).status(StatusCode::ACCEPTED);
+    let answer = Reply::ok(RedriveView::of(&redrive)).status(StatusCode::ACCEPTED);
     Ok(answer.header(header::LOCATION, &location))
 }
 
@@ -321,5 +227,5 @@ async fn set_rate(
     let id = find(&web, &call).await?.id;
     let act = web.ops.act(&call.person, None);
     let redrive = web.ops.set_redrive_rate(id, call.body.rate_per_minute, &act).await?;
-    Ok(Reply::ok(RedriveView::of(redrive)))
+    Ok(Reply::ok(RedriveView::of(&redrive)))
 }
