@@ -31,7 +31,7 @@ const NOT_IN_DOMAIN: [&str; 10] = [
 ];
 
 /// Macros of ours; they stand at the root of the crate wherever they are written.
-const MACROS: [&str; 3] = ["sql_args", "combined_port", "names"];
+const MACROS: [&str; 4] = ["sql_args", "combined_port", "names", "key"];
 
 /// One source file.
 struct Source {

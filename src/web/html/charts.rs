@@ -1,30 +1,31 @@
 //! Pictures of numbers, drawn as SVG on the server: they need no script and no style of their own.
 
+use crate::key;
 use std::fmt::Write;
 
 use crate::ports::statistics::Flow;
 use crate::web::html::formatter::Formatter;
-use crate::web::html::language::Language;
+use crate::web::html::language::{Key, Language};
 
 const WIDTH: f64 = 1000.0;
 const HEIGHT: f64 = 100.0;
 /// One of the numbers of a bucket.
 type Part = fn(&Flow) -> u64;
-const LINES: [(&str, Part); 3] = [
-    ("received", |flow| flow.received),
-    ("confirmed", |flow| flow.confirmed),
-    ("failed", |flow| flow.failed),
+const LINES: [(&str, Key, Part); 3] = [
+    ("received", key!("received"), |flow| flow.received),
+    ("confirmed", key!("confirmed"), |flow| flow.confirmed),
+    ("failed", key!("failed"), |flow| flow.failed),
 ];
 
 /// Received, confirmed and failed orders over time.
 pub fn flow_chart(formatter: &Formatter, flow: &[Flow]) -> String {
     let language = formatter.language;
-    let top = flow.iter().flat_map(|f| LINES.map(|(_, of)| of(f))).max().unwrap_or(0).max(1);
+    let top = flow.iter().flat_map(|f| LINES.map(|(_, _, of)| of(f))).max().unwrap_or(0).max(1);
     let mut svg = String::new();
     let mut legend = String::new();
     let mut told = Vec::new();
-    for (class, of) in LINES {
-        let name = language.t(class);
+    for (class, key, of) in LINES {
+        let name = language.t(key);
         let sum: u64 = flow.iter().map(of).sum();
         told.push(format!("{name}: {}", language.number(sum)));
         let points: Vec<String> =
@@ -47,7 +48,7 @@ pub fn flow_chart(formatter: &Formatter, flow: &[Flow]) -> String {
         told.join(", "),
         time(0),
         time(flow.len() / 2),
-        language.t("now"),
+        language.t(key!("now")),
     )
 }
 
@@ -74,7 +75,7 @@ pub fn sparkline(language: Language, values: &[u64]) -> String {
         );
     }
     let sum: u64 = values.iter().sum();
-    let told = language.fill("{n} failures in 24 hours", &[("n", &language.number(sum))]);
+    let told = language.fill(key!("{n} failures in 24 hours"), &[("n", &language.number(sum))]);
     let width = values.len().max(1) * 5;
     format!(
         r#"<svg class="spark" viewBox="0 0 {width} 21" preserveAspectRatio="none" role="img" aria-label="{told}">{bars}</svg>"#

@@ -2,6 +2,7 @@
 //! refusal becomes a page.
 
 use crate::domain::removal::Removal;
+use crate::key;
 use crate::ports::store_error::StoreError;
 use crate::web::html::forms::{Fields, field};
 use axum::body::Body;
@@ -22,29 +23,30 @@ use crate::ops::refusal::Refusal;
 use crate::ports::audit::Act;
 use crate::web::auth::session::SessionUser;
 use crate::web::html::formatter::Formatter;
-use crate::web::html::language::{LANGUAGE_COOKIE, Language};
+use crate::web::html::language::{Key, LANGUAGE_COOKIE, Language};
 use crate::web::state::Web;
 
 /// What a page says while the database is away.
-const AWAY: &str =
-    "The database cannot be reached just now. Nothing is lost; try again in a moment.";
+const AWAY: Key =
+    key!("The database cannot be reached just now. Nothing is lost; try again in a moment.");
 /// What belongs to no shop is seen by who may see all of them.
-const ALL_SHOPS: &str = "This shows what belongs to no shop: it needs orders:read for all shops.";
+const ALL_SHOPS: Key =
+    key!("This shows what belongs to no shop: it needs orders:read for all shops.");
 const FLASH_COOKIE: &str = "order_relay_flash";
 /// Some browsers do not store larger cookies.
 const MAX_FLASH: usize = 1_500;
 const FLASH_SECONDS: u64 = 60;
 
-const NAVIGATION: [(&str, &str); 9] = [
-    ("/", "Overview"),
-    ("/lost-orders", "Lost orders"),
-    ("/orders", "Orders"),
-    ("/redrives", "Redrives"),
-    ("/dead-letters", "Dead letters"),
-    ("/mails", "Mails"),
-    ("/audit", "Audit"),
-    ("/status", "Status"),
-    ("/people", "Users and tokens"),
+const NAVIGATION: [(&str, Key); 9] = [
+    ("/", key!("Overview")),
+    ("/lost-orders", key!("Lost orders")),
+    ("/orders", key!("Orders")),
+    ("/redrives", key!("Redrives")),
+    ("/dead-letters", key!("Dead letters")),
+    ("/mails", key!("Mails")),
+    ("/audit", key!("Audit")),
+    ("/status", key!("Status")),
+    ("/people", key!("Users and tokens")),
 ];
 
 /// One request for a page.
@@ -97,7 +99,7 @@ impl PageContext {
     }
 
     /// A sentence in the reader's language.
-    pub fn t<'k>(&self, key: &'k str) -> &'k str {
+    pub fn t(&self, key: Key) -> &'static str {
         self.language.t(key)
     }
 
@@ -145,7 +147,7 @@ impl PageContext {
             tracing::error!(%error, "page.broken");
             Failure::new(
                 StatusCode::INTERNAL_SERVER_ERROR,
-                "This page is broken; the log has the reason.",
+                key!("This page is broken; the log has the reason."),
             )
         })
     }
@@ -157,7 +159,7 @@ impl PageContext {
             .into_iter()
             .filter(|(href, _)| *href != "/people" || self.may(Permission::Admin, None));
         let nav: Vec<Value> = navigation
-            .map(|(href, label)| context! { href, label, here => is_here(href) })
+            .map(|(href, label)| context! { href, label => label.text(), here => is_here(href) })
             .collect();
         let may = |permission| self.may(permission, shop);
         context! {
@@ -209,7 +211,7 @@ impl Failure {
     }
 
     /// There is no such thing.
-    pub fn missing(detail: &str) -> Self {
+    pub fn missing(detail: Key) -> Self {
         Self::new(StatusCode::NOT_FOUND, detail)
     }
 }
@@ -222,14 +224,14 @@ impl From<Refusal> for Failure {
             tracing::warn!(%error, "page.failed");
         }
         let detail = match &refusal {
-            Refusal::Store(StoreError::Unavailable(_)) => AWAY.to_owned(),
-            Refusal::NotFound { what: "order", .. } => "There is no such order.".to_owned(),
-            Refusal::NotFound { what: "redrive", .. } => "There is no such redrive.".to_owned(),
-            Refusal::NotFound { what: "mail", .. } => "There is no such mail.".to_owned(),
+            Refusal::Store(StoreError::Unavailable(_)) => AWAY.into(),
+            Refusal::NotFound { what: "order", .. } => key!("There is no such order.").into(),
+            Refusal::NotFound { what: "redrive", .. } => key!("There is no such redrive.").into(),
+            Refusal::NotFound { what: "mail", .. } => key!("There is no such mail.").into(),
             Refusal::NotFound { what: "dead letter", .. } => {
-                "There is no such dead letter.".to_owned()
+                key!("There is no such dead letter.").into()
             }
-            Refusal::Forbidden { permission: Permission::Read, shop: None } => ALL_SHOPS.to_owned(),
+            Refusal::Forbidden { permission: Permission::Read, shop: None } => ALL_SHOPS.into(),
             _ => refusal.to_string(),
         };
         Self::new(status, detail)
@@ -257,15 +259,15 @@ pub async fn show_failures(State(web): State<Web>, request: Request, next: Next)
     }
     let language = Language::of(&asked.headers, &web.access);
     let title = match failure.status {
-        StatusCode::NOT_FOUND => "Not found",
-        StatusCode::FORBIDDEN => "Not allowed",
-        StatusCode::CONFLICT => "Not possible as it stands",
-        StatusCode::SERVICE_UNAVAILABLE => "Not available now",
-        _ => "That did not work",
+        StatusCode::NOT_FOUND => key!("Not found"),
+        StatusCode::FORBIDDEN => key!("Not allowed"),
+        StatusCode::CONFLICT => key!("Not possible as it stands"),
+        StatusCode::SERVICE_UNAVAILABLE => key!("Not available now"),
+        _ => key!("That did not work"),
     };
     let values = context! {
         title => language.t(title),
-        detail => language.t(&failure.detail),
+        detail => language.said(&failure.detail),
         back => way_back(&asked.method, asked.uri.path()),
     };
     let html = match PageContext::from_request_parts(&mut asked, &web).await {
@@ -333,18 +335,18 @@ pub fn removal_of(form: &Fields) -> Result<String, Failure> {
         "duplicate" => Removal::Duplicate { duplicate_of: needed("duplicate_of"), text },
         "test" => Removal::Test { text },
         "other" => Removal::Other { text: needed("text") },
-        _ => return Err(unprocessable("Choose a reason.".to_owned())),
+        _ => return Err(unprocessable(key!("Choose a reason."))),
     };
     removal.sentence().map_err(unprocessable)
 }
 
 /// A reason that has to be given.
 pub fn needed_reason(form: &Fields) -> Result<&str, Failure> {
-    field(form, "reason").ok_or_else(|| unprocessable("Enter a reason.".to_owned()))
+    field(form, "reason").ok_or_else(|| unprocessable(key!("Enter a reason.")))
 }
 
 /// Something that was typed cannot be used.
-pub fn unprocessable(detail: String) -> Failure {
+pub fn unprocessable(detail: impl Into<String>) -> Failure {
     Failure::new(StatusCode::UNPROCESSABLE_ENTITY, detail)
 }
 

@@ -3,6 +3,7 @@
 use crate::domain::lifecycle::vocabulary::OrderState;
 use crate::domain::order::values::OrderKey;
 use crate::domain::order_filter::OrderFilter;
+use crate::key;
 use crate::ports::redrives::Selection;
 use crate::web::html::context::{Failure, PageContext, unprocessable};
 use crate::web::html::forms::{Fields, field};
@@ -28,7 +29,7 @@ pub const SEEN: char = ' ';
 /// The orders of a form: those that were picked, or all that match its filter.
 pub fn selection_of(form: &Fields) -> Result<Selection, Failure> {
     if let Some(id) = field(form, "failed_of") {
-        let id = id.parse().map_err(|_| Failure::missing("There is no such redrive."))?;
+        let id = id.parse().map_err(|_| Failure::missing(key!("There is no such redrive.")))?;
         return Ok(Selection::FailedOf(id));
     }
     if field(form, "all").is_some() {
@@ -41,7 +42,7 @@ pub fn selection_of(form: &Fields) -> Result<Selection, Failure> {
     }
     let keys = picked(form);
     match keys.is_empty() {
-        true => Err(unprocessable("Pick at least one order.".to_owned())),
+        true => Err(unprocessable(key!("Pick at least one order."))),
         false => Ok(Selection::Orders(keys)),
     }
 }

@@ -75,7 +75,7 @@ fn environment(language: Language) -> Result<Environment<'static>, String> {
         }
         let pairs: Vec<(&str, &str)> =
             pairs.iter().map(|(name, value)| (*name, value.as_str())).collect();
-        Ok(language.fill(key, &pairs))
+        Ok(language.fill_said(key, &pairs))
     };
     environment.add_function("t", t);
     environment.add_global("usual_pace", Value::from(Serde(usual_pace())));

@@ -1,5 +1,6 @@
 //! The audit: who did what, when, from where, why, before and after.
 
+use crate::key;
 use axum::extract::Query;
 use axum::http::StatusCode;
 use jiff::Timestamp;
@@ -48,7 +49,7 @@ pub async fn audit(ctx: PageContext, Query(fields): Query<Fields>) -> PageResult
         command_list => command(&kept),
         fault,
     };
-    ctx.page("audit.html", ctx.t("Audit"), None, values)
+    ctx.page("audit.html", ctx.t(key!("Audit")), None, values)
 }
 
 /// `GET /audit.csv`

@@ -1,5 +1,6 @@
 //! Dead letters: the bytes with the place of the fault marked, fixing and replaying, discarding.
 
+use crate::key;
 use axum::extract::{Path, Query};
 use minijinja::{Value, context};
 use uuid::Uuid;
@@ -23,7 +24,7 @@ pub async fn letters(ctx: PageContext, Query(fields): Query<Fields>) -> PageResu
     let all = field(&fields, "all").is_some();
     let letters = ctx.web.ops.dead_letters(&ctx.user.person, !all, MAX_LISTED).await?;
     let letters: Vec<Value> = letters.iter().map(|letter| view(&ctx, letter)).collect();
-    ctx.page("dead_letters.html", ctx.t("Dead letters"), None, context! { letters, all })
+    ctx.page("dead_letters.html", ctx.t(key!("Dead letters")), None, context! { letters, all })
 }
 
 /// `GET /dead-letters/{id}`
@@ -67,7 +68,7 @@ pub async fn letter(
             None => context! { shown => printable(&lossy), ..values },
         };
     }
-    let title = format!("{} {}", ctx.t("Dead letter"), short(letter.id));
+    let title = format!("{} {}", ctx.t(key!("Dead letter")), short(letter.id));
     ctx.page("dead_letter.html", &title, None, values)
 }
 
@@ -108,7 +109,7 @@ pub async fn discard(
     ctx.user.person.authorize(Permission::Remove, None)?;
     let letter = find(&ctx, &id).await?;
     ctx.web.ops.discard(&letter, &ctx.act(Some(needed_reason(&form)?))).await?;
-    Ok(ctx.to("/dead-letters", "good", ctx.t("Discarded. It stays readable.")))
+    Ok(ctx.to("/dead-letters", "good", ctx.t(key!("Discarded. It stays readable."))))
 }
 
 async fn find(ctx: &PageContext, id: &str) -> Result<DeadLetter, Failure> {

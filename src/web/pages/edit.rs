@@ -2,6 +2,7 @@
 //! differences before anything is saved; the original, what was sent last and the newest side by
 //! side.
 
+use crate::key;
 use axum::extract::Path;
 use minijinja::{Value, context};
 use serde_json::Value as Json;
@@ -44,14 +45,13 @@ pub async fn save(
 ) -> PageResult {
     let detail = find_for(&ctx, Permission::Edit, at).await?;
     let base = field(&form, "base").and_then(|base| base.parse().ok());
-    let base: u32 =
-        base.ok_or_else(|| unprocessable("The base revision is missing.".to_owned()))?;
+    let base: u32 = base.ok_or_else(|| unprocessable(key!("The base revision is missing.")))?;
     // The document is not trimmed: it is saved as typed.
     let whole = form.iter().find(|(name, _)| name == "document").map(|(_, text)| text.clone());
     let (document, faults) = match (&whole, field(&form, "source")) {
         (Some(document), _) => (document.clone(), Vec::new()),
         (None, Some(source)) => fill_in(source, &form)?,
-        (None, None) => return Err(unprocessable("The document is missing.".to_owned())),
+        (None, None) => return Err(unprocessable(key!("The document is missing."))),
     };
     let mut desk = Desk { base, document, faults, whole: whole.is_some(), ..Desk::default() };
     let wish = field(&form, "do").unwrap_or("review");
@@ -73,14 +73,18 @@ pub async fn save(
     }
     let page = order_address(&detail.record.key);
     if wish != "save_and_send" {
-        return Ok(ctx.to(&page, "good", ctx.t("Saved as a new revision. Nothing was sent.")));
+        return Ok(ctx.to(
+            &page,
+            "good",
+            ctx.t(key!("Saved as a new revision. Nothing was sent.")),
+        ));
     }
     let act = ctx.act(field(&form, "reason"));
     let (kind, told) = match ctx.web.ops.transfer(&detail.record.key, &act).await {
         Ok(became) => told_transfer(ctx.language, &became),
         Err(refusal) => ("bad", refusal.to_string()),
     };
-    Ok(ctx.to(&page, kind, &format!("{} {told}", ctx.t("Saved as a new revision."))))
+    Ok(ctx.to(&page, kind, &format!("{} {told}", ctx.t(key!("Saved as a new revision.")))))
 }
 
 fn review(ctx: &PageContext, detail: &OrderDetail, mut desk: Desk) -> PageResult {
@@ -130,7 +134,7 @@ fn show(ctx: &PageContext, detail: &OrderDetail, desk: &Desk) -> PageResult {
         original => printable(&detail.document),
         sent => printable(&sent),
     };
-    let title = format!("{} {}", ctx.t("Edit and resend"), detail.record.key);
+    let title = format!("{} {}", ctx.t(key!("Edit and resend")), detail.record.key);
     ctx.page("edit.html", &title, Some(detail.record.key.shop.as_str()), values)
 }
 
@@ -180,9 +184,9 @@ fn sections(
         let title = match section.strip_prefix("lines/") {
             Some(number) => {
                 let number = number.parse::<usize>().map_or(0, |number| number + 1).to_string();
-                ctx.language.fill("Line {n}", &[("n", &number)])
+                ctx.language.fill(key!("Line {n}"), &[("n", &number)])
             }
-            None if section.is_empty() => ctx.t("Order").to_owned(),
+            None if section.is_empty() => ctx.t(key!("Order")).to_owned(),
             None => one_line(&section, 100),
         };
         let before = original.pointer(pointer);
@@ -232,7 +236,7 @@ fn text_of(value: &Json) -> String {
 
 /// Puts the fields of a form into a document; a value keeps its kind: a number stays a number.
 fn fill_in(source: &str, form: &Fields) -> Result<(String, Vec<Fault>), Failure> {
-    let unreadable = || unprocessable("The document cannot be read.".to_owned());
+    let unreadable = || unprocessable(key!("The document cannot be read."));
     let mut json: Json = serde_json::from_str(source).map_err(|_| unreadable())?;
     let mut faults = Vec::new();
     for (name, typed) in form {

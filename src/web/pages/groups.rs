@@ -1,5 +1,6 @@
 //! A group of equal failures with its note; actions on many lost orders: the same change, removal.
 
+use crate::key;
 use crate::web::html::selection::{SEEN, filter_of, filter_parts, picked, selection_of};
 use crate::web::html::{erps, rows};
 use axum::extract::Path;
@@ -42,7 +43,7 @@ pub async fn note(
 ) -> PageResult {
     let (note, runbook) = (field(&form, "note"), field(&form, "runbook"));
     ctx.web.ops.note_group(&fingerprint, note, runbook, &ctx.act(None)).await?;
-    Ok(ctx.to(&format!("/groups/{fingerprint}"), "good", ctx.t("Saved.")))
+    Ok(ctx.to(&format!("/groups/{fingerprint}"), "good", ctx.t(key!("Saved."))))
 }
 
 /// The orders of a preview with their revisions.
@@ -66,8 +67,8 @@ pub async fn remove(ctx: PageContext, Posted { form, .. }: Posted<Fields>) -> Pa
             let filter = filter_of(&ctx, &filter_parts(&form), Some(OrderState::OrderedFailed));
             let filter = filter.map_err(unprocessable)?;
             if ctx.web.ops.count(&filter).await? > u64::from(MAX_REMOVED) {
-                let told = "More than 1,000 orders match: remove them in smaller parts.";
-                return Err(unprocessable(told.to_owned()));
+                let detail = key!("More than 1,000 orders match: remove them in smaller parts.");
+                return Err(unprocessable(detail));
             }
             let orders = ctx.web.ops.list(&filter, MAX_REMOVED).await?;
             orders.into_iter().map(|order| order.key).collect()
@@ -76,14 +77,14 @@ pub async fn remove(ctx: PageContext, Posted { form, .. }: Posted<Fields>) -> Pa
     let mut results = Vec::new();
     for key in keys.iter().filter(|key| ctx.shops().contains(key.shop.as_str())) {
         let (tone, short, text) = match ctx.web.ops.remove(key, &ctx.act(Some(&reason))).await {
-            Ok(_) => ("good", ctx.t("removed"), reason.clone()),
-            Err(refusal) => ("bad", ctx.t("not removed"), refusal.to_string()),
+            Ok(_) => ("good", ctx.t(key!("removed")), reason.clone()),
+            Err(refusal) => ("bad", ctx.t(key!("not removed")), refusal.to_string()),
         };
         results.push(
             context! { name => key.to_string(), href => order_address(key), tone, short, text },
         );
     }
-    let title = ctx.t("Remove from the list of lost orders");
+    let title = ctx.t(key!("Remove from the list of lost orders"));
     ctx.page("results.html", title, None, context! { results })
 }
 
@@ -106,7 +107,7 @@ pub async fn change(ctx: PageContext, Posted { form, .. }: Posted<Fields>) -> Pa
         patch => patch.unwrap_or(EXAMPLE),
     };
     let count = ctx.formatter().count(count(&ctx, &form, &selection).await?);
-    let title = ctx.language.fill("The same change to {n} orders", &[("n", &count)]);
+    let title = ctx.language.fill(key!("The same change to {n} orders"), &[("n", &count)]);
     let page = |more: Value| ctx.page("change.html", &title, None, context! { count, ..more });
     let Some(patch) = patch else { return page(common) };
     let act = ctx.act(field(&form, "reason"));
@@ -120,7 +121,7 @@ pub async fn change(ctx: PageContext, Posted { form, .. }: Posted<Fields>) -> Pa
                 let (tone, text) = match result {
                     Ok(revision) => {
                         let n = revision.to_string();
-                        ("good", ctx.language.fill("saved as revision {n}", &[("n", &n)]))
+                        ("good", ctx.language.fill(key!("saved as revision {n}"), &[("n", &n)]))
                     }
                     Err(why) => ("bad", why.clone()),
                 };

@@ -1,6 +1,7 @@
 //! Login and logout in a browser: `/login`, `/logout`, `/password`, and the login at an identity
 //! provider.
 
+use crate::key;
 use std::time::Duration;
 
 use axum::Router;
@@ -72,8 +73,8 @@ fn page(
 ) -> Result<Html<String>, Problem> {
     let language = Language::of(headers, &web.access);
     let values = context! {
-        title => language.t("Log in"),
-        error => error.map(|error| language.t(error)),
+        title => language.t(key!("Log in")),
+        error => error.map(|error| language.said(error)),
         return_to,
         oidc => web.ops.has_identity_provider(),
         here => "/login",
@@ -165,9 +166,9 @@ async fn change_password(
     match changed {
         Ok(Ok(())) => Ok(leave(&ctx.web)),
         Ok(Err(LoginFailure::Wrong)) => {
-            Ok(ctx.to("/me", "bad", ctx.t("The current password is wrong.")))
+            Ok(ctx.to("/me", "bad", ctx.t(key!("The current password is wrong."))))
         }
-        Ok(Err(other)) => Ok(ctx.to("/me", "bad", ctx.t(&other.to_string()))),
+        Ok(Err(other)) => Ok(ctx.to("/me", "bad", ctx.language.said(&other.to_string()))),
         Err(Refusal::Unacceptable(why)) => Ok(ctx.to("/me", "bad", &why)),
         Err(error) => Err(error.into()),
     }

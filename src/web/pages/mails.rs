@@ -1,5 +1,6 @@
 //! Mails: sent, waiting, kept, failed; as they were rendered.
 
+use crate::key;
 use axum::extract::{Path, Query};
 use axum::http::{HeaderValue, header};
 use axum::response::{Html, IntoResponse};
@@ -23,7 +24,7 @@ pub async fn mails(ctx: PageContext, Query(fields): Query<Fields>) -> PageResult
         statuses => MailStatus::ALL.map(MailStatus::as_str),
         status => status.map(MailStatus::as_str),
     };
-    ctx.page("mails.html", ctx.t("Mails"), None, values)
+    ctx.page("mails.html", ctx.t(key!("Mails")), None, values)
 }
 
 /// `GET /mails/{id}`

@@ -1,5 +1,6 @@
 //! One order: customer, content, history, and the actions for it.
 
+use crate::key;
 use crate::web::html::context::{
     Failure, PageContext, PageResult, download, json_answer, needed_reason, removal_of, wants_json,
 };
@@ -24,7 +25,7 @@ use crate::web::auth::session::Posted;
 use crate::web::html::erps::erps;
 use crate::web::html::formatter::{Formatter, printable};
 use crate::web::html::forms::{Fields, field, order_address, quoted};
-use crate::web::html::language::Language;
+use crate::web::html::language::{Key, Language};
 use crate::web::html::rows;
 
 /// Lines that the page shows; the document has all.
@@ -37,7 +38,7 @@ pub async fn find(
     ctx: &PageContext,
     (shop, order_id): (String, String),
 ) -> Result<OrderDetail, Failure> {
-    let missing = || Failure::missing("There is no such order.");
+    let missing = || Failure::missing(key!("There is no such order."));
     let key = OrderKey::new(&shop, &order_id).map_err(|_| missing())?;
     if !ctx.shops().contains(key.shop.as_str()) {
         return Err(missing());
@@ -64,16 +65,16 @@ pub async fn order(ctx: PageContext, Path(at): Path<(String, String)>) -> PageRe
     let document: serde_json::Value = serde_json::from_str(&shown).unwrap_or_default();
     let lines = document["lines"].as_array().map(Vec::as_slice).unwrap_or_default();
     let addresses = [
-        ("invoice_address", "Invoice address"),
-        ("delivery_address", "Delivery address"),
-        ("payment", "Payment"),
-        ("shipping", "Shipping"),
+        ("invoice_address", key!("Invoice address")),
+        ("delivery_address", key!("Delivery address")),
+        ("payment", key!("Payment")),
+        ("shipping", key!("Shipping")),
     ];
     let addresses: Vec<Value> = addresses
         .into_iter()
         .map(|(name, title)| (title, free_form(&document[name])))
         .filter(|(_, facts)| !facts.is_empty())
-        .map(|(title, facts)| context! { title, facts })
+        .map(|(title, facts)| context! { title => title.text(), facts })
         .collect();
     let rehearsal = match record.phase.state() {
         OrderState::Confirmed => Value::from(()),
@@ -111,7 +112,7 @@ pub async fn order(ctx: PageContext, Path(at): Path<(String, String)>) -> PageRe
         trace => &record.trace.parent,
         commands => commands(record),
     };
-    let title = format!("{} {}", ctx.t("Order"), record.key);
+    let title = format!("{} {}", ctx.t(key!("Order")), record.key);
     ctx.page("order.html", &title, Some(record.key.shop.as_str()), values)
 }
 
@@ -129,17 +130,11 @@ fn customer(
 ) -> Vec<(String, String)> {
     let customer = &record.facts.customer;
     let mut facts = vec![
-        (ctx.t("Number").to_owned(), customer.number.clone().unwrap_or_default()),
-        (ctx.t("Name").to_owned(), customer.name.clone().unwrap_or_default()),
-        (
-            ctx.t("Mail address").to_owned(),
-            match &customer.email {
-                Some(email) => email.to_string(),
-                None => ctx.t("none: no confirmation mail is written").to_owned(),
-            },
-        ),
-        (ctx.t("Language").to_owned(), customer.locale.clone().unwrap_or_default()),
-        (ctx.t("Remark").to_owned(), text_of(&document["remark"])),
+        (ctx.t(key!("Number")).to_owned(), customer.number.clone().unwrap_or_default()),
+        (ctx.t(key!("Name")).to_owned(), customer.name.clone().unwrap_or_default()),
+        (ctx.t(key!("Mail address")).to_owned(), customer.email.to_string()),
+        (ctx.t(key!("Language")).to_owned(), customer.locale.clone().unwrap_or_default()),
+        (ctx.t(key!("Remark")).to_owned(), text_of(&document["remark"])),
     ];
     for (_, value) in &mut facts {
         *value = one_line(value, MAX_FACT);
@@ -191,7 +186,7 @@ fn events(formatter: &Formatter, detail: &OrderDetail) -> Vec<Value> {
     let mut events: Vec<(Timestamp, Value)> = Vec::new();
     let event = |tone: &str, title: String, text: String| context! { tone, title, text };
     let from = [("source", detail.source.as_str())];
-    let came = language.fill("Received ({source})", &from);
+    let came = language.fill(key!("Received ({source})"), &from);
     events.push((detail.record.received_at, event("", came, String::new())));
     for attempt in &detail.attempts {
         let of = detail.exchanges.iter().filter(|stored| stored.attempt == attempt.attempt);
@@ -200,15 +195,15 @@ fn events(formatter: &Formatter, detail: &OrderDetail) -> Vec<Value> {
     let is_told =
         |stored: &&StoredExchange| detail.attempts.iter().any(|a| a.attempt == stored.attempt);
     for stored in detail.exchanges.iter().filter(|stored| !is_told(stored)) {
-        let title = language.t("The ERP was asked").to_owned();
+        let title = language.t(key!("The ERP was asked")).to_owned();
         let exchanges = vec![rows::exchange(&stored.exchange)];
         events.push((stored.at, context! { exchanges, ..event("wait", title, String::new()) }));
     }
     for mail in &detail.mails {
         let title = format!(
             "{}: {}",
-            language.t("Mail"),
-            language.t(&format!("mail.{}", mail.status.as_str()))
+            language.t(key!("Mail")),
+            language.word("mail", &mail.status.as_str())
         );
         let href = format!("/mails/{}", mail.id);
         events.push((
@@ -219,12 +214,12 @@ fn events(formatter: &Formatter, detail: &OrderDetail) -> Vec<Value> {
     for entry in &detail.audit {
         let reason =
             entry.reason.as_deref().map(|reason| format!(": {reason}")).unwrap_or_default();
-        let title = language.t(&format!("did.{}", entry.action)).to_owned();
+        let title = language.word("did", &entry.action);
         events
             .push((entry.at, event("", title, one_line(&format!("{}{reason}", entry.actor), 500))));
     }
     for conflict in &detail.conflicts {
-        let title = language.t("Different content arrived under this number").to_owned();
+        let title = language.t(key!("Different content arrived under this number")).to_owned();
         events.push((conflict.received_at, event("bad", title, conflict.source.clone())));
     }
     events.sort_by_key(|(at, _)| *at);
@@ -238,16 +233,16 @@ fn tried<'a>(
 ) -> Value {
     let text = |part: &Option<String>| one_line(part.as_deref().unwrap_or_default(), MAX_FACT);
     let number = attempt.attempt.to_string();
-    let trigger = language.t(&format!("trigger.{}", attempt.trigger)).to_owned();
+    let trigger = language.word("trigger", &attempt.trigger);
     let values = [("n", number.as_str()), ("trigger", trigger.as_str())];
     let succeeded = attempt.outcome == "succeeded";
     let key = match (succeeded, attempt.found) {
-        (true, true) => "Attempt {n} ({trigger}): found in the ERP",
-        (true, false) => "Attempt {n} ({trigger}): accepted by the ERP",
+        (true, true) => key!("Attempt {n} ({trigger}): found in the ERP"),
+        (true, false) => key!("Attempt {n} ({trigger}): accepted by the ERP"),
         (false, _) if attempt.class.as_deref() == Some("unknown_outcome") => {
-            "Attempt {n} ({trigger}): sent, answer not seen"
+            key!("Attempt {n} ({trigger}): sent, answer not seen")
         }
-        (false, _) => "Attempt {n} ({trigger}): failed",
+        (false, _) => key!("Attempt {n} ({trigger}): failed"),
     };
     let tone = match (succeeded, attempt.class.as_deref()) {
         (true, _) => "good",
@@ -324,24 +319,25 @@ pub async fn ask(
 ) -> PageResult {
     let key = find_for(&ctx, Permission::Process, at).await?.record.key;
     let became = ctx.web.ops.reconcile(&key, &ctx.act(field(&form, "reason"))).await?;
-    let t = |text: &str| ctx.t(text).to_owned();
+    let t = |key: Key| ctx.t(key).to_owned();
     let told = match became {
         Reconciled::Found { erp_order_id } => {
             let number = erp_order_id.unwrap_or_default();
-            ("good", format!("{} {number}", t("The ERP has it. ERP number:")))
+            ("good", format!("{} {number}", t(key!("The ERP has it. ERP number:"))))
         }
         Reconciled::Sent(became) => told_transfer(ctx.language, &became),
-        Reconciled::Unclear { said, .. } => {
-            ("wait", format!("{} {}", t("Still unclear. The ERP said:"), one_line(&said, MAX_FACT)))
-        }
+        Reconciled::Unclear { said, .. } => (
+            "wait",
+            format!("{} {}", t(key!("Still unclear. The ERP said:")), one_line(&said, MAX_FACT)),
+        ),
         Reconciled::Parked => (
             "wait",
-            t(
-                "The ERP does not have it, and no automatic attempt is left: transfer it when you are ready.",
-            ),
+            t(key!(
+                "The ERP does not have it, and no automatic attempt is left: transfer it when you are ready."
+            )),
         ),
-        Reconciled::Held => ("wait", t("The ERP is not usable now; the order waits.")),
-        Reconciled::StillWaiting => ("wait", t("No answer yet; it continues automatically.")),
+        Reconciled::Held => ("wait", t(key!("The ERP is not usable now; the order waits."))),
+        Reconciled::StillWaiting => ("wait", t(key!("No answer yet; it continues automatically."))),
     };
     Ok(answer(&ctx, &key, false, &told))
 }
@@ -367,8 +363,10 @@ pub async fn remove(
     let key = find_for(&ctx, Permission::Remove, at).await?.record.key;
     let reason = removal_of(&form)?;
     ctx.web.ops.remove(&key, &ctx.act(Some(&reason))).await?;
-    let told =
-        ("good", ctx.t("Removed from the list of lost orders. It can be undone here.").to_owned());
+    let told = (
+        "good",
+        ctx.t(key!("Removed from the list of lost orders. It can be undone here.")).to_owned(),
+    );
     Ok(answer(&ctx, &key, false, &told))
 }
 
@@ -380,7 +378,7 @@ pub async fn restore(
 ) -> PageResult {
     let key = find_for(&ctx, Permission::Remove, at).await?.record.key;
     ctx.web.ops.restore(&key, &ctx.act(Some(needed_reason(&form)?))).await?;
-    let told = ("good", ctx.t("Back on the list of lost orders.").to_owned());
+    let told = ("good", ctx.t(key!("Back on the list of lost orders.")).to_owned());
     Ok(answer(&ctx, &key, false, &told))
 }
 
@@ -394,20 +392,21 @@ fn answer(ctx: &PageContext, key: &OrderKey, by_script: bool, told: &(&str, Stri
 
 /// The outcome of a transfer, for people.
 pub fn told_transfer(language: Language, became: &Transferred) -> (&'static str, String) {
-    let t = |text: &str| language.t(text).to_owned();
+    let t = |key: Key| language.t(key).to_owned();
     let part = |text: &Option<String>| one_line(text.as_deref().unwrap_or_default(), MAX_FACT);
     match became {
-        Transferred::Done { erp_order_id: Some(number) } => {
-            ("good", format!("{} {}", t("It is in the ERP. ERP number:"), one_line(number, 80)))
-        }
+        Transferred::Done { erp_order_id: Some(number) } => (
+            "good",
+            format!("{} {}", t(key!("It is in the ERP. ERP number:")), one_line(number, 80)),
+        ),
         Transferred::Done { erp_order_id: None } => {
-            ("good", t("It is in the ERP; the ERP gave no number."))
+            ("good", t(key!("It is in the ERP; the ERP gave no number.")))
         }
         Transferred::Failed { attempt, .. } => (
             "bad",
             format!(
                 "{} {} ({}): {}",
-                t("The ERP did not accept it:"),
+                t(key!("The ERP did not accept it:")),
                 part(&attempt.class),
                 part(&attempt.code),
                 part(&attempt.message)
@@ -415,11 +414,13 @@ pub fn told_transfer(language: Language, became: &Transferred) -> (&'static str,
         ),
         Transferred::Unclear { .. } => (
             "wait",
-            t(
-                "An earlier attempt may have entered it into the ERP, which cannot confirm that yet. Nothing was sent; the ERP is asked again automatically.",
-            ),
+            t(key!(
+                "An earlier attempt may have entered it into the ERP, which cannot confirm that yet. Nothing was sent; the ERP is asked again automatically."
+            )),
         ),
-        Transferred::Held => ("wait", t("The ERP is not usable now; the order waits.")),
-        Transferred::StillWaiting => ("wait", t("No answer yet; it continues automatically.")),
+        Transferred::Held => ("wait", t(key!("The ERP is not usable now; the order waits."))),
+        Transferred::StillWaiting => {
+            ("wait", t(key!("No answer yet; it continues automatically.")))
+        }
     }
 }

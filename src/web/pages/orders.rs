@@ -1,6 +1,7 @@
 //! Lists of orders: all of them, and the lost ones with their groups first. The address of the page is
 //! the filter.
 
+use crate::key;
 use crate::web::html::forms::{Fields, field, quoted, without_unseen};
 use crate::web::html::selection::filter_of;
 use crate::web::html::{erps, rows};
@@ -109,7 +110,7 @@ async fn list(ctx: PageContext, fields: Fields, state: Option<OrderState>) -> Pa
             groups.iter().take(MAX_GROUPS).map(|group| rows::group(&formatter, group)).collect();
         values = context! { groups, more_groups => more, ..values };
     }
-    let title = ctx.t(if lost { "Lost orders" } else { "Orders" });
+    let title = ctx.t(if lost { key!("Lost orders") } else { key!("Orders") });
     ctx.page("orders.html", title, None, values)
 }
 

@@ -1,7 +1,9 @@
 //! The overview: orders by state, activity, circuits; sent again every two seconds while it is
 //! open.
 
+use crate::key;
 use crate::web::html::erps::erp;
+use crate::web::html::language::Key;
 use crate::web::html::live::repeated;
 use std::time::Duration;
 
@@ -36,7 +38,7 @@ pub async fn overview(ctx: PageContext, Query(fields): Query<Fields>) -> PageRes
     let (name, length) = span(&fields);
     let seen = ctx.web.ops.overview(&ctx.shops(), length).await?;
     let values = context! { span => name, ..values(&ctx, name, &seen) };
-    ctx.page("overview.html", ctx.t("Overview"), None, values)
+    ctx.page("overview.html", ctx.t(key!("Overview")), None, values)
 }
 
 /// `GET /live`: the changing part of the overview as server-sent events, until the reader leaves or
@@ -128,7 +130,7 @@ pub async fn hold(
     Posted { form, .. }: Posted<Fields>,
 ) -> PageResult {
     ctx.web.ops.hold(&erp, &ctx.act(field(&form, "reason"))).await?;
-    Ok(back(&ctx, "The transfer is stopped. Orders come in and wait."))
+    Ok(back(&ctx, key!("The transfer is stopped. Orders come in and wait.")))
 }
 
 /// `POST /erps/{erp}/release`
@@ -138,9 +140,9 @@ pub async fn release(
     Posted { form, .. }: Posted<Fields>,
 ) -> PageResult {
     ctx.web.ops.release(&erp, &ctx.act(field(&form, "reason"))).await?;
-    Ok(back(&ctx, "The transfer continues, starting with one order."))
+    Ok(back(&ctx, key!("The transfer continues, starting with one order.")))
 }
 
-fn back(ctx: &PageContext, sentence: &str) -> Response {
+fn back(ctx: &PageContext, sentence: Key) -> Response {
     ctx.to("/", "good", ctx.t(sentence))
 }

@@ -1,5 +1,6 @@
 //! Users and tokens, and the user's own page.
 
+use crate::key;
 use std::time::Duration;
 
 use axum::extract::Path;
@@ -33,7 +34,7 @@ async fn show(ctx: &PageContext, more: Value) -> PageResult {
         roles => Role::ALL.map(Role::as_str),
         scopes => Permission::ALL.map(Permission::as_str),
     };
-    ctx.page("people.html", ctx.t("Users and tokens"), None, context! { ..more, ..values })
+    ctx.page("people.html", ctx.t(key!("Users and tokens")), None, context! { ..more, ..values })
 }
 
 /// A wrong input is reported on the same page.
@@ -80,10 +81,10 @@ pub async fn change_user(
                 Err(refusal) => Err(refusal),
             }
         }
-        _ => return Err(Failure::missing("There is no such action.")),
+        _ => return Err(Failure::missing(key!("There is no such action."))),
     };
     match changed {
-        Ok(()) => Ok(ctx.to("/people", "good", ctx.t("Saved."))),
+        Ok(()) => Ok(ctx.to("/people", "good", ctx.t(key!("Saved.")))),
         Err(refusal) => told(&ctx, refusal).await,
     }
 }
@@ -94,7 +95,7 @@ pub async fn add_token(ctx: PageContext, Posted { form, .. }: Posted<Fields>) ->
     let days = match field(&form, "days").map(str::parse::<u32>) {
         None => None,
         Some(Ok(days)) => Some(ONE_DAY * days),
-        Some(Err(_)) => return Err(unprocessable("The days are a number.".to_owned())),
+        Some(Err(_)) => return Err(unprocessable(key!("The days are a number."))),
     };
     let act = ctx.act(None);
     let new = NewToken {
@@ -116,7 +117,7 @@ pub async fn revoke_token(
     _: Posted<Fields>,
 ) -> PageResult {
     ctx.web.ops.revoke_token(&name, &ctx.act(None)).await?;
-    Ok(ctx.to("/people", "good", ctx.t("Revoked.")))
+    Ok(ctx.to("/people", "good", ctx.t(key!("Revoked."))))
 }
 
 fn shops_of(form: &Fields) -> Option<Vec<String>> {
@@ -126,7 +127,7 @@ fn shops_of(form: &Fields) -> Option<Vec<String>> {
 
 fn roles_of(form: &Fields) -> Result<Vec<RoleGrant>, Failure> {
     let role = field(form, "role").and_then(Role::from_name);
-    let role = role.ok_or_else(|| unprocessable("Choose a role.".to_owned()))?;
+    let role = role.ok_or_else(|| unprocessable(key!("Choose a role.")))?;
     Ok(match shops_of(form) {
         None => vec![RoleGrant::everywhere(role)],
         Some(shops) => shops.into_iter().map(|shop| RoleGrant { role, shop: Some(shop) }).collect(),

@@ -1,5 +1,6 @@
 //! Redrives: the plan, the run, the result per order.
 
+use crate::key;
 use crate::web::html::templates::usual_pace;
 use axum::extract::{Path, Query};
 use axum::response::{IntoResponse, Redirect};
@@ -26,7 +27,7 @@ const PAGE: u32 = 100;
 pub async fn redrives(ctx: PageContext) -> PageResult {
     let redrives = ctx.web.ops.redrives_for(MAX_LISTED, &ctx.shops()).await?;
     let redrives: Vec<Value> = redrives.iter().map(|redrive| view(&ctx, redrive)).collect();
-    ctx.page("redrives.html", ctx.t("Redrives"), None, context! { redrives })
+    ctx.page("redrives.html", ctx.t(key!("Redrives")), None, context! { redrives })
 }
 
 /// `POST /redrives`: plans one; nothing is sent.
@@ -52,14 +53,14 @@ fn pace_of(form: &Fields) -> Result<RedriveThrottle, Failure> {
         .collect();
     let percent = field(form, "stop_percent").map_or(Ok(usual.stop_percent), str::parse);
     let (Ok(ramp), Ok(stop_percent)) = (ramp, percent) else {
-        return Err(unprocessable("The steps and the percentage are numbers.".to_owned()));
+        return Err(unprocessable(key!("The steps and the percentage are numbers.")));
     };
     Ok(RedriveThrottle { rate_per_minute: rate_of(form)?, ramp, stop_percent })
 }
 
 fn rate_of(form: &Fields) -> Result<Option<u32>, Failure> {
-    let told = || unprocessable("The rate is a number of orders a minute.".to_owned());
-    field(form, "rate").map(|rate| rate.parse().map_err(|_| told())).transpose()
+    let no_number = || unprocessable(key!("The rate is a number of orders a minute."));
+    field(form, "rate").map(|rate| rate.parse().map_err(|_| no_number())).transpose()
 }
 
 /// `GET /redrives/{id}`
@@ -78,7 +79,7 @@ pub async fn redrive(
     let last =
         items.last().filter(|_| full).map(|item| format!("{page}?{named}after={}", item.seq));
     let r = view(&ctx, &redrive);
-    let title = format!("{} {}", ctx.t("Redrive"), short(redrive.id));
+    let title = format!("{} {}", ctx.t(key!("Redrive")), short(redrive.id));
     let group = match &redrive.selection {
         Selection::Group(fingerprint) => match ctx.web.ops.group(fingerprint, &ctx.shops()).await {
             Err(Refusal::NotFound { .. }) => None,
@@ -196,29 +197,31 @@ pub async fn steer(
     let id = find(&ctx, &id).await?.id;
     let (ops, act) = (&ctx.web.ops, ctx.act(field(&form, "reason")));
     ops.authorize_redrive(id, &act).await?;
-    let told = match verb.as_str() {
-        "start" => ops.start_redrive(id, &act).await.map(|_| "Started."),
+    let done = match verb.as_str() {
+        "start" => ops.start_redrive(id, &act).await.map(|_| key!("Started.")),
         "pause" => ops
             .pause_redrive(id, &act)
             .await
-            .map(|_| "Paused. What is under way is still answered."),
-        "resume" => {
-            ops.resume_redrive(id, &act).await.map(|_| "It continues, starting with one order.")
-        }
+            .map(|_| key!("Paused. What is under way is still answered.")),
+        "resume" => ops
+            .resume_redrive(id, &act)
+            .await
+            .map(|_| key!("It continues, starting with one order.")),
         "cancel" => ops
             .cancel_redrive(id, &act)
             .await
-            .map(|_| "Cancelled. What is under way is still answered."),
-        "rate" => {
-            ops.set_redrive_rate(id, rate_of(&form)?, &act).await.map(|_| "The rate is changed.")
-        }
-        _ => return Err(Failure::missing("There is no such action.")),
+            .map(|_| key!("Cancelled. What is under way is still answered.")),
+        "rate" => ops
+            .set_redrive_rate(id, rate_of(&form)?, &act)
+            .await
+            .map(|_| key!("The rate is changed.")),
+        _ => return Err(Failure::missing(key!("There is no such action."))),
     };
-    Ok(ctx.to(&address(id), "good", ctx.t(told?)))
+    Ok(ctx.to(&address(id), "good", ctx.t(done?)))
 }
 
 async fn find(ctx: &PageContext, id: &str) -> Result<Redrive, Failure> {
-    let missing = || Failure::missing("There is no such redrive.");
+    let missing = || Failure::missing(key!("There is no such redrive."));
     let id: Uuid = id.parse().map_err(|_| missing())?;
     Ok(ctx.web.ops.redrive_for(id, &ctx.shops()).await?)
 }
@@ -284,7 +287,8 @@ fn view(ctx: &PageContext, redrive: &Redrive) -> Value {
     };
     let excluded: Vec<(String, String)> =
         redrive.excluded.iter().map(|(why, n)| (why.clone(), formatter.count(*n))).collect();
-    let ramp = pace.ramp.iter().map(ToString::to_string).chain([ctx.t("the rest").to_owned()]);
+    let ramp =
+        pace.ramp.iter().map(ToString::to_string).chain([ctx.t(key!("the rest")).to_owned()]);
     context! {
         id => redrive.id.to_string(),
         short => &id,
@@ -309,8 +313,8 @@ fn view(ctx: &PageContext, redrive: &Redrive) -> Value {
         ramp => ramp.collect::<Vec<_>>().join(", "),
         stop_percent => &pace.stop_percent,
         rate => rate.as_deref().map_or_else(
-            || ctx.t("as fast as the ERP answers").to_owned(),
-            |rate| ctx.language.fill("{n} orders a minute", &[("n", rate)]),
+            || ctx.t(key!("as fast as the ERP answers")).to_owned(),
+            |rate| ctx.language.fill(key!("{n} orders a minute"), &[("n", rate)]),
         ),
         rate_plain => rate,
         expected => is(&[Planned]).then(|| expected(ctx, redrive)),
@@ -329,34 +333,34 @@ fn view(ctx: &PageContext, redrive: &Redrive) -> Value {
 fn step_text(ctx: &PageContext, redrive: &Redrive) -> String {
     let size = redrive.pace.ramp.get(redrive.ramp_at).map(ToString::to_string);
     let step = match size {
-        Some(size) => ctx.language.fill("step of {n}", &[("n", &size)]),
-        None => ctx.t("last step: the rest").to_owned(),
+        Some(size) => ctx.language.fill(key!("step of {n}"), &[("n", &size)]),
+        None => ctx.t(key!("last step: the rest")).to_owned(),
     };
-    format!("{step} · {}: {}", ctx.t("remaining"), expected(ctx, redrive))
+    format!("{step} · {}: {}", ctx.t(key!("remaining")), expected(ctx, redrive))
 }
 
 /// The expected time of the rest.
 fn expected(ctx: &PageContext, redrive: &Redrive) -> String {
     let Some(time) = redrive.expected_duration() else {
-        return ctx.t("unknown: it depends on the ERP alone").to_owned();
+        return ctx.t(key!("unknown: it depends on the ERP alone")).to_owned();
     };
-    format!("{} {}", ctx.t("at least"), ctx.language.length(time.as_secs()))
+    format!("{} {}", ctx.t(key!("at least")), ctx.language.length(time.as_secs()))
 }
 
 fn selection(ctx: &PageContext, selection: &Selection) -> String {
     let text = match selection {
-        Selection::Filter(pairs) if pairs.is_empty() => ctx.t("all lost orders").to_owned(),
+        Selection::Filter(pairs) if pairs.is_empty() => ctx.t(key!("all lost orders")).to_owned(),
         Selection::Filter(pairs) => {
             let parts: Vec<String> =
                 pairs.iter().map(|(name, value)| format!("{name} {value}")).collect();
             parts.join(", ")
         }
-        Selection::Orders(_) => ctx.t("picked orders").to_owned(),
+        Selection::Orders(_) => ctx.t(key!("picked orders")).to_owned(),
         Selection::Group(fingerprint) => {
-            ctx.language.fill("failure group {group}", &[("group", fingerprint)])
+            ctx.language.fill(key!("failure group {group}"), &[("group", fingerprint)])
         }
         Selection::FailedOf(id) => {
-            ctx.language.fill("what was left of redrive {id}", &[("id", &short(*id))])
+            ctx.language.fill(key!("what was left of redrive {id}"), &[("id", &short(*id))])
         }
     };
     one_line(&text, 200)

@@ -1,5 +1,6 @@
 //! The result of `order-relay check`, as a page.
 
+use crate::key;
 use minijinja::{Value, context};
 
 use crate::domain::permission::Permission;
@@ -12,5 +13,5 @@ pub async fn status(ctx: PageContext) -> PageResult {
     let lines = (ctx.web.check)().await;
     let bad = lines.iter().filter(|line| line.state == "FAULT").count();
     let lines: Vec<Value> = lines.iter().map(view).collect();
-    ctx.page("status.html", ctx.t("Status"), None, context! { lines, bad })
+    ctx.page("status.html", ctx.t(key!("Status")), None, context! { lines, bad })
 }
