@@ -55,7 +55,14 @@ fn show_facts(out: &mut dyn Write, detail: &OrderDetail, order: &OrderView) -> s
             ("Next", record.phase.due_at().map(local)),
             (
                 "Last error",
-                error.map(|e| format!("{} ({}): {}", e.class.as_str(), e.code, e.message)),
+                error.map(|e| {
+                    format!(
+                        "{} ({}): {}",
+                        e.summary.class.as_str(),
+                        e.summary.code,
+                        e.summary.message
+                    )
+                }),
             ),
             (
                 "Under way",

@@ -15,7 +15,6 @@ use uuid::Uuid;
 
 use crate::cli::change::{act, confirm};
 use crate::cli::exit::{Exit, Misuse};
-use crate::domain::failure_summary::FailureSummary;
 use crate::domain::redrive::{ItemStatus, RedriveStatus, RedriveThrottle};
 use crate::ops::refusal::Refusal;
 use crate::ops::verbs::Ops;

@@ -5,10 +5,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize, Serializer};
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::domain::failure::ErrorClass;
 use crate::domain::failure_summary::FailureSummary;
 use crate::domain::lifecycle::transitions::OrderRecord;
 use crate::domain::money::Money;
@@ -209,7 +208,6 @@ pub struct RedriveItem {
     /// The attempt that was asked for.
     pub attempt: Option<u32>,
     /// How its attempt failed.
-    #[serde(flatten, serialize_with = "each_field")]
     pub failure: Option<FailureSummary>,
     /// The ERP's number.
     pub erp_order_id: Option<String>,
@@ -219,28 +217,6 @@ pub struct RedriveItem {
     pub total: String,
     /// When it was sent or answered last.
     pub at: Option<Timestamp>,
-}
-
-/// A failure as fields of the order; without one they are null, not absent.
-fn each_field<S: Serializer>(
-    failure: &Option<FailureSummary>,
-    serializer: S,
-) -> Result<S::Ok, S::Error> {
-    #[derive(Serialize)]
-    struct Fields<'a> {
-        class: Option<ErrorClass>,
-        code: Option<&'a str>,
-        message: Option<&'a str>,
-        fingerprint: Option<&'a str>,
-    }
-    let failure = failure.as_ref();
-    let fields = Fields {
-        class: failure.map(|f| f.class),
-        code: failure.map(|f| f.code.as_str()),
-        message: failure.map(|f| f.message.as_str()),
-        fingerprint: failure.map(|f| f.fingerprint.as_str()),
-    };
-    fields.serialize(serializer)
 }
 
 /// An order of a redrive with its row in the ledger.
@@ -301,46 +277,5 @@ impl SettledItem {
     /// A status with its reason.
     pub fn because(seq: u64, status: ItemStatus, why: &str) -> Self {
         Self { why: Some(why.to_owned()), ..Self::new(seq, status) }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_order_of_a_redrive_has_every_field_in_json() {
-        let item = RedriveItem {
-            seq: 1,
-            key: OrderKey::new("de", "4711").unwrap(),
-            revision: 0,
-            status: ItemStatus::Waiting,
-            why: None,
-            attempt: None,
-            failure: None,
-            erp_order_id: None,
-            currency: "EUR".to_owned(),
-            total: "129.90".to_owned(),
-            at: None,
-        };
-        let failed = RedriveItem {
-            status: ItemStatus::Failed,
-            attempt: Some(2),
-            failure: Some(FailureSummary {
-                class: ErrorClass::Rejected,
-                code: "http_422".to_owned(),
-                message: "unknown article".to_owned(),
-                fingerprint: "00ff".to_owned(),
-            }),
-            ..item.clone()
-        };
-        assert_eq!(
-            serde_json::to_string(&item).unwrap(),
-            r#"{"seq":1,"shop":"de","order_id":"4711","revision":0,"status":"waiting","why":null,"attempt":null,"class":null,"code":null,"message":null,"fingerprint":null,"erp_order_id":null,"currency":"EUR","total":"129.90","at":null}"#
-        );
-        assert_eq!(
-            serde_json::to_string(&failed).unwrap(),
-            r#"{"seq":1,"shop":"de","order_id":"4711","revision":0,"status":"failed","why":null,"attempt":2,"class":"rejected","code":"http_422","message":"unknown article","fingerprint":"00ff","erp_order_id":null,"currency":"EUR","total":"129.90","at":null}"#
-        );
     }
 }

@@ -94,6 +94,7 @@ pub struct ItemView {
 
 impl ItemView {
     pub fn of(item: &RedriveItem) -> Self {
+        let failure = item.failure.as_ref();
         Self {
             seq: item.seq,
             shop: item.key.shop.to_string(),
@@ -102,10 +103,10 @@ impl ItemView {
             status: item.status,
             why: item.why.clone(),
             attempt: item.attempt,
-            error_class: item.class.clone(),
-            error_code: item.code.clone(),
-            error_message: item.message.clone(),
-            error_fingerprint: item.fingerprint.clone(),
+            error_class: failure.map(|f| f.class.as_str().to_owned()),
+            error_code: failure.map(|f| f.code.clone()),
+            error_message: failure.map(|f| f.message.clone()),
+            error_fingerprint: failure.map(|f| f.fingerprint.clone()),
             erp_order_id: item.erp_order_id.clone(),
             currency: item.currency.clone(),
             total: item.total.clone(),
