@@ -43,7 +43,7 @@ fn hostile(formula: usize) -> String {
 
 /// An order whose every free text is hostile; also what only JSON can hold.
 fn hostile_order(id: &str, formula: usize) -> String {
-    let text = format!("{}\0", hostile(formula));
+    let text = hostile(formula);
     let short: String = text.chars().take(200).collect();
     let address = json!({"name": text, "street": text, "city": text, "country": text, &text: text});
     order_with(

@@ -132,7 +132,13 @@ fn customer(
     let mut facts = vec![
         (ctx.t(key!("Number")).to_owned(), customer.number.clone().unwrap_or_default()),
         (ctx.t(key!("Name")).to_owned(), customer.name.clone().unwrap_or_default()),
-        (ctx.t(key!("Mail address")).to_owned(), customer.email.to_string()),
+        (
+            ctx.t(key!("Mail address")).to_owned(),
+            match &customer.email {
+                Some(email) => email.to_string(),
+                None => ctx.t(key!("none: no confirmation mail is written")).to_owned(),
+            },
+        ),
         (ctx.t(key!("Language")).to_owned(), customer.locale.clone().unwrap_or_default()),
         (ctx.t(key!("Remark")).to_owned(), text_of(&document["remark"])),
     ];
