@@ -38,6 +38,7 @@ macro_rules! key {
 
 impl Key {
     /// For `key!`, which calls it while compiling.
+    #[allow(clippy::panic, reason = "it is evaluated while the program is compiled")]
     pub const fn translated(text: &'static str) -> Self {
         let mut line = 0;
         while line < GERMAN_LINES.len() {

@@ -209,7 +209,7 @@ fn events(formatter: &Formatter, detail: &OrderDetail) -> Vec<Value> {
         let title = format!(
             "{}: {}",
             language.t(key!("Mail")),
-            language.word("mail", &mail.status.as_str())
+            language.word("mail", mail.status.as_str())
         );
         let href = format!("/mails/{}", mail.id);
         events.push((
