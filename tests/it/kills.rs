@@ -31,6 +31,8 @@ async fn eight_kills(place: Place) {
     world.set_short_leases();
     world.set("mail.digest_after", "5");
     world.set("erp.max_in_flight", "16");
+    // Each kill may interrupt the same order once more, which counts as a failed attempt.
+    world.set("max_failed_order", "20");
     world.stub.set(StubSettings { latency_ms: 10, ..Default::default() });
     world.serve().await;
     match place {
