@@ -76,10 +76,20 @@ impl<'a> Entry<'a> {
         }
     }
 
-    /// Only a retry can be of an order that the ledger does not have: all others were inserted.
-    fn answer_unknown(self) {
-        if let Self::Admit(pending) = self {
-            pending.answer(Admitted::Unknown);
+    /// Only a retry can be of an order that the ledger does not have: all others were inserted. Whoever was
+    /// told that an order is stored keeps no copy, so an order without its row is an error, never a "yes".
+    fn answer_unknown(self) -> Result<(), StoreError> {
+        match self {
+            Self::Admit(pending) => {
+                pending.answer(Admitted::Unknown);
+                Ok(())
+            }
+            Self::Accept(pending) => Err(StoreError::Corrupt {
+                table: "orders",
+                column: "order_id",
+                row: pending.request.placed.order.key.to_string(),
+                detail: "the order was neither inserted nor found".to_owned(),
+            }),
         }
     }
 }
@@ -103,7 +113,7 @@ impl<T: Tx> Batch<T> {
         let mut conflicts = Vec::new();
         for entry in known {
             let Some((record, digest)) = loaded.records.get_mut(entry.key()) else {
-                entry.answer_unknown();
+                entry.answer_unknown()?;
                 continue;
             };
             let stored = documents.get(entry.key());
@@ -132,6 +142,7 @@ impl<T: Tx> Batch<T> {
         self.save(&loaded).await?;
         self.keep_conflicts(&conflicts).await
     }
+
     /// Inserts new orders and answers them; returns those that existed before or are duplicates in
     /// this batch.
     async fn insert_new<'e>(
