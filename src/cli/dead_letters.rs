@@ -49,7 +49,7 @@ pub async fn dead_letters(
                 true => ops.dead_letters(&whoever(), true, MAX_LETTERS).await?,
                 false => find_all(ops, &ids).await?,
             };
-            let mended = match file {
+            let fixed = match file {
                 Some(_) if letters.len() != 1 => {
                     return Err(Misuse::told("--file needs exactly one dead letter"));
                 }
@@ -62,7 +62,7 @@ pub async fn dead_letters(
             if all && !letters.is_empty() {
                 confirm(&change, &format!("Replay {} dead letters?", letters.len()))?;
             }
-            replay(ops, &letters, mended, &change, output.output, out).await
+            replay(ops, &letters, fixed, &change, output.output, out).await
         }
         DeadLetters::Discard { ids, change, output } => {
             let letters = find_all(ops, &ids).await?;
@@ -156,7 +156,7 @@ fn print_outcomes(
 async fn replay(
     ops: &Ops,
     letters: &[DeadLetter],
-    mended: Option<Vec<u8>>,
+    fixed: Option<Vec<u8>>,
     change: &Change,
     format: Format,
     out: &mut dyn Write,
@@ -168,7 +168,7 @@ async fn replay(
             exits.push(Exit::Done);
             continue;
         }
-        let replayed = ops.replay(letter, mended.clone(), &act(ops, change)).await?;
+        let replayed = ops.replay(letter, fixed.clone(), &act(ops, change)).await?;
         let (outcome, exit) = match replayed.is_settled() {
             true => ("replayed", Exit::Done),
             false => ("refused", Exit::Failed),

@@ -89,7 +89,7 @@ impl Ops {
     pub async fn replay(
         &self,
         letter: &DeadLetter,
-        mended: Option<Vec<u8>>,
+        fixed: Option<Vec<u8>>,
         act: &Act,
     ) -> Result<Replayed, Refusal> {
         authorize(act, Permission::Process, None)?;
@@ -100,7 +100,7 @@ impl Ops {
                 status: letter.status.clone(),
             });
         }
-        let body = mended.unwrap_or_else(|| letter.body.clone());
+        let body = fixed.unwrap_or_else(|| letter.body.clone());
         let trace = Trace::of(&letter.headers);
         let replayed = match self.replay_as_order(&body, &trace).await? {
             Ok(taken) => Replayed::Order(taken),

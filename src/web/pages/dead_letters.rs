@@ -94,8 +94,8 @@ pub async fn replay(
     let typed =
         form.iter().find(|(name, _)| name == "body").map(|(_, body)| body.replace("\r\n", "\n"));
     let came = shown_json(&String::from_utf8_lossy(&letter.body).replace("\r\n", "\n"));
-    let mended = typed.filter(|typed| *typed != came).map(String::into_bytes);
-    let replayed = ctx.web.ops.replay(&letter, mended, &ctx.act(field(&form, "reason"))).await?;
+    let fixed = typed.filter(|typed| *typed != came).map(String::into_bytes);
+    let replayed = ctx.web.ops.replay(&letter, fixed, &ctx.act(field(&form, "reason"))).await?;
     let kind = if replayed.is_settled() { "good" } else { "bad" };
     Ok(ctx.to(&format!("/dead-letters/{}", letter.id), kind, &replayed.sentence()))
 }
