@@ -340,6 +340,26 @@ pub mod devtools {
     pub mod fill;
     pub mod measure;
     pub mod fill_command;
+    pub mod simulation {
+        //! What simulated processes stand on.
+        pub mod ledger {
+            //! The ledger in memory: the model of the SQL ledger, with faults at its ports.
+            pub mod faults;
+            pub mod values;
+            pub mod table;
+            pub mod tables;
+            pub mod memory;
+            pub mod order_rows;
+            pub mod transfers;
+            pub mod failures;
+            pub mod overdue;
+            pub mod notices;
+            pub mod circuits;
+            pub mod dead_letters;
+            pub mod workers;
+            pub mod audit;
+        }
+    }
 }
 
 pub mod app {
