@@ -86,9 +86,13 @@ pub mod ports {
 
 pub mod workers {
     //! The loops; they see only ports and domain.
+    pub mod availability;
+    pub mod erp_gate;
+    pub mod policies;
+    pub mod publisher;
+    pub mod dead_letter_keeper;
     pub mod context;
     pub mod consume;
-    pub mod erp_gate;
     pub mod circuit_watcher;
     pub mod submitter {
         //! Sends orders to the ERP.

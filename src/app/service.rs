@@ -131,7 +131,7 @@ impl Service {
             self.infrastructure.start(name, task);
         }
         let context = self.context.clone();
-        self.infrastructure.start("nudges", async move { context.run_nudges().await });
+        self.infrastructure.start("nudges", async move { context.publisher.run_nudges().await });
     }
 
     async fn start_role(&mut self, role: WorkerKind, settings: &Settings) -> anyhow::Result<()> {

@@ -38,8 +38,9 @@ use crate::ops::verbs::{Ops, OpsParts};
 use crate::ports::broker::Broker;
 use crate::ports::clock::{Clock, SystemClock};
 use crate::telemetry::{ClassLabel, KindLabel, Metrics, ReasonLabel, WhatLabel};
-use crate::workers::context::{Policies, ShopPolicy, WorkerContext};
+use crate::workers::context::WorkerContext;
 use crate::workers::erp_gate::Gate;
+use crate::workers::policies::{Policies, ShopPolicy};
 
 /// How much longer than the calls themselves a person waits for a transfer.
 const TRANSFER_MARGIN: Duration = Duration::from_secs(10);

@@ -170,8 +170,11 @@ impl CircuitWatcher {
             Sweep { now: self.context.now(), grace: Duration::ZERO, again_after, shops, limit: 1 };
         for order in self.ledger.take_overdue(sweep).await? {
             let trace = order.trace;
-            if let Err(error) =
-                self.context.nudge(&order.key, order.attempt, Trigger::Sweeper, &trace).await
+            if let Err(error) = self
+                .context
+                .publisher
+                .nudge(&order.key, order.attempt, Trigger::Sweeper, &trace)
+                .await
             {
                 tracing::debug!(%error, "circuit.nothing_to_try");
             }

@@ -89,7 +89,7 @@ async fn fenced(
                 Reason::HandlerPanicked,
                 "our code panicked while handling this message",
             );
-            match context.bury(queue, delivery, &fault).await {
+            match context.dead_letters.keep(queue, delivery, &fault).await {
                 Ok(()) => Settle::Ack,
                 Err(error) => {
                     tracing::error!(%error, queue, "dead_letter.refused");

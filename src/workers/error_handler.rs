@@ -45,8 +45,10 @@ impl ErrorHandler {
         }
         let trace = Trace::of(&delivery.headers);
         let request = self.request(delivery, &event, order, &trace);
-        let recorded =
-            context.retry_until_available(|| self.failures.record_failure(request.clone())).await;
+        let recorded = context
+            .availability
+            .retry_until_available(|| self.failures.record_failure(request.clone()))
+            .await;
         reach(CrashPoint::FailureRecorded);
         let (verdict, record, new) = match recorded {
             Ok(Recorded::Counted { verdict, record, new, .. }) => (verdict, record, new),
@@ -70,7 +72,7 @@ impl ErrorHandler {
             self.follow(&event, &record, verdict, &trace).await;
         }
         if new {
-            context.notices_wait();
+            context.publisher.notices_wait();
             tell(&event, &record, verdict);
         }
         Ok(())
@@ -110,7 +112,7 @@ impl ErrorHandler {
     ) {
         let kind = match verdict {
             Verdict::Retry { attempt, delay } => {
-                self.context.publish_retry(&record.key, attempt, delay, trace).await;
+                self.context.publisher.publish_retry(&record.key, attempt, delay, trace).await;
                 reach(CrashPoint::RetryPublished);
                 return;
             }
@@ -123,7 +125,7 @@ impl ErrorHandler {
         told.fail_count = record.fail_count;
         told.trigger = Some(event.trigger);
         told.error = Some(event.error.clone());
-        self.context.publish_event(&told, trace).await;
+        self.context.publisher.publish_event(&told, trace).await;
     }
 }
 
@@ -204,7 +206,7 @@ impl Handler for DeadLetterCollector {
 
 /// Stores a message as a dead letter; only then it is acknowledged.
 async fn keep(context: &WorkerContext, queue: &str, delivery: &Delivery, fault: &Fault) -> Settle {
-    match context.bury(queue, delivery, fault).await {
+    match context.dead_letters.keep(queue, delivery, fault).await {
         Ok(()) => {
             reach(CrashPoint::DeadLetterRecorded);
             Settle::Ack

@@ -72,8 +72,10 @@ impl Notifier {
     async fn compose(&self) -> Result<bool, StoreError> {
         let context = &self.context;
         let now = context.now();
-        let due =
-            context.retry_until_available(|| self.outbox.due_notices(now, MAX_NOTICES)).await?;
+        let due = context
+            .availability
+            .retry_until_available(|| self.outbox.due_notices(now, MAX_NOTICES))
+            .await?;
         if due.is_empty() {
             return Ok(false);
         }
@@ -118,8 +120,10 @@ impl Notifier {
             return Ok(());
         }
         let context = &self.context;
-        let window =
-            context.retry_until_available(|| self.outbox.digest_window(window_name)).await?;
+        let window = context
+            .availability
+            .retry_until_available(|| self.outbox.digest_window(window_name))
+            .await?;
         let waiting = u32::try_from(notices.len()).unwrap_or(u32::MAX);
         let (mails, window): (Vec<NewMail>, DigestWindow) = match plan(window, waiting, rule, now) {
             Plan::Each { window } => {
@@ -130,6 +134,7 @@ impl Notifier {
             Plan::Wait { until } => {
                 let ids: Vec<String> = notices.iter().map(|notice| notice.id.clone()).collect();
                 return context
+                    .availability
                     .retry_until_available(|| self.outbox.postpone_notices(&ids, until))
                     .await;
             }
@@ -144,6 +149,7 @@ impl Notifier {
     ) -> Result<(), StoreError> {
         let context = &self.context;
         let written = context
+            .availability
             .retry_until_available(|| self.outbox.compose_mails(mails.clone(), window.clone()))
             .await?;
         // Otherwise another process put one of them into a mail first; the rest is taken again.
@@ -179,6 +185,7 @@ impl Notifier {
         let budget = self.mailer.send_budget();
         let until = later(now, budget * LEASE_IN_BUDGETS);
         let mails = context
+            .availability
             .retry_until_available(|| {
                 self.outbox.claim_mails(&context.worker, now, until, MAX_MAILS)
             })
@@ -240,7 +247,10 @@ impl Notifier {
             MailFate::Failed(_) => drop(context.metrics.notices_failed.get_or_create(&kind).inc()),
             MailFate::Later { .. } => {}
         }
-        context.retry_until_available(|| self.outbox.settle_mail(mail.id, fate.clone())).await
+        context
+            .availability
+            .retry_until_available(|| self.outbox.settle_mail(mail.id, fate.clone()))
+            .await
     }
 }
 
@@ -248,7 +258,7 @@ impl Notifier {
 impl Handler for Notifier {
     async fn handle(&self, delivery: &Delivery) -> Settle {
         if let Err(fault) = NoticeWaiting::parse(&delivery.body) {
-            return match self.context.bury(&self.queue, delivery, &fault).await {
+            return match self.context.dead_letters.keep(&self.queue, delivery, &fault).await {
                 Ok(()) => Settle::Ack,
                 Err(_) => Settle::Reject,
             };

@@ -297,7 +297,7 @@ impl Redriver {
     async fn nudge_all(&self, id: Uuid, orders: Vec<Nudge>) {
         let context = &self.context;
         let nudges = stream::iter(orders).map(|nudge| async move {
-            context.nudge_for_redrive(&nudge.key, nudge.attempt, id, &nudge.trace).await
+            context.publisher.nudge_for_redrive(&nudge.key, nudge.attempt, id, &nudge.trace).await
         });
         let mut nudges = nudges.buffer_unordered(NUDGES_AT_ONCE);
         while let Some(nudged) = nudges.next().await {

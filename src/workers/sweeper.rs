@@ -25,7 +25,8 @@ use crate::ports::statistics::StatisticsFolding;
 use crate::ports::store_error::StoreError;
 use crate::ports::workers::Leases;
 use crate::telemetry::{PhaseLabels, StateLabel, WhatLabel};
-use crate::workers::context::{ShopPolicy, WorkerContext};
+use crate::workers::context::WorkerContext;
+use crate::workers::policies::ShopPolicy;
 
 /// Most orders nudged in one sweep; the next sweep takes the next ones.
 const MAX_ORDERS: u32 = 500;
@@ -135,7 +136,7 @@ impl Sweeper {
         let queue = context.broker.topology().names.notify();
         let waiting = context.broker.queue_status(&queue).await.map_or(0, |status| status.ready);
         if waiting == 0 {
-            context.notices_wait();
+            context.publisher.notices_wait();
             context.metrics.sweeper_remade.get_or_create(&WhatLabel::new("notices")).inc();
         }
         Ok(())
@@ -147,10 +148,12 @@ impl Sweeper {
         let context = &self.context;
         let nudges = stream::iter(overdue).map(|order| async move {
             let trace = order.trace;
-            context.nudge(&order.key, order.attempt, Trigger::Sweeper, &trace).await.map(|()| {
-                let what = WhatLabel::new(&order.phase);
-                context.metrics.sweeper_remade.get_or_create(&what).inc();
-            })
+            context.publisher.nudge(&order.key, order.attempt, Trigger::Sweeper, &trace).await.map(
+                |()| {
+                    let what = WhatLabel::new(&order.phase);
+                    context.metrics.sweeper_remade.get_or_create(&what).inc();
+                },
+            )
         });
         let mut nudges = nudges.buffer_unordered(NUDGES_AT_ONCE);
         let mut all_sent = true;

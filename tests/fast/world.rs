@@ -35,10 +35,11 @@ use order_relay::ports::order_desk::OrderDetail;
 use order_relay::telemetry::Metrics;
 use order_relay::workers::circuit_watcher::CircuitWatcher;
 use order_relay::workers::consume::{ReadMode, Reading, consume};
-use order_relay::workers::context::{Policies, ShopPolicy, WorkerContext};
+use order_relay::workers::context::WorkerContext;
 use order_relay::workers::erp_gate::Gate;
 use order_relay::workers::error_handler::{DeadLetterCollector, ErrorHandler};
 use order_relay::workers::notifier::Notifier;
+use order_relay::workers::policies::{Policies, ShopPolicy};
 use order_relay::workers::redriver::Redriver;
 use order_relay::workers::submitter::admit::Submitter;
 use order_relay::workers::sweeper::{SweepRule, Sweeper};
@@ -273,7 +274,7 @@ impl World {
         let redriver = Redriver::new(context.clone(), self.store.clone());
         let until = stop.clone();
         tasks.start("redriver", async move { redriver.run(until).await });
-        tasks.start("nudges", async move { context.run_nudges().await });
+        tasks.start("nudges", async move { context.publisher.run_nudges().await });
         self.processes.push(Process { tasks, stop });
     }
 

@@ -28,8 +28,9 @@ use crate::ports::erp::{Journal, OrderForErp, Receipt};
 use crate::ports::orders::{AdmitRequest, Admitted, Incoming, OrderSource, OrderTransfers, Placed};
 use crate::ports::store_error::StoreError;
 use crate::workers::consume::Handler;
-use crate::workers::context::{ShopPolicy, WorkerContext};
+use crate::workers::context::WorkerContext;
 use crate::workers::erp_gate::GateState;
+use crate::workers::policies::ShopPolicy;
 
 /// How much longer than the longest call a lease is: time to wait at the gate and to write the
 /// outcome. If it is not enough, another worker asks the ERP about the order; nothing is sent
@@ -103,6 +104,7 @@ impl Submitter {
         let lease = policy.gate.erp().call_budget() * 2 + LEASE_MARGIN;
         let claim = context.claim_name();
         let admitted = context
+            .availability
             .retry_until_available(|| {
                 let now = context.now();
                 let intent = match policy.gate.flow() {
@@ -172,7 +174,7 @@ impl Submitter {
             event.attempt = record.last_attempt;
             event.fail_count = record.fail_count;
             event.erp_order_id.clone_from(erp_order_id);
-            self.context.publish_event(&event, &trace).await;
+            self.context.publisher.publish_event(&event, &trace).await;
         }
     }
 
@@ -226,7 +228,7 @@ impl Handler for Submitter {
                 Fault::whole(Reason::Refused, format!("{error}: {}", cause.unwrap_or_default()))
             }
         };
-        match self.context.bury(&self.queue, delivery, &fault).await {
+        match self.context.dead_letters.keep(&self.queue, delivery, &fault).await {
             Ok(()) => {
                 reach(CrashPoint::DeadLetterRecorded);
                 Settle::Ack

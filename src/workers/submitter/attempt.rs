@@ -62,6 +62,7 @@ impl Submitter {
         let (key, until) = (&work.record.key, later(now, work.lease));
         let renewed = self
             .context
+            .availability
             .retry_until_available(|| self.ledger.renew_claim(key, &work.claim, until))
             .await;
         renewed.unwrap_or(false)
@@ -227,7 +228,10 @@ impl Submitter {
             return ProbeAnswer::Found(receipt);
         };
         let (context, key) = (&self.context, &work.record.key);
-        let others = context.retry_until_available(|| self.ledger.orders_under(number, key)).await;
+        let others = context
+            .availability
+            .retry_until_available(|| self.ledger.orders_under(number, key))
+            .await;
         let erp = work.policy.gate.erp_name();
         let same_erp = |other: &OrderKey| context.policies.of(&other.shop).gate.erp_name() == erp;
         match others.unwrap_or_default().into_iter().find(same_erp) {

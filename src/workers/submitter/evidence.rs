@@ -22,8 +22,10 @@ impl Submitter {
             return;
         }
         let (context, gate) = (&self.context, &work.policy.gate);
-        let closed =
-            context.retry_until_available(|| self.ledger.close_circuit(gate.erp_name())).await;
+        let closed = context
+            .availability
+            .retry_until_available(|| self.ledger.close_circuit(gate.erp_name()))
+            .await;
         if let Err(error) = closed {
             tracing::error!(%error, erp = gate.erp_name(), "circuit.not_closed");
             return;
@@ -69,6 +71,7 @@ impl Submitter {
         let reason = reason_of(failure);
         let (erp, shop) = (gate.erp_name(), work.record.key.shop.as_str());
         let opened = context
+            .availability
             .retry_until_available(|| {
                 let notice = Notice {
                     id: circuit_notice_id(erp, now),
@@ -84,7 +87,7 @@ impl Submitter {
                 // The ERP's text may contain names: it is in the mail and in `erp circuits`, not in
                 // the log.
                 tracing::warn!(erp, code = failure.code, "circuit.opened");
-                context.notices_wait();
+                context.publisher.notices_wait();
             }
             Ok(false) => {}
             Err(error) => tracing::error!(%error, erp, "circuit.not_opened"),
@@ -96,6 +99,7 @@ impl Submitter {
         gate.set_flow(GateState::Stopped);
         let (erp, reason) = (gate.erp_name(), reason_of(failure));
         let failed = context
+            .availability
             .retry_until_available(|| async {
                 let circuits = self.ledger.circuits().await?;
                 let trials = circuits.iter().find(|c| c.erp == erp).map_or(0, |c| c.trials);

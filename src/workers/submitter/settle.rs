@@ -32,8 +32,10 @@ impl Submitter {
             only_asked,
             now: context.now(),
         };
-        let kept =
-            context.retry_until_available(|| self.ledger.keep_exchanges(request.clone())).await;
+        let kept = context
+            .availability
+            .retry_until_available(|| self.ledger.keep_exchanges(request.clone()))
+            .await;
         if let Err(error) = kept {
             tracing::error!(%error, "exchanges.not_kept");
         }
@@ -47,13 +49,13 @@ impl Submitter {
             how,
             now: context.now(),
         };
-        context.retry_until_available(|| self.ledger.hand_back(request())).await?;
+        context.availability.retry_until_available(|| self.ledger.hand_back(request())).await?;
         if how == HandBack::Park {
             let mut event = OrderEvent::new(EventKind::Parked, &work.record.key, context.now());
             event.attempt = work.record.last_attempt;
             event.fail_count = work.record.fail_count;
             event.trigger = Some(work.trigger);
-            context.publish_event(&event, &work.trace).await;
+            context.publisher.publish_event(&event, &work.trace).await;
         }
         Ok(())
     }
@@ -92,8 +94,10 @@ impl Submitter {
             notice,
             now,
         };
-        let confirmed =
-            context.retry_until_available(|| self.ledger.confirm(request.clone())).await?;
+        let confirmed = context
+            .availability
+            .retry_until_available(|| self.ledger.confirm(request.clone()))
+            .await?;
         reach(CrashPoint::Confirmed);
         let (shop, order_id) = (key.shop.as_str(), key.order_id.as_str());
         if let Some(other) = confirmed.other_erp_order_id {
@@ -124,14 +128,14 @@ impl Submitter {
             );
         }
         if has_notice {
-            context.notices_wait();
+            context.publisher.notices_wait();
         }
         let mut event = OrderEvent::new(EventKind::Confirmed, key, now);
         event.attempt = work.attempt;
         event.fail_count = confirmed.fail_count;
         event.trigger = Some(work.trigger);
         event.erp_order_id = receipt.erp_order_id;
-        context.publish_event(&event, &work.trace).await;
+        context.publisher.publish_event(&event, &work.trace).await;
         Ok(())
     }
 
@@ -150,7 +154,7 @@ impl Submitter {
             }
             _ => context.now(),
         });
-        context.publish_failed(&event, &work.claim, &work.trace).await;
+        context.publisher.publish_failed(&event, &work.claim, &work.trace).await;
         reach(CrashPoint::FailurePublished);
         context.metrics.orders_failed.get_or_create(&ClassLabel::new(failure.class.as_str())).inc();
         if failure.class == ErrorClass::UnknownOutcome {
