@@ -1,6 +1,7 @@
 //! `demo`: everything in one process with no service needed. Orders arrive, some of them fail, and
 //! every event is printed.
 
+use crate::cli::change::whoever;
 use crate::devtools::demo::{
     ADMIN, Folder, all_settled, place_orders, settings, tell_beginning, tell_end,
 };
@@ -70,7 +71,9 @@ pub async fn run(demo: &Demo) -> anyhow::Result<Exit> {
     tell_beginning(web, &database, &erp_url, &token, &password);
     let mut orders = Supervisor::default();
     let (count, rate, maker, of_stub) = (demo.orders, demo.rate, ops.clone(), stub.clone());
-    orders.start("checkout", async move { place_orders(&maker, &of_stub, count, rate).await });
+    orders.start("checkout", async move {
+        place_orders(&maker, &whoever(), &of_stub, count, rate).await
+    });
     let ended = async {
         orders.all_ended().await;
         if demo.exit {

@@ -14,7 +14,7 @@ use crate::ports::audit::Act;
 pub async fn find_all(ops: &Ops, ids: &[String]) -> anyhow::Result<Vec<OrderKey>> {
     let mut keys = Vec::with_capacity(ids.len());
     for id in ids {
-        keys.push(ops.find(id).await?);
+        keys.push(ops.find(&whoever(), id).await?);
     }
     Ok(keys)
 }

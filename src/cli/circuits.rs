@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-use crate::cli::change::act;
+use crate::cli::change::{act, whoever};
 use crate::cli::exit::{Exit, Misuse};
 use crate::cli::flags::{Change, Format};
 use crate::cli::output::{local, print};
@@ -12,7 +12,8 @@ use crate::views::csv::Column;
 
 /// `erp circuits`
 pub async fn list(ops: &Ops, format: Format, out: &mut dyn Write) -> anyhow::Result<Exit> {
-    let views: Vec<CircuitView> = ops.circuits().await?.iter().map(CircuitView::of).collect();
+    let views: Vec<CircuitView> =
+        ops.circuits(&whoever()).await?.iter().map(CircuitView::of).collect();
     let columns: [Column<'_, CircuitView>; 6] = [
         ("ERP", &|c| c.erp.clone()),
         ("STATE", &|c| c.state.to_owned()),

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 
-use crate::cli::change::{act, confirm};
+use crate::cli::change::{act, confirm, whoever};
 use crate::cli::exit::{Exit, Misuse};
 use crate::cli::transfer::{print_results, transfer_one};
 use crate::domain::edit::Difference;
@@ -36,7 +36,7 @@ pub async fn edit(ops: &Ops, command: &Edit, out: &mut dyn Write) -> anyhow::Res
     let [id] = command.select.ids.as_slice() else {
         return Err(Misuse::told("name one order, or change several with --patch"));
     };
-    let detail = ops.show(&ops.find(id).await?).await?;
+    let detail = ops.show(&whoever(), &ops.find(&whoever(), id).await?).await?;
     let draft = match &command.file {
         Some(path) => Draft { text: read_file(path)?, kept: None },
         None => Draft::in_editor(&detail)?,

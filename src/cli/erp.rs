@@ -35,7 +35,7 @@ async fn render(
     format: Format,
     out: &mut dyn Write,
 ) -> anyhow::Result<Exit> {
-    let exchanges = match ops.rehearse(&whoever(), &ops.find(order).await?).await {
+    let exchanges = match ops.rehearse(&whoever(), &ops.find(&whoever(), order).await?).await {
         Err(Refusal::ErpUnusable(why)) => return Err(anyhow!("cannot be rendered: {why}")),
         rehearsed => rehearsed?,
     };
@@ -49,7 +49,7 @@ async fn probe(
     format: Format,
     out: &mut dyn Write,
 ) -> anyhow::Result<Exit> {
-    let (answer, exchanges) = ops.ask_erp(&whoever(), &ops.find(order).await?).await?;
+    let (answer, exchanges) = ops.ask_erp(&whoever(), &ops.find(&whoever(), order).await?).await?;
     write_all(out, format, &exchanges)?;
     if format == Format::Table {
         tell(out, &answer)?;

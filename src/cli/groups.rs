@@ -4,12 +4,11 @@ use crate::cli::flags::{Change, Output, Watch};
 use clap::{Args, Subcommand};
 use std::io::Write;
 
-use crate::cli::change::act;
+use crate::cli::change::{act, whoever};
 use crate::cli::exit::{Exit, Misuse};
 use crate::cli::listing::watched;
 use crate::cli::output::{local, print};
 use crate::domain::money::Money;
-use crate::domain::order_filter::ShopFilter;
 use crate::ops::refusal::Refusal;
 use crate::ops::verbs::Ops;
 use crate::ports::failure_groups::Group;
@@ -26,7 +25,7 @@ pub(super) async fn groups(
     }
     let format = command.output.output;
     watched(command.watch, format, out, async |screen| {
-        let groups = ops.groups(&ShopFilter::default()).await?;
+        let groups = ops.groups(&whoever()).await?;
         let columns: [Column<'_, Group>; 11] = [
             ("GROUP", &|g| g.fingerprint.clone()),
             ("ORDERS", &|g| g.orders.to_string()),
@@ -51,7 +50,7 @@ pub(super) async fn groups(
 
 async fn note(ops: &Ops, command: &GroupsCommand, out: &mut dyn Write) -> anyhow::Result<Exit> {
     let GroupsCommand::Note { fingerprint, note, runbook, change } = command;
-    let group = ops.group(fingerprint, &ShopFilter::default()).await?;
+    let group = ops.group(&whoever(), fingerprint).await?;
     // What is not named stays as it is.
     let note = note.clone().or(group.note);
     let runbook = runbook.clone().or(group.runbook);

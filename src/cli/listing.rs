@@ -1,5 +1,6 @@
 //! Listings of orders: on the screen, once or until Ctrl-C, and as a file with all of them.
 
+use crate::cli::change::whoever;
 use crate::cli::flags::{ExportFormat, Filter, Format, Sorted, Watch};
 use crate::views::orders::{OrderView, export_columns};
 use clap::Args;
@@ -76,7 +77,8 @@ pub(super) async fn list(
     out: &mut dyn Write,
 ) -> anyhow::Result<Exit> {
     watched(watch, format, out, async |screen| {
-        let orders = ops.list_sorted(&listing.filter, listing.sort, listing.limit).await?;
+        let orders =
+            ops.list_sorted(&whoever(), &listing.filter, listing.sort, listing.limit).await?;
         let views: Vec<OrderView> = orders.iter().map(OrderView::of).collect();
         Ok(show(screen, format, &views, listing.empty)?)
     })
@@ -153,20 +155,20 @@ async fn write_all(
     to_terminal: bool,
 ) -> anyhow::Result<u64> {
     let (filter, sort) = (filter_of(&command.filter, ops.now())?, command.sorted.sort());
-    let bar = progress(ops.count(&filter).await?, "exporting");
+    let bar = progress(ops.count(&whoever(), &filter).await?, "exporting");
     let mut stream =
         Stream::begin(out, if command.documents { ExportFormat::Ndjson } else { command.output })?;
     let (mut orders, mut after) = (0, None);
     loop {
-        let page = ops.page(&filter, sort, after.as_deref(), MAX_PAGE).await?;
+        let page = ops.page(&whoever(), &filter, sort, after.as_deref(), MAX_PAGE).await?;
         if command.documents {
             let keys: Vec<OrderKey> = page.orders.iter().map(|order| order.key.clone()).collect();
             let mut documents: HashMap<OrderKey, Arc<str>> = match command.current {
                 true => {
-                    let current = ops.current_documents(&keys).await?.into_iter();
+                    let current = ops.current_documents(&whoever(), &keys).await?.into_iter();
                     current.map(|(record, document)| (record.key, document)).collect()
                 }
-                false => ops.documents(&keys).await?.into_iter().collect(),
+                false => ops.documents(&whoever(), &keys).await?.into_iter().collect(),
             };
             for document in keys.iter().filter_map(|key| documents.remove(key)) {
                 stream.line(&one_json_line(&document, to_terminal))?;

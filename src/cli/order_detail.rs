@@ -2,6 +2,7 @@
 
 use std::io::Write;
 
+use crate::cli::change::whoever;
 use crate::cli::exchanges::write_stored;
 use crate::cli::exit::Exit;
 use crate::cli::flags::Format;
@@ -18,8 +19,8 @@ pub async fn show(
     format: Format,
     out: &mut dyn Write,
 ) -> anyhow::Result<Exit> {
-    let key = ops.find(id).await?;
-    let detail = ops.show(&key).await?;
+    let key = ops.find(&whoever(), id).await?;
+    let detail = ops.show(&whoever(), &key).await?;
     let view = DetailView::of(detail.clone());
     print_one(out, format, &view, |out| show_human(out, &detail, &view.order))?;
     Ok(Exit::Done)

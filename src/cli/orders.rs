@@ -1,6 +1,6 @@
 //! `orders …`, `lost-orders …` and `process-lost-orders`.
 
-use crate::cli::change::{act, confirm, find_all};
+use crate::cli::change::{act, confirm, find_all, whoever};
 use crate::cli::edit::{Edit, edit};
 use crate::cli::flags::{Change, Filter, Format, Output, Sorted, Watch};
 use crate::cli::groups::{Groups, groups};
@@ -76,7 +76,7 @@ pub async fn process(
     let keys = match ids {
         [] => {
             let lost = OrderFilter::lost();
-            let mut orders = ops.list(&lost, MAX_ALL).await?;
+            let mut orders = ops.list(&whoever(), &lost, MAX_ALL).await?;
             orders.reverse();
             orders.into_iter().map(|order| order.key).collect()
         }

@@ -11,6 +11,7 @@ use anyhow::Context;
 use futures_util::{StreamExt, stream};
 use serde_json::value::RawValue;
 
+use crate::cli::change::whoever;
 use crate::cli::exit::Exit;
 use crate::cli::output::progress;
 use crate::domain::order::document::Order;
@@ -92,7 +93,9 @@ async fn publish_one(
     let result = match Order::parse(&piece.bytes, ops.max_bytes()) {
         Err(fault) => Ok(Err(fault)),
         Ok(_) if dry_run => Ok(Ok(Taken::Accepted)),
-        Ok(order) => ops.publish_order(order).await.map(Ok).map_err(anyhow::Error::from),
+        Ok(order) => {
+            ops.publish_order(&whoever(), order).await.map(Ok).map_err(anyhow::Error::from)
+        }
     };
     (piece.place, result)
 }

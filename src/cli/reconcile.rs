@@ -6,7 +6,7 @@ use std::io::Write;
 
 use anyhow::bail;
 
-use crate::cli::change::{act, confirm, find_all, operator};
+use crate::cli::change::{act, confirm, find_all, operator, whoever};
 use crate::cli::exit::Exit;
 use crate::cli::orders::MAX_ALL;
 use crate::cli::output::{local, progress};
@@ -62,7 +62,7 @@ async fn keys(ops: &Ops, command: &Reconcile) -> anyhow::Result<Vec<OrderKey>> {
         return find_all(ops, &command.ids).await;
     }
     let unclear = OrderFilter { phase: Some("outcome_unknown".to_owned()), ..Default::default() };
-    let mut orders = ops.list(&unclear, MAX_ALL).await?;
+    let mut orders = ops.list(&whoever(), &unclear, MAX_ALL).await?;
     orders.reverse();
     Ok(orders.into_iter().map(|order| order.key).collect())
 }

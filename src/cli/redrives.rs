@@ -13,7 +13,7 @@ use std::io::Write;
 use std::time::Duration;
 use uuid::Uuid;
 
-use crate::cli::change::{act, confirm};
+use crate::cli::change::{act, confirm, whoever};
 use crate::cli::exit::{Exit, Misuse};
 use crate::domain::redrive::{ItemStatus, RedriveStatus, RedriveThrottle};
 use crate::ops::refusal::Refusal;
@@ -80,7 +80,7 @@ pub async fn redrives(
             Ok(if watch { exit_of(&redrive) } else { Exit::Done })
         }
         RedriveCommand::List { limit, output } => {
-            list(&ops.redrives(limit).await?, output.output, out)?;
+            list(&ops.redrives(&whoever(), limit).await?, output.output, out)?;
             Ok(Exit::Done)
         }
     }
@@ -193,9 +193,9 @@ async fn warn_if_unattended(ops: &Ops, redrive: &Redrive) -> anyhow::Result<()> 
 /// The redrive of `text`: its id, or a unique end of it.
 async fn find(ops: &Ops, text: &str) -> anyhow::Result<Redrive> {
     if let Ok(id) = text.parse::<Uuid>() {
-        return Ok(ops.redrive(id).await?);
+        return Ok(ops.redrive(&whoever(), id).await?);
     }
-    let mut ends = ops.redrives(MAX_REDRIVES).await?;
+    let mut ends = ops.redrives(&whoever(), MAX_REDRIVES).await?;
     ends.retain(|redrive| redrive.id.to_string().ends_with(&text.to_ascii_lowercase()));
     match (ends.len(), ends.pop()) {
         (1, Some(redrive)) => Ok(redrive),
@@ -219,7 +219,7 @@ async fn watch_it(ops: &Ops, mut redrive: Redrive) -> anyhow::Result<Redrive> {
             return Ok(redrive);
         }
         tokio::time::sleep(LOOK_EVERY).await;
-        redrive = ops.redrive(redrive.id).await?;
+        redrive = ops.redrive(&whoever(), redrive.id).await?;
     }
 }
 
@@ -299,7 +299,7 @@ async fn list_items(
 ) -> anyhow::Result<Exit> {
     let (mut items, mut after) = (Vec::new(), None);
     loop {
-        let page = ops.redrive_items(id, status, after, PAGE).await?;
+        let page = ops.redrive_items(&whoever(), id, status, after, PAGE).await?;
         let Some(last) = page.last() else { break };
         after = Some(last.seq);
         items.extend(page.iter().map(ItemView::of));

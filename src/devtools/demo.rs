@@ -15,6 +15,7 @@ use crate::devtools::erp_stub::ErpStub;
 use crate::devtools::narrator;
 use crate::domain::order::document::Order;
 use crate::domain::trace::Trace;
+use crate::ops::principal::Principal;
 use crate::ops::verbs::Ops;
 use crate::ports::ledger::LedgerProof;
 use crate::ports::orders::OrderSource;
@@ -68,7 +69,7 @@ pub fn tell_beginning(web: SocketAddr, database: &str, erp_url: &str, token: &st
 }
 
 /// Places test orders; the script of the stub says what happens to some of them.
-pub async fn place_orders(ops: &Ops, stub: &ErpStub, count: u32, rate: f64) {
+pub async fn place_orders(ops: &Ops, person: &Principal, stub: &ErpStub, count: u32, rate: f64) {
     use StubMode::{AcceptThenCut, Busy, Reject};
     for number in 0..count {
         let id = format!("D-{}", 1001 + number);
@@ -83,7 +84,7 @@ pub async fn place_orders(ops: &Ops, stub: &ErpStub, count: u32, rate: f64) {
         let document = document(&id, number);
         let order = Order::parse(document.as_bytes(), ops.max_bytes());
         let taken = match order {
-            Ok(order) => ops.accept(order, OrderSource::Api, &Trace::default()).await,
+            Ok(order) => ops.accept(person, order, OrderSource::Api, &Trace::default()).await,
             Err(fault) => {
                 println!("{id} is not acceptable: {fault}");
                 continue;

@@ -2,6 +2,7 @@
 
 use std::io::Write;
 
+use crate::cli::change::whoever;
 use crate::cli::devtools::Fill;
 use crate::cli::exit::{Exit, Misuse};
 use crate::cli::flags::Format;
@@ -33,7 +34,8 @@ pub async fn fill(filler: &Filler, command: &Fill, out: &mut dyn Write) -> anyho
 /// `measure`
 pub async fn measure(ops: &Ops, format: Format, out: &mut dyn Write) -> anyhow::Result<Exit> {
     let bar = indicatif::ProgressBar::new_spinner();
-    let measured = Measure::new(ops).all(|what| bar.set_message(what.to_owned())).await?;
+    let measured =
+        Measure::new(ops, whoever()).all(|what| bar.set_message(what.to_owned())).await?;
     bar.finish_and_clear();
     let columns: [Column<'_, Measured>; 5] = [
         ("WHAT", &|m| m.what.clone()),

@@ -5,7 +5,8 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::domain::order::document::Order;
-use crate::domain::order_filter::{MAX_PAGE, OrderFilter, ShopFilter, Sort, SortBy};
+use crate::domain::order_filter::{MAX_PAGE, OrderFilter, Sort, SortBy};
+use crate::ops::principal::Principal;
 use crate::ops::refusal::Refusal;
 use crate::ops::verbs::Ops;
 use crate::ports::clock::Stopwatch;
@@ -37,31 +38,32 @@ pub struct Measured {
 /// Measures what people see.
 pub struct Measure<'a> {
     ops: &'a Ops,
+    person: Principal,
 }
 
 impl<'a> Measure<'a> {
     /// Measures these operations.
-    pub fn new(ops: &'a Ops) -> Self {
-        Self { ops }
+    pub fn new(ops: &'a Ops, person: Principal) -> Self {
+        Self { ops, person }
     }
 
     /// Measures everything that pages show; `told` is called with the name of the next query.
     pub async fn all(&self, told: impl Fn(&str)) -> Result<Vec<Measured>, Refusal> {
-        let all = ShopFilter::default();
         let mut results = Vec::new();
         for hours in [1, 24, 168] {
             let span = Duration::from_hours(hours);
             let what = format!("overview, {hours} h");
             told(&what);
             results.push(
-                timed(what, async || Ok(self.ops.overview(&all, span).await?.received)).await?,
+                timed(what, async || Ok(self.ops.overview(&self.person, span).await?.received))
+                    .await?,
             );
         }
         told("groups");
-        let groups = async || Ok(self.ops.groups(&all).await?.len() as u64);
+        let groups = async || Ok(self.ops.groups(&self.person).await?.len() as u64);
         results.push(timed("groups".to_owned(), groups).await?);
-        if let Some(group) = self.ops.groups(&all).await?.first() {
-            let one = async || Ok(self.ops.group(&group.fingerprint, &all).await?.orders);
+        if let Some(group) = self.ops.groups(&self.person).await?.first() {
+            let one = async || Ok(self.ops.group(&self.person, &group.fingerprint).await?.orders);
             results.push(timed("one group".to_owned(), one).await?);
         }
         for (name, filter) in [("lost", OrderFilter::lost()), ("all", OrderFilter::default())] {
@@ -73,7 +75,10 @@ impl<'a> Measure<'a> {
                     let deep = self.deep(&filter, sort).await?;
                     let what = format!("{name} by {sort}, {} orders deep", DEEP * MAX_PAGE);
                     let page = async || {
-                        let page = self.ops.page(&filter, sort, deep.as_deref(), PAGE).await?;
+                        let page = self
+                            .ops
+                            .page(&self.person, &filter, sort, deep.as_deref(), PAGE)
+                            .await?;
                         Ok(page.orders.len() as u64)
                     };
                     results.push(timed(what, page).await?);
@@ -83,7 +88,7 @@ impl<'a> Measure<'a> {
         for (what, filter) in self.filters().await? {
             told(&what);
             results.push(self.first_page(what.clone(), &filter, Sort::default()).await?);
-            let count = async || self.ops.count(&filter).await;
+            let count = async || self.ops.count(&self.person, &filter).await;
             results.push(timed(format!("count of {what}"), count).await?);
         }
         Ok(results)
@@ -95,7 +100,9 @@ impl<'a> Measure<'a> {
         filter: &OrderFilter,
         sort: Sort,
     ) -> Result<Measured, Refusal> {
-        let page = async || Ok(self.ops.page(filter, sort, None, PAGE).await?.orders.len() as u64);
+        let page = async || {
+            Ok(self.ops.page(&self.person, filter, sort, None, PAGE).await?.orders.len() as u64)
+        };
         timed(what, page).await
     }
 
@@ -103,7 +110,8 @@ impl<'a> Measure<'a> {
     async fn deep(&self, filter: &OrderFilter, sort: Sort) -> Result<Option<String>, Refusal> {
         let mut after = None;
         for _ in 0..DEEP {
-            match self.ops.page(filter, sort, after.as_deref(), MAX_PAGE).await?.next {
+            match self.ops.page(&self.person, filter, sort, after.as_deref(), MAX_PAGE).await?.next
+            {
                 Some(next) => after = Some(next),
                 None => break,
             }
@@ -117,10 +125,11 @@ impl<'a> Measure<'a> {
         let mut filters =
             vec![("all".to_owned(), OrderFilter::default()), ("lost".to_owned(), lost.clone())];
         let sort = SortBy::Received.natural().reversed();
-        let Some(order) = self.ops.page(&lost, sort, None, 1).await?.orders.pop() else {
+        let Some(order) = self.ops.page(&self.person, &lost, sort, None, 1).await?.orders.pop()
+        else {
             return Ok(filters);
         };
-        let detail = self.ops.show(&order.key).await?;
+        let detail = self.ops.show(&self.person, &order.key).await?;
         let parsed = Order::parse(detail.document.as_bytes(), self.ops.max_bytes()).ok();
         let sku = parsed.and_then(|order| Some(order.skus.first()?.as_str().to_owned()));
         let failure = order.last_failure.as_ref();

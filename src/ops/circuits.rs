@@ -4,14 +4,19 @@ use crate::domain::circuit::{Circuit, CircuitState};
 use crate::domain::lifecycle::transitions::OrderRecord;
 use crate::domain::order::values::OrderKey;
 use crate::domain::permission::Permission;
-use crate::ops::principal::authorize;
+use crate::ops::principal::{Principal, authorize};
 use crate::ops::refusal::Refusal;
 use crate::ops::verbs::Ops;
 use crate::ports::audit::Act;
 
 impl Ops {
     /// The ERPs of all shops with their circuits, also those that were never opened.
-    pub async fn circuits(&self) -> Result<Vec<Circuit>, Refusal> {
+    pub async fn circuits(&self, person: &Principal) -> Result<Vec<Circuit>, Refusal> {
+        person.authorize_somewhere(Permission::Read)?;
+        self.known_circuits().await
+    }
+
+    async fn known_circuits(&self) -> Result<Vec<Circuit>, Refusal> {
         let known = self.store.circuits().await?;
         let circuit = |name: &str| known.iter().find(|circuit| circuit.erp == name).cloned();
         let names = self.erps.names().into_iter();
@@ -19,29 +24,30 @@ impl Ops {
     }
 
     /// Stops the transfer to an ERP until it is released: orders are received and held.
-    pub async fn hold(&self, erp: &str, act: &Act) -> Result<(), Refusal> {
+    pub async fn hold(&self, erp: &str, act: &Act) -> Result<Circuit, Refusal> {
         authorize(act, Permission::Process, self.shop_of_erp(erp))?;
-        self.require_erp(erp).await?;
+        self.circuit(erp).await?;
         let reason = act.reason.as_deref().unwrap_or("no reason given");
         let reason = format!("held by {}: {reason}", act.actor);
-        Ok(self.store.hold_circuit(erp, &reason, act).await?)
+        self.store.hold_circuit(erp, &reason, act).await?;
+        self.circuit(erp).await
     }
 
     /// Resumes the transfer to an ERP, starting with one order; also before the pause of an outage
     /// is over.
-    pub async fn release(&self, erp: &str, act: &Act) -> Result<(), Refusal> {
+    pub async fn release(&self, erp: &str, act: &Act) -> Result<Circuit, Refusal> {
         authorize(act, Permission::Process, self.shop_of_erp(erp))?;
-        self.require_erp(erp).await?;
+        self.circuit(erp).await?;
         match self.store.release_circuit(erp, act).await? {
-            true => Ok(()),
+            true => self.circuit(erp).await,
             false => Err(Refusal::NotStopped(erp.to_owned())),
         }
     }
 
-    async fn require_erp(&self, erp: &str) -> Result<(), Refusal> {
-        let circuits = self.circuits().await?;
-        if circuits.iter().any(|circuit| circuit.erp == erp) {
-            return Ok(());
+    async fn circuit(&self, erp: &str) -> Result<Circuit, Refusal> {
+        let circuits = self.known_circuits().await?;
+        if let Some(circuit) = circuits.iter().find(|circuit| circuit.erp == erp) {
+            return Ok(circuit.clone());
         }
         let known = circuits.into_iter().map(|circuit| circuit.erp).collect();
         Err(Refusal::NotFound { what: "ERP", name: erp.to_owned(), known })

@@ -27,7 +27,18 @@ impl Ops {
         principal: &Principal,
         id: &str,
     ) -> Result<DeadLetter, Refusal> {
+        self.dead_letter_for(principal, Permission::Read, id).await
+    }
+
+    /// The same, for a person who may do that to it.
+    pub async fn dead_letter_for(
+        &self,
+        principal: &Principal,
+        needs: Permission,
+        id: &str,
+    ) -> Result<DeadLetter, Refusal> {
         principal.authorize(Permission::Read, None)?;
+        principal.authorize(needs, None)?;
         let missing = || Refusal::not_found("dead letter", id);
         let id: Uuid = id.parse().map_err(|_| missing())?;
         self.store.dead_letter(id).await?.ok_or_else(missing)

@@ -22,7 +22,7 @@ use crate::ports::audit::Act;
 use crate::ports::order_desk::{EditRequest, NotEdited, OrderDetail, Revision};
 use crate::ports::redrives::Selection;
 
-use crate::ops::principal::authorize;
+use crate::ops::principal::authorize_order;
 use crate::ops::refusal::Refusal;
 use crate::ops::verbs::Ops;
 
@@ -81,7 +81,7 @@ impl Ops {
         edited: &str,
         act: &Act,
     ) -> Result<Edited, Refusal> {
-        authorize(act, Permission::Edit, Some(key.shop.as_str()))?;
+        authorize_order(act, Permission::Edit, key)?;
         let (record, current) = self.current(key).await?;
         self.store_edit(&record, &current, base_revision, edited, act).await
     }
@@ -157,7 +157,7 @@ impl Ops {
     ) -> Result<(), Refusal> {
         match changed_locks(current, edited).is_empty() {
             true => Ok(()),
-            false => authorize(act, Permission::EditLocked, Some(key.shop.as_str())),
+            false => authorize_order(act, Permission::EditLocked, key),
         }
     }
 
@@ -231,7 +231,7 @@ impl Ops {
         act: &Act,
     ) -> Result<Vec<Difference>, Refusal> {
         let key = &record.key;
-        authorize(act, Permission::Edit, Some(key.shop.as_str()))?;
+        authorize_order(act, Permission::Edit, key)?;
         let refused = |fault| Refusal::Unprocessable(vec![fault]);
         let edited = Self::patch_document(current, patch).map_err(refused)?;
         self.require_locks(key, current, &edited, act)?;
@@ -282,7 +282,7 @@ impl Ops {
         patch: &Patch,
         act: &Act,
     ) -> Result<Edited, Refusal> {
-        authorize(act, Permission::Edit, Some(key.shop.as_str()))?;
+        authorize_order(act, Permission::Edit, key)?;
         let (record, current) = self.current(key).await?;
         let edited = Self::patch_document(&current, patch);
         let edited = edited.map_err(|fault| Refusal::Unprocessable(vec![fault]))?;

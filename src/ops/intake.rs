@@ -14,7 +14,7 @@ use crate::ports::audit::Act;
 use crate::ports::dead_letters::{DeadLetter, NewDeadLetter, Resolution};
 use crate::ports::orders::{Accepted, OrderSource, Placed};
 
-use crate::ops::principal::authorize;
+use crate::ops::principal::{Principal, authorize};
 use crate::ops::refusal::Refusal;
 use crate::ops::verbs::Ops;
 
@@ -33,6 +33,17 @@ pub enum Taken {
 impl Ops {
     /// Stores an order in the ledger; it is durable when this returns.
     pub async fn accept(
+        &self,
+        person: &Principal,
+        order: Order,
+        source: OrderSource,
+        trace: &Trace,
+    ) -> Result<Taken, Refusal> {
+        person.authorize(Permission::Publish, Some(order.key.shop.as_str()))?;
+        self.store_order(order, source, trace).await
+    }
+
+    async fn store_order(
         &self,
         order: Order,
         source: OrderSource,
@@ -55,9 +66,10 @@ impl Ops {
 
     /// Submits an order like a checkout: to the broker if there is a durable one, otherwise to the
     /// ledger.
-    pub async fn publish_order(&self, order: Order) -> Result<Taken, Refusal> {
+    pub async fn publish_order(&self, person: &Principal, order: Order) -> Result<Taken, Refusal> {
+        person.authorize(Permission::Publish, Some(order.key.shop.as_str()))?;
         if !self.broker.is_durable() {
-            return self.accept(order, OrderSource::CommandLine, &Trace::default()).await;
+            return self.store_order(order, OrderSource::CommandLine, &Trace::default()).await;
         }
         let trace = Trace::default();
         let message = self.outbound(&trace).placed(&order);
@@ -68,10 +80,12 @@ impl Ops {
     /// Stores a document that was refused at intake, so that a paid order cannot vanish there.
     pub async fn keep_refused(
         &self,
+        person: &Principal,
         source: &str,
         body: &[u8],
         fault: &Fault,
     ) -> Result<(), Refusal> {
+        person.authorize_somewhere(Permission::Publish)?;
         let letter = NewDeadLetter {
             id: self.unique_id(),
             source: source.to_owned(),
@@ -129,7 +143,7 @@ impl Ops {
         trace: &Trace,
     ) -> Result<Result<Taken, Fault>, Refusal> {
         match Order::parse(body, self.max_bytes) {
-            Ok(order) => Ok(Ok(self.accept(order, OrderSource::DeadLetter, trace).await?)),
+            Ok(order) => Ok(Ok(self.store_order(order, OrderSource::DeadLetter, trace).await?)),
             Err(fault) => Ok(Err(fault)),
         }
     }

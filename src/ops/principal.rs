@@ -1,6 +1,7 @@
 //! Who asks, and what they may do. Every permission is checked through here.
 
-use crate::domain::order_filter::ShopFilter;
+use crate::domain::order::values::OrderKey;
+use crate::domain::order_filter::{OrderFilter, ShopFilter};
 use crate::domain::permission::{Grants, Permission};
 use crate::ops::refusal::Refusal;
 use crate::ports::audit::Act;
@@ -30,6 +31,16 @@ impl Principal {
         }
     }
 
+    /// The same filter, of what they may see.
+    pub fn narrowed(&self, filter: &OrderFilter) -> OrderFilter {
+        OrderFilter { shops: self.readable(), ..filter.clone() }
+    }
+
+    /// Refuses to show an order of a shop that they may not see: it does not exist for them.
+    pub fn see(&self, key: &OrderKey) -> Result<(), Refusal> {
+        see_with(&self.grants, key)
+    }
+
     /// Refuses callers who have the permission nowhere; the operation itself looks at the shop. Managing
     /// people belongs to no shop.
     pub fn authorize_somewhere(&self, permission: Permission) -> Result<(), Refusal> {
@@ -53,6 +64,19 @@ fn authorize_grants(
         return Ok(());
     }
     Err(Refusal::Forbidden { permission, shop: shop.map(str::to_owned) })
+}
+
+fn see_with(grants: &Grants, key: &OrderKey) -> Result<(), Refusal> {
+    match grants.allows(Permission::Read, Some(key.shop.as_str())) {
+        true => Ok(()),
+        false => Err(Refusal::not_found("order", key)),
+    }
+}
+
+/// Refuses what `act` may not do to that order; one that its person may not see does not exist for them.
+pub fn authorize_order(act: &Act, permission: Permission, key: &OrderKey) -> Result<(), Refusal> {
+    see_with(&act.grants, key)?;
+    authorize(act, permission, Some(key.shop.as_str()))
 }
 
 /// Refuses what `act` may not do in that shop; without a shop, for what belongs to none.

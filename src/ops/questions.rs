@@ -35,9 +35,9 @@ impl Ops {
         person: &Principal,
         key: &OrderKey,
     ) -> Result<OrderForErp, Refusal> {
-        let detail = self.show_to(person, key).await?;
-        let document = detail.current().clone();
-        let record = detail.record;
+        person.see(key)?;
+        let mut current = self.store.current(std::slice::from_ref(key)).await?;
+        let (record, document) = current.pop().ok_or_else(|| Refusal::not_found("order", key))?;
         Ok(OrderForErp {
             key: record.key,
             document,

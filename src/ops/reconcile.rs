@@ -10,7 +10,7 @@ use crate::ports::audit::Act;
 use crate::ports::order_desk::OrderDetail;
 
 use super::transfer::Transferred;
-use crate::ops::principal::authorize;
+use crate::ops::principal::authorize_order;
 use crate::ops::refusal::{Refusal, invalid};
 use crate::ops::verbs::Ops;
 
@@ -43,14 +43,14 @@ impl Ops {
     /// Asks the ERP about an order with an unknown outcome; what follows is what the sweeper would
     /// have done when the next question was due.
     pub async fn reconcile(&self, key: &OrderKey, act: &Act) -> Result<Reconciled, Refusal> {
-        authorize(act, Permission::Process, Some(key.shop.as_str()))?;
-        let before = self.show(key).await?.record;
+        authorize_order(act, Permission::Process, key)?;
+        let before = self.record(key).await?;
         if !matches!(before.phase, Phase::OutcomeUnknown { .. }) {
             return Err(invalid(&before));
         }
         self.ask_for(&before, act, "order.reconcile", Trigger::Sweeper).await?;
         let became = self.wait_for(&before).await?;
-        let detail = self.show(key).await?;
+        let detail = self.detail(key).await?;
         let last = detail.attempts.last();
         Ok(match (became, &detail.record.phase) {
             (Transferred::Done { erp_order_id }, _) if last.is_some_and(|last| last.found) => {
@@ -70,8 +70,8 @@ impl Ops {
 
     /// A person states that the ERP does not have it. It is sent again, whatever the count is.
     pub async fn declare_absent(&self, key: &OrderKey, act: &Act) -> Result<Transferred, Refusal> {
-        authorize(act, Permission::Process, Some(key.shop.as_str()))?;
-        let before = self.show(key).await?.record;
+        authorize_order(act, Permission::Process, key)?;
+        let before = self.record(key).await?;
         self.refuse_when_stopped(&before).await?;
         self.refuse_when_nobody_reads().await?;
         let declared = self.store.declare_absent(key, act).await?;

@@ -12,12 +12,12 @@ use crate::ports::redrives::{Redrive, RedriveItem};
 use crate::ports::workers::WorkerKind;
 
 use super::redrive_plan::{authorize_anywhere, unprocessable};
-use crate::ops::principal::authorize;
+use crate::ops::principal::{Principal, authorize};
 use crate::ops::refusal::Refusal;
 use crate::ops::verbs::Ops;
 
 impl Ops {
-    pub async fn redrive(&self, id: Uuid) -> Result<Redrive, Refusal> {
+    pub(super) async fn any_redrive(&self, id: Uuid) -> Result<Redrive, Refusal> {
         let redrive = self.store.redrive(id).await?;
         redrive.ok_or_else(|| Refusal::not_found("redrive", id))
     }
@@ -33,29 +33,21 @@ impl Ops {
             .any(|worker| worker.roles.iter().any(|role| role == WorkerKind::Sweeper.as_str())))
     }
 
-    /// Redrives, newest first.
-    pub async fn redrives(&self, limit: u32) -> Result<Vec<Redrive>, Refusal> {
-        Ok(self.store.redrives(limit).await?)
-    }
-
     /// One redrive, if the caller may see every shop whose orders are in it.
-    pub async fn redrive_for(&self, id: Uuid, shops: &ShopFilter) -> Result<Redrive, Refusal> {
-        let redrive = self.redrive(id).await?;
-        match self.is_seen(id, shops).await? {
+    pub async fn redrive(&self, person: &Principal, id: Uuid) -> Result<Redrive, Refusal> {
+        let redrive = self.any_redrive(id).await?;
+        match self.is_seen(id, &person.readable()).await? {
             true => Ok(redrive),
             false => Err(Refusal::not_found("redrive", id)),
         }
     }
 
     /// Those of the newest redrives whose every shop may be seen, newest first.
-    pub async fn redrives_for(
-        &self,
-        limit: u32,
-        shops: &ShopFilter,
-    ) -> Result<Vec<Redrive>, Refusal> {
+    pub async fn redrives(&self, person: &Principal, limit: u32) -> Result<Vec<Redrive>, Refusal> {
         let mut seen = Vec::new();
-        for redrive in self.redrives(limit).await? {
-            if self.is_seen(redrive.id, shops).await? {
+        let shops = person.readable();
+        for redrive in self.store.redrives(limit).await? {
+            if self.is_seen(redrive.id, &shops).await? {
                 seen.push(redrive);
             }
         }
@@ -73,12 +65,13 @@ impl Ops {
     /// Orders of a redrive in their order, those after `after`.
     pub async fn redrive_items(
         &self,
+        person: &Principal,
         id: Uuid,
         status: Option<ItemStatus>,
         after: Option<u64>,
         limit: u32,
     ) -> Result<Vec<RedriveItem>, Refusal> {
-        self.redrive(id).await?;
+        self.redrive(person, id).await?;
         Ok(self.store.redrive_items(id, status, after, limit).await?)
     }
 
@@ -108,7 +101,7 @@ impl Ops {
         verb: RedriveVerb,
         act: &Act,
     ) -> Result<Redrive, Refusal> {
-        let redrive = self.redrive(id).await?;
+        let redrive = self.any_redrive(id).await?;
         self.authorize_redrive(id, act).await?;
         let mut stopped = Vec::new();
         if matches!(verb, RedriveVerb::Start | RedriveVerb::Resume) {
@@ -134,13 +127,13 @@ impl Ops {
         act: &Act,
     ) -> Result<Redrive, Refusal> {
         check_rate(rate_per_minute).map_err(|told| unprocessable(Reason::Schema, &told))?;
-        let redrive = self.redrive(id).await?;
+        let redrive = self.any_redrive(id).await?;
         self.authorize_redrive(id, act).await?;
         if !self.store.set_redrive_rate(id, rate_per_minute, act).await? {
             let status = redrive.status.as_str();
             return Err(Refusal::Conflict(format!("a redrive that is {status} has no rate")));
         }
-        self.redrive(id).await
+        self.any_redrive(id).await
     }
 
     /// Refuses callers without the permission in every shop whose orders are in it.

@@ -49,7 +49,7 @@ impl Ops {
         let plan = self.draft_redrive(selection, pace, act).await?;
         let id = plan.id;
         self.store.add_redrive(plan, act).await?;
-        self.redrive(id).await
+        self.any_redrive(id).await
     }
 
     /// The plan, without storing it.
@@ -186,7 +186,7 @@ impl Ops {
 
     /// The orders of a redrive that it did not transfer.
     async fn unfinished_of(&self, id: Uuid) -> Result<Vec<OrderKey>, Refusal> {
-        self.redrive(id).await?;
+        self.any_redrive(id).await?;
         let (mut keys, mut after) = (Vec::new(), None);
         loop {
             let page = self.store.redrive_items(id, None, after, PAGE).await?;

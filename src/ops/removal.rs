@@ -4,7 +4,7 @@ use crate::domain::lifecycle::transitions::OrderRecord;
 use crate::domain::message::{EventKind, OrderEvent};
 use crate::domain::order::values::OrderKey;
 use crate::domain::permission::Permission;
-use crate::ops::principal::authorize;
+use crate::ops::principal::authorize_order;
 use crate::ops::refusal::Refusal;
 use crate::ops::verbs::{Ops, PUBLISH_PATIENCE};
 use crate::ports::audit::Act;
@@ -12,7 +12,7 @@ use crate::ports::audit::Act;
 impl Ops {
     /// Removes an order from the list of lost orders, with a reason.
     pub async fn remove(&self, key: &OrderKey, act: &Act) -> Result<OrderRecord, Refusal> {
-        authorize(act, Permission::Remove, Some(key.shop.as_str()))?;
+        authorize_order(act, Permission::Remove, key)?;
         self.record(key).await?;
         let record = self.store.remove_order(key, act).await?;
         let record = record.map_err(|invalid| Refusal::Invalid { key: key.clone(), invalid })?;
@@ -22,7 +22,7 @@ impl Ops {
 
     /// Restores a removed order.
     pub async fn restore(&self, key: &OrderKey, act: &Act) -> Result<OrderRecord, Refusal> {
-        authorize(act, Permission::Remove, Some(key.shop.as_str()))?;
+        authorize_order(act, Permission::Remove, key)?;
         self.record(key).await?;
         let record = self.store.restore_order(key, act).await?;
         let record = record.map_err(|invalid| Refusal::Invalid { key: key.clone(), invalid })?;

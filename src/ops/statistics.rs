@@ -77,8 +77,9 @@ pub struct Page {
 }
 
 impl Ops {
-    /// Orders by state in these shops and their activity within `span`.
-    pub async fn overview(&self, shops: &ShopFilter, span: Duration) -> Result<Overview, Refusal> {
+    /// Orders by state in the shops that the person may see, and their activity within `span`.
+    pub async fn overview(&self, person: &Principal, span: Duration) -> Result<Overview, Refusal> {
+        let shops = &person.readable();
         let now = self.clock.now();
         let tally = self.store.tally(shops).await?;
         let count = |state, phase| tally.orders(state, phase);
@@ -98,7 +99,7 @@ impl Ops {
             held,
             difference,
             flow: self.flow(shops, span, now).await?,
-            circuits: self.circuits().await?,
+            circuits: self.circuits(person).await?,
             queues,
             broker_error,
             workers: self.store.workers(now).await?,
@@ -149,12 +150,16 @@ impl Ops {
     }
 
     /// Groups of lost orders, those with most orders first.
-    pub async fn groups(&self, shops: &ShopFilter) -> Result<Vec<Group>, Refusal> {
-        Ok(self.store.failure_groups(shops, None, self.clock.now()).await?)
+    pub async fn groups(&self, person: &Principal) -> Result<Vec<Group>, Refusal> {
+        Ok(self.store.failure_groups(&person.readable(), None, self.clock.now()).await?)
     }
 
     /// One group, also when none of its orders is lost any more.
-    pub async fn group(&self, fingerprint: &str, shops: &ShopFilter) -> Result<Group, Refusal> {
+    pub async fn group(&self, person: &Principal, fingerprint: &str) -> Result<Group, Refusal> {
+        self.group_of(fingerprint, &person.readable()).await
+    }
+
+    async fn group_of(&self, fingerprint: &str, shops: &ShopFilter) -> Result<Group, Refusal> {
         let groups = self.store.failure_groups(shops, Some(fingerprint), self.clock.now()).await?;
         let missing = || Refusal::not_found("group", fingerprint);
         groups.into_iter().next().ok_or_else(missing)
@@ -181,7 +186,7 @@ impl Ops {
     ) -> Result<(), Refusal> {
         let all = ShopFilter::default();
         if !act.grants.allows(Permission::Edit, None) {
-            let shops = match self.group(fingerprint, &all).await {
+            let shops = match self.group_of(fingerprint, &all).await {
                 Ok(group) => group.shops,
                 Err(Refusal::NotFound { .. }) => Vec::new(),
                 Err(error) => return Err(error),
@@ -215,6 +220,7 @@ impl Ops {
     /// One page of the orders that match; `after` is `next` of the page before.
     pub async fn page(
         &self,
+        person: &Principal,
         filter: &OrderFilter,
         sort: Sort,
         after: Option<&str>,
@@ -223,7 +229,8 @@ impl Ops {
         let limit = limit.clamp(1, MAX_PAGE);
         let after = after.map(|cursor| Mark::from_cursor(cursor, sort)).transpose()?;
         // One more than requested shows whether there is a next page.
-        let mut orders = self.store.page_orders(filter, sort, after.as_ref(), limit + 1).await?;
+        let filter = person.narrowed(filter);
+        let mut orders = self.store.page_orders(&filter, sort, after.as_ref(), limit + 1).await?;
         let limit = usize::try_from(limit).unwrap_or(usize::MAX);
         let has_more = orders.len() > limit;
         orders.truncate(limit);
@@ -233,8 +240,8 @@ impl Ops {
     }
 
     /// How many orders match.
-    pub async fn count(&self, filter: &OrderFilter) -> Result<u64, Refusal> {
-        Ok(self.store.count_orders(filter).await?)
+    pub async fn count(&self, person: &Principal, filter: &OrderFilter) -> Result<u64, Refusal> {
+        Ok(self.store.count_orders(&person.narrowed(filter)).await?)
     }
 }
 

@@ -7,7 +7,7 @@ use crate::domain::lifecycle::transitions::OrderRecord;
 use crate::domain::lifecycle::vocabulary::{OrderState, Phase, Trigger};
 use crate::domain::order::values::OrderKey;
 use crate::domain::permission::Permission;
-use crate::ops::principal::authorize;
+use crate::ops::principal::authorize_order;
 use crate::ops::refusal::{Refusal, invalid};
 use crate::ops::verbs::Ops;
 use crate::ports::audit::Act;
@@ -45,7 +45,7 @@ pub enum Transferred {
 impl Ops {
     /// Transfers one order to the ERP now, whatever its count of failures; one attempt.
     pub async fn transfer(&self, key: &OrderKey, act: &Act) -> Result<Transferred, Refusal> {
-        authorize(act, Permission::Process, Some(key.shop.as_str()))?;
+        authorize_order(act, Permission::Process, key)?;
         let before = self.record(key).await?;
         if before.phase.state() == OrderState::Confirmed {
             return Err(invalid(&before));

@@ -8,10 +8,10 @@ use serde_json::json;
 
 use crate::erp::Turn::*;
 use crate::paused;
-use crate::world::{Setup, World, key};
+use crate::world::{Setup, World, key, operator};
 
 async fn state(world: &World) -> CircuitState {
-    world.ops.circuits().await.expect("the ledger answers")[0].state
+    world.ops.circuits(&operator()).await.expect("the ledger answers")[0].state
 }
 
 async fn until_open(world: &World) {
@@ -108,7 +108,7 @@ paused! {
 
     async fn a_held_erp_says_who_and_why(world) {
         world.ops.hold("default", &world.act("stocktaking")).await.expect("it is held");
-        let circuits = world.ops.circuits().await.expect("the ledger answers");
+        let circuits = world.ops.circuits(&operator()).await.expect("the ledger answers");
         assert_eq!(circuits[0].reason.as_deref(), Some("held by user:erika: stocktaking"));
     }
 
@@ -158,7 +158,7 @@ async fn an_erp_that_is_away_does_not_stop_the_other_one() {
     }
     world
         .wait("the circuit is open", async || {
-            let circuits = world.ops.circuits().await.expect("the ledger answers");
+            let circuits = world.ops.circuits(&operator()).await.expect("the ledger answers");
             circuits.iter().any(|c| c.erp == "default" && c.state == CircuitState::Open)
         })
         .await;

@@ -10,7 +10,7 @@ use serde_json::json;
 
 use crate::erp::Turn;
 use crate::paused;
-use crate::world::{Setup, World, document, key, parsed};
+use crate::world::{Setup, World, document, key, operator, parsed};
 
 paused! {
     async fn an_order_goes_into_the_erp_once(world) {
@@ -93,7 +93,7 @@ paused! {
 
     async fn an_order_that_was_only_taken_in_is_sent(world) {
         let order = parsed(&document("1", &json!({})));
-        let taken = world.ops.accept(order, OrderSource::Api, &Trace::default()).await.expect("it is taken");
+        let taken = world.ops.accept(&operator(), order, OrderSource::Api, &Trace::default()).await.expect("it is taken");
         assert_eq!(taken, Taken::Accepted);
         assert_eq!(world.end().await, "default/1: transferred, failed 0, attempts [1 ok], in the ERP 1\n");
     }
@@ -101,11 +101,11 @@ paused! {
     async fn what_is_taken_in_twice_is_told_so(world) {
         let order = || parsed(&document("1", &json!({})));
         let trace = Trace::default();
-        world.ops.accept(order(), OrderSource::Api, &trace).await.expect("it is taken");
-        let again = world.ops.accept(order(), OrderSource::Api, &trace).await.expect("it answers");
+        world.ops.accept(&operator(), order(), OrderSource::Api, &trace).await.expect("it is taken");
+        let again = world.ops.accept(&operator(), order(), OrderSource::Api, &trace).await.expect("it answers");
         assert_eq!(again, Taken::Duplicate);
         let other = parsed(&document("1", &json!({"total": "2"})));
-        let other = world.ops.accept(other, OrderSource::Api, &trace).await.expect("it answers");
+        let other = world.ops.accept(&operator(), other, OrderSource::Api, &trace).await.expect("it answers");
         assert_eq!(other, Taken::Conflict);
         world.end().await;
     }
@@ -120,7 +120,7 @@ paused! {
     async fn the_trace_context_stays_with_the_order(world) {
         let trace = Trace { parent: Some("00-1-2-01".to_owned()), state: Some("shop=1".to_owned()) };
         let order = parsed(&document("1", &json!({})));
-        world.ops.accept(order, OrderSource::Api, &trace).await.expect("it is taken");
+        world.ops.accept(&operator(), order, OrderSource::Api, &trace).await.expect("it is taken");
         world.settle().await;
         assert_eq!(world.order("1").await.record.trace, trace);
     }

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use crate::erp::Turn::*;
 use crate::paused;
-use crate::world::{World, document, key};
+use crate::world::{World, document, key, operator};
 
 /// A lost order.
 async fn lost(world: &World, id: &str) {
@@ -221,15 +221,15 @@ paused! {
 
     async fn an_order_is_found_by_its_number_alone(world) {
         lost(&world, "1").await;
-        assert_eq!(world.ops.find("1").await.expect("it is there"), key("1"));
-        assert_eq!(world.ops.find("default/1").await.expect("it is there"), key("1"));
+        assert_eq!(world.ops.find(&operator(), "1").await.expect("it is there"), key("1"));
+        assert_eq!(world.ops.find(&operator(), "default/1").await.expect("it is there"), key("1"));
     }
 
     async fn a_number_of_two_shops_asks_which(world) {
         world.place_with("1", &json!({"shop": "de"})).await;
         world.place_with("1", &json!({"shop": "at"})).await;
         world.settle().await;
-        let refused = world.ops.find("1").await.expect_err("there are two");
+        let refused = world.ops.find(&operator(), "1").await.expect_err("there are two");
         assert!(refused.to_string().contains("at/1") && refused.to_string().contains("de/1"), "{refused}");
     }
 
@@ -237,7 +237,7 @@ paused! {
         world.place_with("1", &json!({"shop": "de"})).await;
         world.settle().await;
         let max = named_max(Role::Viewer, Some("at"));
-        let refused = world.ops.show_to(&max, &key("de/1")).await.expect_err("it is hidden");
+        let refused = world.ops.show(&max, &key("de/1")).await.expect_err("it is hidden");
         assert_eq!(refused.kind().status, 404);
     }
 }

@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use crate::erp::Turn::*;
 use crate::paused;
-use crate::world::{World, key};
+use crate::world::{World, key, operator};
 
 /// Lost orders, and a plan for all of them.
 async fn planned(world: &World, count: u32, throttle: RedriveThrottle) -> Uuid {
@@ -24,7 +24,7 @@ async fn planned(world: &World, count: u32, throttle: RedriveThrottle) -> Uuid {
 }
 
 async fn redrive(world: &World, id: Uuid) -> Redrive {
-    world.ops.redrive(id).await.expect("it is there")
+    world.ops.redrive(&operator(), id).await.expect("it is there")
 }
 
 async fn until(world: &World, id: Uuid, status: RedriveStatus) {

@@ -9,11 +9,15 @@ use serde_json::json;
 
 use crate::erp::Turn::*;
 use crate::paused;
-use crate::world::{Setup, World, document, key, parsed};
+use crate::world::{Setup, World, document, key, operator, parsed};
 
 async fn take_in(world: &World, id: &str) {
     let order = parsed(&document(id, &json!({})));
-    world.ops.accept(order, OrderSource::Api, &Trace::default()).await.expect("it is taken");
+    world
+        .ops
+        .accept(&operator(), order, OrderSource::Api, &Trace::default())
+        .await
+        .expect("it is taken");
 }
 
 #[tokio::test(start_paused = true)]

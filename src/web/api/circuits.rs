@@ -5,7 +5,6 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::domain::permission::Permission;
-use crate::ops::refusal::Refusal;
 use crate::views::circuits::CircuitView;
 use crate::web::api::call::{Call, Items, Nothing, Reply, Why};
 use crate::web::api::operation::{About, Routes};
@@ -40,9 +39,9 @@ pub struct ErpPath {
 
 async fn list(
     web: Web,
-    _call: Call<Nothing, Nothing, Nothing>,
+    call: Call<Nothing, Nothing, Nothing>,
 ) -> Result<Reply<Items<CircuitView>>, Problem> {
-    let circuits = web.ops.circuits().await?;
+    let circuits = web.ops.circuits(&call.person).await?;
     Ok(Reply::ok(Items::all(circuits.iter().map(CircuitView::of).collect())))
 }
 
@@ -51,8 +50,9 @@ async fn hold(web: Web, call: Call<ErpPath, Nothing, Why>) -> Result<Reply<Circu
     let Some(reason) = reason else {
         return Err(Problem::unprocessable("reason: enter a reason; others will want to know"));
     };
-    web.ops.hold(&call.path.erp, &web.ops.act(&call.person, Some(reason))).await?;
-    one(&web, &call.path.erp).await
+    let act = web.ops.act(&call.person, Some(reason));
+    let circuit = web.ops.hold(&call.path.erp, &act).await?;
+    Ok(Reply::ok(CircuitView::of(&circuit)))
 }
 
 async fn release(
@@ -60,13 +60,6 @@ async fn release(
     call: Call<ErpPath, Nothing, Why>,
 ) -> Result<Reply<CircuitView>, Problem> {
     let act = web.ops.act(&call.person, call.body.reason.as_deref());
-    web.ops.release(&call.path.erp, &act).await?;
-    one(&web, &call.path.erp).await
-}
-
-async fn one(web: &Web, erp: &str) -> Result<Reply<CircuitView>, Problem> {
-    let circuits = web.ops.circuits().await?;
-    let found = circuits.iter().find(|circuit| circuit.erp == erp).map(CircuitView::of);
-    let found = found.ok_or_else(|| Refusal::not_found("ERP", erp))?;
-    Ok(Reply::ok(found))
+    let circuit = web.ops.release(&call.path.erp, &act).await?;
+    Ok(Reply::ok(CircuitView::of(&circuit)))
 }

@@ -49,17 +49,16 @@ async fn list(
     web: Web,
     call: Call<Nothing, Nothing, Nothing>,
 ) -> Result<Reply<Items<Group>>, Problem> {
-    Ok(Reply::ok(Items::all(web.ops.groups(&call.person.readable()).await?)))
+    Ok(Reply::ok(Items::all(web.ops.groups(&call.person).await?)))
 }
 
 async fn show(web: Web, call: Call<GroupPath, Nothing, Nothing>) -> Result<Reply<Group>, Problem> {
-    let shops = call.person.readable();
-    Ok(Reply::ok(web.ops.group(&call.path.fingerprint, &shops).await?))
+    Ok(Reply::ok(web.ops.group(&call.person, &call.path.fingerprint).await?))
 }
 
 async fn note(web: Web, call: Call<GroupPath, Nothing, Note>) -> Result<Reply<Group>, Problem> {
     let (fingerprint, Note { note, runbook }) = (&call.path.fingerprint, &call.body);
     let act = web.ops.act(&call.person, None);
     web.ops.note_group(fingerprint, note.as_deref(), runbook.as_deref(), &act).await?;
-    Ok(Reply::ok(web.ops.group(fingerprint, &call.person.readable()).await?))
+    Ok(Reply::ok(web.ops.group(&call.person, fingerprint).await?))
 }

@@ -151,8 +151,7 @@ async fn take(
     let fault = match Order::parse(body, ops.max_bytes()) {
         Ok(order) => {
             let key = order.key.clone();
-            person.authorize(Permission::Publish, Some(key.shop.as_str()))?;
-            let taken = ops.accept(order, OrderSource::Api, trace).await?;
+            let taken = ops.accept(person, order, OrderSource::Api, trace).await?;
             match taken {
                 Taken::Accepted => {
                     let shop = metrics.shop(key.shop.as_str());
@@ -172,7 +171,7 @@ async fn take(
         }
         Err(fault) => fault,
     };
-    ops.keep_refused("api", body, &fault).await?;
+    ops.keep_refused(person, "api", body, &fault).await?;
     metrics.dead_letters.get_or_create(&ReasonLabel::new(fault.reason.as_str())).inc();
     Ok(Err(fault))
 }

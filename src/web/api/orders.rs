@@ -5,7 +5,6 @@ use axum::http::{Method, header};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::domain::order_filter::OrderFilter;
 use crate::domain::permission::Permission;
 use crate::domain::removal::Removal;
 use crate::ops::reconcile::Reconciled;
@@ -109,11 +108,10 @@ async fn list(
 ) -> Result<Reply<Items<OrderView>>, Problem> {
     let query = &call.query;
     let filter = order_filter(query, web.ops.now()).map_err(Refusal::from)?;
-    let filter = OrderFilter { shops: call.person.readable(), ..filter };
     let sort = query.sort.as_deref().map(str::parse).transpose().map_err(Refusal::from)?;
     let limit = limit(query.limit, USUAL_PAGE)?;
     let after = query.after.as_deref();
-    let page = web.ops.page(&filter, sort.unwrap_or_default(), after, limit).await?;
+    let page = web.ops.page(&call.person, &filter, sort.unwrap_or_default(), after, limit).await?;
     let items = page.orders.iter().map(OrderView::of).collect();
     Ok(Reply::ok(Items { items, next: page.next }))
 }
@@ -123,7 +121,7 @@ async fn show(
     call: Call<OrderPath, Nothing, Nothing>,
 ) -> Result<Reply<DetailView>, Problem> {
     let key = find(&call)?;
-    let detail = web.ops.show_to(&call.person, &key).await?;
+    let detail = web.ops.show(&call.person, &key).await?;
     let etag = etag(detail.record.revision);
     Ok(Reply::ok(DetailView::of(detail)).header(header::ETAG, &etag))
 }

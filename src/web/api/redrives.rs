@@ -147,7 +147,7 @@ pub struct Rate {
 async fn find<Q, B>(web: &Web, call: &Call<IdPath, Q, B>) -> Result<Redrive, Problem> {
     let missing = || Refusal::not_found("redrive", &call.path.id);
     let id = call.path.id.parse().map_err(|_| missing())?;
-    Ok(web.ops.redrive_for(id, &call.person.readable()).await?)
+    Ok(web.ops.redrive(&call.person, id).await?)
 }
 
 async fn list(
@@ -155,7 +155,7 @@ async fn list(
     call: Call<Nothing, RedriveQuery, Nothing>,
 ) -> Result<Reply<Items<RedriveView>>, Problem> {
     let limit = limit(call.query.limit, 50)?;
-    let redrives = web.ops.redrives_for(limit, &call.person.readable()).await?;
+    let redrives = web.ops.redrives(&call.person, limit).await?;
     Ok(Reply::ok(Items::all(redrives.iter().map(RedriveView::of).collect())))
 }
 
@@ -194,7 +194,8 @@ async fn items(
         return Err(Problem::unprocessable("after: use `next` of the previous page"));
     }
     let limit = limit(call.query.limit, 100)?;
-    let mut found = web.ops.redrive_items(redrive.id, status, after, limit + 1).await?;
+    let mut found =
+        web.ops.redrive_items(&call.person, redrive.id, status, after, limit + 1).await?;
     let size = usize::try_from(limit).unwrap_or(usize::MAX);
     let has_more = found.len() > size;
     found.truncate(size);

@@ -9,7 +9,7 @@ use crate::web::html::formatter::Formatter;
 
 /// The ERPs and whether they take orders; of one, when it is named.
 pub async fn erps(ctx: &PageContext, only: Option<&str>) -> Result<Vec<Value>, Failure> {
-    let circuits = ctx.web.ops.circuits().await?.into_iter();
+    let circuits = ctx.web.ops.circuits(&ctx.user.person).await?.into_iter();
     let named = circuits.filter(|circuit| only.is_none_or(|only| circuit.erp == only));
     Ok(named.map(|circuit| erp(ctx, &ctx.formatter(), &circuit)).collect())
 }
@@ -22,6 +22,6 @@ pub fn erp(ctx: &PageContext, formatter: &Formatter, circuit: &Circuit) -> Value
         reason => &circuit.reason,
         since => formatter.time_or_none(circuit.opened_at),
         trial => formatter.time_or_none(circuit.trial_at),
-        may => ctx.user.person.grants.allows(Permission::Process, shop),
+        may => ctx.user.person.may(Permission::Process, shop),
     }
 }

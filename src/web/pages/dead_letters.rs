@@ -88,8 +88,8 @@ pub async fn replay(
     Path(id): Path<String>,
     Posted { form, .. }: Posted<Fields>,
 ) -> PageResult {
-    ctx.user.person.authorize(Permission::Process, None)?;
-    let letter = find(&ctx, &id).await?;
+    let person = &ctx.user.person;
+    let letter = ctx.web.ops.dead_letter_for(person, Permission::Process, &id).await?;
     // A browser sends line ends as CR LF; an unchanged text is replayed as received.
     let typed =
         form.iter().find(|(name, _)| name == "body").map(|(_, body)| body.replace("\r\n", "\n"));
@@ -106,8 +106,8 @@ pub async fn discard(
     Path(id): Path<String>,
     Posted { form, .. }: Posted<Fields>,
 ) -> PageResult {
-    ctx.user.person.authorize(Permission::Remove, None)?;
-    let letter = find(&ctx, &id).await?;
+    let person = &ctx.user.person;
+    let letter = ctx.web.ops.dead_letter_for(person, Permission::Remove, &id).await?;
     ctx.web.ops.discard(&letter, &ctx.act(Some(needed_reason(&form)?))).await?;
     Ok(ctx.to("/dead-letters", "good", ctx.t(key!("Discarded. It stays readable."))))
 }

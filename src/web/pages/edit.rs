@@ -19,7 +19,7 @@ use crate::web::html::context::{Failure, PageContext, PageResult, unprocessable}
 use crate::web::html::formatter::printable;
 use crate::web::html::forms::{Fields, field, order_address};
 use crate::web::html::rows;
-use crate::web::pages::order::{find_for, told_transfer};
+use crate::web::pages::order::{key_of, known, told_transfer};
 
 /// Fields that are shown; what is beyond is edited in the document.
 const MAX_FIELDS: usize = 300;
@@ -30,9 +30,14 @@ const MAX_UNSEEN: usize = 300;
 /// Before the pointer in the name of a field.
 const FIELD: &str = "f:";
 
+async fn find_to_edit(ctx: &PageContext, at: (String, String)) -> Result<OrderDetail, Failure> {
+    let key = key_of(at)?;
+    known(ctx.web.ops.show_for(&ctx.user.person, Permission::Edit, &key).await)
+}
+
 /// `GET /orders/{shop}/{order_id}/edit`
 pub async fn edit(ctx: PageContext, Path(at): Path<(String, String)>) -> PageResult {
-    let detail = find_for(&ctx, Permission::Edit, at).await?;
+    let detail = find_to_edit(&ctx, at).await?;
     let document = pretty(detail.current());
     show(&ctx, &detail, &Desk { base: detail.record.revision, document, ..Desk::default() })
 }
@@ -43,7 +48,7 @@ pub async fn save(
     Path(at): Path<(String, String)>,
     Posted { form, .. }: Posted<Fields>,
 ) -> PageResult {
-    let detail = find_for(&ctx, Permission::Edit, at).await?;
+    let detail = find_to_edit(&ctx, at).await?;
     let base = field(&form, "base").and_then(|base| base.parse().ok());
     let base: u32 = base.ok_or_else(|| unprocessable(key!("The base revision is missing.")))?;
     // The document is not trimmed: it is saved as typed.

@@ -8,6 +8,7 @@ use futures_util::stream;
 
 use crate::domain::lifecycle::transitions::OrderRecord;
 use crate::domain::order_filter::{OrderFilter, Sort};
+use crate::ops::principal::Principal;
 use crate::ops::refusal::Refusal;
 use crate::ops::verbs::Ops;
 use crate::views::csv::cell;
@@ -17,11 +18,11 @@ use crate::web::html::context::download;
 const PAGE: u32 = 500;
 
 /// Every order that matches.
-pub fn orders_csv(ops: Arc<Ops>, filter: OrderFilter) -> Response {
+pub fn orders_csv(ops: Arc<Ops>, person: Principal, filter: OrderFilter) -> Response {
     let pages = move |after: Option<String>| {
-        let (ops, filter) = (ops.clone(), filter.clone());
+        let (ops, person, filter) = (ops.clone(), person.clone(), filter.clone());
         async move {
-            let page = ops.page(&filter, Sort::default(), after.as_deref(), PAGE).await?;
+            let page = ops.page(&person, &filter, Sort::default(), after.as_deref(), PAGE).await?;
             Ok((page.orders.iter().map(order_cells).collect(), page.next))
         }
     };

@@ -24,7 +24,7 @@ const EXAMPLE: &str = r#"[{"op": "replace", "path": "/lines/0/sku", "value": "47
 
 /// `GET /groups/{fingerprint}`
 pub async fn group(ctx: PageContext, Path(fingerprint): Path<String>) -> PageResult {
-    let group = ctx.web.ops.group(&fingerprint, &ctx.shops()).await?;
+    let group = ctx.web.ops.group(&ctx.user.person, &fingerprint).await?;
     let title = format!("{} {}", group.class, group.code);
     let erps = erps::erps(&ctx, None).await?;
     ctx.page(
@@ -66,16 +66,16 @@ pub async fn remove(ctx: PageContext, Posted { form, .. }: Posted<Fields>) -> Pa
         _ => {
             let filter = filter_of(&ctx, &filter_parts(&form), Some(OrderState::OrderedFailed));
             let filter = filter.map_err(unprocessable)?;
-            if ctx.web.ops.count(&filter).await? > u64::from(MAX_REMOVED) {
+            if ctx.web.ops.count(&ctx.user.person, &filter).await? > u64::from(MAX_REMOVED) {
                 let detail = key!("More than 1,000 orders match: remove them in smaller parts.");
                 return Err(unprocessable(detail));
             }
-            let orders = ctx.web.ops.list(&filter, MAX_REMOVED).await?;
+            let orders = ctx.web.ops.list(&ctx.user.person, &filter, MAX_REMOVED).await?;
             orders.into_iter().map(|order| order.key).collect()
         }
     };
     let mut results = Vec::new();
-    for key in keys.iter().filter(|key| ctx.shops().contains(key.shop.as_str())) {
+    for key in keys.iter().filter(|key| ctx.user.person.see(key).is_ok()) {
         let (tone, short, text) = match ctx.web.ops.remove(key, &ctx.act(Some(&reason))).await {
             Ok(_) => ("good", ctx.t(key!("removed")), reason.clone()),
             Err(refusal) => ("bad", ctx.t(key!("not removed")), refusal.to_string()),
@@ -93,7 +93,7 @@ async fn count(ctx: &PageContext, form: &Fields, selection: &Selection) -> Resul
         return Ok(keys.len() as u64);
     }
     let filter = filter_of(ctx, &filter_parts(form), Some(OrderState::OrderedFailed));
-    Ok(ctx.web.ops.count(&filter.map_err(unprocessable)?).await?)
+    Ok(ctx.web.ops.count(&ctx.user.person, &filter.map_err(unprocessable)?).await?)
 }
 
 /// `POST /lost-orders/change`: the same JSON Patch for many, shown per order before it is saved.

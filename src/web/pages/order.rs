@@ -34,27 +34,37 @@ const MAX_LINES: usize = 200;
 const MAX_FACT: usize = 300;
 
 /// The order that an address names, if the user may see it.
-pub async fn find(
-    ctx: &PageContext,
-    (shop, order_id): (String, String),
-) -> Result<OrderDetail, Failure> {
-    let missing = || Failure::missing(key!("There is no such order."));
-    let key = OrderKey::new(&shop, &order_id).map_err(|_| missing())?;
-    if !ctx.shops().contains(key.shop.as_str()) {
-        return Err(missing());
-    }
-    Ok(ctx.web.ops.show(&key).await?)
+async fn find(ctx: &PageContext, at: (String, String)) -> Result<OrderDetail, Failure> {
+    let key = key_of(at)?;
+    known(ctx.web.ops.show(&ctx.user.person, &key).await)
 }
 
-/// The same, if the user may change it; the input is checked after that.
-pub async fn find_for(
+/// Its key, if the user may do that to it; the input is checked after that.
+async fn find_for(
     ctx: &PageContext,
     needs: Permission,
     at: (String, String),
-) -> Result<OrderDetail, Failure> {
-    let detail = find(ctx, at).await?;
-    ctx.user.person.authorize(needs, Some(detail.record.key.shop.as_str()))?;
-    Ok(detail)
+) -> Result<OrderKey, Failure> {
+    let key = key_of(at)?;
+    known(ctx.web.ops.find_for(&ctx.user.person, needs, &key).await)?;
+    Ok(key)
+}
+
+fn missing() -> Failure {
+    Failure::missing(key!("There is no such order."))
+}
+
+/// The key of an address.
+pub fn key_of((shop, order_id): (String, String)) -> Result<OrderKey, Failure> {
+    OrderKey::new(&shop, &order_id).map_err(|_| missing())
+}
+
+/// What is not there is said in the reader's language.
+pub fn known<T>(found: Result<T, Refusal>) -> Result<T, Failure> {
+    match found {
+        Err(Refusal::NotFound { .. }) => Err(missing()),
+        found => Ok(found?),
+    }
 }
 
 /// `GET /orders/{shop}/{order_id}`
@@ -312,7 +322,7 @@ pub async fn transfer(
     ByScript(by_script): ByScript,
     Posted { form, .. }: Posted<Fields>,
 ) -> PageResult {
-    let key = find_for(&ctx, Permission::Process, at).await?.record.key;
+    let key = find_for(&ctx, Permission::Process, at).await?;
     let became = ctx.web.ops.transfer(&key, &ctx.act(field(&form, "reason"))).await?;
     Ok(answer(&ctx, &key, by_script, &told_transfer(ctx.language, &became)))
 }
@@ -323,7 +333,7 @@ pub async fn ask(
     Path(at): Path<(String, String)>,
     Posted { form, .. }: Posted<Fields>,
 ) -> PageResult {
-    let key = find_for(&ctx, Permission::Process, at).await?.record.key;
+    let key = find_for(&ctx, Permission::Process, at).await?;
     let became = ctx.web.ops.reconcile(&key, &ctx.act(field(&form, "reason"))).await?;
     let t = |key: Key| ctx.t(key).to_owned();
     let told = match became {
@@ -354,7 +364,7 @@ pub async fn absent(
     Path(at): Path<(String, String)>,
     Posted { form, .. }: Posted<Fields>,
 ) -> PageResult {
-    let key = find_for(&ctx, Permission::Process, at).await?.record.key;
+    let key = find_for(&ctx, Permission::Process, at).await?;
     let reason = needed_reason(&form)?;
     let became = ctx.web.ops.declare_absent(&key, &ctx.act(Some(reason))).await?;
     Ok(answer(&ctx, &key, false, &told_transfer(ctx.language, &became)))
@@ -366,7 +376,7 @@ pub async fn remove(
     Path(at): Path<(String, String)>,
     Posted { form, .. }: Posted<Fields>,
 ) -> PageResult {
-    let key = find_for(&ctx, Permission::Remove, at).await?.record.key;
+    let key = find_for(&ctx, Permission::Remove, at).await?;
     let reason = removal_of(&form)?;
     ctx.web.ops.remove(&key, &ctx.act(Some(&reason))).await?;
     let told = (
@@ -382,7 +392,7 @@ pub async fn restore(
     Path(at): Path<(String, String)>,
     Posted { form, .. }: Posted<Fields>,
 ) -> PageResult {
-    let key = find_for(&ctx, Permission::Remove, at).await?.record.key;
+    let key = find_for(&ctx, Permission::Remove, at).await?;
     ctx.web.ops.restore(&key, &ctx.act(Some(needed_reason(&form)?))).await?;
     let told = ("good", ctx.t(key!("Back on the list of lost orders.")).to_owned());
     Ok(answer(&ctx, &key, false, &told))

@@ -48,7 +48,7 @@ pub async fn lost_orders_csv(ctx: PageContext, Query(fields): Query<Fields>) -> 
 fn csv(ctx: &PageContext, fields: &Fields, state: Option<OrderState>) -> PageResult {
     let filter = filter_of(ctx, fields, state)
         .map_err(|fault| Failure::new(StatusCode::BAD_REQUEST, fault))?;
-    Ok(export::orders_csv(ctx.web.ops.clone(), filter))
+    Ok(export::orders_csv(ctx.web.ops.clone(), ctx.user.person.clone(), filter))
 }
 
 async fn list(ctx: PageContext, fields: Fields, state: Option<OrderState>) -> PageResult {
@@ -57,16 +57,17 @@ async fn list(ctx: PageContext, fields: Fields, state: Option<OrderState>) -> Pa
     let fields = without_unseen(fields);
     let (filter, sort, fault) = read(&ctx, &fields, state);
     let ops = &ctx.web.ops;
-    let (page, fault) = match ops.page(&filter, sort, field(&fields, "after"), PAGE).await {
-        Ok(page) => (page, fault),
-        Err(Refusal::Value(fault)) => {
-            (Page { orders: Vec::new(), next: None }, Some(fault.to_string()))
-        }
-        Err(error) => return Err(error.into()),
-    };
+    let (page, fault) =
+        match ops.page(&ctx.user.person, &filter, sort, field(&fields, "after"), PAGE).await {
+            Ok(page) => (page, fault),
+            Err(Refusal::Value(fault)) => {
+                (Page { orders: Vec::new(), next: None }, Some(fault.to_string()))
+            }
+            Err(error) => return Err(error.into()),
+        };
     // Counting what matches is cheap for lost orders; the overview counts all orders.
     let count = match lost {
-        true => Some(ops.count(&filter).await?),
+        true => Some(ops.count(&ctx.user.person, &filter).await?),
         false => None,
     };
     let pairs: Vec<(String, String)> = fields
@@ -104,7 +105,7 @@ async fn list(ctx: PageContext, fields: Fields, state: Option<OrderState>) -> Pa
     };
     // A filter is about orders; the groups are of all of them.
     if lost && pairs.is_empty() && field(&fields, "after").is_none() {
-        let groups = ops.groups(&ctx.shops()).await?;
+        let groups = ops.groups(&ctx.user.person).await?;
         let more = groups.len().saturating_sub(MAX_GROUPS);
         let groups: Vec<Value> =
             groups.iter().take(MAX_GROUPS).map(|group| rows::group(&formatter, group)).collect();

@@ -36,7 +36,7 @@ fn span(fields: &Fields) -> (&'static str, Duration) {
 /// `GET /`
 pub async fn overview(ctx: PageContext, Query(fields): Query<Fields>) -> PageResult {
     let (name, length) = span(&fields);
-    let seen = ctx.web.ops.overview(&ctx.shops(), length).await?;
+    let seen = ctx.web.ops.overview(&ctx.user.person, length).await?;
     let values = context! { span => name, ..values(&ctx, name, &seen) };
     ctx.page("overview.html", ctx.t(key!("Overview")), None, values)
 }
@@ -47,7 +47,7 @@ pub async fn live(ctx: PageContext, Query(fields): Query<Fields>) -> Response {
     let (name, length) = span(&fields);
     repeated(ctx, move |ctx| {
         async move {
-            let seen = ctx.web.ops.overview(&ctx.shops(), length).await?;
+            let seen = ctx.web.ops.overview(&ctx.user.person, length).await?;
             ctx.part("overview_part.html", "", None, values(&ctx, name, &seen)).map(Some)
         }
         .boxed()

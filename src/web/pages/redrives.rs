@@ -25,7 +25,7 @@ const MAX_LISTED: u32 = 100;
 const PAGE: u32 = 100;
 /// `GET /redrives`
 pub async fn redrives(ctx: PageContext) -> PageResult {
-    let redrives = ctx.web.ops.redrives_for(MAX_LISTED, &ctx.shops()).await?;
+    let redrives = ctx.web.ops.redrives(&ctx.user.person, MAX_LISTED).await?;
     let redrives: Vec<Value> = redrives.iter().map(|redrive| view(&ctx, redrive)).collect();
     ctx.page("redrives.html", ctx.t(key!("Redrives")), None, context! { redrives })
 }
@@ -72,7 +72,8 @@ pub async fn redrive(
     let redrive = find(&ctx, &id).await?;
     let status = field(&fields, "status").and_then(ItemStatus::from_name);
     let after = field(&fields, "after").and_then(|after| after.parse().ok());
-    let items = ctx.web.ops.redrive_items(redrive.id, status, after, PAGE).await?;
+    let items =
+        ctx.web.ops.redrive_items(&ctx.user.person, redrive.id, status, after, PAGE).await?;
     let full = items.len() == usize::try_from(PAGE).unwrap_or(usize::MAX);
     let named = status.map(|status| format!("status={}&", status.as_str())).unwrap_or_default();
     let page = address(redrive.id);
@@ -81,10 +82,12 @@ pub async fn redrive(
     let r = view(&ctx, &redrive);
     let title = format!("{} {}", ctx.t(key!("Redrive")), short(redrive.id));
     let group = match &redrive.selection {
-        Selection::Group(fingerprint) => match ctx.web.ops.group(fingerprint, &ctx.shops()).await {
-            Err(Refusal::NotFound { .. }) => None,
-            group => Some(group?),
-        },
+        Selection::Group(fingerprint) => {
+            match ctx.web.ops.group(&ctx.user.person, fingerprint).await {
+                Err(Refusal::NotFound { .. }) => None,
+                group => Some(group?),
+            }
+        }
         _ => None,
     };
     let values = context! {
@@ -107,8 +110,11 @@ async fn last_failure(ctx: &PageContext, redrive: &Redrive) -> Result<Option<Val
     if redrive.status != RedriveStatus::Stopped {
         return Ok(None);
     }
-    let failed =
-        ctx.web.ops.redrive_items(redrive.id, Some(ItemStatus::Failed), None, PAGE).await?;
+    let failed = ctx
+        .web
+        .ops
+        .redrive_items(&ctx.user.person, redrive.id, Some(ItemStatus::Failed), None, PAGE)
+        .await?;
     let last = failed.iter().filter(|item| item.failure.is_some()).max_by_key(|item| item.at);
     Ok(last.map(|item| item_view(ctx, item)))
 }
@@ -138,12 +144,12 @@ pub async fn live(ctx: PageContext, Path(id): Path<String>) -> PageResult {
 /// `GET /redrives/{id}/items.csv`
 pub async fn items_csv(ctx: PageContext, Path(id): Path<String>) -> PageResult {
     let redrive = find(&ctx, &id).await?;
-    let (ops, id) = (ctx.web.ops.clone(), redrive.id);
+    let (ops, person, id) = (ctx.web.ops.clone(), ctx.user.person.clone(), redrive.id);
     let pages = move |after: Option<String>| {
-        let ops = ops.clone();
+        let (ops, person) = (ops.clone(), person.clone());
         async move {
             let after = after.and_then(|after| after.parse().ok());
-            let items = ops.redrive_items(id, None, after, 500).await?;
+            let items = ops.redrive_items(&person, id, None, after, 500).await?;
             let next = (items.len() == 500)
                 .then(|| items.last().map(|item| item.seq.to_string()))
                 .flatten();
@@ -223,7 +229,7 @@ pub async fn steer(
 async fn find(ctx: &PageContext, id: &str) -> Result<Redrive, Failure> {
     let missing = || Failure::missing(key!("There is no such redrive."));
     let id: Uuid = id.parse().map_err(|_| missing())?;
-    Ok(ctx.web.ops.redrive_for(id, &ctx.shops()).await?)
+    Ok(ctx.web.ops.redrive(&ctx.user.person, id).await?)
 }
 
 fn address(id: Uuid) -> String {
