@@ -78,11 +78,9 @@ impl Ops {
     pub(super) async fn refuse_when_nobody_reads(&self) -> Result<(), Refusal> {
         let queue = self.broker.topology().names.submit();
         match self.broker.queue_status(&queue).await {
-            Ok(status) if status.consumers == 0 => Err(Refusal::NobodyThere(format!(
-                "no submitter reads {queue}: start one with `order-relay serve --roles submitter,error-handler`"
-            ))),
+            Ok(status) if status.consumers == 0 => Err(Refusal::NoSubmitter { queue }),
             Ok(_) => Ok(()),
-            Err(error) => Err(Refusal::NobodyThere(error.to_string())),
+            Err(error) => Err(error.into()),
         }
     }
 }

@@ -313,11 +313,7 @@ fn keep_order(before: &Value, after: &mut Value) {
 const OTHER_ORDER: &str = "an order keeps its number and its shop, because the ERP may be asked about it by them: remove this one with a reason and submit another with the correct ones";
 
 fn conflict(key: &OrderKey, base_revision: u32, newer: &Revision) -> Refusal {
-    let (revision, actor, at) = (newer.revision, &newer.actor, newer.at);
-    Refusal::Conflict(format!(
-        "{key} has revision {revision} by now, made by {actor} at {at}; you edited revision \
-         {base_revision}. Nothing was changed: check it and edit again"
-    ))
+    Refusal::Stale { key: key.clone(), base: base_revision, newest: Box::new(newer.clone()) }
 }
 
 #[cfg(test)]

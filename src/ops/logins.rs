@@ -201,8 +201,7 @@ impl Ops {
             challenge: URL_SAFE_NO_PAD.encode(Sha256::digest(&verifier)),
             callback: door.callback.clone(),
         };
-        let address = door.provider.login_address(&begun).await;
-        let address = address.map_err(|error| Refusal::NobodyThere(error.to_string()))?;
+        let address = door.provider.login_address(&begun).await?;
         let return_to = return_path(return_to).to_owned();
         let login = OidcLogin { nonce, verifier, return_to, created_at: self.clock.now() };
         self.store.begin_oidc_login(&hash(&state), &login).await?;
@@ -235,7 +234,7 @@ impl Ops {
                 tracing::info!(%error, from, "login.refused");
                 return Ok(Err(LoginFailure::Provider(error.to_string())));
             }
-            Err(error) => return Err(Refusal::NobodyThere(error.to_string())),
+            Err(error) => return Err(error.into()),
         };
         let (name, roles) = (door.name(&claims), door.roles(&claims));
         if roles.is_empty() {

@@ -12,7 +12,6 @@ use crate::domain::permission::{Permission, RoleGrant};
 use crate::ports::audit::{Act, AuditFilter, AuditRow};
 use crate::ports::people::{User, UserChange, UserChanged};
 
-use super::passwords::Busy;
 use crate::ops::principal::{Principal, authorize};
 use crate::ops::refusal::Refusal;
 use crate::ops::verbs::Ops;
@@ -59,7 +58,7 @@ impl Ops {
         let name = user_name(&new.name).map_err(Refusal::Unacceptable)?;
         check_roles(&new.roles)?;
         check_language(new.language.as_deref())?;
-        let taken = || Refusal::Conflict(format!("user {name} already exists"));
+        let taken = || Refusal::Exists { what: "user", name: name.clone() };
         if self.store.user(&name).await?.is_some() {
             return Err(taken());
         }
@@ -164,9 +163,7 @@ impl Ops {
         match self.store.change_user(name, change, act).await? {
             UserChanged::Done => Ok(()),
             UserChanged::Missing => Err(Refusal::not_found("user", name)),
-            UserChanged::LastAdministrator => Err(Refusal::Conflict(format!(
-                "{name} is the last administrator; make another user administrator first"
-            ))),
+            UserChanged::LastAdministrator => Err(Refusal::LastAdministrator(name.to_owned())),
         }
     }
 
@@ -174,12 +171,8 @@ impl Ops {
         check_password(name, password).map_err(Refusal::Unacceptable)?;
         let mut salt = [0; 16];
         salt.copy_from_slice(&self.clock.secret_bytes()[..16]);
-        self.login.passwords.hash(password, salt).await.map_err(busy)
+        self.login.passwords.hash(password, salt).await.map_err(Refusal::from)
     }
-}
-
-fn busy(busy: Busy) -> Refusal {
-    Refusal::NobodyThere(busy.to_string())
 }
 
 fn check_roles(roles: &[RoleGrant]) -> Result<(), Refusal> {

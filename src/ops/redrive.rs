@@ -105,7 +105,7 @@ impl Ops {
         self.authorize_redrive(id, act).await?;
         let mut stopped = Vec::new();
         if matches!(verb, RedriveVerb::Start | RedriveVerb::Resume) {
-            redrive.status.after(verb).map_err(|e| Refusal::Conflict(e.to_string()))?;
+            redrive.status.after(verb)?;
             stopped = self.stopped_shops(id).await?;
             // An in-process broker cannot be queried from another process.
             if self.broker.is_durable() {
@@ -114,7 +114,7 @@ impl Ops {
         }
         match self.store.change_redrive(id, verb, &stopped, act).await? {
             Some(Ok(redrive)) => Ok(redrive),
-            Some(Err(invalid)) => Err(Refusal::Conflict(invalid.to_string())),
+            Some(Err(invalid)) => Err(invalid.into()),
             None => Err(Refusal::not_found("redrive", id)),
         }
     }
@@ -130,8 +130,7 @@ impl Ops {
         let redrive = self.any_redrive(id).await?;
         self.authorize_redrive(id, act).await?;
         if !self.store.set_redrive_rate(id, rate_per_minute, act).await? {
-            let status = redrive.status.as_str();
-            return Err(Refusal::Conflict(format!("a redrive that is {status} has no rate")));
+            return Err(Refusal::NoRate(redrive.status));
         }
         self.any_redrive(id).await
     }

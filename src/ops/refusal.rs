@@ -8,7 +8,12 @@ use crate::domain::order::fault::Fault;
 use crate::domain::order::values::OrderKey;
 use crate::domain::order_filter::ValueFault;
 use crate::domain::permission::Permission;
+use crate::domain::redrive::{InvalidRedrive, RedriveStatus};
+use crate::ops::passwords::Busy;
+use crate::ports::broker::{BrokerError, PublishError};
 use crate::ports::erps::ErpUnusable;
+use crate::ports::identity::IdentityError;
+use crate::ports::order_desk::Revision;
 use crate::ports::store_error::StoreError;
 
 /// Why an operation was refused.
@@ -57,10 +62,40 @@ pub enum Refusal {
     /// The transfer to this ERP is not stopped.
     #[error("transfer to ERP {0} is not stopped")]
     NotStopped(String),
-    /// It was changed by somebody else, or exists already; nothing was changed.
-    #[error("{0}")]
-    Conflict(String),
-    /// The content cannot be accepted.
+    /// It was edited on the basis of an older revision; nothing was changed.
+    #[error(
+        "{key} has revision {} by now, made by {} at {}; you edited revision {base}. Nothing was changed: \
+         check it and edit again",
+        .newest.revision,
+        .newest.actor,
+        .newest.at
+    )]
+    Stale {
+        /// The order.
+        key: OrderKey,
+        /// The revision that was edited.
+        base: u32,
+        /// The revision that it has.
+        newest: Box<Revision>,
+    },
+    /// Something of this name is there; nothing was changed.
+    #[error("{what} {name} already exists; choose another name")]
+    Exists {
+        /// E.g. `token`.
+        what: &'static str,
+        /// The name.
+        name: String,
+    },
+    /// Without this user nobody could manage users.
+    #[error("{0} is the last administrator; make another user administrator first")]
+    LastAdministrator(String),
+    /// The status of the redrive does not allow it; nothing was changed.
+    #[error(transparent)]
+    InvalidRedrive(#[from] InvalidRedrive),
+    /// A redrive that is not running any more has no rate.
+    #[error("a redrive that is {} has no rate", .0.as_str())]
+    NoRate(RedriveStatus),
+    /// The name, password, role or scope cannot be accepted: why, in one sentence.
     #[error("{0}")]
     Unacceptable(String),
     /// Its state does not allow it; nothing was changed.
@@ -81,9 +116,26 @@ pub enum Refusal {
         /// Why.
         reason: String,
     },
-    /// Something that it takes is away: a process, the broker, the identity provider.
-    #[error("{0}")]
-    NobodyThere(String),
+    /// No process transfers orders.
+    #[error(
+        "no submitter reads {queue}: start one with `order-relay serve --roles submitter,error-handler`"
+    )]
+    NoSubmitter {
+        /// The queue that it would read.
+        queue: String,
+    },
+    /// The broker did not take the message.
+    #[error(transparent)]
+    Publish(#[from] PublishError),
+    /// The broker does not answer.
+    #[error(transparent)]
+    Broker(#[from] BrokerError),
+    /// The identity provider does not answer.
+    #[error(transparent)]
+    IdentityProvider(#[from] IdentityError),
+    /// Too many logins at once.
+    #[error(transparent)]
+    Busy(#[from] Busy),
     /// The order's ERP cannot be asked as the settings and the recipe are.
     #[error(transparent)]
     ErpUnusable(#[from] ErpUnusable),
@@ -139,13 +191,21 @@ impl Refusal {
             | Self::Settled { .. }
             | Self::NotStopped(_) => kind(404, "not-found", "Not found", 1),
             Self::Invalid { .. } => kind(409, "invalid-state", "invalid_state", 1),
-            Self::Conflict(_) => kind(409, "conflict", "Conflict", 1),
+            Self::Stale { .. }
+            | Self::Exists { .. }
+            | Self::LastAdministrator(_)
+            | Self::InvalidRedrive(_)
+            | Self::NoRate(_) => kind(409, "conflict", "Conflict", 1),
             Self::CircuitOpen { .. } => kind(409, "circuit-open", "The ERP is not usable now", 4),
             Self::Value(_) => kind(422, "invalid-value", "A value cannot be used", 2),
             Self::Unacceptable(_) | Self::Unprocessable(_) => {
                 kind(422, "unprocessable", "Not acceptable as it is", 1)
             }
-            Self::NobodyThere(_)
+            Self::NoSubmitter { .. }
+            | Self::Publish(_)
+            | Self::Broker(_)
+            | Self::IdentityProvider(_)
+            | Self::Busy(_)
             | Self::ErpUnusable(_)
             | Self::Store(StoreError::Unavailable(_)) => {
                 kind(503, "unavailable", "Not available now", 1)

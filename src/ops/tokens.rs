@@ -56,8 +56,7 @@ impl Ops {
         if self.store.add_token(&token, &hash(&text), act).await? {
             return Ok(text);
         }
-        let name = token.name;
-        Err(Refusal::Conflict(format!("token {name} already exists; choose another name")))
+        Err(Refusal::Exists { what: "token", name: token.name })
     }
 
     /// Every token, without its secret.

@@ -134,8 +134,7 @@ impl Ops {
     }
 
     pub(super) async fn publish(&self, message: Outgoing) -> Result<(), Refusal> {
-        let published = self.broker.publish(message, PUBLISH_PATIENCE).await;
-        published.map_err(|error| Refusal::NobodyThere(error.to_string()))
+        Ok(self.broker.publish(message, PUBLISH_PATIENCE).await?)
     }
 
     pub(super) fn outbound<'a>(&'a self, trace: &'a Trace) -> OutboundMessages<'a> {

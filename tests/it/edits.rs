@@ -154,7 +154,8 @@ async fn locked_fields_need_their_own_permission_and_a_number_never_changes() {
     let all = [Permission::Read, Permission::Edit, Permission::EditLocked];
     let (ops, chief) = desk(&mut world, &all).await;
     let late = ops.edit(&key("L-1"), 0, &dearer, &ops.act(&chief, None)).await;
-    let Err(Refusal::Conflict(told)) = late else { panic!("{late:?}") };
+    let Err(Refusal::Stale { .. }) = &late else { panic!("{late:?}") };
+    let told = late.expect_err("it is stale").to_string();
     assert!(told.contains("revision 1") && told.contains("user:erika"), "{told}");
     let edited = ops.edit(&key("L-1"), 1, &dearer, &ops.act(&chief, None)).await;
     assert_eq!(edited.expect("it may").record.facts.total.as_str(), "130.00");

@@ -70,7 +70,7 @@ async fn put(
     let seen = seen.ok_or_else(changed)?;
     let act = web.ops.act(&call.person, None);
     let edited = match web.ops.edit(&key, seen, call.body.0.get(), &act).await {
-        Err(Refusal::Conflict(faster)) => return Err(stale(faster)),
+        Err(faster @ Refusal::Stale { .. }) => return Err(stale(faster.to_string())),
         edited => edited?,
     };
     let view = EditedView {

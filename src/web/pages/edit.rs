@@ -66,8 +66,8 @@ pub async fn save(
     let act = ctx.act(Some(crate::web::html::context::needed_reason(&form)?));
     match ctx.web.ops.edit(&detail.record.key, base, &desk.document, &act).await {
         Ok(_) => {}
-        Err(Refusal::Conflict(told)) => {
-            desk.conflict = Some(told);
+        Err(stale @ Refusal::Stale { .. }) => {
+            desk.conflict = Some(stale.to_string());
             return review(&ctx, &detail, desk);
         }
         Err(Refusal::Unprocessable(faults)) => {

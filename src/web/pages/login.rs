@@ -79,8 +79,12 @@ fn page(
         oidc => web.ops.has_identity_provider(),
         here => "/login",
     };
-    let page = web.pages.render(language, "login.html", values).map_err(Refusal::NobodyThere)?;
-    Ok(Html(page))
+    let page = web.pages.render(language, "login.html", values);
+    Ok(Html(page.map_err(|error| {
+        tracing::error!(%error, "page.broken");
+        let (status, detail) = (StatusCode::INTERNAL_SERVER_ERROR, "the log has the reason");
+        Problem::new(status, "page-broken", "This page is broken", detail)
+    })?))
 }
 
 async fn form(

@@ -40,8 +40,8 @@ async fn show(ctx: &PageContext, more: Value) -> PageResult {
 /// A wrong input is reported on the same page.
 async fn told(ctx: &PageContext, refusal: Refusal) -> PageResult {
     match refusal {
-        Refusal::Unacceptable(fault) | Refusal::Conflict(fault) => {
-            show(ctx, context! { fault }).await
+        Refusal::Unacceptable(_) | Refusal::Exists { .. } | Refusal::LastAdministrator(_) => {
+            show(ctx, context! { fault => refusal.to_string() }).await
         }
         other => Err(other.into()),
     }
