@@ -89,6 +89,7 @@ pub mod workers {
     pub mod availability;
     pub mod erp_gate;
     pub mod policies;
+    pub mod events;
     pub mod publisher;
     pub mod dead_letter_keeper;
     pub mod context;

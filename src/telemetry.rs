@@ -62,6 +62,7 @@ pub struct Metrics {
     pub orders_confirmed: Count<ShopLabel>,
     pub orders_failed: Count<ClassLabel>,
     pub orders_duplicate: Counter<u64, AtomicU64>,
+    pub events_dropped: Counter<u64, AtomicU64>,
     pub orders_open: Level<PhaseLabels>,
     pub orders_oldest_open_seconds: Level<StateLabel>,
     pub erp_requests: Count<RequestLabels>,
@@ -90,6 +91,7 @@ impl Metrics {
             orders_confirmed: Family::default(),
             orders_failed: Family::default(),
             orders_duplicate: Counter::default(),
+            events_dropped: Counter::default(),
             orders_open: Family::default(),
             orders_oldest_open_seconds: Family::default(),
             erp_requests: Family::default(),
@@ -124,6 +126,11 @@ impl Metrics {
             "orders_duplicate",
             "Messages about known orders",
             self.orders_duplicate.clone(),
+        );
+        r.register(
+            "events_dropped",
+            "Events for others that were not published",
+            self.events_dropped.clone(),
         );
         r.register("orders_open", "Orders not confirmed", self.orders_open.clone());
         let oldest = self.orders_oldest_open_seconds.clone();

@@ -7,6 +7,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use anyhow::{Context, bail};
 use futures_util::FutureExt;
@@ -40,6 +41,9 @@ use super::open_erps::OpenErps;
 use super::store::Store;
 use super::supervisor::Supervisor;
 use crate::app::wiring::{self, Sending, Task};
+
+/// How long the end waits for events that others may want.
+const EVENTS_PATIENCE: Duration = Duration::from_secs(2);
 
 /// A running service.
 pub struct Service {
@@ -132,6 +136,8 @@ impl Service {
         }
         let context = self.context.clone();
         self.infrastructure.start("nudges", async move { context.publisher.run_nudges().await });
+        let context = self.context.clone();
+        self.infrastructure.start("events", async move { context.publisher.run_events().await });
     }
 
     async fn start_role(&mut self, role: WorkerKind, settings: &Settings) -> anyhow::Result<()> {
@@ -274,6 +280,7 @@ impl Service {
         };
         tokio::select! {
             () = self.roles.all_ended() => {
+                self.context.publisher.flush_events(EVENTS_PATIENCE).await;
                 self.heart.stop().await;
                 tracing::info!("service.ended");
                 Ok(Exit::Done)
@@ -301,6 +308,7 @@ impl Service {
     pub async fn drain(mut self) {
         self.begin_drain();
         self.roles.all_ended().await;
+        self.context.publisher.flush_events(EVENTS_PATIENCE).await;
         self.heart.stop().await;
     }
 }

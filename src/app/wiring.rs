@@ -38,7 +38,7 @@ use crate::ops::verbs::{Ops, OpsParts};
 use crate::ports::broker::Broker;
 use crate::ports::clock::{Clock, SystemClock};
 use crate::telemetry::{ClassLabel, KindLabel, Metrics, ReasonLabel, WhatLabel};
-use crate::workers::context::WorkerContext;
+use crate::workers::context::{ContextParts, WorkerContext};
 use crate::workers::erp_gate::Gate;
 use crate::workers::policies::{Policies, ShopPolicy};
 
@@ -162,8 +162,16 @@ pub fn context(
     begin_at_zero(&metrics);
     let clock = Arc::new(SystemClock);
     let policies = policies(settings, erps, sending)?;
-    let (worker, max_bytes) = (worker.to_owned(), settings.max_bytes);
-    Ok(Arc::new(WorkerContext::new(store, broker, clock, metrics, policies, worker, max_bytes)))
+    Ok(Arc::new(WorkerContext::new(ContextParts {
+        dead_letters: store,
+        broker,
+        clock,
+        metrics,
+        policies,
+        worker: worker.to_owned(),
+        max_bytes: settings.max_bytes,
+        with_confirmed: settings.confirmed_events,
+    })))
 }
 
 /// A counter that appears with its first event hides that event from rates: those with known labels

@@ -257,6 +257,14 @@ impl Reader {
         })
     }
 
+    /// Yes or no.
+    pub fn flag(&mut self, key: &str) -> bool {
+        self.read(key, json!({"type": "boolean"}), str::to_owned, |value| {
+            let text = text(value)?;
+            text.parse().map_err(|_| format!("`{}`: expected true or false", one_line(&text, 40)))
+        })
+    }
+
     /// One of the names of `T`.
     pub fn choice<T: DeserializeOwned>(&mut self, key: &str, names: &[&str]) -> T {
         let schema = json!({"enum": names});

@@ -32,6 +32,8 @@ pub struct Settings {
     pub circuit: CircuitRule,
     /// `intake.max_bytes`
     pub max_bytes: usize,
+    /// `events.confirmed`
+    pub confirmed_events: bool,
     /// `mail.templates`
     pub mail_templates: Option<PathBuf>,
     /// `web.*`
@@ -91,6 +93,7 @@ impl Settings {
             shops: ShopSettings::read_all(&mut r),
             circuit: circuit::read(&mut r),
             max_bytes: r.number("intake.max_bytes", 1_024..=16 * 1024 * 1024),
+            confirmed_events: r.flag("events.confirmed"),
             mail_templates: (!templates.is_empty()).then(|| PathBuf::from(templates)),
             web: WebSettings::read(&mut r),
             auth: AuthSettings::read(&mut r),

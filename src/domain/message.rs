@@ -35,7 +35,7 @@ pub const ORIGIN: &str = "relay-origin";
 
 /// `order.failed`: an attempt that failed, from our submitter or from any other ERP service.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
-#[schemars(title = "order_failed", description = "Published to `orders.events` / `order.failed`")]
+#[schemars(title = "order_failed", description = "Published to `orders.failures` / `order.failed`")]
 pub struct OrderFailed {
     /// Version of this envelope, 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]

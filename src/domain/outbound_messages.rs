@@ -71,12 +71,23 @@ impl OutboundMessages<'_> {
         let mut headers = self.headers_of(event.attempt, Some(event.trigger));
         headers.insert(ORIGIN.to_owned(), claim.to_owned());
         Outgoing {
-            exchange: self.topology.names.events(),
+            exchange: self.topology.names.failures(),
             routing_key: ORDER_FAILED.to_owned(),
             headers,
             body: to_json(event),
             message_id: format!("failed:{}#{}", event.key(), event.attempt),
             audience: Audience::Required,
+        }
+    }
+
+    /// A failure that was counted, for any consumer.
+    pub fn failed_event(&self, event: &OrderFailed) -> Outgoing {
+        Outgoing {
+            exchange: self.topology.names.events(),
+            headers: self.headers_of(event.attempt, Some(event.trigger)),
+            message_id: format!("{ORDER_FAILED}:{}#{}", event.key(), event.attempt),
+            audience: Audience::Optional,
+            ..self.failed(event, self.origin)
         }
     }
 
@@ -129,7 +140,7 @@ impl OutboundMessages<'_> {
     /// A nudge for the notifier.
     pub fn notices_wait(&self) -> Outgoing {
         Outgoing {
-            exchange: self.topology.names.events(),
+            exchange: self.topology.names.failures(),
             routing_key: NOTICE.to_owned(),
             headers: self.headers(),
             body: to_json(&NoticeWaiting::new("waiting")),

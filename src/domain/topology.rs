@@ -14,7 +14,7 @@ pub const ORDER_PLACED: &str = "order.placed";
 pub const ORDER_FAILED: &str = "order.failed";
 /// Routing key from the redrive exchange to the submit queue.
 pub const SUBMIT: &str = "submit";
-/// Routing key from the event exchange to the notifier's queue.
+/// Routing key from the exchange of failures to the notifier's queue.
 pub const NOTICE: &str = "notice.waiting";
 
 /// Names on the broker; everything starts with `amqp.prefix`.
@@ -33,7 +33,7 @@ impl Names {
         format!("{}.{suffix}", self.prefix)
     }
 
-    /// ExchangeSpec that checkout publishes to.
+    /// Exchange that checkout publishes to.
     pub fn orders(&self) -> String {
         self.prefix.clone()
     }
@@ -41,11 +41,16 @@ impl Names {
     pub fn submit(&self) -> String {
         self.with("submit")
     }
-    /// ExchangeSpec of events.
+    /// Exchange of failures and of nudges to the notifier: only we bind to it, so that no stranger's full queue
+    /// refuses what we depend on.
+    pub fn failures(&self) -> String {
+        self.with("failures")
+    }
+    /// Exchange of events for others.
     pub fn events(&self) -> String {
         self.with("events")
     }
-    /// ExchangeSpec without queues: an event without a consumer ends here instead of counting as
+    /// Exchange without queues: an event without a consumer ends here instead of counting as
     /// unrouted (an exchange-to-exchange binding keeps the alternate exchange out of it).
     pub fn unheard(&self) -> String {
         self.with("events.unheard")
@@ -58,7 +63,7 @@ impl Names {
     pub fn notify(&self) -> String {
         self.with("notify")
     }
-    /// ExchangeSpec of retries, by delay.
+    /// Exchange of retries, by delay.
     pub fn retry(&self) -> String {
         self.with("retry")
     }
@@ -66,15 +71,15 @@ impl Names {
     pub fn retry_queue(&self, delay: Duration) -> String {
         self.with(&format!("retry.{}", delay.as_millis()))
     }
-    /// ExchangeSpec that routes retries back to the submit queue.
+    /// Exchange that routes retries back to the submit queue.
     pub fn redrive(&self) -> String {
         self.with("redrive")
     }
-    /// ExchangeSpec and queue of messages that no consumer could settle.
+    /// Exchange and queue of messages that no consumer could settle.
     pub fn dead(&self) -> String {
         self.with("dead")
     }
-    /// ExchangeSpec and queue of messages that matched no queue.
+    /// Exchange and queue of messages that matched no queue.
     pub fn unrouted(&self) -> String {
         self.with("unrouted")
     }
@@ -90,6 +95,9 @@ pub struct Topology {
     pub queues: Vec<Queue>,
     /// From exchanges to queues and to exchanges.
     pub bindings: Vec<Binding>,
+    /// Bindings of earlier releases. `topology declare` removes them; a starting worker leaves them, because
+    /// one of the earlier release may still publish through them.
+    pub retired: Vec<Binding>,
 }
 
 /// A durable exchange.
@@ -170,7 +178,8 @@ impl Topology {
             exchange(names.dead(), ExchangeKind::Fanout, None),
             exchange(names.unheard(), ExchangeKind::Fanout, None),
             exchange(names.orders(), ExchangeKind::Topic, unrouted.clone()),
-            exchange(names.events(), ExchangeKind::Topic, unrouted),
+            exchange(names.events(), ExchangeKind::Topic, unrouted.clone()),
+            exchange(names.failures(), ExchangeKind::Direct, unrouted),
             exchange(names.retry(), ExchangeKind::Direct, None),
             exchange(names.redrive(), ExchangeKind::Direct, None),
         ];
@@ -189,7 +198,8 @@ impl Topology {
             queues.push(Queue { name, ttl: Some(*delay), dead_letter: Some(route) });
         }
         let bindings = bindings(&names, &delays);
-        Self { names, exchanges, queues, bindings }
+        let retired = retired(&names);
+        Self { names, exchanges, queues, bindings, retired }
     }
 
     /// The shortest delay queue that waits at least `delay`; `None` when it exceeds them all, and
@@ -199,27 +209,33 @@ impl Topology {
     }
 }
 
+fn to_queue(exchange: String, key: &str, queue: String) -> Binding {
+    Binding { exchange, routing_key: key.to_owned(), target: Target::Queue(queue) }
+}
+
+/// Failures and nudges came through the exchange of events, where everybody may bind.
+fn retired(names: &Names) -> Vec<Binding> {
+    vec![
+        to_queue(names.events(), ORDER_FAILED, names.failed()),
+        to_queue(names.events(), NOTICE, names.notify()),
+    ]
+}
+
 fn bindings(names: &Names, delays: &[Duration]) -> Vec<Binding> {
-    let to_queue = |exchange: String, key: &str, queue: String| Binding {
-        exchange,
-        routing_key: key.to_owned(),
-        target: Target::Queue(queue),
-    };
     let mut bindings = vec![
         to_queue(names.unrouted(), "", names.unrouted()),
         to_queue(names.dead(), "", names.dead()),
         to_queue(names.orders(), ORDER_PLACED, names.submit()),
         to_queue(names.redrive(), SUBMIT, names.submit()),
-        to_queue(names.events(), ORDER_FAILED, names.failed()),
-        to_queue(names.events(), NOTICE, names.notify()),
+        to_queue(names.failures(), ORDER_FAILED, names.failed()),
+        to_queue(names.failures(), NOTICE, names.notify()),
     ];
-    for kind in EventKind::ALL {
-        bindings.push(Binding {
-            exchange: names.events(),
-            routing_key: kind.routing_key().to_owned(),
-            target: Target::Exchange(names.unheard()),
-        });
-    }
+    let event_keys = EventKind::ALL.map(EventKind::routing_key).into_iter().chain([ORDER_FAILED]);
+    bindings.extend(event_keys.map(|key| Binding {
+        exchange: names.events(),
+        routing_key: key.to_owned(),
+        target: Target::Exchange(names.unheard()),
+    }));
     for delay in delays {
         let key = delay.as_millis().to_string();
         bindings.push(to_queue(names.retry(), &key, names.retry_queue(*delay)));

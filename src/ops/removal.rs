@@ -1,13 +1,18 @@
 //! Taking an order off the list of lost orders, and putting it back. Nothing is deleted.
 
+use std::time::Duration;
+
 use crate::domain::lifecycle::transitions::OrderRecord;
 use crate::domain::message::{EventKind, OrderEvent};
 use crate::domain::order::values::OrderKey;
 use crate::domain::permission::Permission;
 use crate::ops::principal::authorize_order;
 use crate::ops::refusal::Refusal;
-use crate::ops::verbs::{Ops, PUBLISH_PATIENCE};
+use crate::ops::verbs::Ops;
 use crate::ports::audit::Act;
+
+/// How long a person waits for an event that only others want.
+const EVENT_PATIENCE: Duration = Duration::from_secs(2);
 
 impl Ops {
     /// Removes an order from the list of lost orders, with a reason.
@@ -38,7 +43,7 @@ impl Ops {
         event.reason.clone_from(&act.reason);
         let trace = record.trace.clone();
         let message = self.outbound(&trace).event(&event);
-        if let Err(error) = self.broker.publish(message, PUBLISH_PATIENCE).await {
+        if let Err(error) = self.broker.publish(message, EVENT_PATIENCE).await {
             tracing::warn!(%error, event = kind.routing_key(), "event.not_published");
         }
     }

@@ -34,22 +34,35 @@ pub struct WorkerContext {
     deliveries: AtomicU64,
 }
 
+/// What a [`WorkerContext`] stands on.
+pub struct ContextParts {
+    pub dead_letters: Arc<dyn DeadLetterIntake>,
+    pub broker: Arc<dyn Broker>,
+    pub clock: Arc<dyn Clock>,
+    pub metrics: Arc<Metrics>,
+    pub policies: Policies,
+    /// The name of this process.
+    pub worker: String,
+    /// `intake.max_bytes`.
+    pub max_bytes: usize,
+    /// `events.confirmed`.
+    pub with_confirmed: bool,
+}
+
 impl WorkerContext {
-    /// A context over these ports.
-    pub fn new(
-        dead_letters: Arc<dyn DeadLetterIntake>,
-        broker: Arc<dyn Broker>,
-        clock: Arc<dyn Clock>,
-        metrics: Arc<Metrics>,
-        policies: Policies,
-        worker: String,
-        max_bytes: usize,
-    ) -> Self {
+    /// A context over these parts.
+    pub fn new(parts: ContextParts) -> Self {
+        let ContextParts { broker, clock, metrics, worker, .. } = parts;
         let availability = Arc::new(Availability::default());
         Self {
-            publisher: Publisher::new(broker.clone(), &worker),
+            publisher: Publisher::new(
+                broker.clone(),
+                metrics.clone(),
+                &worker,
+                parts.with_confirmed,
+            ),
             dead_letters: DeadLetterKeeper {
-                intake: dead_letters,
+                intake: parts.dead_letters,
                 availability: availability.clone(),
                 clock: clock.clone(),
                 metrics: metrics.clone(),
@@ -58,9 +71,9 @@ impl WorkerContext {
             broker,
             clock,
             metrics,
-            policies,
+            policies: parts.policies,
             worker,
-            max_bytes,
+            max_bytes: parts.max_bytes,
             deliveries: AtomicU64::new(0),
         }
     }

@@ -68,6 +68,9 @@ impl ErrorHandler {
                 return Err(Fault::whole(Reason::Refused, detail));
             }
         };
+        if new {
+            context.publisher.publish_failed_event(&event, &trace);
+        }
         if let Some(verdict) = verdict {
             self.follow(&event, &record, verdict, &trace).await;
         }
@@ -125,7 +128,7 @@ impl ErrorHandler {
         told.fail_count = record.fail_count;
         told.trigger = Some(event.trigger);
         told.error = Some(event.error.clone());
-        self.context.publisher.publish_event(&told, trace).await;
+        self.context.publisher.publish_event(&told, trace);
     }
 }
 

@@ -1,6 +1,5 @@
-//! What the workers publish: failures, retries, nudges and events, each confirmed by the broker.
-//!
-//! Publishes are repeated until they succeed: the broker may be unavailable for hours.
+//! What the workers publish. Failures and retries are repeated until the broker confirms them: it may be
+//! unavailable for hours. Nudges are not repeated, and events for others are best effort (`events.rs`).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,12 +8,14 @@ use tokio::sync::Notify;
 use uuid::Uuid;
 
 use crate::domain::lifecycle::vocabulary::Trigger;
-use crate::domain::message::{OrderEvent, OrderFailed};
+use crate::domain::message::{EventKind, OrderEvent, OrderFailed};
 use crate::domain::order::values::OrderKey;
 use crate::domain::outbound_messages::{OutboundMessages, Outgoing};
 use crate::domain::trace::Trace;
 use crate::ports::broker::{Broker, PublishError};
+use crate::telemetry::Metrics;
 use crate::workers::availability::{FIRST_PAUSE, LONGEST_PAUSE};
+use crate::workers::events::Events;
 
 /// How long to wait for the confirm of one publish before it is repeated.
 const PUBLISH_PATIENCE: Duration = Duration::from_secs(20);
@@ -27,12 +28,26 @@ pub struct Publisher {
     /// The name of this process.
     origin: String,
     notices_waiting: Notify,
+    events: Events,
+    /// `events.confirmed`: whether others want to know of every order that is in the ERP.
+    with_confirmed: bool,
 }
 
 impl Publisher {
     /// For the process `origin`.
-    pub fn new(broker: Arc<dyn Broker>, origin: &str) -> Self {
-        Self { broker, origin: origin.to_owned(), notices_waiting: Notify::new() }
+    pub fn new(
+        broker: Arc<dyn Broker>,
+        metrics: Arc<Metrics>,
+        origin: &str,
+        with_confirmed: bool,
+    ) -> Self {
+        Self {
+            events: Events::new(broker.clone(), metrics),
+            broker,
+            origin: origin.to_owned(),
+            notices_waiting: Notify::new(),
+            with_confirmed,
+        }
     }
 
     /// Publishes until the broker confirms it. A message that no queue accepts is dropped: its
@@ -103,9 +118,26 @@ impl Publisher {
         self.broker.publish(message, PUBLISH_PATIENCE).await
     }
 
-    /// Publishes an event.
-    pub async fn publish_event(&self, event: &OrderEvent, trace: &Trace) {
-        self.publish_until_confirmed(self.outbound(trace).event(event)).await;
+    /// Tells others what happened, without waiting.
+    pub fn publish_event(&self, event: &OrderEvent, trace: &Trace) {
+        if event.kind != EventKind::Confirmed || self.with_confirmed {
+            self.events.publish(self.outbound(trace).event(event));
+        }
+    }
+
+    /// Tells others that an attempt failed, without waiting.
+    pub fn publish_failed_event(&self, event: &OrderFailed, trace: &Trace) {
+        self.events.publish(self.outbound(trace).failed_event(event));
+    }
+
+    /// Publishes the events for others; runs as long as the process.
+    pub async fn run_events(&self) {
+        self.events.run().await;
+    }
+
+    /// Returns when every event is published or dropped, after `patience` in any case.
+    pub async fn flush_events(&self, patience: Duration) {
+        self.events.flush(patience).await;
     }
 
     fn outbound<'a>(&'a self, trace: &'a Trace) -> OutboundMessages<'a> {

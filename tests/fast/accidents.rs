@@ -11,7 +11,7 @@ use serde_json::json;
 use crate::erp::Turn::{self, *};
 use crate::paused;
 use crate::wire::Accident::{self, Full, Lost, Twice, Unconfirmed, Unroutable};
-use crate::world::{World, document, key};
+use crate::world::{Setup, World, document, key};
 
 /// What became of order `1`: its phase, its attempts with their seconds, how often it was sent and asked about,
 /// and its mails.
@@ -196,13 +196,25 @@ paused! {
         assert_eq!(
             world.wire.events(),
             [
-                "failed:default/1#1",
+                "order.failed:default/1#1",
                 "order.outcome_unknown:default/1#1",
-                "failed:default/1#2",
-                "failed:default/1#3",
+                "order.failed:default/1#2",
+                "order.failed:default/1#3",
                 "order.parked:default/1#3",
             ]
         );
+    }
+
+    async fn a_stranger_s_full_queue_holds_nothing_up(world) {
+        world.wire.befalls("order.", Accident::Full, u32::MAX);
+        world.erp.will("1", &[Busy, Busy]);
+        world.erp.will("2", &[Refuse]);
+        world.place("1").await;
+        world.place("2").await;
+        world.settle().await;
+        assert_eq!((world.phase("1").await, world.phase("2").await), ("transferred", "parked"));
+        assert_eq!(world.wire.published("failed:").len(), 3, "nothing is repeated");
+        assert_eq!(world.metrics.events_dropped.get(), 5, "three failures, parked and confirmed");
     }
 
     async fn people_s_verbs_are_events_too(world) {
@@ -238,5 +250,16 @@ paused! {
                 assert_eq!(both, (Some("00-1-2-01"), Some("shop=1")), "{}", message.message_id);
             }
         }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn others_hear_of_confirmed_orders_only_when_the_settings_say_so() {
+    for (with_confirmed, count) in [(false, 1), (true, 2)] {
+        let mut world = World::with(Setup { with_confirmed, ..Setup::default() }).await;
+        world.erp.will("1", &[Busy]);
+        world.place("1").await;
+        world.settle().await;
+        assert_eq!(world.wire.events().len(), count, "{:?}", world.wire.events());
     }
 }

@@ -35,7 +35,7 @@ use order_relay::ports::order_desk::OrderDetail;
 use order_relay::telemetry::Metrics;
 use order_relay::workers::circuit_watcher::CircuitWatcher;
 use order_relay::workers::consume::{ReadMode, Reading, consume};
-use order_relay::workers::context::WorkerContext;
+use order_relay::workers::context::{ContextParts, WorkerContext};
 use order_relay::workers::erp_gate::Gate;
 use order_relay::workers::error_handler::{DeadLetterCollector, ErrorHandler};
 use order_relay::workers::notifier::Notifier;
@@ -71,6 +71,8 @@ pub struct Setup {
     pub circuit: CircuitRule,
     pub permits: u16,
     pub keep_only: bool,
+    /// `events.confirmed`
+    pub with_confirmed: bool,
     /// Another ERP for the shop `at`.
     pub second_erp: bool,
 }
@@ -95,6 +97,7 @@ impl Default for Setup {
             },
             permits: 50,
             keep_only: false,
+            with_confirmed: true,
             second_erp: false,
         }
     }
@@ -222,15 +225,16 @@ impl World {
     /// Starts a process with every worker.
     pub async fn start(&mut self, name: &str) {
         let stop = CancellationToken::new();
-        let context = Arc::new(WorkerContext::new(
-            self.store.clone(),
-            Arc::new(self.wire.clone()),
-            self.clock.clone(),
-            self.metrics.clone(),
-            self.policies(),
-            name.to_owned(),
-            1 << 20,
-        ));
+        let context = Arc::new(WorkerContext::new(ContextParts {
+            dead_letters: self.store.clone(),
+            broker: Arc::new(self.wire.clone()),
+            clock: self.clock.clone(),
+            metrics: self.metrics.clone(),
+            policies: self.policies(),
+            worker: name.to_owned(),
+            max_bytes: 1 << 20,
+            with_confirmed: self.setup.with_confirmed,
+        }));
         let mut tasks = Supervisor::default();
         let names = context.broker.topology().names.clone();
         let always = watch::channel(ReadMode::Full).1;
@@ -274,6 +278,8 @@ impl World {
         let redriver = Redriver::new(context.clone(), self.store.clone());
         let until = stop.clone();
         tasks.start("redriver", async move { redriver.run(until).await });
+        let of_events = context.clone();
+        tasks.start("events", async move { of_events.publisher.run_events().await });
         tasks.start("nudges", async move { context.publisher.run_nudges().await });
         self.processes.push(Process { tasks, stop });
     }
@@ -338,14 +344,7 @@ impl World {
 
     /// A failure that another service reports.
     pub async fn report(&self, failure: &serde_json::Value) {
-        let names = self.wire.topology().names.clone();
-        let exchange = self
-            .wire
-            .topology()
-            .bindings
-            .iter()
-            .find(|binding| binding.routing_key == ORDER_FAILED)
-            .map_or_else(|| names.events(), |binding| binding.exchange.clone());
+        let exchange = self.names().failures();
         let body = failure.to_string();
         assert!(OrderFailed::parse(body.as_bytes(), 1 << 20).is_ok(), "{body}");
         self.publish_bytes(exchange, ORDER_FAILED, body.as_bytes()).await;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use lapin::options::{BasicGetOptions, QueueBindOptions, QueueDeclareOptions, QueueDeleteOptions};
-use lapin::types::FieldTable;
+use lapin::types::{AMQPValue, FieldTable};
 use lapin::{BasicProperties, Channel};
 use order_relay::app::wiring as app;
 use order_relay::domain::outbound_messages::Outgoing;
@@ -280,15 +280,48 @@ async fn what_is_published_after_a_retry_carries_none_of_the_brokers_headers() {
     world.leave().await;
 }
 
+#[tokio::test]
+async fn a_stranger_s_full_queue_on_the_events_holds_nothing_up() {
+    let mut world = World::new(Place::Services).await;
+    world.set("retry.schedule", "100ms");
+    world.serve().await;
+    let connection = world.connection().await;
+    let channel = connection.create_channel().await.expect("a channel");
+    let stranger = format!("{}.stranger", world.name);
+    let mut arguments = FieldTable::default();
+    arguments.insert("x-max-length".into(), AMQPValue::LongInt(1));
+    arguments.insert("x-overflow".into(), AMQPValue::LongString("reject-publish".into()));
+    let options = QueueDeclareOptions { exclusive: true, ..Default::default() };
+    let declare = channel.queue_declare(stranger.as_str().into(), options, arguments);
+    declare.await.expect("a queue of the test's own");
+    let bind = channel.queue_bind(
+        stranger.as_str().into(),
+        format!("{}.events", world.name).into(),
+        "#".into(),
+        QueueBindOptions::default(),
+        FieldTable::default(),
+    );
+    bind.await.expect("it is bound");
+    let orders = ["busy, ok", "reject", "busy, busy, ok", "reject", "busy, ok", "ok"];
+    let orders: Vec<String> =
+        (1..).zip(orders).map(|(n, answers)| order_that(&format!("F-{n}"), answers)).collect();
+    world.place(&orders).await;
+    world.until_settled(6).await;
+    // It holds one message, or two: the limit is not exact.
+    assert!((1..=2).contains(&ready(&channel, &stranger).await), "the stranger's queue is full");
+    assert_eq!(world.admin_mails().len(), 6, "a mail for each failed attempt");
+    world.end().await;
+}
+
 async fn bind_to_failures(channel: &Channel, name: &str, spy: &str) {
     let options = QueueDeclareOptions { exclusive: true, ..Default::default() };
     let declare = channel.queue_declare(spy.into(), options, FieldTable::default());
     declare.await.expect("a queue of the test's own");
-    let (events, options) = (format!("{name}.events"), QueueBindOptions::default());
+    let (failures, options) = (format!("{name}.failures"), QueueBindOptions::default());
     let nothing = FieldTable::default();
     let bind = channel.queue_bind(
         spy.into(),
-        events.as_str().into(),
+        failures.as_str().into(),
         "order.failed".into(),
         options,
         nothing,

@@ -369,6 +369,7 @@ async fn heard(channel: &Channel, queue: &str) -> Vec<(String, Option<String>)> 
 #[tokio::test]
 async fn the_trace_of_checkout_is_on_everything_that_follows() {
     let mut world = World::new(Place::Services).await;
+    world.set("events.confirmed", "true");
     let prefix = world.settings().amqp.prefix;
     world.serve().await;
     let connection = world.connection().await;
@@ -445,14 +446,14 @@ async fn a_failure_from_another_service_is_counted_like_one_of_ours() {
     world.serve().await;
     world.place(&[order_that("known", "reject")]).await;
     world.until_settled(1).await;
-    let events = format!("{}.events", world.settings().amqp.prefix);
+    let exchange = format!("{}.failures", world.settings().amqp.prefix);
     let failures = vec![
         foreign("known", 2, &json!({})),
         foreign("known", 2, &json!({})),
         foreign("unknown", 1, &json!({"max_count": 1, "order": document(&order("unknown"))})),
         foreign("endless", 7, &json!({"max_count": null, "order": document(&order("endless"))})),
     ];
-    world.publish_bytes(&events, "order.failed", failures, &[]).await;
+    world.publish_bytes(&exchange, "order.failed", failures, &[]).await;
     world.until_settled(3).await;
     world.until_phase("endless", "transferred").await;
     world.until_settled(3).await;
@@ -480,7 +481,7 @@ async fn a_failure_that_cannot_be_is_a_dead_letter() {
     world.serve().await;
     world.place(&[order("done")]).await;
     world.until_settled(1).await;
-    let events = format!("{}.events", world.settings().amqp.prefix);
+    let exchange = format!("{}.failures", world.settings().amqp.prefix);
     let other = document(&order("other"));
     let bad: Vec<(Vec<u8>, &str, &str)> = vec![
         (foreign("done", 2, &json!({})), "invalid_state", ""),
@@ -496,7 +497,7 @@ async fn a_failure_that_cannot_be_is_a_dead_letter() {
         (Vec::new(), "not_json", "line 1, column 0"),
     ];
     let bodies = bad.iter().map(|(body, ..)| body.clone()).collect();
-    world.publish_bytes(&events, "order.failed", bodies, &[]).await;
+    world.publish_bytes(&exchange, "order.failed", bodies, &[]).await;
     let kept = until_dead_letters(&mut world, bad.len()).await;
     for (body, reason, place) in &bad {
         let letter = kept.iter().find(|letter| letter.body == *body).expect("it is kept");

@@ -30,8 +30,26 @@ pub struct Finding {
     pub fault: Option<String>,
 }
 
-/// Declares everything; repeating it changes nothing.
+/// Declares everything, and removes the bindings of earlier releases; repeating it changes nothing.
 pub async fn declare(address: &Address, topology: &Topology) -> Result<(), BrokerError> {
+    let connection = address.connect("topology").await?;
+    let declared = async {
+        declare_all(&connection, topology).await?;
+        let channel = open_channel(&connection).await?;
+        for binding in &topology.retired {
+            unbind(&channel, binding).await.map_err(BrokerError)?;
+        }
+        Ok(())
+    };
+    let declared = declared.await;
+    close(&connection).await;
+    declared
+}
+
+async fn declare_what_is_missing(
+    address: &Address,
+    topology: &Topology,
+) -> Result<(), BrokerError> {
     let connection = address.connect("topology").await?;
     let declared = declare_all(&connection, topology).await;
     close(&connection).await;
@@ -48,7 +66,7 @@ pub async fn check(address: &Address, topology: &Topology) -> Result<Vec<Finding
 
 /// For a worker at start: declares what it may, and requires that the rest exists.
 pub async fn ensure(address: &Address, topology: &Topology) -> Result<(), BrokerError> {
-    match declare(address, topology).await {
+    match declare_what_is_missing(address, topology).await {
         Ok(()) => Ok(()),
         Err(error) if is_refused(&error.0) => {
             let findings = check(address, topology).await?;
@@ -210,6 +228,15 @@ async fn bind(channel: &Channel, binding: &Binding) -> Result<(), String> {
             told(&format!("binding {exchange} / {key} to exchange {to}"), bind).await
         }
     }
+}
+
+/// What is not bound is no error.
+async fn unbind(channel: &Channel, binding: &Binding) -> Result<(), String> {
+    let Target::Queue(queue) = &binding.target else { return Ok(()) };
+    let (exchange, key) = (binding.exchange.as_str(), binding.routing_key.as_str());
+    let nothing = FieldTable::default();
+    let unbind = channel.queue_unbind(queue.as_str().into(), exchange.into(), key.into(), nothing);
+    told(&format!("binding {exchange} / {key} to queue {queue}"), unbind).await
 }
 
 /// The broker's refusal in one sentence with the fix.

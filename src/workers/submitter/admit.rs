@@ -174,7 +174,7 @@ impl Submitter {
             event.attempt = record.last_attempt;
             event.fail_count = record.fail_count;
             event.erp_order_id.clone_from(erp_order_id);
-            self.context.publisher.publish_event(&event, &trace).await;
+            self.context.publisher.publish_event(&event, &trace);
         }
     }
 

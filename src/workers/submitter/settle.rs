@@ -55,7 +55,7 @@ impl Submitter {
             event.attempt = work.record.last_attempt;
             event.fail_count = work.record.fail_count;
             event.trigger = Some(work.trigger);
-            context.publisher.publish_event(&event, &work.trace).await;
+            context.publisher.publish_event(&event, &work.trace);
         }
         Ok(())
     }
@@ -135,7 +135,7 @@ impl Submitter {
         event.fail_count = confirmed.fail_count;
         event.trigger = Some(work.trigger);
         event.erp_order_id = receipt.erp_order_id;
-        context.publisher.publish_event(&event, &work.trace).await;
+        context.publisher.publish_event(&event, &work.trace);
         Ok(())
     }
 
