@@ -363,6 +363,17 @@ pub mod devtools {
             pub mod dead_letters;
             pub mod workers;
             pub mod audit;
+            pub mod order_desk;
+            pub mod revisions;
+            pub mod order_lists;
+            pub mod statistics;
+            pub mod failure_groups;
+            pub mod proof;
+            pub mod redrives;
+            pub mod redrive_runs;
+            pub mod users;
+            pub mod sessions;
+            pub mod tokens;
         }
     }
 }

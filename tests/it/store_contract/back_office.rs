@@ -17,7 +17,7 @@ use serde_json::json;
 use super::{Ledger, act, at, failure, key, placed};
 use crate::world::order_with;
 
-on_both_databases!(
+on_every_ledger!(
     every_filter_finds_what_it_names,
     a_search_takes_every_character_for_itself,
     a_search_finds_letters_of_any_alphabet_in_either_case,

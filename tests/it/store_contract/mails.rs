@@ -10,7 +10,7 @@ use order_relay::ports::notices::{MailFate, MailStatus, NewMail, Notice, StoredM
 
 use super::{Ledger, at};
 
-on_both_databases!(
+on_every_ledger!(
     a_notice_is_told_once_and_can_wait,
     mails_take_their_notices_all_or_nothing,
     of_two_who_compose_the_same_mail_one_is_told_no,

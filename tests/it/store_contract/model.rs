@@ -21,7 +21,7 @@ use crate::world::{Place, order};
 
 /// Something that happens to an order.
 #[derive(Debug, Clone)]
-enum Step {
+pub enum Step {
     Placed(u8),
     Held,
     Again(u8, Trigger, u32),
@@ -34,7 +34,7 @@ enum Step {
     TimePasses(i64),
 }
 
-fn step() -> impl Strategy<Value = Step> {
+pub fn step() -> impl Strategy<Value = Step> {
     let worker = 0u8..3;
     let trigger = prop::sample::select(Trigger::ALL.to_vec());
     let class = prop::sample::select(ErrorClass::ALL.to_vec());
@@ -184,9 +184,9 @@ impl Model {
     }
 }
 
-fn random_lives_keep_the_promises(place: Place) {
+fn random_lives_keep_the_promises(open: impl Future<Output = Ledger>) {
     let runtime = tokio::runtime::Runtime::new().expect("threads");
-    let ledger = runtime.block_on(Ledger::open(place));
+    let ledger = runtime.block_on(open);
     let config = Config { cases: 25, failure_persistence: None, ..Config::default() };
     let lives = std::cell::Cell::new(0);
     TestRunner::new(config)
@@ -215,10 +215,15 @@ fn random_lives_keep_the_promises(place: Place) {
 
 #[test]
 fn random_lives_keep_the_promises_on_sqlite() {
-    random_lives_keep_the_promises(Place::Embedded);
+    random_lives_keep_the_promises(Ledger::open(Place::Embedded));
 }
 
 #[test]
 fn random_lives_keep_the_promises_on_postgres() {
-    random_lives_keep_the_promises(Place::Services);
+    random_lives_keep_the_promises(Ledger::open(Place::Services));
+}
+
+#[test]
+fn random_lives_keep_the_promises_in_memory() {
+    random_lives_keep_the_promises(async { Ledger::in_memory() });
 }

@@ -14,7 +14,7 @@ use order_relay::ports::people::{
 
 use super::{Ledger, at};
 
-on_both_databases!(
+on_every_ledger!(
     a_user_is_added_once_changed_and_gone,
     the_last_administrator_stays_one,
     two_administrators_who_end_each_other_at_once_leave_one,

@@ -5,8 +5,10 @@ use order_relay::ports::ledger::LedgerReport;
 use super::{Ledger, at, failure, placed};
 use crate::world::order;
 
-on_both_databases!(
+on_every_ledger!(
     a_sound_ledger_adds_up,
+    the_proof_holds_while_orders_come_in;
+    only in SQL:
     an_order_that_vanished_is_missed,
     a_second_success_is_found,
     a_success_without_a_transfer_is_found,
@@ -15,7 +17,6 @@ on_both_databases!(
     two_orders_under_one_number_of_the_erp_are_found,
     a_counter_that_says_something_else_than_the_rows_is_found,
     a_part_of_the_ledger_can_be_proved,
-    the_proof_holds_while_orders_come_in,
 );
 
 /// One order of every outcome.

@@ -10,7 +10,7 @@ use order_relay::ports::orders::{AdmitRequest, FailureRequest, Incoming};
 use super::{Ledger, act, at, failed_as, failure, key, placed};
 use crate::world::order;
 
-on_both_databases!(
+on_every_ledger!(
     a_receipt_does_to_the_row_what_the_domain_says,
     a_second_receipt_does_to_the_row_what_the_domain_says,
 );

@@ -16,7 +16,7 @@ use serde_json::json;
 use super::{Ledger, act, at, failed_as, failure, key, placed};
 use crate::world::{order, order_with};
 
-on_both_databases!(
+on_every_ledger!(
     an_edited_order_is_sent_as_it_was_edited,
     the_original_stays_what_duplicates_are_compared_with,
     of_two_editors_the_second_is_told,

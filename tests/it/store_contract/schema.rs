@@ -16,7 +16,7 @@ async fn migrating_twice_is_migrating_once(ledger: &Ledger) {
     assert!(ledger.store.migrate().await.expect("it can be asked").is_empty());
     let status = ledger.store.schema_status().await.expect("it can be asked");
     assert!(status.pending.is_empty() && !status.is_newer);
-    assert_eq!(status.migrates_itself, ledger.place == Place::Embedded);
+    assert_eq!(status.migrates_itself, ledger.database().place == Place::Embedded);
 }
 
 async fn tables_of_a_newer_release_are_recognised(ledger: &Ledger) {
