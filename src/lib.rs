@@ -346,7 +346,11 @@ pub mod devtools {
     pub mod measure;
     pub mod fill_command;
     pub mod simulation {
-        //! What simulated processes stand on.
+        //! The promises, tried under faults from a seed (docs/architecture.md, "Simulation").
+        pub mod dice;
+        pub mod shared;
+        pub mod story;
+        pub mod clock;
         pub mod ledger {
             //! The ledger in memory: the model of the SQL ledger, with faults at its ports.
             pub mod faults;
@@ -375,7 +379,33 @@ pub mod devtools {
             pub mod sessions;
             pub mod tokens;
         }
+        pub mod ledger_weather;
+        pub mod broker {
+            //! A broker with the promises of RabbitMQ and none more.
+            pub mod queues;
+            pub mod model;
+            pub mod client;
+        }
+        pub mod erp {
+            //! ERPs as they are on bad days.
+            pub mod turns;
+            pub mod model;
+            pub mod client;
+        }
+        pub mod post;
+        pub mod schedule;
+        pub mod plan;
+        pub mod wiring;
+        pub mod processes;
+        pub mod checkout;
+        pub mod people;
+        pub mod world;
+        pub mod promises;
+        pub mod run;
+        pub mod shrink;
+        pub mod campaign;
     }
+    pub mod simulate_command;
 }
 
 pub mod app {

@@ -22,7 +22,7 @@ use crate::cli::{dead_letters, erp, orders, people, publish, reconcile, records,
 use crate::config::settings::Settings;
 use crate::config::sources::SettingsFile;
 use crate::devtools::fill::Filler;
-use crate::devtools::fill_command;
+use crate::devtools::{fill_command, simulate_command};
 use crate::domain::message::OrderFailed;
 use crate::domain::order::document::OrderDocument;
 use crate::ops::verbs::Ops;
@@ -54,6 +54,7 @@ pub async fn run(cli: Cli) -> anyhow::Result<Exit> {
             return erp_commands::check(None, Some(recipe), *print, out);
         }
         Command::Demo(demo) => return demo::run(demo).await,
+        Command::Simulate(command) => return simulate_command::simulate(command, out),
         _ => {}
     }
     let file = cli.config.as_deref().map_or(SettingsFile::IfThere, SettingsFile::Named);

@@ -1,7 +1,7 @@
 //! The command line for clap: group, then verb.
 
 use crate::cli::dead_letters::DeadLetters;
-use crate::cli::devtools::{Demo, Fill};
+use crate::cli::devtools::{Demo, Fill, Simulate};
 use crate::cli::erp::Erp;
 use crate::cli::flags::Output;
 use crate::cli::orders::{LostOrders, Orders, ProcessLostOrders};
@@ -109,6 +109,14 @@ The orders are spread over the last 30 days, six shops and four currencies. Lost
     Fill(Fill),
     /// Measure how long statistics, groups and lists take on this ledger; changes nothing
     Measure(Output),
+    /// Try the promises: the real workers of several processes on virtual time, with faults from a seed
+    #[command(after_help = "Examples:
+  order-relay simulate --seeds 1000
+  order-relay simulate --seed 42 --story
+
+Needs no service and changes nothing. The same seed is the same run. When a promise is broken, the seed, the
+shortest schedule that still breaks it, and its story are printed, and the exit code is 1.")]
+    Simulate(Simulate),
     /// API tokens
     #[command(subcommand)]
     Tokens(Tokens),

@@ -1,4 +1,4 @@
-//! Arguments of `demo`, `fill` and `erp stub`; what they do stands outside of the command line.
+//! Arguments of `demo`, `fill`, `simulate` and `erp stub`; what they do stands outside of the command line.
 
 use std::net::SocketAddr;
 
@@ -36,6 +36,23 @@ pub struct Fill {
     /// Also in a ledger that already contains orders
     #[arg(long)]
     pub yes: bool,
+}
+
+/// `simulate`
+#[derive(Debug, Args)]
+pub struct Simulate {
+    /// The first seed
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+    /// Number of seeds
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=1_000_000_000))]
+    pub seeds: u64,
+    /// Print the whole story of the first seed, also when no promise is broken
+    #[arg(long)]
+    pub story: bool,
+    /// Run every seed, and print a line for each that breaks a promise
+    #[arg(long, conflicts_with = "story")]
+    pub all: bool,
 }
 
 /// `erp stub`

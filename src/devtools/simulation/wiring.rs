@@ -1,0 +1,135 @@
+//! What the processes of a run share, and what each of them gets of it.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use jiff::SignedDuration;
+
+use crate::devtools::simulation::broker::client::BrokerClient;
+use crate::devtools::simulation::broker::model::BrokerModel;
+use crate::devtools::simulation::clock::SkewedClock;
+use crate::devtools::simulation::erp::client::{ErpClient, SECOND_ERP, SimulatedErps};
+use crate::devtools::simulation::erp::model::ErpModel;
+use crate::devtools::simulation::ledger::memory::MemoryLedger;
+use crate::devtools::simulation::ledger_weather::{ProcessWeather, Weather};
+use crate::devtools::simulation::plan::Setup;
+use crate::devtools::simulation::post::{PlainComposer, PostModel};
+use crate::devtools::simulation::story::Story;
+use crate::ops::login_config::LoginConfig;
+use crate::ops::passwords::Passwords;
+use crate::ops::verbs::{Ops, OpsParts};
+use crate::ports::erps::DEFAULT_ERP;
+use crate::telemetry::Metrics;
+use crate::workers::context::{ContextParts, WorkerContext};
+use crate::workers::erp_gate::Gate;
+use crate::workers::policies::{Policies, ShopPolicy};
+
+/// Largest document of an order, in bytes.
+pub const MAX_BYTES: usize = 1 << 20;
+
+/// What all processes share.
+pub struct Parts {
+    pub setup: Setup,
+    pub story: Arc<Story>,
+    /// The ledger, as those see it who are never disturbed.
+    pub ledger: MemoryLedger,
+    pub weather: Arc<Weather>,
+    pub broker: Arc<BrokerModel>,
+    pub erps: Arc<SimulatedErps>,
+    pub post: Arc<PostModel>,
+    pub composer: Arc<PlainComposer>,
+    pub ids: Arc<AtomicU64>,
+}
+
+/// The connection of the process with this number.
+pub fn connection(process: usize) -> u32 {
+    u32::try_from(process).unwrap_or(u32::MAX)
+}
+
+/// The name of the process with this number in the story; every start of it has another one in the
+/// ledger.
+pub fn process_name(process: usize) -> String {
+    format!("p{process}")
+}
+
+/// The number of the process with this name.
+pub fn process_of(name: &str) -> usize {
+    let number = name.trim_start_matches('p').split('.').next().unwrap_or_default();
+    number.parse().unwrap_or_default()
+}
+
+/// Connections of those who are not processes.
+const CHECKOUT: u32 = 1_000;
+const PEOPLE: u32 = 1_001;
+
+impl Parts {
+    /// What the workers of one process have in common; `name` is `p2.5` for the fifth start of
+    /// process 2.
+    pub fn context(&self, name: &str) -> Arc<WorkerContext> {
+        let process = process_of(name);
+        let broker = BrokerClient::new(self.broker.clone(), name, connection(process));
+        Arc::new(WorkerContext::new(ContextParts {
+            dead_letters: self.store(process),
+            broker: Arc::new(broker),
+            clock: Arc::new(self.clock(self.setup.skews[process])),
+            metrics: Arc::new(Metrics::new("simulation", "simulation")),
+            policies: self.policies(name),
+            worker: name.to_owned(),
+            max_bytes: MAX_BYTES,
+            with_confirmed: true,
+        }))
+    }
+
+    /// The ledger as one process sees it.
+    pub fn store(&self, process: usize) -> Arc<MemoryLedger> {
+        let weather = ProcessWeather { weather: self.weather.clone(), process };
+        Arc::new(self.ledger.disturbed_by(Arc::new(weather)))
+    }
+
+    /// A clock that is ahead by `skew`.
+    pub fn clock(&self, skew: SignedDuration) -> SkewedClock {
+        SkewedClock::new(self.story.clone(), skew, self.ids.clone())
+    }
+
+    /// How checkout and other services reach the broker.
+    pub fn checkout(&self) -> BrokerClient {
+        BrokerClient::new(self.broker.clone(), "checkout", CHECKOUT)
+    }
+
+    /// What people can do.
+    pub fn ops(&self) -> Ops {
+        Ops::new(OpsParts {
+            store: self.store(0),
+            broker: Arc::new(BrokerClient::new(self.broker.clone(), "people", PEOPLE)),
+            clock: Arc::new(self.clock(self.setup.skews[0])),
+            erps: self.erps.clone(),
+            max_bytes: MAX_BYTES,
+            transfer_patience: Duration::from_secs(60),
+            login: LoginConfig {
+                passwords: Passwords::default(),
+                idle: Duration::from_hours(1),
+                lifetime: Duration::from_hours(12),
+                oidc: None,
+            },
+        })
+    }
+
+    fn policies(&self, process: &str) -> Policies {
+        let policy = |name: &str, erp: &Arc<ErpModel>| {
+            let client = Arc::new(ErpClient::new(erp.clone(), process));
+            let (max, rate, rule) = (self.setup.max_in_flight, self.setup.rate, self.setup.circuit);
+            ShopPolicy {
+                gate: Arc::new(Gate::new(name, client, max, rate, rule)),
+                max_count: self.setup.max_count,
+                retry: self.setup.retry.clone(),
+                customer: self.setup.customer,
+            }
+        };
+        let second = self.erps.second.iter();
+        let shops: HashMap<String, ShopPolicy> =
+            second.map(|erp| (SECOND_ERP.to_owned(), policy(SECOND_ERP, erp))).collect();
+        Policies { default: policy(DEFAULT_ERP, &self.erps.default), shops }
+    }
+}
