@@ -106,13 +106,12 @@ impl Broker for BrokerClient {
         if self.model.story.now() < self.model.away_until() {
             return Err(BrokerError("connection refused".to_owned()));
         }
-        let holder = self.model.subscribe(self.connection, queue);
+        let holder = self.model.subscribe(self.connection, queue, usize::from(prefetch.max(1)));
         let holder = holder.ok_or_else(|| BrokerError(format!("there is no queue {queue}")))?;
         Ok(Box::new(ModelSubscription {
             client: self.clone(),
             queue: queue.to_owned(),
             holder,
-            prefetch: usize::from(prefetch.max(1)),
             is_cancelled: false,
         }))
     }
@@ -142,7 +141,6 @@ struct ModelSubscription {
     client: BrokerClient,
     queue: String,
     holder: Holder,
-    prefetch: usize,
     is_cancelled: bool,
 }
 
@@ -152,13 +150,10 @@ impl Subscription for ModelSubscription {
         let model = &self.client.model;
         loop {
             let change = model.change();
-            if self.is_cancelled {
-                return Ok(None);
-            }
             if !model.is_served(&self.queue, self.holder) {
                 return Err(BrokerError("the session has ended".to_owned()));
             }
-            if let Some((tag, message)) = model.take(&self.queue, self.holder, self.prefetch) {
+            if let Some((tag, message)) = model.take(&self.queue, self.holder) {
                 let settler = ModelSettler {
                     client: self.client.clone(),
                     queue: self.queue.clone(),
@@ -175,6 +170,9 @@ impl Subscription for ModelSubscription {
                     settler: Arc::new(settler),
                 }));
             }
+            if self.is_cancelled {
+                return Ok(None);
+            }
             let undecided = model.undecided_until().saturating_sub(model.story.now());
             if undecided.is_zero() {
                 change.await;
@@ -186,7 +184,7 @@ impl Subscription for ModelSubscription {
 
     async fn cancel(&mut self) -> Result<(), BrokerError> {
         self.is_cancelled = true;
-        self.client.model.unsubscribe(&self.queue, self.holder);
+        self.client.model.cancel(&self.queue, self.holder);
         Ok(())
     }
 }

@@ -235,13 +235,13 @@ impl BrokerModel {
     }
 
     /// A new consumer; `None` when there is no such queue.
-    pub fn subscribe(&self, connection: u32, queue: &str) -> Option<Holder> {
+    pub fn subscribe(&self, connection: u32, queue: &str, prefetch: usize) -> Option<Holder> {
         let mut state = self.state.get();
         state.consumers += 1;
         let consumer = state.consumers;
         let epoch = *state.epochs.entry(connection).or_default();
         let holder = Holder { connection, epoch, consumer };
-        state.queues.add_consumer(queue, holder).then_some(holder)
+        state.queues.add_consumer(queue, holder, prefetch).then_some(holder)
     }
 
     /// Whether a consumer is still served.
@@ -250,17 +250,28 @@ impl BrokerModel {
     }
 
     /// A consumer wants no more.
+    pub fn cancel(&self, queue: &str, holder: Holder) {
+        self.state.get().queues.cancel(queue, holder);
+    }
+
+    /// A consumer is gone.
     pub fn unsubscribe(&self, queue: &str, holder: Holder) {
-        self.state.get().queues.remove_consumer(queue, holder);
+        let now = self.story.now();
+        self.state.get().queues.remove_consumer(queue, holder, now);
+        self.changed.notify_waiters();
     }
 
     /// The next message for a consumer.
-    pub fn take(&self, queue: &str, holder: Holder, prefetch: usize) -> Option<(u64, Message)> {
+    pub fn take(&self, queue: &str, holder: Holder) -> Option<(u64, Message)> {
         let mut state = self.state.get();
-        if self.story.now() < state.minority_until {
-            return None;
+        if self.story.now() >= state.minority_until {
+            let State { queues, dice, .. } = &mut *state;
+            if queues.dispatch(queue, dice) {
+                // Others may have got something, too.
+                self.changed.notify_waiters();
+            }
         }
-        state.queues.take(queue, holder, prefetch)
+        state.queues.take(queue, holder)
     }
 
     /// Runs `change` on the queues.

@@ -3,9 +3,10 @@
 //! The promises are those of docs/facts/rabbitmq.md and none more: at least once, in no order that
 //! anybody may rely on, and back to the queue with a higher count when a session ends.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
+use crate::devtools::simulation::dice::Dice;
 use crate::domain::outbound_messages::Outgoing;
 use crate::domain::topology::{ExchangeKind, Queue, Target, Topology};
 use crate::domain::trace::Headers;
@@ -62,6 +63,14 @@ struct InHand {
     holder: Holder,
 }
 
+/// Somebody who reads a queue.
+#[derive(Debug)]
+struct Consumer {
+    prefetch: usize,
+    /// Delivered to it, and not looked at yet.
+    delivered: VecDeque<u64>,
+}
+
 /// One queue.
 #[derive(Debug)]
 struct HeldQueue {
@@ -70,6 +79,7 @@ struct HeldQueue {
     /// By due time; all of one queue wait equally long.
     waiting: VecDeque<(Duration, Message)>,
     in_hand: BTreeMap<u64, InHand>,
+    consumers: BTreeMap<Holder, Consumer>,
     full_until: Duration,
 }
 
@@ -77,6 +87,15 @@ impl HeldQueue {
     fn is_full(&self, now: Duration) -> bool {
         let held = self.ready.len() + self.waiting.len() + self.in_hand.len();
         now < self.full_until || held >= QUEUE_LIMIT
+    }
+
+    /// Consumers that may get another message.
+    fn with_room(&self) -> Vec<Holder> {
+        let in_hand =
+            |holder: &Holder| self.in_hand.values().filter(|held| held.holder == *holder).count();
+        let has_room =
+            |(holder, consumer): &(&Holder, &Consumer)| in_hand(holder) < consumer.prefetch;
+        self.consumers.iter().filter(has_room).map(|(holder, _)| *holder).collect()
     }
 }
 
@@ -101,7 +120,6 @@ impl Route {
 pub struct Queues {
     topology: Topology,
     queues: BTreeMap<String, HeldQueue>,
-    consumers: BTreeMap<String, BTreeSet<Holder>>,
     /// Somebody else's queue, bound to all events, refuses until then.
     stranger_full_until: Duration,
     tags: u64,
@@ -117,13 +135,13 @@ impl Queues {
             ready: VecDeque::new(),
             waiting: VecDeque::new(),
             in_hand: BTreeMap::new(),
+            consumers: BTreeMap::new(),
             full_until: Duration::ZERO,
         };
         let queues = topology.queues.iter().map(|queue| (queue.name.clone(), held(queue)));
         Self {
             queues: queues.collect(),
             topology,
-            consumers: BTreeMap::new(),
             stranger_full_until: Duration::ZERO,
             tags: 0,
             most_copies: BTreeMap::new(),
@@ -210,49 +228,74 @@ impl Queues {
     }
 
     /// Somebody reads a queue; `false` when there is none of this name.
-    pub fn add_consumer(&mut self, queue: &str, holder: Holder) -> bool {
-        let is_there = self.queues.contains_key(queue);
-        if is_there {
-            self.consumers.entry(queue.to_owned()).or_default().insert(holder);
-        }
-        is_there
+    pub fn add_consumer(&mut self, queue: &str, holder: Holder, prefetch: usize) -> bool {
+        let Some(held) = self.queues.get_mut(queue) else { return false };
+        held.consumers.insert(holder, Consumer { prefetch, delivered: VecDeque::new() });
+        true
     }
 
-    /// Nobody new is served under this name.
-    pub fn remove_consumer(&mut self, queue: &str, holder: Holder) {
-        if let Some(consumers) = self.consumers.get_mut(queue) {
-            consumers.remove(&holder);
+    /// Nothing new is delivered to this consumer.
+    pub fn cancel(&mut self, queue: &str, holder: Holder) {
+        let held = self.queues.get_mut(queue);
+        if let Some(consumer) = held.and_then(|held| held.consumers.get_mut(&holder)) {
+            consumer.prefetch = 0;
+        }
+    }
+
+    /// A consumer is gone. What it has not looked at goes back; what it has in hand it still settles.
+    pub fn remove_consumer(&mut self, queue: &str, holder: Holder, now: Duration) {
+        let Some(held) = self.queues.get_mut(queue) else { return };
+        let Some(consumer) = held.consumers.remove(&holder) else { return };
+        for tag in consumer.delivered.into_iter().rev() {
+            if let Some(message) = self.settle(queue, tag) {
+                self.put_back(queue, message, now);
+            }
         }
     }
 
     /// Whether a consumer is still served.
     pub fn has_consumer(&self, queue: &str, holder: Holder) -> bool {
-        self.consumers.get(queue).is_some_and(|holders| holders.contains(&holder))
+        self.queues.get(queue).is_some_and(|held| held.consumers.contains_key(&holder))
     }
 
     /// The consumer of a connection.
     pub fn consumer(&self, queue: &str, connection: u32) -> Option<Holder> {
-        let mut holders = self.consumers.get(queue)?.iter();
+        let mut holders = self.queues.get(queue)?.consumers.keys();
         holders.find(|holder| holder.connection == connection).copied()
     }
 
     /// Messages ready in a queue, and its consumers.
     pub fn status(&self, queue: &str) -> Option<(usize, usize)> {
-        let ready = self.queues.get(queue)?.ready.len();
-        Some((ready, self.consumers.get(queue).map_or(0, BTreeSet::len)))
+        let held = self.queues.get(queue)?;
+        Some((held.ready.len(), held.consumers.len()))
     }
 
-    /// The next message for a consumer that has room; its tag.
-    pub fn take(&mut self, queue: &str, holder: Holder, prefetch: usize) -> Option<(u64, Message)> {
-        let held = self.queues.get_mut(queue)?;
-        let in_hand = held.in_hand.values().filter(|in_hand| in_hand.holder == holder).count();
-        if in_hand >= prefetch {
-            return None;
+    /// Delivers what is ready to consumers that have room, to any of them; whether there was any.
+    pub fn dispatch(&mut self, queue: &str, dice: &mut Dice) -> bool {
+        let Some(held) = self.queues.get_mut(queue) else { return false };
+        let mut any = false;
+        while !held.ready.is_empty() {
+            let with_room = held.with_room();
+            if with_room.is_empty() {
+                break;
+            }
+            let holder = dice.pick(&with_room);
+            let Some(message) = held.ready.pop_front() else { break };
+            any = true;
+            self.tags += 1;
+            held.in_hand.insert(self.tags, InHand { message, holder });
+            if let Some(consumer) = held.consumers.get_mut(&holder) {
+                consumer.delivered.push_back(self.tags);
+            }
         }
-        let message = held.ready.pop_front()?;
-        self.tags += 1;
-        held.in_hand.insert(self.tags, InHand { message: message.clone(), holder });
-        Some((self.tags, message))
+        any
+    }
+
+    /// The next message that was delivered to a consumer; its tag.
+    pub fn take(&mut self, queue: &str, holder: Holder) -> Option<(u64, Message)> {
+        let held = self.queues.get_mut(queue)?;
+        let tag = held.consumers.get_mut(&holder)?.delivered.pop_front()?;
+        Some((tag, held.in_hand.get(&tag)?.message.clone()))
     }
 
     /// Takes a delivered message out of its consumer's hand, if it still is there.
@@ -272,9 +315,8 @@ impl Queues {
         }
     }
 
-    /// The session of these holders has ended: what they had in hand goes back. The queues that
-    /// have something now.
-    pub fn end(&mut self, is_over: impl Fn(&Holder) -> bool, now: Duration) -> Vec<String> {
+    /// The session of these holders has ended: what they had in hand goes back.
+    pub fn end(&mut self, is_over: impl Fn(&Holder) -> bool, now: Duration) {
         let mut back = Vec::new();
         for (name, queue) in &mut self.queues {
             let over = queue.in_hand.iter().filter(|(_, in_hand)| is_over(&in_hand.holder));
@@ -283,13 +325,11 @@ impl Queues {
                 let in_hand = queue.in_hand.remove(&tag).expect("it was found there");
                 back.push((name.clone(), in_hand.message));
             }
+            queue.consumers.retain(|holder, _| !is_over(holder));
         }
-        self.consumers.values_mut().for_each(|holders| holders.retain(|holder| !is_over(holder)));
-        let names = back.iter().map(|(name, _)| name.clone()).collect();
         for (name, message) in back {
             self.put_back(&name, message, now);
         }
-        names
     }
 
     /// A dead letter is stored even in a full queue: it was accepted, and the broker repeats until it
