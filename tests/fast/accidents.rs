@@ -256,7 +256,7 @@ paused! {
 #[tokio::test(start_paused = true)]
 async fn others_hear_of_confirmed_orders_only_when_the_settings_say_so() {
     for (with_confirmed, count) in [(false, 1), (true, 2)] {
-        let mut world = World::with(Setup { with_confirmed, ..Setup::default() }).await;
+        let world = World::with(Setup { with_confirmed, ..Setup::default() }).await;
         world.erp.will("1", &[Busy]);
         world.place("1").await;
         world.settle().await;
