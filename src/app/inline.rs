@@ -11,7 +11,7 @@ use crate::app::open_erps::OpenErps;
 use crate::app::store::Store;
 use crate::config::settings::Settings;
 use crate::ports::broker::Broker;
-use crate::workers::consume::{ReadMode, Reading, consume, worked_off};
+use crate::workers::consume::{ReadMode, Reading, consume, until_drained};
 use crate::workers::error_handler::ErrorHandler;
 use crate::workers::notifier::Notifier;
 use crate::workers::submitter::admit::Submitter;
@@ -67,16 +67,22 @@ impl Inline {
             roles,
             stop,
             broker,
-            notifier: Notifier::new(context, store, post.templates, post.smtp),
+            notifier: Notifier::new(
+                context,
+                store,
+                post.templates,
+                post.smtp,
+                CancellationToken::new(),
+            ),
         })
     }
 
     /// Finishes the work in progress, then sends the resulting mails.
     pub async fn finish(mut self) {
-        worked_off(&*self.broker, &self.broker.topology().names.failed()).await;
+        until_drained(&*self.broker, &self.broker.topology().names.failed()).await;
         self.stop.cancel();
         self.roles.all_ended().await;
-        if let Err(error) = self.notifier.work_off().await {
+        if let Err(error) = self.notifier.send_what_is_due().await {
             tracing::warn!(%error, "mails stay in the ledger; the service sends them");
         }
     }

@@ -27,7 +27,7 @@ use crate::web::html::templates::Pages;
 use crate::web::router::router;
 use crate::web::state::{Check, Web};
 use crate::workers::circuit_watcher::CircuitWatcher;
-use crate::workers::consume::{ReadMode, Reading, consume, worked_off};
+use crate::workers::consume::{ReadMode, Reading, consume, until_drained};
 use crate::workers::context::WorkerContext;
 use crate::workers::error_handler::{DeadLetterCollector, ErrorHandler};
 use crate::workers::notifier::Notifier;
@@ -148,8 +148,13 @@ impl Service {
             WorkerKind::ErrorHandler => self.start_error_handler(permits),
             WorkerKind::Notifier => {
                 let post = wiring::post(settings)?;
-                let notifier =
-                    Notifier::new(context.clone(), self.store.clone(), post.templates, post.smtp);
+                let notifier = Notifier::new(
+                    context.clone(),
+                    self.store.clone(),
+                    post.templates,
+                    post.smtp,
+                    self.stop.clone(),
+                );
                 let reading =
                     self.reading(context.broker.topology().names.notify(), permits.min(10));
                 self.roles
@@ -173,11 +178,12 @@ impl Service {
 
     async fn start_submitter(&mut self, permits: u16) -> anyhow::Result<()> {
         let context = self.context.clone();
-        let (circuit_watcher, read_mode) = CircuitWatcher::new(context.clone(), self.store.clone());
+        let submitter = Arc::new(Submitter::new(context.clone(), self.store.clone()));
+        let (circuit_watcher, read_mode) =
+            CircuitWatcher::new(context.clone(), self.store.clone(), submitter.clone());
         let unreadable = "the circuits could not be read";
         circuit_watcher.welcome_new_secrets().await.context(unreadable)?;
         circuit_watcher.round().await.context(unreadable)?;
-        let submitter = Submitter::new(context.clone(), self.store.clone());
         let reading = Reading {
             read_mode,
             ..self.reading(context.broker.topology().names.submit(), permits)
@@ -190,11 +196,11 @@ impl Service {
             std::future::pending::<()>().await;
         });
         self.roles.start("submitter", async move {
-            consume(&context, &submitter, reading).await;
+            consume(&context, &*submitter, reading).await;
             ended.cancel();
             // What an in-process broker still holds would be gone with it.
             if !context.broker.is_durable() {
-                worked_off(&*context.broker, &context.broker.topology().names.failed()).await;
+                until_drained(&*context.broker, &context.broker.topology().names.failed()).await;
             }
             stop_counting.cancel();
         });

@@ -6,7 +6,7 @@
 //! the circuit opens, an answer resets the count. Failures of many different orders in a row open
 //! the circuit whatever the ERP answers.
 
-use std::collections::HashSet;
+use std::collections::{HashSet, VecDeque};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -128,18 +128,48 @@ pub enum Advice {
     Open,
 }
 
-/// Collects evidence about one ERP in one process.
+/// A failed attempt as evidence about the ERP.
+#[derive(Debug, Clone, Copy)]
+pub struct Evidence<'a> {
+    pub key: &'a OrderKey,
+    pub failure: &'a Failure,
+    /// Whether this order failed before: then the reason may lie in the order, and it weighs less.
+    pub failed_before: bool,
+    /// Failures after which the order is parked. The ERP is asked before a lone order has used them up.
+    pub max_count: Option<u32>,
+}
+
+/// An order that failed before weighs as much as one part in this many of a fresh one.
+const RETRIES_PER_FRESH: usize = 4;
+/// Results that are weighed, in multiples of `open_after`.
+const WINDOW: usize = 2;
+/// The circuit stays closed while more than one result in this many is a success.
+const SUCCESSES_IN: usize = 5;
+
+/// Collects evidence about one ERP in one process, over the last results.
 #[derive(Debug, Default)]
 pub struct Breaker {
     in_a_row: u32,
-    orders: HashSet<OrderKey>,
+    /// The last results, oldest first; `None`: the ERP processed an order.
+    window: VecDeque<Option<Failed>>,
+}
+
+#[derive(Debug)]
+struct Failed {
+    key: OrderKey,
+    before: bool,
 }
 
 impl Breaker {
     /// The ERP processed an order: it accepted it, or refused it for a reason of its own.
-    pub fn record_alive(&mut self) {
+    pub fn record_alive(&mut self, rule: &CircuitRule) {
         self.in_a_row = 0;
-        self.orders.clear();
+        self.remember(None, rule);
+    }
+
+    /// Nothing is known: the circuit closed just now.
+    pub fn forget(&mut self) {
+        *self = Self::default();
     }
 
     /// The ERP answered a harmless question: it is reachable, though orders may still fail.
@@ -150,29 +180,29 @@ impl Breaker {
     /// An attempt failed. `can_ask`: whether this ERP has a harmless question to be asked.
     pub fn record_failure(
         &mut self,
-        key: &OrderKey,
-        failure: &Failure,
+        evidence: Evidence<'_>,
         rule: &CircuitRule,
         can_ask: bool,
     ) -> Advice {
+        let failure = evidence.failure;
         match failure.class {
             ErrorClass::Unauthorized => return Advice::Open,
             ErrorClass::Internal => return Advice::CarryOn,
             ErrorClass::Rejected => {
-                self.record_alive();
+                self.record_alive(rule);
                 return Advice::CarryOn;
             }
             ErrorClass::Unavailable | ErrorClass::UnknownOutcome => {}
         }
         self.in_a_row += 1;
-        if self.orders.len() < 10_000 {
-            self.orders.insert(key.clone());
-        }
-        let different = u32::try_from(self.orders.len()).unwrap_or(u32::MAX);
-        if different >= rule.open_after {
+        let failed = Failed { key: evidence.key.clone(), before: evidence.failed_before };
+        self.remember(Some(failed), rule);
+        if self.says_open(rule) {
             return Advice::Open;
         }
-        if self.in_a_row < rule.suspect_after {
+        // A lone order would be parked before it has failed often enough.
+        let before_parked = evidence.max_count.map_or(u32::MAX, |max| max.saturating_sub(1).max(1));
+        if self.in_a_row < rule.suspect_after.min(before_parked) {
             return Advice::CarryOn;
         }
         match failure.stage {
@@ -180,6 +210,27 @@ impl Breaker {
             Some(Stage::Before) => Advice::Open,
             Some(Stage::At | Stage::After) | None => Advice::CarryOn,
         }
+    }
+
+    fn remember(&mut self, result: Option<Failed>, rule: &CircuitRule) {
+        self.window.push_back(result);
+        let size = usize::try_from(rule.open_after).unwrap_or(usize::MAX).saturating_mul(WINDOW);
+        while self.window.len() > size {
+            self.window.pop_front();
+        }
+    }
+
+    /// Whether enough different orders failed, and hardly any succeeded beside them.
+    fn says_open(&self, rule: &CircuitRule) -> bool {
+        let failures = || self.window.iter().flatten();
+        let different = |before: bool| {
+            let of_kind = failures().filter(|failed| failed.before == before);
+            of_kind.map(|failed| &failed.key).collect::<HashSet<_>>().len()
+        };
+        let weight = different(false) + different(true) / RETRIES_PER_FRESH;
+        let successes = self.window.len() - failures().count();
+        weight >= usize::try_from(rule.open_after).unwrap_or(usize::MAX)
+            && successes * SUCCESSES_IN <= self.window.len()
     }
 }
 
@@ -202,12 +253,18 @@ mod tests {
         Failure::new(class, "x", "x", Stage::After)
     }
 
+    fn told(breaker: &mut Breaker, n: u32, class: ErrorClass, failed_before: bool) -> Advice {
+        let (key, failure) = (key(n), failure(class));
+        let evidence =
+            Evidence { key: &key, failure: &failure, failed_before, max_count: Some(10) };
+        breaker.record_failure(evidence, &RULE, true)
+    }
+
     #[test]
     fn one_order_that_always_fails_only_raises_the_question() {
         let mut breaker = Breaker::default();
         for n in 1..100 {
-            let advice =
-                breaker.record_failure(&key(1), &failure(ErrorClass::Unavailable), &RULE, true);
+            let advice = told(&mut breaker, 1, ErrorClass::Unavailable, n > 1);
             if n % 3 == 0 {
                 assert_eq!(advice, Advice::AskTheErp);
                 breaker.record_answered();
@@ -218,22 +275,59 @@ mod tests {
     }
 
     #[test]
-    fn many_different_orders_failing_in_a_row_open_it_even_when_the_erp_answers_questions() {
+    fn a_lone_order_is_asked_about_before_it_has_no_attempt_left() {
+        for (max_count, asked_at) in [(Some(3), 2), (Some(2), 1), (Some(1), 1), (None, 3)] {
+            let mut breaker = Breaker::default();
+            let failure = failure(ErrorClass::Unavailable);
+            let first = (1..10).find(|n| {
+                let key = key(1);
+                let failed_before = *n > 1;
+                let evidence = Evidence { key: &key, failure: &failure, failed_before, max_count };
+                breaker.record_failure(evidence, &RULE, true) == Advice::AskTheErp
+            });
+            assert_eq!(first, Some(asked_at), "{max_count:?}");
+        }
+    }
+
+    #[test]
+    fn many_different_fresh_orders_open_it_even_when_the_erp_answers_questions() {
         let mut breaker = Breaker::default();
         let mut advice = Advice::CarryOn;
         for n in 0..20 {
-            advice =
-                breaker.record_failure(&key(n), &failure(ErrorClass::UnknownOutcome), &RULE, true);
+            advice = told(&mut breaker, n, ErrorClass::UnknownOutcome, false);
             breaker.record_answered();
         }
         assert_eq!(advice, Advice::Open);
     }
 
     #[test]
+    fn orders_that_failed_before_weigh_less() {
+        let mut breaker = Breaker::default();
+        for n in 0..20 {
+            assert_ne!(told(&mut breaker, n, ErrorClass::Unavailable, true), Advice::Open, "{n}");
+            breaker.record_answered();
+        }
+    }
+
+    #[test]
+    fn some_successes_do_not_hide_an_outage_and_many_do() {
+        for (every, opens) in [(12, true), (3, false)] {
+            let mut breaker = Breaker::default();
+            let opened = (0..200).any(|n| {
+                if n % every == 0 {
+                    breaker.record_alive(&RULE);
+                }
+                breaker.record_answered();
+                told(&mut breaker, n, ErrorClass::Unavailable, false) == Advice::Open
+            });
+            assert_eq!(opened, opens, "a success in {every}");
+        }
+    }
+
+    #[test]
     fn a_refused_login_opens_at_once_and_a_refused_order_clears_the_suspicion() {
         let mut breaker = Breaker::default();
-        let of =
-            |b: &mut Breaker, n, class| b.record_failure(&key(n), &failure(class), &RULE, true);
+        let of = |b: &mut Breaker, n, class| told(b, n, class, false);
         assert_eq!(of(&mut breaker, 1, ErrorClass::Unauthorized), Advice::Open);
         of(&mut breaker, 1, ErrorClass::Unavailable);
         of(&mut breaker, 2, ErrorClass::Unavailable);

@@ -41,8 +41,8 @@ pub trait Circuits: Send + Sync {
     ) -> Result<(), StoreError>;
     /// Makes the next trial of an open circuit due at `at`, if it would be later.
     async fn hasten_trial(&self, erp: &str, at: Timestamp) -> Result<(), StoreError>;
-    /// The trial succeeded: closed, unless a person holds the circuit now.
-    async fn close_circuit(&self, erp: &str) -> Result<(), StoreError>;
+    /// The trial succeeded: closed. `false` when it is not half-open any more, because a person holds it.
+    async fn close_circuit(&self, erp: &str) -> Result<bool, StoreError>;
 }
 
 /// Circuits as people hold and release them.

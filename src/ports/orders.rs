@@ -37,12 +37,14 @@ pub trait OrderIntake: Send + Sync {
 pub trait OrderTransfers: Send + Sync {
     /// Inserts the order if it is new, checks its state and takes the claim of its next attempt.
     async fn admit(&self, request: AdmitRequest) -> Result<Admitted, StoreError>;
-    /// Extends a claim; `false` if it is not this worker's any more.
+    /// Extends a claim that still holds at `now`; `false` if it has ended or is another's: then somebody else
+    /// may be asking the ERP already.
     async fn renew_claim(
         &self,
         key: &OrderKey,
         worker: &str,
         until: Timestamp,
+        now: Timestamp,
     ) -> Result<bool, StoreError>;
     /// A claim handed back without an attempt.
     async fn hand_back(&self, request: HandBackRequest) -> Result<(), StoreError>;
@@ -290,6 +292,8 @@ pub struct Sweep {
     pub again_after: Duration,
     /// The shops to sweep: those whose circuit is closed.
     pub shops: ShopFilter,
+    /// Orders that were never attempted come first, because one that failed before says less about the ERP.
+    pub fresh_first: bool,
     /// Most orders to take.
     pub limit: u32,
 }

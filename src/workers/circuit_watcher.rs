@@ -1,18 +1,18 @@
 //! The circuit watcher: keeps the gates of this process in step with the circuits in the ledger,
 //! and begins the trial of an open one when it is due.
 //!
-//! One process makes the trial, with one order; all others wait for the result. Without a waiting
-//! order it fetches one that is held.
+//! One process makes the trial, one order after the other until one decides; all others wait for the result.
+//! It hands the orders to its own submitter, because a message could reach a process that must not send.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::domain::circuit::{Circuit, CircuitState};
-use crate::domain::lifecycle::vocabulary::Trigger;
 use crate::domain::order_filter::ShopFilter;
 use crate::domain::retry::later;
 use crate::ports::circuits::Circuits;
@@ -23,10 +23,14 @@ use crate::telemetry::ErpLabel;
 use crate::workers::consume::ReadMode;
 use crate::workers::context::WorkerContext;
 use crate::workers::erp_gate::{Gate, GateState};
+use crate::workers::submitter::admit::Submitter;
 
-/// How often circuits are checked.
 /// How long a trial that has decided nothing waits before it fetches the next order.
 const FETCH_AGAIN: Duration = Duration::from_secs(5);
+/// Orders that may decide nothing before the trial is left to another process: they are held by people or sent
+/// by others, or this process cannot send.
+const UNDECIDED_ORDERS: u32 = 6;
+/// How often circuits are checked.
 const EVERY: Duration = Duration::from_millis(500);
 /// How much longer than the calls themselves a trial may take.
 const TRIAL_MARGIN: Duration = Duration::from_secs(15);
@@ -42,8 +46,20 @@ pub struct CircuitWatcher {
     ledger: Arc<dyn CircuitWatcherLedger>,
     read_mode: watch::Sender<ReadMode>,
     every: Duration,
-    /// When an order was fetched last for the trial of an ERP.
-    fetched: Mutex<HashMap<String, Stopwatch>>,
+    submitter: Arc<Submitter>,
+    /// By ERP.
+    trials: Mutex<HashMap<String, Trial>>,
+    /// The orders that are being tried.
+    attempts: tokio::sync::Mutex<JoinSet<()>>,
+}
+
+/// A trial of this process that has decided nothing yet.
+#[derive(Clone, Copy)]
+struct Trial {
+    since: Stopwatch,
+    fetched: Stopwatch,
+    /// Orders that were fetched for it.
+    orders: u32,
 }
 
 impl CircuitWatcher {
@@ -51,9 +67,19 @@ impl CircuitWatcher {
     pub fn new(
         context: Arc<WorkerContext>,
         ledger: Arc<dyn CircuitWatcherLedger>,
+        submitter: Arc<Submitter>,
     ) -> (Self, watch::Receiver<ReadMode>) {
         let (read_mode, obeyed) = watch::channel(ReadMode::Full);
-        (Self { context, ledger, read_mode, every: EVERY, fetched: Mutex::default() }, obeyed)
+        let watcher = Self {
+            context,
+            ledger,
+            read_mode,
+            every: EVERY,
+            submitter,
+            trials: Mutex::default(),
+            attempts: tokio::sync::Mutex::default(),
+        };
+        (watcher, obeyed)
     }
 
     /// Keeps the gates up to date until `stop`.
@@ -63,10 +89,11 @@ impl CircuitWatcher {
                 tracing::debug!(%error, "circuit_watcher.skipped");
             }
             tokio::select! {
-                () = stop.cancelled() => return,
+                () = stop.cancelled() => break,
                 () = tokio::time::sleep(self.every) => {}
             }
         }
+        while self.attempts.lock().await.join_next().await.is_some() {}
     }
 
     /// A process that has just started may have other secrets than the one whose login was refused:
@@ -133,26 +160,69 @@ impl CircuitWatcher {
                 gate.reopen();
             }
             gate.set_flow(GateState::Trial);
-            return self.fetch_one(gate, Duration::ZERO).await;
+            let now = Stopwatch::start();
+            self.trials().insert(erp.to_owned(), Trial { since: now, fetched: now, orders: 0 });
+            return self.fetch_one(gate).await;
         }
         // Nothing may have been due at that moment, or what was fetched decided nothing.
         let (in_flight, _) = gate.load();
-        if in_flight == 0 && self.may_fetch_again(erp) {
-            self.fetch_one(gate, FETCH_AGAIN).await?;
+        let trial = self.trials().get(erp).copied();
+        match trial {
+            Some(trial) if in_flight > 0 || trial.fetched.elapsed() < FETCH_AGAIN => Ok(()),
+            Some(trial) if trial.orders >= UNDECIDED_ORDERS => self.give_up(gate, circuit).await,
+            _ => self.fetch_one(gate).await,
+        }
+    }
+
+    fn trials(&self) -> MutexGuard<'_, HashMap<String, Trial>> {
+        self.trials.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Leaves an undecided trial to another process, or to a later one of ours.
+    async fn give_up(&self, gate: &Gate, circuit: &Circuit) -> Result<(), StoreError> {
+        gate.set_flow(GateState::Stopped);
+        let erp = gate.erp_name();
+        self.trials().remove(erp);
+        tracing::info!(erp, "circuit.trial_undecided");
+        let reason = circuit.reason.as_deref().unwrap_or_default();
+        let at = later(self.context.now(), FETCH_AGAIN);
+        self.ledger.fail_trial(erp, &self.context.worker, reason, at).await
+    }
+
+    /// Attempts one order that is held or overdue, in case none arrives: each order once in a trial, and those
+    /// that never failed first.
+    async fn fetch_one(&self, gate: &Arc<Gate>) -> Result<(), StoreError> {
+        let erp = gate.erp_name();
+        let again_after = {
+            let mut trials = self.trials();
+            let now = Stopwatch::start();
+            let trial = trials.entry(erp.to_owned());
+            let trial = trial.or_insert(Trial { since: now, fetched: now, orders: 0 });
+            trial.fetched = now;
+            trial.since.elapsed()
+        };
+        let sweep = Sweep {
+            now: self.context.now(),
+            grace: Duration::ZERO,
+            again_after,
+            shops: self.shops_of(gate),
+            fresh_first: true,
+            limit: 1,
+        };
+        for order in self.ledger.take_overdue(sweep).await? {
+            if let Some(trial) = self.trials().get_mut(erp) {
+                trial.orders += 1;
+            }
+            let submitter = self.submitter.clone();
+            let mut attempts = self.attempts.lock().await;
+            while attempts.try_join_next().is_some() {}
+            attempts.spawn(async move { submitter.attempt_overdue(order).await });
         }
         Ok(())
     }
 
-    /// Whether an undecided trial has waited long enough for its next order.
-    fn may_fetch_again(&self, erp: &str) -> bool {
-        let fetched = self.fetched.lock().unwrap_or_else(PoisonError::into_inner);
-        fetched.get(erp).is_none_or(|since| since.elapsed() >= FETCH_AGAIN)
-    }
-
-    /// Nudges one held or overdue order, in case none arrives.
-    async fn fetch_one(&self, gate: &Arc<Gate>, again_after: Duration) -> Result<(), StoreError> {
-        let erp = gate.erp_name().to_owned();
-        self.fetched.lock().unwrap_or_else(PoisonError::into_inner).insert(erp, Stopwatch::start());
+    /// The shops that send to the ERP of this gate.
+    fn shops_of(&self, gate: &Gate) -> ShopFilter {
         let policies = &self.context.policies;
         let names = |mine: bool| {
             let shops = policies.shops.iter();
@@ -160,25 +230,9 @@ impl CircuitWatcher {
                 shops.filter(|(_, policy)| (policy.gate.erp_name() == gate.erp_name()) == mine);
             of_gate.map(|(name, _)| name.clone()).collect()
         };
-        let is_default = policies.default.gate.erp_name() == gate.erp_name();
-        let shops = if is_default {
-            ShopFilter::Except(names(false))
-        } else {
-            ShopFilter::Only(names(true))
-        };
-        let sweep =
-            Sweep { now: self.context.now(), grace: Duration::ZERO, again_after, shops, limit: 1 };
-        for order in self.ledger.take_overdue(sweep).await? {
-            let trace = order.trace;
-            if let Err(error) = self
-                .context
-                .publisher
-                .nudge(&order.key, order.attempt, Trigger::Sweeper, &trace)
-                .await
-            {
-                tracing::debug!(%error, "circuit.nothing_to_try");
-            }
+        match policies.default.gate.erp_name() == gate.erp_name() {
+            true => ShopFilter::Except(names(false)),
+            false => ShopFilter::Only(names(true)),
         }
-        Ok(())
     }
 }

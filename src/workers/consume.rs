@@ -67,7 +67,7 @@ pub async fn consume(context: &WorkerContext, handler: &impl Handler, reading: R
 }
 
 /// Returns when nothing waits in `queue` any more; at once if that cannot be determined.
-pub async fn worked_off(broker: &dyn Broker, queue: &str) {
+pub async fn until_drained(broker: &dyn Broker, queue: &str) {
     while broker.queue_status(queue).await.is_ok_and(|status| status.ready > 0) {
         tokio::time::sleep(LOOK_EVERY).await;
     }

@@ -16,10 +16,8 @@ use governor::state::{InMemoryState, NotKeyed};
 use governor::{Quota, RateLimiter};
 use tokio::sync::{oneshot, watch};
 
-use crate::domain::circuit::{Advice, Breaker, CircuitRule};
+use crate::domain::circuit::{Advice, Breaker, CircuitRule, Evidence};
 use crate::domain::concurrency_limit::ConcurrencyLimit;
-use crate::domain::failure::Failure;
-use crate::domain::order::values::OrderKey;
 use crate::ports::clock::Stopwatch;
 use crate::ports::erp::Erp;
 
@@ -70,17 +68,23 @@ pub struct Gate {
     reopen: Option<Reopen>,
     rule: CircuitRule,
     rate: Option<RateLimit>,
+    turns: Arc<Turns>,
+    clock: Stopwatch,
+}
+
+/// Whose turn it is. Shared with every turn that was given, which comes back when it is dropped, wherever that
+/// happens.
+struct Turns {
     state: Mutex<State>,
     flow: watch::Sender<GateState>,
-    clock: Stopwatch,
 }
 
 struct State {
     pace: ConcurrencyLimit,
     breaker: Breaker,
     in_flight: u32,
-    live: VecDeque<oneshot::Sender<()>>,
-    later: VecDeque<oneshot::Sender<()>>,
+    live: VecDeque<oneshot::Sender<Turn>>,
+    later: VecDeque<oneshot::Sender<Turn>>,
     /// In time since the start of the gate.
     paused_until: Duration,
     asking: bool,
@@ -106,16 +110,18 @@ impl Gate {
                 let quota = Quota::per_second(rate).allow_burst(NonZeroU32::MIN);
                 RateLimiter::direct_with_clock(quota, SinceStart(clock))
             }),
-            state: Mutex::new(State {
-                pace: ConcurrencyLimit::new(max_in_flight),
-                breaker: Breaker::default(),
-                in_flight: 0,
-                live: VecDeque::new(),
-                later: VecDeque::new(),
-                paused_until: Duration::ZERO,
-                asking: false,
+            turns: Arc::new(Turns {
+                state: Mutex::new(State {
+                    pace: ConcurrencyLimit::new(max_in_flight),
+                    breaker: Breaker::default(),
+                    in_flight: 0,
+                    live: VecDeque::new(),
+                    later: VecDeque::new(),
+                    paused_until: Duration::ZERO,
+                    asking: false,
+                }),
+                flow: watch::channel(GateState::Open).0,
             }),
-            flow: watch::channel(GateState::Open).0,
             clock,
         }
     }
@@ -151,22 +157,38 @@ impl Gate {
 
     /// What the circuit lets through now.
     pub fn flow(&self) -> GateState {
-        *self.flow.borrow()
+        self.turns.flow()
     }
 
     /// Notifies of every change of [`Gate::flow`].
     pub fn watch_flow(&self) -> watch::Receiver<GateState> {
-        self.flow.subscribe()
+        self.turns.flow.subscribe()
     }
 
     /// Calls in progress, and their limit.
     pub fn load(&self) -> (u32, u32) {
         let state = self.state();
-        (state.in_flight, self.limit(&state))
+        (state.in_flight, self.turns.limit(&state))
+    }
+
+    /// A turn, if one is free now and nobody waits for it.
+    pub fn try_enter(&self) -> Option<Pass> {
+        let turn = {
+            let mut state = self.state();
+            let waits = !state.live.is_empty() || !state.later.is_empty();
+            let is_paused = state.paused_until > self.clock.elapsed();
+            if waits || is_paused || state.in_flight >= self.turns.limit(&state) {
+                return None;
+            }
+            state.in_flight += 1;
+            Turn::new(&self.turns)
+        };
+        let is_in_time = self.rate.as_ref().is_none_or(|rate| rate.check().is_ok());
+        is_in_time.then(|| self.pass(turn))
     }
 
     /// Waits for a turn; `None` if the circuit is open or opens.
-    pub async fn enter(self: &Arc<Self>, priority: Priority) -> Option<Pass> {
+    pub async fn enter(&self, priority: Priority) -> Option<Pass> {
         let mut flow = self.watch_flow();
         let turn = {
             let mut state = self.state();
@@ -178,22 +200,24 @@ impl Gate {
                 Priority::Live => state.live.push_back(turn),
                 Priority::Later => state.later.push_back(turn),
             }
-            self.call_next(&mut state);
+            self.turns.call_next(&mut state);
             my_turn
         };
-        tokio::select! {
+        let turn = tokio::select! {
             biased;
             turn = turn => turn.ok()?,
             _ = flow.wait_for(|flow| *flow == GateState::Stopped) => return None,
-        }
-        // From here on we have the turn; it is returned when the pass is dropped.
-        let pass = Pass { gate: self.clone(), is_trial: self.flow() == GateState::Trial };
+        };
         tokio::select! {
             biased;
             () = self.wait_for_pace() => {}
             _ = flow.wait_for(|flow| *flow == GateState::Stopped) => return None,
         }
-        (self.flow() != GateState::Stopped).then_some(pass)
+        (self.flow() != GateState::Stopped).then(|| self.pass(turn))
+    }
+
+    fn pass(&self, turn: Turn) -> Pass {
+        Pass { is_trial: self.flow() == GateState::Trial, _turn: turn }
     }
 
     async fn wait_for_pace(&self) {
@@ -215,8 +239,8 @@ impl Gate {
     pub fn record_success(&self, latency: Duration) {
         let mut state = self.state();
         state.pace.record_answer(latency);
-        state.breaker.record_alive();
-        self.call_next(&mut state);
+        state.breaker.record_alive(&self.rule);
+        self.turns.call_next(&mut state);
     }
 
     /// The ERP answered a harmless question.
@@ -228,7 +252,8 @@ impl Gate {
 
     /// An attempt failed after `latency`; returns what to do. Only one caller at a time is told to
     /// ask.
-    pub fn record_failure(&self, key: &OrderKey, failure: &Failure, latency: Duration) -> Advice {
+    pub fn record_failure(&self, evidence: Evidence<'_>, latency: Duration) -> Advice {
+        let failure = evidence.failure;
         let mut state = self.state();
         if failure.is_outage() {
             state.pace.record_outage();
@@ -242,7 +267,7 @@ impl Gate {
                 return Advice::Open;
             }
         }
-        match state.breaker.record_failure(key, failure, &self.rule, self.erp().can_ask()) {
+        match state.breaker.record_failure(evidence, &self.rule, self.erp().can_ask()) {
             Advice::AskTheErp if state.asking => Advice::CarryOn,
             Advice::AskTheErp => {
                 state.asking = true;
@@ -255,7 +280,7 @@ impl Gate {
     /// Obeys the circuit. All callers that wait at a stopped gate are released.
     pub fn set_flow(&self, flow: GateState) {
         let mut state = self.state();
-        let before = self.flow.send_replace(flow);
+        let before = self.turns.flow.send_replace(flow);
         // The caller that was told to ask has finished, or its result is obsolete.
         state.asking = state.asking && flow == GateState::Open && before == GateState::Open;
         if flow == before {
@@ -265,10 +290,20 @@ impl Gate {
             state.live.clear();
             state.later.clear();
         } else if before != GateState::Open {
-            state.breaker.record_alive();
+            state.breaker.forget();
             state.pace.restart();
         }
-        self.call_next(&mut state);
+        self.turns.call_next(&mut state);
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.turns.state()
+    }
+}
+
+impl Turns {
+    fn flow(&self) -> GateState {
+        *self.flow.borrow()
     }
 
     fn limit(&self, state: &State) -> u32 {
@@ -279,13 +314,15 @@ impl Gate {
         }
     }
 
-    fn call_next(&self, state: &mut State) {
+    fn call_next(self: &Arc<Self>, state: &mut State) {
         while state.in_flight < self.limit(state) {
-            let Some(turn) = state.live.pop_front().or_else(|| state.later.pop_front()) else {
+            let Some(waiting) = state.live.pop_front().or_else(|| state.later.pop_front()) else {
                 return;
             };
-            if turn.send(()).is_ok() {
-                state.in_flight += 1;
+            match waiting.send(Turn::new(self)) {
+                Ok(()) => state.in_flight += 1,
+                // Who waited has left.
+                Err(mut turn) => turn.turns = None,
             }
         }
     }
@@ -295,23 +332,35 @@ impl Gate {
     }
 }
 
+/// One call in flight. It comes back when it is dropped, also by somebody who left while it was being given.
+struct Turn {
+    turns: Option<Arc<Turns>>,
+}
+
+impl Turn {
+    fn new(turns: &Arc<Turns>) -> Self {
+        Self { turns: Some(turns.clone()) }
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        let Some(turns) = self.turns.take() else { return };
+        let mut state = turns.state();
+        state.in_flight -= 1;
+        turns.call_next(&mut state);
+    }
+}
+
 /// The right to make one call; returned when dropped.
 pub struct Pass {
-    gate: Arc<Gate>,
     is_trial: bool,
+    _turn: Turn,
 }
 
 impl Pass {
     /// Whether this call decides if the circuit closes.
     pub fn is_trial(&self) -> bool {
         self.is_trial
-    }
-}
-
-impl Drop for Pass {
-    fn drop(&mut self) {
-        let mut state = self.gate.state();
-        state.in_flight -= 1;
-        self.gate.call_next(&mut state);
     }
 }

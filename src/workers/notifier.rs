@@ -12,6 +12,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use jiff::Timestamp;
 
+use tokio_util::sync::CancellationToken;
+
 use crate::crash::{CrashPoint, reach};
 use crate::domain::message::NoticeWaiting;
 use crate::domain::notice::{DigestRule, DigestWindow, Plan, plan};
@@ -44,6 +46,8 @@ pub struct Notifier {
     composer: Arc<dyn Composer>,
     mailer: Arc<dyn Mailer>,
     queue: String,
+    /// What is left when it is cancelled is sent after the next start.
+    stop: CancellationToken,
     /// One run at a time; a nudge during a run waits and then finds nothing to do.
     round: tokio::sync::Mutex<()>,
 }
@@ -55,16 +59,25 @@ impl Notifier {
         outbox: Arc<dyn Outbox>,
         composer: Arc<dyn Composer>,
         mailer: Arc<dyn Mailer>,
+        stop: CancellationToken,
     ) -> Self {
         let queue = context.broker.topology().names.notify();
-        Self { context, outbox, composer, mailer, queue, round: tokio::sync::Mutex::default() }
+        Self {
+            context,
+            outbox,
+            composer,
+            mailer,
+            queue,
+            stop,
+            round: tokio::sync::Mutex::default(),
+        }
     }
 
-    /// Handles everything that is due now.
-    pub async fn work_off(&self) -> Result<(), StoreError> {
+    /// Handles everything that is due now, until it has to stop.
+    pub async fn send_what_is_due(&self) -> Result<(), StoreError> {
         let _round = self.round.lock().await;
-        while self.compose().await? {}
-        while self.send().await? {}
+        while !self.stop.is_cancelled() && self.compose().await? {}
+        while !self.stop.is_cancelled() && self.send().await? {}
         Ok(())
     }
 
@@ -83,6 +96,9 @@ impl Notifier {
         let (digestible, single): (Vec<_>, Vec<_>) =
             due.into_iter().partition(|notice| notice.kind.is_digestible());
         for notice in single {
+            if self.stop.is_cancelled() {
+                return Ok(false);
+            }
             let audience = self.composer.audience(&notice.detail.shop);
             let mails = vec![self.mail(&audience, std::slice::from_ref(&notice), now)];
             self.write(mails, None).await?;
@@ -194,8 +210,8 @@ impl Notifier {
         // If the server of an audience is unavailable, the rest of its mails are not attempted.
         let mut away = BTreeMap::<String, String>::new();
         for mail in mails {
-            if later(context.now(), budget) > until {
-                // What cannot be sent within the lease is left for the next worker.
+            if self.stop.is_cancelled() || later(context.now(), budget) > until {
+                // What cannot be sent now or within the lease is left for the next worker.
                 break;
             }
             let fate = match away.get(&mail.audience) {
@@ -263,7 +279,7 @@ impl Handler for Notifier {
                 Err(_) => Settle::Reject,
             };
         }
-        if let Err(error) = self.work_off().await {
+        if let Err(error) = self.send_what_is_due().await {
             // The notices stay in the ledger, and the sweeper nudges again.
             let cause = std::error::Error::source(&error).map(ToString::to_string);
             tracing::error!(%error, cause, "notifier.refused");

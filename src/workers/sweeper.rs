@@ -28,8 +28,11 @@ use crate::telemetry::{PhaseLabels, StateLabel, WhatLabel};
 use crate::workers::context::WorkerContext;
 use crate::workers::policies::ShopPolicy;
 
-/// Most orders nudged in one sweep; the next sweep takes the next ones.
-const MAX_ORDERS: u32 = 500;
+/// Messages in the submitter's queue beside which nothing is nudged: what waits there already is enough work,
+/// and new orders do not wait behind repeated ones.
+const ENOUGH_WAITING: u32 = 100;
+/// How often a sweep that has more looks whether the queue has room again.
+const REFILL_EVERY: Duration = Duration::from_millis(250);
 /// Nudges in progress at the same time: one by one, each would wait for the confirm of the one
 /// before.
 const NUDGES_AT_ONCE: usize = 100;
@@ -71,11 +74,14 @@ impl Sweeper {
 
     /// Sweeps until `stop`.
     pub async fn run(&self, stop: CancellationToken) {
-        let mut first = true;
+        // No other process can sweep for an in-process transport, and it has lost all messages when the process
+        // started: what was swept before that is swept again.
+        let started = self.context.now();
+        let mut forgot = !self.context.broker.is_durable();
         let mut counted: Option<Stopwatch> = None;
         while !stop.is_cancelled() {
-            match self.round(first).await {
-                Ok(looked) => first = first && !looked,
+            match self.round(forgot.then_some(started), &stop).await {
+                Ok(all) => forgot = forgot && !all,
                 Err(error) => tell(&error),
             }
             if counted.as_ref().is_none_or(|since| since.elapsed() >= COUNT_EVERY) {
@@ -91,14 +97,15 @@ impl Sweeper {
         }
     }
 
-    /// One sweep; returns whether this process had the lease.
-    async fn round(&self, first: bool) -> Result<bool, StoreError> {
+    /// One sweep; returns whether everything that is overdue was nudged.
+    async fn round(
+        &self,
+        forgotten_since: Option<Timestamp>,
+        stop: &CancellationToken,
+    ) -> Result<bool, StoreError> {
         let context = &self.context;
         let now = context.now();
         self.show_levels().await?;
-        // No other process can sweep for an in-process transport, and it has lost all messages when
-        // the process started.
-        let forgot = first && !context.broker.is_durable();
         let lease = later(now, self.rule.every * 3 + Duration::from_secs(5));
         if context.broker.is_durable()
             && !self.ledger.acquire_lease("sweeper", &context.worker, lease, now).await?
@@ -107,22 +114,49 @@ impl Sweeper {
         }
         self.remake_notices(now).await?;
         self.ledger.fold_statistics(now).await?;
-        let (grace, again_after) = match forgot {
-            true => (Duration::ZERO, Duration::ZERO),
-            false => (self.rule.grace, self.rule.again_after),
-        };
+        let watch = Stopwatch::start();
         loop {
-            let shops = self.reachable_shops().await?;
-            let sweep = Sweep { now, grace, again_after, shops, limit: MAX_ORDERS };
-            let overdue = self.ledger.take_overdue(sweep).await?;
-            let taken = overdue.len();
-            if taken > 0 {
-                reach(CrashPoint::Swept);
-            }
-            let all_sent = self.nudge_all(overdue).await;
-            // With `forgot` every order would be returned again and again.
-            if !all_sent || forgot || taken < usize::try_from(MAX_ORDERS).unwrap_or(usize::MAX) {
+            let room = self.room_for_nudges().await;
+            if room > 0 && self.nudge_overdue(forgotten_since, room).await? {
                 return Ok(true);
+            }
+            if watch.elapsed() >= self.rule.every || stop.is_cancelled() {
+                return Ok(false);
+            }
+            tokio::time::sleep(REFILL_EVERY).await;
+        }
+    }
+
+    /// Publishes the messages of up to `room` overdue orders again; returns whether there are no more.
+    async fn nudge_overdue(
+        &self,
+        forgotten_since: Option<Timestamp>,
+        room: u32,
+    ) -> Result<bool, StoreError> {
+        let now = self.context.now();
+        let (grace, again_after) = match forgotten_since {
+            Some(start) => (Duration::ZERO, now.duration_since(start).unsigned_abs()),
+            None => (self.rule.grace, self.rule.again_after),
+        };
+        let shops = self.reachable_shops().await?;
+        let sweep = Sweep { now, grace, again_after, shops, fresh_first: false, limit: room };
+        let overdue = self.ledger.take_overdue(sweep).await?;
+        let taken = u32::try_from(overdue.len()).unwrap_or(u32::MAX);
+        if taken > 0 {
+            reach(CrashPoint::Swept);
+        }
+        self.nudge_all(overdue).await;
+        Ok(taken < room)
+    }
+
+    /// How many nudges the submitter's queue has room for; none while the broker does not say.
+    async fn room_for_nudges(&self) -> u32 {
+        let queue = self.context.broker.topology().names.submit();
+        match self.context.broker.queue_status(&queue).await {
+            Ok(status) => ENOUGH_WAITING.saturating_sub(status.ready),
+            Err(error) => {
+                tracing::debug!(%error, "sweeper.no_broker");
+                0
             }
         }
     }
@@ -142,9 +176,8 @@ impl Sweeper {
         Ok(())
     }
 
-    /// Publishes the messages of overdue orders again, many at a time; returns whether the broker
-    /// accepted all.
-    async fn nudge_all(&self, overdue: Vec<Overdue>) -> bool {
+    /// Publishes the messages of overdue orders again, many at a time.
+    async fn nudge_all(&self, overdue: Vec<Overdue>) {
         let context = &self.context;
         let nudges = stream::iter(overdue).map(|order| async move {
             let trace = order.trace;
@@ -156,14 +189,11 @@ impl Sweeper {
             )
         });
         let mut nudges = nudges.buffer_unordered(NUDGES_AT_ONCE);
-        let mut all_sent = true;
         while let Some(nudged) = nudges.next().await {
             if let Err(error) = nudged {
                 tracing::debug!(%error, "sweeper.not_published");
-                all_sent = false;
             }
         }
-        all_sent
     }
 
     /// Shops whose orders could be sent now; the others wait for their circuit, and the trial of a

@@ -6,6 +6,9 @@ use order_relay::domain::circuit::CircuitState;
 use order_relay::domain::notice::NoticeKind;
 use serde_json::json;
 
+use order_relay::domain::lifecycle::transitions::OrderRecord;
+
+use crate::erp::Knowledge;
 use crate::erp::Turn::*;
 use crate::paused;
 use crate::world::{Setup, World, key, operator};
@@ -167,4 +170,73 @@ async fn an_erp_that_is_away_does_not_stop_the_other_one() {
     }
     world.seconds(120).await;
     assert_eq!(world.second.sends().len(), 10);
+}
+
+#[tokio::test(start_paused = true)]
+async fn orders_that_the_erp_stumbles_over_stop_no_good_ones() {
+    let world = World::with(Setup { permits: 500, ..Setup::default() }).await;
+    for n in 0..20 {
+        let id = format!("bad-{n}");
+        world.erp.will(&id, &vec![Busy; 50]);
+        world.place(&id).await;
+    }
+    for n in 0..200 {
+        world.place(&format!("good-{n}")).await;
+    }
+    world.seconds(60).await;
+    let of_good = |record: &&OrderRecord| record.key.order_id.as_str().starts_with("good");
+    let records = world.records().await;
+    let waiting = records.iter().filter(of_good).filter(|r| r.phase.name() != "transferred");
+    assert_eq!(waiting.count(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lone_order_in_an_outage_is_not_parked() {
+    for turn in [Away, Busy] {
+        let world = World::new().await;
+        world.erp.always(Some(turn.clone()));
+        world.erp.says(Knowledge::Nothing);
+        world.place("1").await;
+        world.pass(Duration::from_hours(3)).await;
+        assert_eq!(world.phase("1").await, "retrying", "{turn:?}");
+        assert_eq!(state(&world).await, CircuitState::Open);
+        world.erp.always(None);
+        world.erp.says(Knowledge::Truth);
+        world.until("1", "transferred").await;
+        assert!(world.fail_count("1").await <= 2, "{turn:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_process_that_dies_had_claimed_only_what_it_was_sending() {
+    let mut world = World::with(Setup { permits: 100, ..Setup::default() }).await;
+    world.erp.always(Some(Slow(Duration::from_secs(10))));
+    for n in 0..100 {
+        world.place(&format!("{n:03}")).await;
+    }
+    world.seconds(2).await;
+    world.kill();
+    let claimed = world.records().await.iter().filter(|record| record.claim.is_some()).count();
+    assert_eq!(claimed, 8, "as many as are sent at the same time");
+    world.erp.always(None);
+    world.start("w2").await;
+    world.seconds(10).await;
+    let records = world.records().await;
+    let through = records.iter().filter(|r| r.phase.name() == "transferred" && r.fail_count == 0);
+    assert_eq!(through.count(), 92, "what was never sent goes on at once, and nothing was counted");
+    let story = world.end().await;
+    assert_eq!(story.matches("transferred").count(), 100, "{story}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_erp_makes_the_sweeper_no_busier() {
+    let world = World::with(Setup { max_in_flight: 1, permits: 50, ..Setup::default() }).await;
+    world.erp.always(Some(Slow(Duration::from_secs(4))));
+    for n in 0..200 {
+        world.place(&format!("{n:03}")).await;
+    }
+    world.pass(Duration::from_mins(20)).await;
+    let nudges = world.wire.published("sweeper:").len();
+    assert!(nudges <= 300, "{nudges} nudges for 200 orders that wait in the queue already");
+    assert_eq!(world.erp.sends().len(), 200);
 }

@@ -3,6 +3,9 @@
 use std::num::NonZeroU32;
 use std::time::Duration;
 
+use order_relay::workers::erp_gate::{Gate, Priority};
+
+use crate::erp::FakeErp;
 use crate::erp::Turn::*;
 use crate::paused;
 use crate::world::{Setup, World, key};
@@ -118,4 +121,18 @@ paused! {
         let label = order_relay::telemetry::ErpLabel::new("default");
         assert_eq!(world.metrics.erp_in_flight.get_or_create(&label).get(), 0);
     }
+}
+
+#[tokio::test]
+async fn a_turn_that_is_given_to_somebody_who_leaves_is_not_lost() {
+    let rule = Setup::default().circuit;
+    let gate = Gate::new("default", FakeErp::new(true, false), 1, None, rule);
+    let first = gate.try_enter().expect("nobody is there");
+    let mut second = Box::pin(gate.enter(Priority::Live));
+    assert!(futures_util::poll!(&mut second).is_pending());
+    // The turn is given, and nobody has seen it yet.
+    drop(first);
+    drop(second);
+    assert!(gate.try_enter().is_some());
+    assert_eq!(gate.load().0, 0);
 }

@@ -241,14 +241,15 @@ impl World {
         let permits = self.setup.permits;
         let reading = |queue, read_mode| Reading { queue, permits, read_mode, stop: stop.clone() };
 
-        let (watcher, read_mode) = CircuitWatcher::new(context.clone(), self.store.clone());
+        let submitter = Arc::new(Submitter::new(context.clone(), self.store.clone()));
+        let (watcher, read_mode) =
+            CircuitWatcher::new(context.clone(), self.store.clone(), submitter.clone());
         watcher.welcome_new_secrets().await.expect("the ledger answers");
         watcher.round().await.expect("the ledger answers");
         let until = stop.clone();
         tasks.start("circuit watcher", async move { watcher.run(until).await });
-        let submitter = Submitter::new(context.clone(), self.store.clone());
         let (of, submit) = (context.clone(), reading(names.submit(), read_mode));
-        tasks.start("submitter", async move { consume(&of, &submitter, submit).await });
+        tasks.start("submitter", async move { consume(&of, &*submitter, submit).await });
         let handler = ErrorHandler::new(context.clone(), self.store.clone());
         let (of, failed) = (context.clone(), reading(names.failed(), always.clone()));
         tasks.start("error handler", async move { consume(&of, &handler, failed).await });
@@ -264,6 +265,7 @@ impl World {
             self.store.clone(),
             Arc::new(self.templates()),
             self.post.clone(),
+            stop.clone(),
         );
         let (of, notify) = (context.clone(), reading(names.notify(), always));
         tasks.start("notifier", async move { consume(&of, &notifier, notify).await });

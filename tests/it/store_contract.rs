@@ -110,6 +110,8 @@ on_every_ledger!(
     a_second_receipt_with_another_number_is_reported,
     a_claim_that_is_handed_back_leaves_what_its_holder_knew,
     only_the_holder_renews_a_claim,
+    an_order_that_waits_for_its_turn_is_stored_and_not_claimed,
+    a_trial_takes_what_never_failed_first,
     what_lies_about_is_found_and_nothing_else,
     an_order_that_is_swept_keeps_both_parts_of_its_trace_context,
     numbers_as_large_as_the_wire_allows_are_taken,
@@ -693,14 +695,58 @@ async fn a_claim_that_is_handed_back_leaves_what_its_holder_knew(ledger: &Ledger
 
 async fn only_the_holder_renews_a_claim(ledger: &Ledger) {
     ledger.admit("1", "a", at(0)).await;
-    let renew = async |worker: &str| {
-        ledger.store.renew_claim(&key("1"), worker, at(30)).await.expect("the ledger answers")
+    let renew = async |worker: &str, until, now| {
+        let renewed = ledger.store.renew_claim(&key("1"), worker, until, now).await;
+        renewed.expect("the ledger answers")
     };
-    assert!(!renew("b").await);
-    assert!(renew("a").await);
+    assert!(!renew("b", at(30), at(1)).await);
+    assert!(renew("a", at(30), at(9)).await);
     assert_eq!(ledger.admit("1", "b", at(29)).await, Admission::Busy);
+    assert!(
+        !renew("a", at(60), at(30)).await,
+        "it has ended: somebody else may have taken it over"
+    );
     ledger.confirm("1", 1, "ERP-1", at(30)).await;
-    assert!(!renew("a").await, "there is no claim any more");
+    assert!(!renew("a", at(60), at(10)).await, "there is no claim any more");
+}
+
+async fn an_order_that_waits_for_its_turn_is_stored_and_not_claimed(ledger: &Ledger) {
+    let incoming = || Incoming::Placed(placed(&order("1")));
+    let wait = async |now| {
+        let request = AdmitRequest { incoming: incoming(), intent: Intent::Wait, now };
+        admission(ledger.store.admit(request).await.expect("the ledger answers"))
+    };
+    assert_eq!(wait(at(0)).await, Admission::Waits);
+    let record = ledger.order("1").await.record;
+    assert_eq!((record.phase.name(), record.claim), ("queued", None));
+    assert_eq!(ledger.admit("1", "a", at(1)).await, Admission::Send { attempt: 1 });
+    assert_eq!(wait(at(2)).await, Admission::Busy, "it is being sent");
+    assert_eq!(wait(at(20)).await, Admission::Waits, "who finds a dead claim takes it over later");
+    let doubt = Doubt::Unclear { since: at(11) };
+    assert_eq!(ledger.admit("1", "b", at(30)).await, Admission::AskFirst { attempt: 1, doubt });
+}
+
+async fn a_trial_takes_what_never_failed_first(ledger: &Ledger) {
+    ledger.admit("failed", "w", at(0)).await;
+    ledger.fail(failure("failed", 1, at(1))).await;
+    for (id, now) in [("fresh", 50), ("fresher", 60)] {
+        ledger.store.accept(placed(&order(id)), at(now)).await.expect("the ledger answers");
+    }
+    for (fresh_first, expected) in
+        [(true, ["fresh", "fresher", "failed"]), (false, ["failed", "fresh", "fresher"])]
+    {
+        let sweep = Sweep {
+            now: at(1_000),
+            grace: Duration::ZERO,
+            again_after: Duration::ZERO,
+            shops: ShopFilter::default(),
+            fresh_first,
+            limit: 3,
+        };
+        let taken = ledger.store.take_overdue(sweep).await.expect("the ledger answers");
+        let ids: Vec<&str> = taken.iter().map(|overdue| overdue.key.order_id.as_str()).collect();
+        assert_eq!(ids, expected);
+    }
 }
 
 async fn what_lies_about_is_found_and_nothing_else(ledger: &Ledger) {
@@ -722,6 +768,7 @@ async fn what_lies_about_is_found_and_nothing_else(ledger: &Ledger) {
         grace: Duration::from_secs(10),
         again_after: Duration::from_secs(60),
         shops: ShopFilter::Except(Vec::new()),
+        fresh_first: false,
         limit: 100,
     };
     let take = async |sweep: &Sweep| -> Vec<String> {
@@ -760,6 +807,7 @@ async fn an_order_that_is_swept_keeps_both_parts_of_its_trace_context(ledger: &L
         grace: Duration::from_secs(10),
         again_after: Duration::from_secs(60),
         shops: ShopFilter::default(),
+        fresh_first: false,
         limit: 1,
     };
     let taken = ledger.store.take_overdue(sweep).await.expect("the ledger answers");

@@ -96,12 +96,12 @@ impl<D: Db> Circuits for SqlStore<D> {
         self.db.execute(&sql.into(), sql_args![erp, at]).await.map(|_| ())
     }
 
-    async fn close_circuit(&self, erp: &str) -> Result<(), StoreError> {
+    async fn close_circuit(&self, erp: &str) -> Result<bool, StoreError> {
         let sql = "UPDATE circuits
             SET state = 'closed', reason = NULL, opened_at_ms = NULL, trial_at_ms = NULL,
               trials = 0, trial_worker = NULL, trial_until_ms = NULL
             WHERE erp = $1 AND state = 'half_open'";
-        self.db.execute(&sql.into(), sql_args![erp]).await.map(|_| ())
+        Ok(self.db.execute(&sql.into(), sql_args![erp]).await? > 0)
     }
 }
 

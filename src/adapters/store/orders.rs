@@ -39,11 +39,12 @@ impl<D: Db> OrderTransfers for SqlStore<D> {
         key: &OrderKey,
         worker: &str,
         until: Timestamp,
+        now: Timestamp,
     ) -> Result<bool, StoreError> {
         let sql = "UPDATE orders
             SET claimed_until_ms = $4, version = version + 1
-            WHERE shop = $1 AND order_id = $2 AND claim_worker = $3";
-        let args = sql_args![key.shop.as_str(), key.order_id.as_str(), worker, until];
+            WHERE shop = $1 AND order_id = $2 AND claim_worker = $3 AND claimed_until_ms > $5";
+        let args = sql_args![key.shop.as_str(), key.order_id.as_str(), worker, until, now];
         Ok(self.db.execute(&sql.into(), args).await? > 0)
     }
 

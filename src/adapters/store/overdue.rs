@@ -15,6 +15,11 @@ use super::rows;
 #[async_trait]
 impl<D: Db> OverdueOrders for SqlStore<D> {
     async fn take_overdue(&self, sweep: Sweep) -> Result<Vec<Overdue>, StoreError> {
+        let order = if sweep.fresh_first {
+            "CASE WHEN last_attempt = 0 THEN 0 ELSE 1 END, received_at_ms"
+        } else {
+            "received_at_ms"
+        };
         let (shops, mut shop_args) = shop_condition("shop", &sweep.shops, 5);
         let sql = format!(
             "UPDATE orders
@@ -31,7 +36,7 @@ impl<D: Db> OverdueOrders for SqlStore<D> {
                     OR phase = 'retrying' AND due_at_ms <= $2
                     OR phase = 'outcome_unknown' AND due_at_ms <= $1))
                 AND {shops}
-              ORDER BY received_at_ms
+              ORDER BY {order}
               LIMIT $4)
             RETURNING shop, order_id, last_attempt, phase, traceparent, tracestate, received_at_ms"
         );
@@ -52,7 +57,8 @@ impl<D: Db> OverdueOrders for SqlStore<D> {
                 phase: row.text("phase")?,
                 trace: rows::trace(&mut row)?,
             };
-            overdue.push((row.int("received_at_ms")?, order));
+            let is_later = sweep.fresh_first && last_attempt > 0;
+            overdue.push(((is_later, row.int("received_at_ms")?), order));
         }
         // RETURNING guarantees no order.
         overdue.sort_by(|a, b| (a.0, &a.1.key).cmp(&(b.0, &b.1.key)));

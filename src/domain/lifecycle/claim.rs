@@ -11,7 +11,8 @@ pub struct Claim {
     pub worker: String,
     /// The attempt it was taken for.
     pub attempt: u32,
-    /// When it ends; its holder starts no call that would end later.
+    /// When it ends; its holder starts no call that would end later. A claim is taken only when the call can
+    /// start, so it means "being sent now".
     pub until: Timestamp,
 }
 
@@ -37,6 +38,8 @@ pub enum Intent {
     },
     /// Only store it: the circuit is open.
     Hold,
+    /// Only store it: it waits here for its turn, and is claimed when that comes.
+    Wait,
 }
 
 /// The answer to a request for an attempt.
@@ -56,6 +59,8 @@ pub enum Admission {
     },
     /// Waits until the circuit closes.
     Held,
+    /// It may be attempted when its turn comes.
+    Waits,
     /// Another worker has a live lease; if that worker dies, the sweeper publishes the order again.
     Busy,
     /// Nothing to do: this attempt was already made, or the order is settled.

@@ -173,6 +173,7 @@ impl OrderRecord {
                 }
                 Admission::Held
             }
+            Intent::Wait => Admission::Waits,
             Intent::Claim { worker, until } => {
                 let attempt = self.next_attempt();
                 self.unclear_since = self.unclear_since.max(died_at);

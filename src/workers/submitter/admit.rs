@@ -1,11 +1,12 @@
 //! The submitter: sends orders to the ERP, one attempt per delivery (docs/architecture.md, rows 3
 //! to 7).
 //!
-//! Admit and claim, pass the gate, ask if the outcome of an earlier attempt is in doubt, send, and
+//! Admit, wait for a turn at the gate, claim, ask if the outcome of an earlier attempt is in doubt, send, and
 //! make the outcome durable: a receipt in the ledger, a failure as `order_failed` with the broker.
 //! It never decides what follows a failure; the error handler does.
 
-use std::sync::Arc;
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -19,23 +20,30 @@ use crate::domain::lifecycle::vocabulary::{Phase, Trigger};
 use crate::domain::message::{Again, EventKind, OrderEvent, TRIGGER};
 use crate::domain::order::document::Order;
 use crate::domain::order::fault::{Fault, Reason};
+use crate::domain::order::values::OrderKey;
 use crate::domain::retry::later;
 use crate::domain::trace::Trace;
 use crate::ports::broker::{Delivery, Settle};
 use crate::ports::circuits::Circuits;
 use crate::ports::clock::Stopwatch;
 use crate::ports::erp::{Journal, OrderForErp, Receipt};
-use crate::ports::orders::{AdmitRequest, Admitted, Incoming, OrderSource, OrderTransfers, Placed};
+use crate::ports::orders::{
+    AdmitRequest, Admitted, Incoming, OrderSource, OrderTransfers, Overdue, Placed,
+};
 use crate::ports::store_error::StoreError;
 use crate::workers::consume::Handler;
 use crate::workers::context::WorkerContext;
-use crate::workers::erp_gate::GateState;
+use crate::workers::erp_gate::{GateState, Pass, Priority};
 use crate::workers::policies::ShopPolicy;
 
 /// How much longer than the longest call a lease is: time to wait at the gate and to write the
 /// outcome. If it is not enough, another worker asks the ERP about the order; nothing is sent
 /// twice.
 pub(super) const LEASE_MARGIN: Duration = Duration::from_secs(5);
+
+/// How long a message may wait for a turn: RabbitMQ takes it back after 30 minutes (`consumer_timeout`). The
+/// order is in the ledger by then, and the sweeper finds it.
+const LONGEST_IN_HAND: Duration = Duration::from_mins(15);
 
 crate::combined_port! {
     /// What the submitter asks of the ledger.
@@ -49,6 +57,53 @@ pub struct Submitter {
     queue: String,
     /// The exchange of retries and nudges; everything else is an order message.
     redrive: String,
+    waiting: Waiting,
+}
+
+/// The orders that wait for their turn in this process.
+#[derive(Default)]
+struct Waiting(Mutex<HashSet<OrderKey>>);
+
+impl Waiting {
+    /// `None` when it waits already; it leaves when the place is dropped.
+    fn enter(&self, key: &OrderKey) -> Option<Place<'_>> {
+        let mut keys = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        keys.insert(key.clone()).then(|| Place { waiting: self, key: key.clone() })
+    }
+}
+
+struct Place<'a> {
+    waiting: &'a Waiting,
+    key: OrderKey,
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.waiting.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.key);
+    }
+}
+
+/// An order as the ledger answered for it.
+struct Candidate {
+    admission: Admission,
+    record: Box<OrderRecord>,
+    document: Arc<str>,
+    conflict: bool,
+    new: bool,
+    /// The name of the claim, if one was taken.
+    claim: String,
+}
+
+/// How long a claim is: the longest call twice, and time to write the outcome.
+fn lease_of(policy: &ShopPolicy) -> Duration {
+    policy.gate.erp().call_budget() * 2 + LEASE_MARGIN
+}
+
+fn priority_of(trigger: Trigger) -> Priority {
+    match trigger {
+        Trigger::Checkout | Trigger::Operator => Priority::Live,
+        Trigger::Retry | Trigger::Redrive | Trigger::Sweeper => Priority::Later,
+    }
 }
 
 /// A claimed order that is being transferred.
@@ -79,7 +134,7 @@ impl Submitter {
     pub fn new(context: Arc<WorkerContext>, ledger: Arc<dyn SubmitterLedger>) -> Self {
         let names = &context.broker.topology().names;
         let (queue, redrive) = (names.submit(), names.redrive());
-        Self { context, ledger, queue, redrive }
+        Self { context, ledger, queue, redrive, waiting: Waiting::default() }
     }
 
     fn read(&self, delivery: &Delivery) -> Result<Incoming, Fault> {
@@ -99,16 +154,65 @@ impl Submitter {
 
     async fn process(&self, delivery: &Delivery) -> Result<(), Unsettled> {
         let incoming = self.read(delivery).map_err(Unsettled::Fault)?;
+        self.take(&incoming, delivery.redelivered).await
+    }
+
+    /// Attempts an order for the trial of a circuit, without a message.
+    pub async fn attempt_overdue(&self, order: Overdue) {
+        let Overdue { key, attempt, .. } = order;
+        let (shop, order_id) = (key.shop.to_string(), key.order_id.to_string());
+        let incoming = Incoming::Again { key, attempt, trigger: Trigger::Sweeper };
+        if let Err(Unsettled::Refused(error)) = self.take(&incoming, false).await {
+            tracing::error!(%error, shop, order_id, "circuit.trial_refused");
+        }
+    }
+
+    async fn take(&self, incoming: &Incoming, redelivered: bool) -> Result<(), Unsettled> {
+        let policy = self.context.policies.of(&incoming.key().shop);
+        let taken = self.take_its_turn(incoming, policy, redelivered).await;
+        self.show_load(&policy.gate);
+        taken
+    }
+
+    async fn take_its_turn(
+        &self,
+        incoming: &Incoming,
+        policy: &ShopPolicy,
+        redelivered: bool,
+    ) -> Result<(), Unsettled> {
+        let trigger = incoming.call().trigger;
+        // An order is claimed only when its turn has come. Mostly that is now, and one transaction is enough.
+        let pass = policy.gate.try_enter();
+        let admitted = self.admit(incoming, policy, pass.is_some()).await?;
+        reach(CrashPoint::Admitted);
+        self.count(&admitted, trigger);
+        if admitted.admission != Admission::Waits {
+            return self.follow(admitted, pass, trigger, policy, redelivered).await;
+        }
+        // A second message about an order that waits here already has nothing to add.
+        let Some(_waiting) = self.waiting.enter(&admitted.record.key) else { return Ok(()) };
+        let turn = policy.gate.enter(priority_of(trigger));
+        let Ok(pass) = tokio::time::timeout(LONGEST_IN_HAND, turn).await else { return Ok(()) };
+        let admitted = self.admit(incoming, policy, pass.is_some()).await?;
+        self.follow(admitted, pass, trigger, policy, redelivered).await
+    }
+
+    /// Inserts the order if it is new, and claims it if it has its turn.
+    async fn admit(
+        &self,
+        incoming: &Incoming,
+        policy: &ShopPolicy,
+        has_turn: bool,
+    ) -> Result<Candidate, Unsettled> {
         let context = &self.context;
-        let policy = context.policies.of(&incoming.key().shop).clone();
-        let lease = policy.gate.erp().call_budget() * 2 + LEASE_MARGIN;
-        let claim = context.claim_name();
+        let (claim, lease) = (context.claim_name(), lease_of(policy));
         let admitted = context
             .availability
             .retry_until_available(|| {
                 let now = context.now();
                 let intent = match policy.gate.flow() {
                     GateState::Stopped => Intent::Hold,
+                    GateState::Open | GateState::Trial if !has_turn => Intent::Wait,
                     GateState::Open | GateState::Trial => {
                         Intent::Claim { worker: claim.clone(), until: later(now, lease) }
                     }
@@ -116,22 +220,35 @@ impl Submitter {
                 self.ledger.admit(AdmitRequest { incoming: incoming.clone(), intent, now })
             })
             .await?;
-        reach(CrashPoint::Admitted);
         let Admitted::Known { admission, record, document, conflict, new } = admitted else {
             let detail = format!("the ledger has no order {}", incoming.key());
             return Err(Unsettled::Fault(Fault::whole(Reason::UnknownOrder, detail)));
         };
-        let trigger = incoming.call().trigger;
-        self.count(&record, &admission, new, conflict, trigger);
+        Ok(Candidate { admission, record, document, conflict, new, claim })
+    }
+
+    /// Attempts what was claimed.
+    async fn follow(
+        &self,
+        candidate: Candidate,
+        pass: Option<Pass>,
+        trigger: Trigger,
+        policy: &ShopPolicy,
+        redelivered: bool,
+    ) -> Result<(), Unsettled> {
+        let Candidate { admission, record, document, claim, .. } = candidate;
         let (attempt, doubt) = match admission {
             Admission::Send { attempt } => (attempt, None),
             Admission::AskFirst { attempt, doubt } => (attempt, Some(doubt)),
-            Admission::Stale if delivery.redelivered => {
-                self.tell_again(&record).await;
+            Admission::Stale if redelivered => {
+                self.tell_again(&record);
                 return Ok(());
             }
-            Admission::Held | Admission::Busy | Admission::Stale => return Ok(()),
+            Admission::Held | Admission::Waits | Admission::Busy | Admission::Stale => {
+                return Ok(());
+            }
         };
+        let Some(pass) = pass else { return Ok(()) };
         let order = OrderForErp {
             key: record.key.clone(),
             document,
@@ -139,35 +256,30 @@ impl Submitter {
             trace: record.trace.clone(),
             journal: Journal::default(),
         };
-        let trace = record.trace.clone();
+        let (trace, lease) = (record.trace.clone(), lease_of(policy));
+        let policy = policy.clone();
         let work = Work { record, order, claim, attempt, doubt, trigger, trace, policy, lease };
-        self.transfer(work).await.map_err(Unsettled::Refused)
+        self.transfer(work, pass).await.map_err(Unsettled::Refused)
     }
 
-    fn count(
-        &self,
-        record: &OrderRecord,
-        admission: &Admission,
-        new: bool,
-        conflict: bool,
-        trigger: Trigger,
-    ) {
+    fn count(&self, candidate: &Candidate, trigger: Trigger) {
+        let Candidate { record, admission, new, conflict, .. } = candidate;
         let metrics = &self.context.metrics;
         let (shop, order_id) = (record.key.shop.as_str(), record.key.order_id.as_str());
-        if new {
+        if *new {
             metrics.orders_received.get_or_create(&metrics.shop(shop)).inc();
         } else if trigger == Trigger::Checkout
             && matches!(admission, Admission::Stale | Admission::Busy)
         {
             metrics.orders_duplicate.inc();
         }
-        if conflict {
+        if *conflict {
             tracing::warn!(shop, order_id, "order.conflict");
         }
     }
 
     /// A redelivered order that is confirmed already: its event may not have gone out.
-    async fn tell_again(&self, record: &OrderRecord) {
+    fn tell_again(&self, record: &OrderRecord) {
         if let Phase::Transferred { erp_order_id } = &record.phase {
             let trace = record.trace.clone();
             let mut event = OrderEvent::new(EventKind::Confirmed, &record.key, record.updated_at);
@@ -178,9 +290,9 @@ impl Submitter {
         }
     }
 
-    async fn transfer(&self, work: Work) -> Result<(), StoreError> {
+    async fn transfer(&self, work: Work, pass: Pass) -> Result<(), StoreError> {
         let watch = Stopwatch::start();
-        let outcome = self.attempt(&work).await;
+        let outcome = self.attempt(&work, pass).await;
         reach(CrashPoint::Answered);
         // Both at once: they mostly share one transaction of the ledger.
         let kept = self.keep_exchanges(&work, matches!(outcome, AttemptOutcome::HandedBack(_)));

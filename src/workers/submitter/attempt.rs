@@ -1,4 +1,4 @@
-//! One attempt of the submitter, from the gate to an outcome: ask if the outcome of an earlier
+//! One attempt of the submitter, to an outcome: ask if the outcome of an earlier
 //! attempt is in doubt, send, finish the remaining steps.
 //!
 //! Nothing is made durable here (`settle.rs`); what a failure means for the ERP as a whole is
@@ -12,33 +12,26 @@ use jiff::Timestamp;
 
 use crate::domain::failure::{ErrorClass, Failure, Stage};
 use crate::domain::lifecycle::claim::{Doubt, HandBack};
-use crate::domain::lifecycle::vocabulary::{Phase, Trigger};
+use crate::domain::lifecycle::vocabulary::Phase;
 use crate::domain::order::values::OrderKey;
 use crate::domain::retry::{is_exhausted, later};
 use crate::ports::clock::Stopwatch;
 use crate::ports::erp::{ProbeAnswer, Receipt};
 use crate::telemetry::{ErpLabel, RequestLabels};
-use crate::workers::erp_gate::{Pass, Priority};
+use crate::workers::erp_gate::{Gate, Pass};
 use crate::workers::submitter::admit::{AttemptOutcome, LEASE_MARGIN, Submitter, Work};
 
 /// How much longer than its own limit a call may take before it counts as hanging.
 const CALL_MARGIN: Duration = Duration::from_secs(2);
 
 impl Submitter {
-    /// One attempt, from the gate to an outcome; holds the pass no longer than the call takes.
-    pub(super) async fn attempt(&self, work: &Work) -> AttemptOutcome {
-        let priority = match work.trigger {
-            Trigger::Checkout | Trigger::Operator => Priority::Live,
-            Trigger::Retry | Trigger::Redrive | Trigger::Sweeper => Priority::Later,
-        };
-        let Some(pass) = work.policy.gate.enter(priority).await else {
-            return AttemptOutcome::HandedBack(HandBack::Hold);
-        };
+    /// One attempt, to an outcome; holds the pass no longer than the call takes.
+    pub(super) async fn attempt(&self, work: &Work, pass: Pass) -> AttemptOutcome {
         if !self.claim_is_good(work).await {
             // Another worker has taken it over because we waited too long.
             return AttemptOutcome::HandedBack(HandBack::Hold);
         }
-        self.show_load(work);
+        self.show_load(&work.policy.gate);
         let outcome = match (&work.doubt, pass.is_trial()) {
             (Some(doubt), _) => self.ask_then_send(work, *doubt, &pass).await,
             (None, true) if work.policy.gate.erp().can_ask() => {
@@ -47,25 +40,30 @@ impl Submitter {
             (None, _) => self.send(work, &pass).await,
         };
         drop(pass);
-        self.show_load(work);
         outcome
     }
 
-    /// Whether the lease outlives a call that starts now; it is extended if it does not.
+    /// Whether the lease outlives a call that starts now; it is extended if it does not. The ledger may have
+    /// been away for minutes, so every time is read where it is used, and once more after the answer.
     pub(super) async fn claim_is_good(&self, work: &Work) -> bool {
         let Some(claim) = &work.record.claim else { return false };
-        let now = self.context.now();
         let budget = work.lease - LEASE_MARGIN;
-        if later(now, budget) <= claim.until {
+        let outlives_a_call = |until| later(self.context.now(), budget) <= until;
+        if outlives_a_call(claim.until) {
             return true;
         }
-        let (key, until) = (&work.record.key, later(now, work.lease));
         let renewed = self
             .context
             .availability
-            .retry_until_available(|| self.ledger.renew_claim(key, &work.claim, until))
+            .retry_until_available(|| async {
+                let now = self.context.now();
+                let until = later(now, work.lease);
+                let key = &work.record.key;
+                let renewed = self.ledger.renew_claim(key, &work.claim, until, now).await?;
+                Ok(renewed.then_some(until))
+            })
             .await;
-        renewed.unwrap_or(false)
+        matches!(renewed, Ok(Some(until)) if outlives_a_call(until))
     }
 
     /// An earlier attempt may have entered it: nothing is sent before the ERP has answered that it
@@ -324,9 +322,9 @@ impl Submitter {
         self.context.metrics.erp_requests.get_or_create(&labels).inc();
     }
 
-    pub(super) fn show_load(&self, work: &Work) {
-        let (in_flight, limit) = work.policy.gate.load();
-        let erp = ErpLabel::new(work.policy.gate.erp_name());
+    pub(super) fn show_load(&self, gate: &Gate) {
+        let (in_flight, limit) = gate.load();
+        let erp = ErpLabel::new(gate.erp_name());
         self.context.metrics.erp_in_flight.get_or_create(&erp).set(in_flight.into());
         self.context.metrics.erp_in_flight_limit.get_or_create(&erp).set(limit.into());
     }

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use crate::domain::circuit::{Advice, reason_of};
+use crate::domain::circuit::{Advice, Evidence, reason_of};
 use crate::domain::failure::{ErrorClass, Failure};
 use crate::domain::notice::{NoticeKind, circuit_notice_id};
 use crate::domain::retry::later;
@@ -26,12 +26,15 @@ impl Submitter {
             .availability
             .retry_until_available(|| self.ledger.close_circuit(gate.erp_name()))
             .await;
-        if let Err(error) = closed {
-            tracing::error!(%error, erp = gate.erp_name(), "circuit.not_closed");
-            return;
+        match closed {
+            Ok(true) => {
+                gate.set_flow(GateState::Open);
+                tracing::info!(erp = gate.erp_name(), "circuit.closed");
+            }
+            // A person holds it by now; the circuit watcher obeys.
+            Ok(false) => {}
+            Err(error) => tracing::error!(%error, erp = gate.erp_name(), "circuit.not_closed"),
         }
-        gate.set_flow(GateState::Open);
-        tracing::info!(erp = gate.erp_name(), "circuit.closed");
     }
 
     /// Weighs a failure as evidence about the ERP as a whole.
@@ -50,7 +53,13 @@ impl Submitter {
             }
             return;
         }
-        match gate.record_failure(&work.record.key, failure, latency) {
+        let evidence = Evidence {
+            key: &work.record.key,
+            failure,
+            failed_before: work.record.fail_count > 0,
+            max_count: work.policy.max_count,
+        };
+        match gate.record_failure(evidence, latency) {
             Advice::CarryOn => {}
             Advice::Open => self.open_circuit(work, failure).await,
             Advice::AskTheErp => match self.ask(work).await {

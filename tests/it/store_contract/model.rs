@@ -126,6 +126,7 @@ impl Model {
                     grace: std::time::Duration::ZERO,
                     again_after: std::time::Duration::ZERO,
                     shops: ShopFilter::Except(Vec::new()),
+                    fresh_first: false,
                     limit: 1_000,
                 };
                 let taken = ledger.store.take_overdue(sweep).await.expect("the ledger answers");

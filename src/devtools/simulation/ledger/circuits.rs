@@ -100,12 +100,11 @@ impl Circuits for MemoryLedger {
         .await
     }
 
-    async fn close_circuit(&self, erp: &str) -> Result<(), StoreError> {
+    async fn close_circuit(&self, erp: &str) -> Result<bool, StoreError> {
         self.write(|tables| {
             let is_tried = |row: &CircuitRow| row.circuit.state == CircuitState::HalfOpen;
             let closed = CircuitRow { circuit: Circuit::closed(erp), trial: None };
-            tables.circuits.update_if(&erp.to_owned(), is_tried, |row| *row = closed);
-            Ok(())
+            Ok(tables.circuits.update_if(&erp.to_owned(), is_tried, |row| *row = closed))
         })
         .await
     }

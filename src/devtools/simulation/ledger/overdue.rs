@@ -20,7 +20,10 @@ impl Tables {
     fn take_overdue(&mut self, sweep: &Sweep) -> Vec<Overdue> {
         let mut found: Vec<&OrderRow> = self.overdue(sweep).collect();
         found.sort_by(|a, b| {
-            let place = |row: &OrderRow| row.record.received_at;
+            let place = |row: &OrderRow| {
+                let is_later = sweep.fresh_first && row.record.last_attempt > 0;
+                (is_later, row.record.received_at)
+            };
             (place(a), &a.record.key).cmp(&(place(b), &b.record.key))
         });
         found.truncate(rows(sweep.limit));

@@ -41,8 +41,9 @@ impl OrderTransfers for MemoryLedger {
         key: &OrderKey,
         worker: &str,
         until: Timestamp,
+        now: Timestamp,
     ) -> Result<bool, StoreError> {
-        self.write(|tables| Ok(tables.renew_claim(key, worker, until))).await
+        self.write(|tables| Ok(tables.renew_claim(key, worker, until, now))).await
     }
 
     async fn hand_back(&self, request: HandBackRequest) -> Result<(), StoreError> {
@@ -136,12 +137,19 @@ impl Tables {
     }
 
     /// The end of a claim changes nothing else of the row, not even when it was swept.
-    fn renew_claim(&mut self, key: &OrderKey, worker: &str, until: Timestamp) -> bool {
+    fn renew_claim(
+        &mut self,
+        key: &OrderKey,
+        worker: &str,
+        until: Timestamp,
+        now: Timestamp,
+    ) -> bool {
         let worker = stored_text(worker);
         let Some(mut row) = self.orders.get(key).cloned() else { return false };
-        let Some(claim) = row.record.claim.as_mut().filter(|claim| claim.worker == worker) else {
+        let Some(claim) = row.record.claim.as_mut() else { return false };
+        if claim.worker != worker || claim.until <= now {
             return false;
-        };
+        }
         claim.until = until;
         row.record.version += 1;
         self.put_order(row);
