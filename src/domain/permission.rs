@@ -148,7 +148,6 @@ impl Grants {
     Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, schemars::JsonSchema,
 )]
 pub struct RoleGrant {
-    /// The worker.
     pub role: Role,
     /// Where; `None`: everywhere.
     #[serde(default, skip_serializing_if = "Option::is_none")]

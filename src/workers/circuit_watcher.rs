@@ -8,8 +8,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::watch;
-use tokio::task::JoinSet;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::domain::circuit::{Circuit, CircuitState};
@@ -17,7 +16,7 @@ use crate::domain::order_filter::ShopFilter;
 use crate::domain::retry::later;
 use crate::ports::circuits::Circuits;
 use crate::ports::clock::Stopwatch;
-use crate::ports::orders::{OverdueOrders, Sweep};
+use crate::ports::orders::{Overdue, OverdueOrders, Sweep};
 use crate::ports::store_error::StoreError;
 use crate::telemetry::ErpLabel;
 use crate::workers::consume::ReadMode;
@@ -30,6 +29,8 @@ const FETCH_AGAIN: Duration = Duration::from_secs(5);
 /// Orders that may decide nothing before the trial is left to another process: they are held by people or sent
 /// by others, or this process cannot send.
 const UNDECIDED_ORDERS: u32 = 6;
+/// Orders of trials that wait for the one before.
+const MOST_ORDERS: usize = 16;
 /// How often circuits are checked.
 const EVERY: Duration = Duration::from_millis(500);
 /// How much longer than the calls themselves a trial may take.
@@ -49,8 +50,9 @@ pub struct CircuitWatcher {
     submitter: Arc<Submitter>,
     /// By ERP.
     trials: Mutex<HashMap<String, Trial>>,
-    /// The orders that are being tried.
-    attempts: tokio::sync::Mutex<JoinSet<()>>,
+    /// Orders of trials, on their way to the submitter.
+    orders: mpsc::Sender<Overdue>,
+    attempted: tokio::sync::Mutex<mpsc::Receiver<Overdue>>,
 }
 
 /// A trial of this process that has decided nothing yet.
@@ -70,6 +72,7 @@ impl CircuitWatcher {
         submitter: Arc<Submitter>,
     ) -> (Self, watch::Receiver<ReadMode>) {
         let (read_mode, obeyed) = watch::channel(ReadMode::Full);
+        let (orders, attempted) = mpsc::channel(MOST_ORDERS);
         let watcher = Self {
             context,
             ledger,
@@ -77,23 +80,38 @@ impl CircuitWatcher {
             every: EVERY,
             submitter,
             trials: Mutex::default(),
-            attempts: tokio::sync::Mutex::default(),
+            orders,
+            attempted: tokio::sync::Mutex::new(attempted),
         };
         (watcher, obeyed)
     }
 
     /// Keeps the gates up to date until `stop`.
     pub async fn run(&self, stop: CancellationToken) {
+        tokio::join!(self.watch(&stop), self.attempt(&stop));
+    }
+
+    async fn watch(&self, stop: &CancellationToken) {
         loop {
             if let Err(error) = self.round().await {
                 tracing::debug!(%error, "circuit_watcher.skipped");
             }
             tokio::select! {
-                () = stop.cancelled() => break,
+                () = stop.cancelled() => return,
                 () = tokio::time::sleep(self.every) => {}
             }
         }
-        while self.attempts.lock().await.join_next().await.is_some() {}
+    }
+
+    /// Attempts the orders of trials; one that has begun is finished.
+    async fn attempt(&self, stop: &CancellationToken) {
+        let mut orders = self.attempted.lock().await;
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                Some(order) = orders.recv() => self.submitter.attempt_overdue(order).await,
+            }
+        }
     }
 
     /// A process that has just started may have other secrets than the one whose login was refused:
@@ -213,10 +231,9 @@ impl CircuitWatcher {
             if let Some(trial) = self.trials().get_mut(erp) {
                 trial.orders += 1;
             }
-            let submitter = self.submitter.clone();
-            let mut attempts = self.attempts.lock().await;
-            while attempts.try_join_next().is_some() {}
-            attempts.spawn(async move { submitter.attempt_overdue(order).await });
+            if self.orders.try_send(order).is_err() {
+                tracing::debug!(erp, "circuit.trial_is_late");
+            }
         }
         Ok(())
     }

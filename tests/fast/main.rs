@@ -28,6 +28,7 @@ mod failures;
 mod flows;
 mod gate;
 mod mails;
+mod pages;
 mod people;
 mod redrives;
 mod sweeper;

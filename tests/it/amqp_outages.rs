@@ -60,7 +60,8 @@ async fn place_until(broker: &dyn Broker, exchange: &str, enough: &AtomicBool) -
         let publishing = (placed..placed + 50).map(|number| {
             let modes = if number % 10 == 0 { "busy, ok" } else { "ok" };
             let document = order_that(&format!("O-{number}"), modes);
-            broker.publish(order_message(exchange, number, document), PATIENCE)
+            // Longer than a restart takes on a loaded machine.
+            broker.publish(order_message(exchange, number, document), PATIENCE * 5)
         });
         for taken in join_all(publishing).await {
             taken.expect("with patience each gets through");

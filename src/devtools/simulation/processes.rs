@@ -124,10 +124,11 @@ impl Process {
 
     fn start_submitter(&mut self, parts: &Parts, context: &Arc<WorkerContext>) {
         let store = parts.store(process_of(&context.worker));
-        let (watcher, read_mode) = CircuitWatcher::new(context.clone(), store.clone());
+        let submitter = Arc::new(Submitter::new(context.clone(), store.clone()));
+        let (watcher, read_mode) =
+            CircuitWatcher::new(context.clone(), store.clone(), submitter.clone());
         let queue = context.broker.topology().names.submit();
         let reading = self.reading(queue, parts.setup.permits, read_mode);
-        let submitter = Submitter::new(context.clone(), store.clone());
         let (context, stop) = (context.clone(), self.stop.clone());
         let is_ready = CancellationToken::new();
         let watched = is_ready.clone();
@@ -142,7 +143,7 @@ impl Process {
             tokio::select! {
                 biased;
                 () = stop.cancelled() => {}
-                () = is_ready.cancelled() => consume(&context, &submitter, reading).await,
+                () = is_ready.cancelled() => consume(&context, &*submitter, reading).await,
             }
         });
     }
@@ -168,6 +169,7 @@ impl Process {
             store.clone(),
             parts.composer.clone(),
             parts.post.clone(),
+            self.stop.clone(),
         );
         let reading = self.reading(names.notify(), permits.min(10), always);
         let of = context.clone();

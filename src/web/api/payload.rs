@@ -64,8 +64,8 @@ async fn put(
     let stale = |detail: String| {
         Problem::new(StatusCode::PRECONDITION_FAILED, "stale", "Edited by somebody else", detail)
     };
-    let seen = seen(&call.headers)?;
     let detail = web.ops.show(&call.person, &key).await?;
+    let seen = seen(&call.headers)?;
     let changed = || stale(format!("the order's ETag is {} now", etag(detail.record.revision)));
     let seen = seen.ok_or_else(changed)?;
     let act = web.ops.act(&call.person, None);

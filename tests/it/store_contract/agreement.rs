@@ -166,7 +166,8 @@ impl History<'_> {
                 String::new()
             }
             Event::Renewed(worker) => {
-                seen(store.renew_claim(&self.key, &Self::worker(worker), in_seconds(9)).await)
+                let worker = Self::worker(worker);
+                seen(store.renew_claim(&self.key, &worker, in_seconds(9), now).await)
             }
             Event::Receipt { attempt, number } => {
                 let receipt: ConfirmRequest =
@@ -242,6 +243,7 @@ fn sweep(now: Timestamp) -> Sweep {
         grace: Duration::from_secs(3),
         again_after: Duration::from_secs(20),
         shops: ShopFilter::Except(vec!["elsewhere".to_owned()]),
+        fresh_first: false,
         limit: 1_000,
     }
 }
