@@ -29,6 +29,14 @@ fn catalog(text: &str) -> HashMap<String, String> {
 pub struct Key(&'static str);
 
 /// The key of a text; a text without a translation does not compile.
+///
+/// ```
+/// order_relay::key!("Lost orders");
+/// ```
+///
+/// ```compile_fail,E0080
+/// order_relay::key!("Nobody has translated this");
+/// ```
 #[macro_export]
 macro_rules! key {
     ($text:literal) => {
