@@ -28,6 +28,7 @@ mod failures;
 mod flows;
 mod gate;
 mod mails;
+mod memory_ledger;
 mod pages;
 mod people;
 mod redrives;

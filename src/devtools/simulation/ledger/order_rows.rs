@@ -9,7 +9,6 @@ use super::values::stored_record;
 use crate::adapters::store::schema::skus;
 use crate::domain::lifecycle::transitions::OrderRecord;
 use crate::domain::lifecycle::vocabulary::Phase;
-use crate::domain::order::values::OrderKey;
 use crate::ports::orders::Placed;
 
 const MINUTE_MS: i64 = 60_000;
@@ -81,15 +80,12 @@ impl Tables {
         }
         // An order that is in an ERP stays there under its number.
         if let (None, Some(number)) = (before.and_then(erp_order_id), erp_order_id(after)) {
-            self.put_in_erp(number.to_owned(), key);
+            let number = number.to_owned();
+            self.in_erp.insert_new(number.clone(), Default::default());
+            self.in_erp.update(&number, |keys| {
+                keys.insert(key.clone());
+            });
         }
-    }
-
-    fn put_in_erp(&mut self, number: String, key: &OrderKey) {
-        self.in_erp.insert_new(number.clone(), Default::default());
-        self.in_erp.update(&number, |keys| {
-            keys.insert(key.clone());
-        });
     }
 
     /// Statistics of what happened to an order.
