@@ -72,7 +72,7 @@ pub async fn run(demo: &Demo) -> anyhow::Result<Exit> {
     let mut orders = Supervisor::default();
     let (count, rate, maker, of_stub) = (demo.orders, demo.rate, ops.clone(), stub.clone());
     orders.start("checkout", async move {
-        place_orders(&maker, &whoever(), &of_stub, count, rate).await
+        place_orders(&maker, &whoever(), &of_stub, count, rate).await;
     });
     let ended = async {
         orders.all_ended().await;
