@@ -177,6 +177,9 @@ pub mod adapters {
         pub mod encode;
         pub mod rows;
         pub mod db;
+        pub mod sorting;
+        pub mod fault_watch;
+        pub mod read_only;
         pub mod schema;
         pub mod postgres;
         pub mod sqlite;

@@ -210,6 +210,9 @@ impl Refusal {
             | Self::Store(StoreError::Unavailable(_)) => {
                 kind(503, "unavailable", "Not available now", 1)
             }
+            Self::Store(StoreError::Broken(_)) => {
+                kind(500, "ledger-broken", "The tables are not those of this release", 1)
+            }
             Self::Store(StoreError::Refused(_)) => {
                 kind(500, "ledger-refused", "The database refused it", 1)
             }
@@ -243,12 +246,13 @@ mod tests {
             row: "de/1".to_owned(),
             detail: "`lost` is not known".to_owned(),
         };
-        let kinds = [StoreError::Unavailable(cause()), StoreError::Refused(cause()), corrupt]
+        let (refused, broken) = (StoreError::Refused(cause()), StoreError::Broken(cause()));
+        let kinds = [StoreError::Unavailable(cause()), refused, broken, corrupt]
             .map(|error| Refusal::Store(error).kind());
-        assert_eq!(kinds.map(|kind| kind.status), [503, 500, 500]);
+        assert_eq!(kinds.map(|kind| kind.status), [503, 500, 500, 500]);
         assert_eq!(
             kinds.map(|kind| kind.problem),
-            ["unavailable", "ledger-refused", "ledger-corrupt"]
+            ["unavailable", "ledger-refused", "ledger-broken", "ledger-corrupt"]
         );
     }
 

@@ -17,7 +17,7 @@ use crate::ports::clock::Clock;
 use crate::ports::dead_letters::{DeadLetterDesk, DeadLetterIntake};
 use crate::ports::erps::Erps;
 use crate::ports::failure_groups::FailureGroups;
-use crate::ports::ledger::LedgerProof;
+use crate::ports::ledger::{LedgerHealth, LedgerProof};
 use crate::ports::notices::{MailArchive, MailLevels};
 use crate::ports::order_desk::{OrderDesk, OrderRecords, Revisions};
 use crate::ports::order_lists::OrderLists;
@@ -33,7 +33,7 @@ pub(super) const PUBLISH_PATIENCE: Duration = Duration::from_secs(20);
 
 crate::combined_port! {
     /// What the operations of people need from the ledger.
-    pub trait OpsLedger: OrderIntake, OrderLists, OrderDesk, OrderRecords, Revisions, LedgerProof, MailArchive, MailLevels, Circuits,
+    pub trait OpsLedger: OrderIntake, OrderLists, OrderDesk, OrderRecords, Revisions, LedgerProof, LedgerHealth, MailArchive, MailLevels, Circuits,
         CircuitDesk, DeadLetterDesk, DeadLetterIntake, RedriveDesk, Statistics, FailureGroups, WorkerList, Users, Sessions,
         Tokens, RequestKeys, AuditTrail
 }
@@ -107,6 +107,9 @@ impl Ops {
     pub async fn obstacle(&self, with_broker: bool) -> Option<String> {
         if let Err(error) = self.store.circuits().await {
             return Some(error.to_string());
+        }
+        if let Some(fault) = self.store.fault() {
+            return Some(fault.to_string());
         }
         let is_cut_off = with_broker && !self.broker.is_ready();
         is_cut_off.then(|| "the broker cannot be reached".to_owned())

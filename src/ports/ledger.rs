@@ -22,6 +22,12 @@ pub trait LedgerProof: Send + Sync {
     async fn check_ledger(&self, since: Option<Timestamp>) -> Result<LedgerReport, StoreError>;
 }
 
+/// What is wrong with the ledger itself.
+pub trait LedgerHealth: Send + Sync {
+    /// A fault of ours, such as a missing migration, because of which the hot path stands still now.
+    fn fault(&self) -> Option<StoreError>;
+}
+
 /// Open orders of one state and phase.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct OpenCount {

@@ -13,6 +13,10 @@ pub enum StoreError {
     /// The database refuses these values; repeating does not help.
     #[error("the database refused the values")]
     Refused(#[source] SharedError),
+    /// Our statement or our tables are wrong: a bug, or a migration or a permission is missing. Nothing was
+    /// changed; it can be repeated after a person mended it.
+    #[error("the tables are not those that this release needs")]
+    Broken(#[source] SharedError),
     /// Our own tables contain an invalid value.
     #[error("table {table}, column {column}, row {row}: {detail}")]
     Corrupt {
@@ -28,7 +32,7 @@ pub enum StoreError {
 impl StoreError {
     /// Whether repeating can help.
     pub fn is_unavailable(&self) -> bool {
-        matches!(self, Self::Unavailable(_))
+        matches!(self, Self::Unavailable(_) | Self::Broken(_))
     }
 }
 

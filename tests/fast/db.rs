@@ -145,6 +145,7 @@ impl Db for SteadyDb {
     const FOLD_ACTIVITY: &'static [&'static str] = SqliteDb::FOLD_ACTIVITY;
     const SHOP_IN_LISTS: &'static str = SqliteDb::SHOP_IN_LISTS;
     const FOR_UPDATE: &'static str = SqliteDb::FOR_UPDATE;
+    const FOR_UPDATE_OF_FREE: &'static str = SqliteDb::FOR_UPDATE_OF_FREE;
 
     async fn begin(&self) -> Result<SteadyTx, StoreError> {
         let still = self.reach()?;
@@ -193,6 +194,9 @@ impl Tx for SteadyTx {
         rows: &[(&Placed, &OrderRecord)],
     ) -> Result<HashSet<OrderKey>, StoreError> {
         self.tx.insert_orders(rows).await
+    }
+    async fn lock(&mut self, keys: &[OrderKey]) -> Result<(), StoreError> {
+        self.tx.lock(keys).await
     }
     async fn load(&mut self, keys: &[OrderKey]) -> Result<Vec<Row>, StoreError> {
         self.tx.load(keys).await

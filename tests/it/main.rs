@@ -26,6 +26,7 @@ mod kills;
 mod redrives;
 mod edits;
 mod store_contract;
+mod postgres_faults;
 mod command_line;
 mod intake;
 mod mails;

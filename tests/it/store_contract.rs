@@ -80,6 +80,7 @@ macro_rules! on_every_ledger {
 
 mod agreement;
 mod back_office;
+mod faults;
 mod figures;
 mod mails;
 mod model;
@@ -267,7 +268,7 @@ impl Ledger {
     }
 }
 
-fn open_store(url: &str, worker: &str) -> Arc<dyn Store> {
+pub fn open_store(url: &str, worker: &str) -> Arc<dyn Store> {
     let env =
         [("ORDER_RELAY__DATABASE__URL", url), ("ORDER_RELAY__DATABASE__MAX_CONNECTIONS", "4")];
     let env = env.map(|(name, value)| (name.to_owned(), value.to_owned())).into_iter();

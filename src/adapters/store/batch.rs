@@ -13,12 +13,15 @@ use crate::sql_args;
 
 use super::db::Tx;
 use super::rows;
+use super::work::Work;
 
 /// One transaction in progress.
 pub(super) struct Batch<T> {
     pub(super) tx: T,
     /// Shard of the received tally that it counts in.
-    pub(super) shard: i64,
+    shard: i64,
+    /// Orders inserted, by shop.
+    received: BTreeMap<String, i64>,
 }
 
 /// Orders loaded and locked, and which of them changed.
@@ -29,6 +32,44 @@ pub(super) struct Loaded {
 }
 
 impl<T: Tx> Batch<T> {
+    /// A batch in `tx` that counts in `shard`.
+    pub(super) fn new(tx: T, shard: i64) -> Self {
+        Self { tx, shard, received: BTreeMap::new() }
+    }
+
+    /// Locks the rows that several kinds of work are about, in the order of their keys.
+    ///
+    /// Each statement locks its rows in that order, but one transaction has several statements: without
+    /// this, two processes could wait for each other. One kind alone needs no more than its own statement,
+    /// and an order that comes for the first time has no row yet.
+    pub(super) async fn lock(&mut self, works: &[Work]) -> Result<(), StoreError> {
+        let mut kinds = HashSet::new();
+        let mut keys = Vec::new();
+        for work in works {
+            if let Some(key) = work.locks() {
+                kinds.insert(work.kind());
+                keys.push(key.clone());
+            }
+        }
+        if kinds.len() < 2 {
+            return Ok(());
+        }
+        keys.sort_unstable();
+        keys.dedup();
+        self.tx.lock(&keys).await
+    }
+
+    /// Makes it durable; the tally comes last, because others may wait for its rows.
+    pub(super) async fn commit(mut self) -> Result<(), StoreError> {
+        let sql = "INSERT INTO tallies (shop, shard, received)
+            VALUES ($1, $2, $3)
+            ON CONFLICT (shop, shard) DO UPDATE SET received = tallies.received + excluded.received";
+        for (shop, received) in &self.received {
+            self.tx.execute(&sql.into(), sql_args![shop, self.shard, *received]).await?;
+        }
+        self.tx.commit().await
+    }
+
     /// Inserts rows and counts those that are new in the tally.
     pub(super) async fn insert_orders(
         &mut self,
@@ -38,15 +79,8 @@ impl<T: Tx> Batch<T> {
             return Ok(HashSet::new());
         }
         let inserted = self.tx.insert_orders(rows).await?;
-        let mut by_shop = BTreeMap::<&str, i64>::new();
         for key in &inserted {
-            *by_shop.entry(key.shop.as_str()).or_default() += 1;
-        }
-        for (shop, received) in by_shop {
-            let sql = "INSERT INTO tallies (shop, shard, received)
-                VALUES ($1, $2, $3)
-                ON CONFLICT (shop, shard) DO UPDATE SET received = tallies.received + excluded.received";
-            self.tx.execute(&sql.into(), sql_args![shop, self.shard, received]).await?;
+            *self.received.entry(key.shop.to_string()).or_default() += 1;
         }
         Ok(inserted)
     }

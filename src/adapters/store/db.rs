@@ -30,6 +30,8 @@ pub trait Db: Send + Sync + 'static {
     const SHOP_IN_LISTS: &'static str;
     /// The suffix of a query that locks its rows until the end of the transaction.
     const FOR_UPDATE: &'static str;
+    /// The same, passing over rows that others have locked: it never waits.
+    const FOR_UPDATE_OF_FREE: &'static str;
     /// Begins a transaction that will write.
     async fn begin(&self) -> Result<Self::Tx, StoreError>;
     /// Runs a query outside of any transaction.
@@ -57,7 +59,9 @@ pub trait Tx: Send {
         &mut self,
         rows: &[(&Placed, &OrderRecord)],
     ) -> Result<HashSet<OrderKey>, StoreError>;
-    /// Loads orders and locks them until the end of the transaction.
+    /// Locks the rows of orders until the end of the transaction, in the order of their keys.
+    async fn lock(&mut self, keys: &[OrderKey]) -> Result<(), StoreError>;
+    /// Loads orders and locks them until the end of the transaction, in the order of their keys.
     async fn load(&mut self, keys: &[OrderKey]) -> Result<Vec<Row>, StoreError>;
     /// The documents of orders: shop, order_id, document, edited.
     async fn documents(&mut self, keys: &[OrderKey]) -> Result<Vec<Row>, StoreError>;

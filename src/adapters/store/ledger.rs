@@ -7,17 +7,22 @@
 
 use std::sync::{Mutex, PoisonError};
 
+use crate::ports::ledger::LedgerHealth;
 use crate::ports::store_error::StoreError;
 
 use super::admitting::Entry;
 use super::batch::Batch;
 use super::db::{Db, Tx};
+use super::fault_watch::FaultWatch;
+use super::sorting::lost_a_race;
 use super::work::{Pending, Work, given_up};
 
 /// Most items in one transaction; measured: more gains nothing (docs/facts/rabbitmq.md 6).
 const MAX_BATCH: usize = 400;
 /// Most document bytes in one transaction, and so in one message to the database.
 const MAX_BATCH_BYTES: usize = 16 * 1024 * 1024;
+/// How often a transaction that lost against another one is repeated before the caller has to.
+const MAX_RACES: u32 = 3;
 /// Shards of the received tally, so that workers do not wait for each other's row lock.
 const TALLY_SHARDS: u64 = 16;
 
@@ -27,6 +32,13 @@ pub struct SqlStore<D> {
     queue: Mutex<Vec<Work>>,
     writer_lock: tokio::sync::Mutex<()>,
     shard: i64,
+    watch: FaultWatch,
+}
+
+impl<D: Db> LedgerHealth for SqlStore<D> {
+    fn fault(&self) -> Option<StoreError> {
+        self.watch.fault()
+    }
 }
 
 impl<D: Db> SqlStore<D> {
@@ -34,7 +46,8 @@ impl<D: Db> SqlStore<D> {
     pub fn new(db: D, worker: &str) -> Self {
         let sum = worker.bytes().fold(0u64, |sum, b| sum.wrapping_mul(31).wrapping_add(b.into()));
         let shard = i64::try_from(sum % TALLY_SHARDS).unwrap_or(0);
-        Self { db, queue: Mutex::default(), writer_lock: tokio::sync::Mutex::default(), shard }
+        let (queue, writer_lock) = (Mutex::default(), tokio::sync::Mutex::default());
+        Self { db, queue, writer_lock, shard, watch: FaultWatch::default() }
     }
 
     /// Queues a request as `kind` of work and waits until it is durable.
@@ -71,18 +84,21 @@ impl<D: Db> SqlStore<D> {
         };
         let results = self.write_all(&works).await;
         for (work, written) in works.into_iter().zip(results) {
+            let written = self.watch.judge(work.kind(), written);
             work.settle(written);
         }
     }
 
-    /// One transaction for all; if the database refuses it or a row is invalid, one for each, so
-    /// that one bad row does not block the others.
+    /// One transaction for all; if anything but an outage is in its way, one for each, so that one bad row does
+    /// not block the others.
     async fn write_all(&self, works: &[Work]) -> Vec<Result<(), StoreError>> {
-        match self.write(works).await {
-            Err(StoreError::Refused(_) | StoreError::Corrupt { .. }) if works.len() > 1 => {
+        match self.write_again(works).await {
+            Err(StoreError::Refused(_) | StoreError::Corrupt { .. } | StoreError::Broken(_))
+                if works.len() > 1 =>
+            {
                 let mut results = Vec::with_capacity(works.len());
                 for work in works {
-                    results.push(self.write(std::slice::from_ref(work)).await);
+                    results.push(self.write_again(std::slice::from_ref(work)).await);
                 }
                 results
             }
@@ -90,8 +106,19 @@ impl<D: Db> SqlStore<D> {
         }
     }
 
+    /// Writes it; a transaction that lost against another one is repeated at once.
+    async fn write_again(&self, works: &[Work]) -> Result<(), StoreError> {
+        for _ in 0..MAX_RACES {
+            match self.write(works).await {
+                Err(error) if lost_a_race(&error) => {}
+                written => return written,
+            }
+        }
+        self.write(works).await
+    }
+
     async fn write(&self, works: &[Work]) -> Result<(), StoreError> {
-        let mut batch = Batch { tx: self.db.begin().await?, shard: self.shard };
+        let mut batch = Batch::new(self.db.begin().await?, self.shard);
         let mut entries = Vec::new();
         let mut receipts = Vec::new();
         let mut failures = Vec::new();
@@ -107,11 +134,12 @@ impl<D: Db> SqlStore<D> {
                 Work::Keep(pending) => keeps.push(&**pending),
             }
         }
+        batch.lock(works).await?;
         batch.confirm(receipts).await?;
         batch.record_failures(&failures).await?;
         batch.hand_back(&hand_backs).await?;
         batch.keep(&keeps).await?;
         batch.admit(&entries).await?;
-        batch.tx.commit().await
+        batch.commit().await
     }
 }

@@ -113,17 +113,20 @@ impl<D: Db> Outbox for SqlStore<D> {
         limit: u32,
     ) -> Result<Vec<StoredMail>, StoreError> {
         let sql = format!(
-            "UPDATE mails
-            SET claim_worker = $1, claimed_until_ms = $3, tries = tries + 1
-            WHERE id IN (
+            "WITH due AS (
               SELECT id
               FROM mails
               WHERE status = 'waiting' AND due_at_ms <= $2
                 AND (claimed_until_ms IS NULL OR claimed_until_ms <= $2)
               ORDER BY due_at_ms, id
-              LIMIT $4)
+              LIMIT $4
+              {free})
+            UPDATE mails
+            SET claim_worker = $1, claimed_until_ms = $3, tries = tries + 1
+            WHERE id IN (SELECT id FROM due)
               AND status = 'waiting' AND (claimed_until_ms IS NULL OR claimed_until_ms <= $2)
-            RETURNING {MAIL_COLUMNS}"
+            RETURNING {MAIL_COLUMNS}",
+            free = D::FOR_UPDATE_OF_FREE
         );
         let mut tx = self.db.begin().await?;
         let rows = tx.fetch(&Sql::Built(sql), sql_args![worker, now, until, limit]).await?;

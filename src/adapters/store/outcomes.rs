@@ -157,7 +157,9 @@ impl<T: Tx> Batch<T> {
         }
         let sql = "DELETE FROM exchanges
             WHERE shop = $1 AND order_id = $2 AND attempt = $3 AND question = 1 AND worker <> $4";
-        for Pending { request: r, .. } in keeps.iter().filter(|keep| keep.request.only_asked) {
+        let mut asked: Vec<_> = keeps.iter().filter(|keep| keep.request.only_asked).collect();
+        asked.sort_by(|a, b| a.request.key.cmp(&b.request.key));
+        for Pending { request: r, .. } in asked {
             let (shop, order_id) = (r.key.shop.as_str(), r.key.order_id.as_str());
             self.tx.execute(&sql.into(), sql_args![shop, order_id, r.attempt, &r.worker]).await?;
         }

@@ -21,10 +21,10 @@ impl<D: Db> OverdueOrders for SqlStore<D> {
             "received_at_ms"
         };
         let (shops, mut shop_args) = shop_condition("shop", &sweep.shops, 5);
+        // What somebody has locked is being dealt with; waiting for it could end in a ring.
+        let free = D::FOR_UPDATE_OF_FREE;
         let sql = format!(
-            "UPDATE orders
-            SET swept_at_ms = $1
-            WHERE (shop, order_id) IN (
+            "WITH due AS (
               SELECT shop, order_id
               FROM orders
               WHERE state <> 'confirmed'
@@ -37,7 +37,11 @@ impl<D: Db> OverdueOrders for SqlStore<D> {
                     OR phase = 'outcome_unknown' AND due_at_ms <= $1))
                 AND {shops}
               ORDER BY {order}
-              LIMIT $4)
+              LIMIT $4
+              {free})
+            UPDATE orders
+            SET swept_at_ms = $1
+            WHERE (shop, order_id) IN (SELECT shop, order_id FROM due)
             RETURNING shop, order_id, last_attempt, phase, traceparent, tracestate, received_at_ms"
         );
         let before = |time| sweep.now.checked_sub(time).unwrap_or(Timestamp::MIN);

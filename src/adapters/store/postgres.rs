@@ -23,8 +23,10 @@ use crate::ports::schema::SchemaStatus;
 use crate::ports::store_error::StoreError;
 
 use super::db::{Db, Row, Sql, Tx, Value, storable};
+use super::read_only::Freshness;
 use super::rows::{self, ORDER_COLUMNS};
-use super::schema::{self, read_failed, skus};
+use super::schema::{self, skus};
+use super::sorting::read_failed;
 
 const MIGRATIONS: [(&str, &str); 6] = [
     ("0001_ledger", include_str!("../../../migrations/postgres/0001_ledger.sql")),
@@ -42,6 +44,7 @@ const MIGRATIONS: [(&str, &str); 6] = [
 pub struct PostgresDb {
     pool: PgPool,
     migrator: Migrator,
+    freshness: Freshness,
 }
 
 impl PostgresDb {
@@ -49,11 +52,10 @@ impl PostgresDb {
     pub fn open(url: &str, max_connections: u32, patience: Duration) -> Result<Self, StoreError> {
         let options =
             PgConnectOptions::from_str(url).map_err(read_failed)?.application_name("order-relay");
-        let pool = PgPoolOptions::new()
-            .max_connections(max_connections)
-            .acquire_timeout(patience)
-            .connect_lazy_with(options);
-        Ok(Self { pool, migrator: schema::migrator(&MIGRATIONS) })
+        let freshness = Freshness::default();
+        let pool = PgPoolOptions::new().max_connections(max_connections).acquire_timeout(patience);
+        let pool = freshness.guard(pool).connect_lazy_with(options);
+        Ok(Self { pool, migrator: schema::migrator(&MIGRATIONS), freshness })
     }
 }
 
@@ -63,6 +65,7 @@ impl Db for PostgresDb {
     // PostgreSQL knows how many orders a shop has, and chooses a good plan itself.
     const SHOP_IN_LISTS: &'static str = "shop";
     const FOR_UPDATE: &'static str = "FOR UPDATE";
+    const FOR_UPDATE_OF_FREE: &'static str = "FOR UPDATE SKIP LOCKED";
     const FOLD_COUNTS: &'static [&'static str] = &["WITH taken AS (
               SELECT ctid
               FROM order_counts
@@ -96,16 +99,19 @@ impl Db for PostgresDb {
             GROUP BY begins, shop, what, fingerprint"];
 
     async fn begin(&self) -> Result<PostgresTx, StoreError> {
-        Ok(PostgresTx { tx: self.pool.begin().await.map_err(read_failed)? })
+        let tx = self.pool.begin().await.map_err(|e| self.freshness.read(e))?;
+        Ok(PostgresTx { tx, freshness: self.freshness.clone() })
     }
 
     async fn fetch(&self, sql: &Sql, args: Vec<Value>) -> Result<Vec<Row>, StoreError> {
-        let rows = query(sql, args).fetch_all(&self.pool).await.map_err(read_failed)?;
+        let rows =
+            query(sql, args).fetch_all(&self.pool).await.map_err(|e| self.freshness.read(e))?;
         rows.iter().map(row).collect()
     }
 
     async fn execute(&self, sql: &Sql, args: Vec<Value>) -> Result<u64, StoreError> {
-        let done = query(sql, args).execute(&self.pool).await.map_err(read_failed)?;
+        let done =
+            query(sql, args).execute(&self.pool).await.map_err(|e| self.freshness.read(e))?;
         Ok(done.rows_affected())
     }
 
@@ -116,7 +122,7 @@ impl Db for PostgresDb {
 
     async fn migrate(&self) -> Result<Vec<String>, StoreError> {
         let pending = self.schema_status().await?.pending;
-        self.migrator.run(&self.pool).await.map_err(|e| read_failed(e.into()))?;
+        self.migrator.run(&self.pool).await.map_err(|e| self.freshness.read(e.into()))?;
         Ok(pending)
     }
 }
@@ -124,6 +130,7 @@ impl Db for PostgresDb {
 /// A transaction in PostgreSQL.
 pub struct PostgresTx {
     tx: Transaction<'static, Postgres>,
+    freshness: Freshness,
 }
 
 impl PostgresTx {
@@ -135,7 +142,7 @@ impl PostgresTx {
         &mut self,
         query: Query<'_, Postgres, PgArguments>,
     ) -> Result<Vec<Row>, StoreError> {
-        let rows = query.fetch_all(self.conn()).await.map_err(read_failed)?;
+        let rows = query.fetch_all(self.conn()).await.map_err(|e| self.freshness.read(e))?;
         rows.iter().map(row).collect()
     }
 }
@@ -147,12 +154,14 @@ impl Tx for PostgresTx {
     }
 
     async fn execute(&mut self, sql: &Sql, args: Vec<Value>) -> Result<u64, StoreError> {
-        let done = query(sql, args).execute(self.conn()).await.map_err(read_failed)?;
+        let done =
+            query(sql, args).execute(self.conn()).await.map_err(|e| self.freshness.read(e))?;
         Ok(done.rows_affected())
     }
 
     async fn commit(self) -> Result<(), StoreError> {
-        self.tx.commit().await.map_err(read_failed)
+        let Self { tx, freshness } = self;
+        tx.commit().await.map_err(|e| freshness.read(e))
     }
 
     async fn insert_orders(
@@ -205,12 +214,21 @@ impl Tx for PostgresTx {
         self.rows(query).await?.iter_mut().map(rows::order_key).collect()
     }
 
+    async fn lock(&mut self, keys: &[OrderKey]) -> Result<(), StoreError> {
+        let sql = "SELECT CAST(1 AS BIGINT)
+            FROM orders
+            WHERE (shop, order_id) IN (SELECT * FROM unnest($1::text[], $2::text[]))
+            ORDER BY shop COLLATE \"C\", order_id COLLATE \"C\"
+            FOR UPDATE";
+        self.rows(sqlx::query(sql).bind(shops(keys)).bind(order_ids(keys))).await.map(drop)
+    }
+
     async fn load(&mut self, keys: &[OrderKey]) -> Result<Vec<Row>, StoreError> {
         let sql = format!(
             "SELECT {ORDER_COLUMNS}, digest
             FROM orders
             WHERE (shop, order_id) IN (SELECT * FROM unnest($1::text[], $2::text[]))
-            ORDER BY shop, order_id
+            ORDER BY shop COLLATE \"C\", order_id COLLATE \"C\"
             FOR UPDATE"
         );
         let query = sqlx::query(&sql).bind(shops(keys)).bind(order_ids(keys));
@@ -265,7 +283,7 @@ impl Tx for PostgresTx {
             .bind(int(|r| Some(r.last_failure.as_ref()?.at.as_millisecond())))
             .bind(int(|r| Some(r.last_failure.as_ref().is_some_and(|f| f.in_doubt).into())))
             .bind(int(|r| Some(r.updated_at.as_millisecond())));
-        let done = query.execute(self.conn()).await.map_err(read_failed)?;
+        let done = query.execute(self.conn()).await.map_err(|e| self.freshness.read(e))?;
         Ok(done.rows_affected())
     }
 
@@ -279,6 +297,7 @@ impl Tx for PostgresTx {
             was AS (
               SELECT o.shop, o.order_id, o.phase, o.erp_order_id, o.fail_count
               FROM orders AS o JOIN i USING (shop, order_id)
+              ORDER BY o.shop COLLATE \"C\", o.order_id COLLATE \"C\"
               FOR UPDATE OF o),
             done AS (
               UPDATE orders AS o
@@ -390,7 +409,7 @@ impl Tx for PostgresTx {
             .bind(text(|x| x.reply.as_str()))
             .bind(int(|x| i64::try_from(x.duration_ms).ok()))
             .bind(ints(all.iter().map(|(r, ..)| Some(r.now.as_millisecond()))));
-        query.execute(self.conn()).await.map_err(read_failed)?;
+        query.execute(self.conn()).await.map_err(|e| self.freshness.read(e))?;
         Ok(())
     }
 
@@ -409,7 +428,7 @@ impl Tx for PostgresTx {
             .bind(of(|n| n.detail.order_id.as_deref()))
             .bind(details)
             .bind(ints(rows.iter().map(|n| Some(n.created_at.as_millisecond()))));
-        query.execute(self.conn()).await.map_err(read_failed)?;
+        query.execute(self.conn()).await.map_err(|e| self.freshness.read(e))?;
         Ok(())
     }
 }

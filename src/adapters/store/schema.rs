@@ -15,6 +15,7 @@ use crate::ports::store_error::{SharedError, StoreError};
 use super::conditions::framed;
 use super::db::{Db, Row};
 use super::ledger::SqlStore;
+use super::sorting::{sqlite_code, sqlstate};
 
 #[async_trait]
 impl<D: Db> Schema for SqlStore<D> {
@@ -29,29 +30,6 @@ impl<D: Db> Schema for SqlStore<D> {
 
 /// Versions that were applied.
 pub const APPLIED: &str = "SELECT version FROM _sqlx_migrations WHERE success";
-
-/// Sorts a driver's error by what the caller can do about it. SQLSTATE classes: 22 data exception,
-/// 23 integrity constraint (PostgreSQL manual, appendix A); SQLite: 19 constraint, 18 too big,
-/// 20 mismatch (sqlite.org/rescode.html).
-pub fn read_failed(error: sqlx::Error) -> StoreError {
-    let refused = match &error {
-        sqlx::Error::Database(e) => e.code().is_some_and(|code| {
-            let primary = code.parse::<i64>().unwrap_or(0) & 0xff;
-            match code.len() {
-                5 => code.starts_with("22") || code.starts_with("23"),
-                _ => matches!(primary, 18..=20),
-            }
-        }),
-        sqlx::Error::Encode(_)
-        | sqlx::Error::Decode(_)
-        | sqlx::Error::ColumnDecode { .. }
-        | sqlx::Error::ColumnNotFound(_)
-        | sqlx::Error::ColumnIndexOutOfBounds { .. } => true,
-        _ => false,
-    };
-    let shared = SharedError(Arc::new(error));
-    if refused { StoreError::Refused(shared) } else { StoreError::Unavailable(shared) }
-}
 
 /// A migrator over `(name, SQL)`; names begin with their version.
 pub fn migrator(migrations: &'static [(&'static str, &'static str)]) -> Migrator {
@@ -89,17 +67,13 @@ pub fn status(
     })
 }
 
+/// PostgreSQL: undefined_table. SQLite has no code of its own for it.
 fn is_missing_table(error: &StoreError) -> bool {
-    let (StoreError::Unavailable(SharedError(source)) | StoreError::Refused(SharedError(source))) =
-        error
-    else {
-        return false;
-    };
-    match source.downcast_ref::<sqlx::Error>() {
-        Some(sqlx::Error::Database(e)) => {
-            e.code().as_deref() == Some("42P01") || e.message().starts_with("no such table")
-        }
-        _ => false,
+    match sqlite_code(error) {
+        Some(1) => std::error::Error::source(error)
+            .is_some_and(|e| e.to_string().contains("no such table")),
+        Some(_) => false,
+        None => sqlstate(error).as_deref() == Some("42P01"),
     }
 }
 

@@ -23,12 +23,13 @@ use crate::ports::clock::Stopwatch;
 use crate::ports::notices::Notice;
 use crate::ports::orders::{ConfirmRequest, FailureRequest, KeepRequest, Placed};
 use crate::ports::schema::SchemaStatus;
-use crate::ports::store_error::{SharedError, StoreError};
+use crate::ports::store_error::StoreError;
 use crate::sql_args;
 
 use super::db::{Db, Row, Sql, Tx, Value};
 use super::rows::ORDER_COLUMNS;
-use super::schema::{self, read_failed, skus};
+use super::schema::{self, skus};
+use super::sorting::{read_failed, sqlite_code};
 
 const MIGRATIONS: [(&str, &str); 6] = [
     ("0001_ledger", include_str!("../../../migrations/sqlite/0001_ledger.sql")),
@@ -80,6 +81,7 @@ impl Db for SqliteDb {
     const SHOP_IN_LISTS: &'static str = "shop || ''";
     // There is one writer.
     const FOR_UPDATE: &'static str = "";
+    const FOR_UPDATE_OF_FREE: &'static str = "";
     const FOLD_COUNTS: &'static [&'static str] = &["DELETE FROM order_counts
             WHERE orders = 0 AND units = 0 AND nanos = 0 AND unsummed = 0"];
     const FOLD_ACTIVITY: &'static [&'static str] = &[
@@ -140,12 +142,7 @@ impl Db for SqliteDb {
 
 /// SQLITE_BUSY or SQLITE_LOCKED (sqlite.org/rescode.html).
 fn is_locked(error: &StoreError) -> bool {
-    let StoreError::Unavailable(SharedError(source)) = error else { return false };
-    let Some(sqlx::Error::Database(source)) = source.downcast_ref::<sqlx::Error>() else {
-        return false;
-    };
-    let code = source.code().and_then(|code| code.parse::<i64>().ok()).unwrap_or(0);
-    matches!(code & 0xff, 5 | 6)
+    matches!(sqlite_code(error), Some(5 | 6))
 }
 
 /// A transaction in SQLite.
@@ -218,6 +215,11 @@ impl Tx for SqliteTx {
             }
         }
         Ok(inserted)
+    }
+
+    // There is one writer.
+    async fn lock(&mut self, _: &[OrderKey]) -> Result<(), StoreError> {
+        Ok(())
     }
 
     async fn load(&mut self, keys: &[OrderKey]) -> Result<Vec<Row>, StoreError> {

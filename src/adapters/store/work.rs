@@ -5,11 +5,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use jiff::Timestamp;
 use tokio::sync::oneshot;
 
+use crate::domain::order::values::OrderKey;
 use crate::ports::orders::{
     Accepted, AdmitRequest, Admitted, ConfirmRequest, Confirmed, FailureRequest, HandBackRequest,
     Incoming, KeepRequest, Placed, Recorded,
 };
 use crate::ports::store_error::{SharedError, StoreError};
+
+use super::fault_watch::KINDS;
 
 /// A request that waits until its transaction is durable.
 pub(super) struct Pending<R, A> {
@@ -56,6 +59,32 @@ pub(super) enum Work {
 }
 
 impl Work {
+    /// Its kind as a number below [`KINDS`]: what is wrong for one is wrong for all of a kind.
+    pub(super) fn kind(&self) -> usize {
+        match self {
+            Self::Admit(_) => 0,
+            Self::Accept(_) => 1,
+            Self::Confirm(_) => 2,
+            Self::Fail(_) => 3,
+            Self::HandBack(_) => 4,
+            Self::Keep(_) => KINDS - 1,
+        }
+    }
+
+    /// The order whose row it changes, if that row is there already.
+    pub(super) fn locks(&self) -> Option<&OrderKey> {
+        match self {
+            Self::Admit(pending) => match &pending.request.incoming {
+                Incoming::Placed(_) => None,
+                Incoming::Again { key, .. } => Some(key),
+            },
+            Self::Accept(_) | Self::Keep(_) => None,
+            Self::Confirm(pending) => Some(&pending.request.key),
+            Self::Fail(pending) => Some(&pending.request.key),
+            Self::HandBack(pending) => Some(&pending.request.key),
+        }
+    }
+
     /// Bytes of its documents.
     pub(super) fn bytes(&self) -> usize {
         let placed = match self {

@@ -233,6 +233,7 @@ fn seen<T: Debug>(answer: Result<T, StoreError>) -> String {
         Ok(answer) => format!("{answer:?}"),
         Err(StoreError::Unavailable(_)) => "unavailable".to_owned(),
         Err(StoreError::Refused(_)) => "refused".to_owned(),
+        Err(StoreError::Broken(_)) => "broken".to_owned(),
         Err(corrupt @ StoreError::Corrupt { .. }) => corrupt.to_string(),
     }
 }

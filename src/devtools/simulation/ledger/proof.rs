@@ -13,7 +13,7 @@ use crate::domain::lifecycle::vocabulary::{OrderState, Phase};
 use crate::domain::notice::NoticeKind;
 use crate::domain::order::values::OrderKey;
 use crate::domain::order_filter::ShopFilter;
-use crate::ports::ledger::{LedgerProof, LedgerReport, OpenCount, Violation};
+use crate::ports::ledger::{LedgerHealth, LedgerProof, LedgerReport, OpenCount, Violation};
 use crate::ports::store_error::StoreError;
 
 #[async_trait]
@@ -43,6 +43,13 @@ impl LedgerProof for MemoryLedger {
 
     async fn check_ledger(&self, since: Option<Timestamp>) -> Result<LedgerReport, StoreError> {
         self.read(|tables| tables.check(since)).await
+    }
+}
+
+/// Its tables are always those of this release.
+impl LedgerHealth for MemoryLedger {
+    fn fault(&self) -> Option<StoreError> {
+        None
     }
 }
 
