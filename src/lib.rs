@@ -67,6 +67,7 @@ pub mod ports {
     pub mod audit;
     pub mod orders;
     pub mod order_lists;
+    pub mod second_entries;
     pub mod order_desk;
     pub mod ledger;
     pub mod notices;
@@ -119,6 +120,7 @@ pub mod ops {
     pub mod circuits;
     pub mod transfer;
     pub mod removal;
+    pub mod second_entries;
     pub mod dead_letters;
     pub mod mails;
     pub mod idempotency;
@@ -162,6 +164,7 @@ pub mod adapters {
         pub mod dead_letters;
         pub mod order_lists;
         pub mod order_desk;
+        pub mod second_entries;
         pub mod revisions;
         pub mod redrives;
         pub mod statistics;
@@ -370,6 +373,7 @@ pub mod devtools {
             pub mod dead_letters;
             pub mod workers;
             pub mod audit;
+            pub mod second_entries;
             pub mod order_desk;
             pub mod revisions;
             pub mod order_lists;

@@ -72,6 +72,7 @@ pub struct Metrics {
     pub circuit_state: Level<ErpLabel>,
     pub outcome_unknown: Counter<u64, AtomicU64>,
     pub duplicates_prevented: Counter<u64, AtomicU64>,
+    pub entered_twice: Counter<u64, AtomicU64>,
     pub dead_letters: Count<ReasonLabel>,
     pub notices_sent: Count<KindLabel>,
     pub notices_failed: Count<KindLabel>,
@@ -102,6 +103,7 @@ impl Metrics {
             circuit_state: Family::default(),
             outcome_unknown: Counter::default(),
             duplicates_prevented: Counter::default(),
+            entered_twice: Counter::default(),
             dead_letters: Family::default(),
             notices_sent: Family::default(),
             notices_failed: Family::default(),
@@ -156,6 +158,8 @@ impl Metrics {
             "Orders found in the ERP instead of sent again",
             prevented,
         );
+        let twice = self.entered_twice.clone();
+        r.register("entered_twice", "Second numbers in the ERP for the same order", twice);
         r.register("dead_letters", "Messages not accepted", self.dead_letters.clone());
         r.register("notices_sent", "Mails sent or stored", self.notices_sent.clone());
         r.register("notices_failed", "Mails abandoned", self.notices_failed.clone());

@@ -10,6 +10,7 @@ use crate::cli::output::{facts, local, plain_table, print_one, write_table};
 use crate::domain::text::{is_unprintable, one_line};
 use crate::ops::verbs::Ops;
 use crate::ports::order_desk::{Attempt, OrderDetail};
+use crate::ports::second_entries::SecondEntry;
 use crate::views::order_detail::DetailView;
 use crate::views::orders::OrderView;
 
@@ -52,6 +53,7 @@ fn show_facts(out: &mut dyn Write, detail: &OrderDetail, order: &OrderView) -> s
             ("Order", Some(record.key.to_string())),
             ("State", Some(format!("{} / {}", order.state, order.phase))),
             ("ERP number", order.erp_order_id.clone()),
+            ("ENTERED TWICE", entered_twice(&detail.second_entries)),
             ("Failed attempts", Some(failed)),
             ("Next", record.phase.due_at().map(local)),
             (
@@ -87,6 +89,19 @@ fn show_facts(out: &mut dyn Write, detail: &OrderDetail, order: &OrderView) -> s
             ("Trace", record.trace.parent.clone()),
         ],
     )
+}
+
+/// The further numbers in the ERP, each with whether a person has settled it.
+fn entered_twice(entries: &[SecondEntry]) -> Option<String> {
+    let shown = |entry: &SecondEntry| {
+        let standing = match &entry.settled {
+            Some(settled) => format!("settled by {}: {}", settled.actor, settled.reason),
+            None => "not settled".to_owned(),
+        };
+        let (number, attempt) = (&entry.number, entry.attempt);
+        one_line(&format!("also {number} (attempt {attempt}, {standing})"), 500)
+    };
+    (!entries.is_empty()).then(|| entries.iter().map(shown).collect::<Vec<_>>().join("; "))
 }
 
 fn show_attempts(out: &mut dyn Write, attempts: &[Attempt]) -> std::io::Result<()> {

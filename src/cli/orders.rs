@@ -31,7 +31,42 @@ pub async fn orders(ops: &Ops, command: Orders, out: &mut dyn Write) -> anyhow::
         }
         Orders::Export(command) => export(ops, &command, out).await,
         Orders::Show { id, output } => show(ops, &id, output.output, out).await,
+        Orders::SettleDouble { ids, change, output } => {
+            settle_double(ops, &ids, &change, output.output, out).await
+        }
     }
+}
+
+/// A person has dealt with the second entries of orders in the ERP.
+async fn settle_double(
+    ops: &Ops,
+    ids: &[String],
+    change: &Change,
+    format: Format,
+    out: &mut dyn Write,
+) -> anyhow::Result<Exit> {
+    if change.reason.as_deref().is_none_or(|reason| reason.trim().is_empty()) {
+        let example = "--reason \"cancelled 4712 in the ERP\"";
+        return Err(Misuse::told(format!("give a reason with --reason, e.g. {example}")));
+    }
+    let (mut results, mut exits) = (Vec::new(), Vec::new());
+    for key in find_all(ops, ids).await? {
+        let (outcome, detail, exit) = if change.dry_run {
+            ("would be settled", String::new(), Exit::Done)
+        } else {
+            match ops.settle_double(&key, &act(ops, change)).await {
+                Ok(settled) => ("settled", format!("{settled} second entries"), Exit::Done),
+                Err(refusal @ Refusal::NotFound { .. }) => {
+                    ("refused", refusal.to_string(), Exit::Failed)
+                }
+                Err(error) => return Err(error.into()),
+            }
+        };
+        results.push(OrderOutcome::new(&key, outcome, detail));
+        exits.push(exit);
+    }
+    print_results(out, format, &results)?;
+    Ok(Exit::of_all(&exits))
 }
 
 /// `lost-orders …`
@@ -203,6 +238,20 @@ pub enum Orders {
     Show {
         /// ORDER_ID or SHOP/ORDER_ID
         id: String,
+        #[command(flatten)]
+        /// How
+        output: Output,
+    },
+    /// Say that an order which the ERP has twice was dealt with there, with a reason
+    #[command(after_help = "Example:
+  order-relay orders settle-double 100042 --reason \"cancelled 4712 in the ERP\"")]
+    SettleDouble {
+        /// ORDER_ID or SHOP/ORDER_ID
+        #[arg(value_name = "ID", required = true)]
+        ids: Vec<String>,
+        #[command(flatten)]
+        /// Usual
+        change: Change,
         #[command(flatten)]
         /// How
         output: Output,

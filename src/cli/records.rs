@@ -110,6 +110,10 @@ fn show_report(out: &mut dyn Write, r: &LedgerReport, is_sound: bool) -> std::io
         let examples = violation.examples.join(", ");
         writeln!(out, "broken: {}: {} orders, e.g. {examples}", violation.promise, violation.rows)?;
     }
+    if r.settled_second_entries > 0 {
+        let settled = r.settled_second_entries;
+        writeln!(out, "entered twice and settled by people: {settled}")?;
+    }
     writeln!(out, "{}", if is_sound { "The ledger is sound." } else { "The ledger is NOT sound." })
 }
 

@@ -96,6 +96,9 @@ fn narrate<'a>(get: impl Fn(&str) -> &'a str) -> Option<(Mark, String)> {
         "mail.composed" => {
             let what = match (get("kind"), get("notices")) {
                 ("customer_confirmation", _) => "to a customer: the order is in the ERP".to_owned(),
+                ("entered_twice", _) => {
+                    "to the administrators: the ERP has an order twice".to_owned()
+                }
                 ("circuit_opened", _) => "to the administrators: the ERP is not usable".to_owned(),
                 (_, "1") => "to the administrators: one failed order".to_owned(),
                 (_, many) => format!("to the administrators: one digest of {many} failures"),

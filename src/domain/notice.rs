@@ -22,12 +22,15 @@ pub enum NoticeKind {
     CustomerConfirmation,
     /// To the administrators: the ERP is unavailable, the work pauses.
     CircuitOpened,
+    /// To the administrators: the ERP has an order under two numbers.
+    EnteredTwice,
 }
 
 crate::names!(NoticeKind {
     OrderFailed = "order_failed",
     CustomerConfirmation = "customer_confirmation",
     CircuitOpened = "circuit_opened",
+    EnteredTwice = "entered_twice",
 });
 
 impl NoticeKind {
@@ -40,6 +43,11 @@ impl NoticeKind {
 /// Identity of the notice about one attempt, so that reporting twice is the same as reporting once.
 pub fn order_notice_id(kind: NoticeKind, key: &OrderKey, attempt: u32) -> String {
     format!("{}:{key}#{attempt}", kind.as_str())
+}
+
+/// Identity of the notice that the ERP has an order under this number, too: one for each number.
+pub fn second_entry_notice_id(key: &OrderKey, number: &str) -> String {
+    format!("{}:{key}#{number}", NoticeKind::EnteredTwice.as_str())
 }
 
 /// Identity of the notice about one opening of a circuit.

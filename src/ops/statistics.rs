@@ -56,6 +56,8 @@ pub struct Overview {
     pub mails: MailCounts,
     /// Dead letters that wait for a person.
     pub dead_letters: u64,
+    /// Orders that the ERP has twice and nobody has settled.
+    pub entered_twice: u64,
 }
 
 /// The length of a queue.
@@ -105,6 +107,7 @@ impl Ops {
             workers: self.store.workers(now).await?,
             mails: self.store.count_mails().await?,
             dead_letters: self.store.count_dead_letters().await?,
+            entered_twice: self.store.count_entered_twice(shops).await?,
         })
     }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 use uuid::Uuid;
 
 use crate::domain::outbound_messages::{OutboundMessages, Outgoing};
+use crate::domain::text::cut;
 use crate::domain::trace::Trace;
 use crate::ops::login_config::LoginConfig;
 use crate::ops::principal::Principal;
@@ -24,16 +25,19 @@ use crate::ports::order_lists::OrderLists;
 use crate::ports::orders::OrderIntake;
 use crate::ports::people::{RequestKeys, Sessions, Tokens, Users};
 use crate::ports::redrives::RedriveDesk;
+use crate::ports::second_entries::SecondEntries;
 use crate::ports::statistics::Statistics;
 use crate::ports::workers::WorkerList;
 use jiff::Timestamp;
 
+/// Longest reason of an action that is stored, in characters.
+const MAX_REASON_CHARS: usize = 2_000;
 /// How long one publish may take.
 pub(super) const PUBLISH_PATIENCE: Duration = Duration::from_secs(20);
 
 crate::combined_port! {
     /// What the operations of people need from the ledger.
-    pub trait OpsLedger: OrderIntake, OrderLists, OrderDesk, OrderRecords, Revisions, LedgerProof, LedgerHealth, MailArchive, MailLevels, Circuits,
+    pub trait OpsLedger: OrderIntake, OrderLists, OrderDesk, OrderRecords, SecondEntries, Revisions, LedgerProof, LedgerHealth, MailArchive, MailLevels, Circuits,
         CircuitDesk, DeadLetterDesk, DeadLetterIntake, RedriveDesk, Statistics, FailureGroups, WorkerList, Users, Sessions,
         Tokens, RequestKeys, AuditTrail
 }
@@ -127,7 +131,7 @@ impl Ops {
             actor: person.name.clone(),
             from: person.from.clone(),
             grants: person.grants.clone(),
-            reason: reason.map(str::to_owned),
+            reason: reason.map(|reason| cut(reason, MAX_REASON_CHARS)),
             now: self.clock.now(),
         }
     }

@@ -56,6 +56,8 @@ pub struct LedgerReport {
     pub held: u64,
     /// received - (confirmed + lost + queued + held).
     pub difference: i64,
+    /// Further numbers in the ERP that people have dealt with.
+    pub settled_second_entries: u64,
     /// Rows that break a promise, with examples.
     pub violations: Vec<Violation>,
 }

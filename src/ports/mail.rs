@@ -66,6 +66,9 @@ pub struct NoticeDetail {
     pub message: Option<String>,
     /// The ERP's number.
     pub erp_order_id: Option<String>,
+    /// The number that the order had in the ERP before, for a notice that it was entered twice.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first_erp_order_id: Option<String>,
     /// The ERP, for a notice about a circuit.
     pub erp: Option<String>,
     /// When it happened.
@@ -98,6 +101,7 @@ impl NoticeDetail {
             code: failure.map(|f| f.summary.code.clone()),
             message: failure.map(|f| f.summary.message.clone()),
             erp_order_id: None,
+            first_erp_order_id: None,
             erp: None,
             occurred_at,
             by_redrive: false,
@@ -135,6 +139,7 @@ impl NoticeDetail {
             code: None,
             message: Some(reason.to_owned()),
             erp_order_id: None,
+            first_erp_order_id: None,
             erp: Some(erp.to_owned()),
             occurred_at: now,
             by_redrive: false,

@@ -5,7 +5,8 @@ use jiff::Timestamp;
 use serde::Serialize;
 use uuid::Uuid;
 
-use crate::domain::notice::{DigestWindow, NoticeKind};
+use crate::domain::lifecycle::transitions::OrderRecord;
+use crate::domain::notice::{DigestWindow, NoticeKind, second_entry_notice_id};
 use crate::ports::mail::{Mail, NoticeDetail};
 use crate::ports::store_error::StoreError;
 
@@ -71,6 +72,28 @@ pub struct Notice {
     pub detail: NoticeDetail,
     /// When it was made.
     pub created_at: Timestamp,
+}
+
+impl Notice {
+    /// The ERP gave `record`, which has the number `first` there, another one: told once for each number.
+    pub fn of_second_entry(
+        record: &OrderRecord,
+        attempt: u32,
+        number: &str,
+        first: Option<String>,
+        now: Timestamp,
+    ) -> Self {
+        Self {
+            id: second_entry_notice_id(&record.key, number),
+            kind: NoticeKind::EnteredTwice,
+            detail: NoticeDetail {
+                erp_order_id: Some(number.to_owned()),
+                first_erp_order_id: first,
+                ..NoticeDetail::of_order(record, attempt, now)
+            },
+            created_at: now,
+        }
+    }
 }
 
 /// A mail to be written.

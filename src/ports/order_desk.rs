@@ -13,6 +13,7 @@ use crate::domain::order::values::OrderKey;
 use crate::ports::audit::{Act, AuditEntry};
 use crate::ports::erp::Exchange;
 use crate::ports::notices::StoredMail;
+use crate::ports::second_entries::SecondEntry;
 use crate::ports::store_error::StoreError;
 
 /// Rows of orders, without what happened to them.
@@ -85,6 +86,8 @@ pub struct OrderDetail {
     pub source: String,
     /// Its attempts, oldest first.
     pub attempts: Vec<Attempt>,
+    /// Further numbers that the ERP gave it, oldest first.
+    pub second_entries: Vec<SecondEntry>,
     /// Its exchanges with the ERP, oldest first.
     pub exchanges: Vec<StoredExchange>,
     /// Different payloads that arrived under its number.

@@ -218,6 +218,8 @@ pub struct Confirmed {
     pub fail_count: u32,
     /// The ERP's number that was stored before, if it differs: the order is in the ERP twice.
     pub other_erp_order_id: Option<String>,
+    /// Whether this number was stored now as a second entry, with its notice.
+    pub is_new_double: bool,
 }
 
 /// A failed attempt to be counted.

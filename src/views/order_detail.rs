@@ -6,6 +6,7 @@ use serde_json::value::RawValue;
 
 use crate::ports::audit::AuditEntry;
 use crate::ports::order_desk::{Attempt, Conflict, OrderDetail, Revision, StoredExchange};
+use crate::ports::second_entries::SecondEntry;
 use crate::views::mails::MailView;
 use crate::views::orders::OrderView;
 
@@ -25,6 +26,8 @@ pub struct DetailView {
     pub current: Option<Box<RawValue>>,
     pub revisions: Vec<RevisionView>,
     pub attempts: Vec<Attempt>,
+    /// Further numbers that the ERP gave it: it is there twice.
+    pub second_entries: Vec<SecondEntry>,
     /// Exchanges with the ERP.
     pub exchanges: Vec<StoredExchange>,
     /// Different contents that arrived under its number.
@@ -46,6 +49,7 @@ impl DetailView {
             source: detail.source,
             traceparent: detail.record.trace.parent,
             attempts: detail.attempts,
+            second_entries: detail.second_entries,
             exchanges: detail.exchanges,
             conflicts: detail.conflicts,
             audit: detail.audit,

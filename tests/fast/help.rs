@@ -44,6 +44,7 @@ fn every_change_takes_dry_run_yes_and_reason_and_every_listing_its_format() {
         "lost-orders process",
         "lost-orders remove",
         "lost-orders restore",
+        "orders settle-double",
         "process-lost-orders",
         "dead-letters replay",
         "dead-letters discard",

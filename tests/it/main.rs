@@ -27,6 +27,7 @@ mod redrives;
 mod edits;
 mod store_contract;
 mod postgres_faults;
+mod second_entries;
 mod command_line;
 mod intake;
 mod mails;

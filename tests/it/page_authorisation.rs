@@ -113,6 +113,7 @@ fn cases(redrive: &str) -> Vec<Case> {
         ("/orders/{shop}/{order_id}/absent", "/absent", "", 422),
         ("/orders/{shop}/{order_id}/remove", "/remove", "", 422),
         ("/orders/{shop}/{order_id}/restore", "/restore", "", 422),
+        ("/orders/{shop}/{order_id}/settle-double", "/settle-double", "", 422),
         ("/orders/{shop}/{order_id}/edit", "/edit", "", 422),
     ];
     cases.extend(

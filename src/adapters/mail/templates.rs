@@ -25,7 +25,7 @@ const MAX_FACT: usize = 200;
 const FUEL: u64 = 20_000_000;
 const SUBJECT: &str = "order_failed.subject";
 
-const BUILT_IN: [(&str, &str); 15] = [
+const BUILT_IN: [(&str, &str); 18] = [
     ("layout.html", include_str!("../../../templates/mail/layout.html")),
     ("order_failed.txt", include_str!("../../../templates/mail/order_failed.txt")),
     ("order_failed.html", include_str!("../../../templates/mail/order_failed.html")),
@@ -38,6 +38,12 @@ const BUILT_IN: [(&str, &str); 15] = [
     ),
     ("circuit_opened.txt", include_str!("../../../templates/mail/circuit_opened.txt")),
     ("circuit_opened.html", include_str!("../../../templates/mail/circuit_opened.html")),
+    (
+        "entered_twice.subject.txt",
+        include_str!("../../../templates/mail/entered_twice.subject.txt"),
+    ),
+    ("entered_twice.txt", include_str!("../../../templates/mail/entered_twice.txt")),
+    ("entered_twice.html", include_str!("../../../templates/mail/entered_twice.html")),
     (
         "customer_confirmation.en.subject.txt",
         include_str!("../../../templates/mail/customer_confirmation.en.subject.txt"),
@@ -180,6 +186,7 @@ impl Templates {
             code: text(&notice.code),
             message: notice.message.as_deref().map(|text| one_line(text, 500)),
             erp_order_id: text(&notice.erp_order_id),
+            first_erp_order_id: text(&notice.first_erp_order_id),
             erp: text(&notice.erp),
             occurred_at: moment(notice.occurred_at),
             link,
@@ -244,10 +251,10 @@ impl Composer for Templates {
                 let subject = self.render("digest.subject.txt", &values);
                 (values, subject, "digest".to_owned(), settings.receivers.clone())
             }
-            NoticeKind::CircuitOpened => {
-                let values = one();
-                let subject = self.render("circuit_opened.subject.txt", &values);
-                (values, subject, "circuit_opened".to_owned(), settings.receivers.clone())
+            NoticeKind::CircuitOpened | NoticeKind::EnteredTwice => {
+                let (values, template) = (one(), kind.as_str());
+                let subject = self.render(&format!("{template}.subject.txt"), &values);
+                (values, subject, template.to_owned(), settings.receivers.clone())
             }
             NoticeKind::CustomerConfirmation => {
                 let values = one();
@@ -295,6 +302,7 @@ struct NoticeView {
     code: Option<String>,
     message: Option<String>,
     erp_order_id: Option<String>,
+    first_erp_order_id: Option<String>,
     erp: Option<String>,
     occurred_at: String,
     link: String,

@@ -68,8 +68,9 @@ pub trait Tx: Send {
     /// Writes back what transitions changed, where `version` is still the loaded one; the number
     /// of rows written.
     async fn save(&mut self, records: &[&OrderRecord]) -> Result<u64, StoreError>;
-    /// Confirms orders with their attempts; for each that exists: shop, order_id, phase before,
-    /// ERP number before, fail_count. Keys in `rows` are unique.
+    /// Confirms orders with their attempts, and adds numbers that differ from the stored one as second
+    /// entries; for each order that exists: shop, order_id, phase before, ERP number before,
+    /// fail_count, 1 if a second entry was added. Keys in `rows` are unique.
     async fn confirm(&mut self, rows: &[&ConfirmRequest]) -> Result<Vec<Row>, StoreError>;
     /// Inserts failed attempts that are not there; those inserted.
     async fn insert_failures(

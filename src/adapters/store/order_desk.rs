@@ -7,6 +7,7 @@ use crate::domain::lifecycle::vocabulary::OrderState;
 use crate::domain::order::values::OrderKey;
 use crate::ports::audit::Act;
 use crate::ports::order_desk::{Attempt, OrderDesk, OrderDetail, OrderRecords, Revisions};
+use crate::ports::second_entries::SecondEntries;
 use crate::ports::store_error::StoreError;
 use crate::sql_args;
 
@@ -61,11 +62,13 @@ impl<D: Db> OrderDesk for SqlStore<D> {
         let audit = self.db.fetch(&audit.into(), of(key)).await?;
         let mails = self.db.fetch(&Sql::Built(mails), of(key)).await?;
         let revisions = self.revisions(key).await?;
+        let second_entries = self.second_entries(key).await?;
         Ok(Some(OrderDetail {
             record,
             document,
             revisions,
             source,
+            second_entries,
             attempts: attempts.into_iter().map(rows::attempt).collect::<Result<_, _>>()?,
             exchanges: exchanges.into_iter().map(rows::exchange).collect::<Result<_, _>>()?,
             conflicts: conflicts.into_iter().map(rows::conflict).collect::<Result<_, _>>()?,

@@ -47,12 +47,14 @@ impl<T: Tx> Batch<T> {
             let key = rows::order_key(&mut row)?;
             let was_transferred = row.text("phase")? == "transferred";
             let erp_order_id = row.text_or_null("erp_order_id")?;
-            before.insert(key, (was_transferred, erp_order_id, row.number("fail_count")?));
+            let (fail_count, added) = (row.number("fail_count")?, row.int("added")?);
+            before.insert(key, (was_transferred, erp_order_id, fail_count, added > 0));
         }
-        let mut notices = Vec::new();
+        let (mut notices, mut doubles) = (Vec::new(), Vec::new());
         for pending in receipts {
             let request = &pending.request;
-            let Some((was_transferred, erp_order_id, fail_count)) = before.remove(&request.key)
+            let Some((was_transferred, erp_order_id, fail_count, is_new_double)) =
+                before.remove(&request.key)
             else {
                 return Err(StoreError::Corrupt {
                     table: "orders",
@@ -71,9 +73,27 @@ impl<T: Tx> Batch<T> {
                 ReceiptEffect::EnteredTwice(other) => other,
                 ReceiptEffect::First | ReceiptEffect::Known => None,
             };
-            pending.answer(Confirmed { first, fail_count, other_erp_order_id });
+            if is_new_double {
+                doubles.push((request, other_erp_order_id.clone()));
+            }
+            pending.answer(Confirmed { first, fail_count, other_erp_order_id, is_new_double });
         }
+        notices.extend(self.notices_of(doubles).await?);
         if notices.is_empty() { Ok(()) } else { self.tx.insert_notices(&notices).await }
+    }
+
+    /// Notices about receipts with another number than the one that the ledger had.
+    async fn notices_of(
+        &mut self,
+        doubles: Vec<(&ConfirmRequest, Option<String>)>,
+    ) -> Result<Vec<Notice>, StoreError> {
+        let loaded = self.load(doubles.iter().map(|(request, _)| &request.key)).await?;
+        let notice = |(request, first): (&ConfirmRequest, Option<String>)| {
+            let (record, _) = loaded.records.get(&request.key)?;
+            let number = request.erp_order_id.as_deref()?;
+            Some(Notice::of_second_entry(record, request.attempt, number, first, request.now))
+        };
+        Ok(doubles.into_iter().filter_map(notice).collect())
     }
 
     pub(super) async fn record_failures(

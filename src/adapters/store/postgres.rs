@@ -28,7 +28,7 @@ use super::rows::{self, ORDER_COLUMNS};
 use super::schema::{self, skus};
 use super::sorting::read_failed;
 
-const MIGRATIONS: [(&str, &str); 6] = [
+const MIGRATIONS: [(&str, &str); 7] = [
     ("0001_ledger", include_str!("../../../migrations/postgres/0001_ledger.sql")),
     ("0002_exchanges", include_str!("../../../migrations/postgres/0002_exchanges.sql")),
     ("0003_figures", include_str!("../../../migrations/postgres/0003_figures.sql")),
@@ -38,6 +38,7 @@ const MIGRATIONS: [(&str, &str); 6] = [
     ),
     ("0005_people", include_str!("../../../migrations/postgres/0005_people.sql")),
     ("0006_search", include_str!("../../../migrations/postgres/0006_search.sql")),
+    ("0007_second_entries", include_str!("../../../migrations/postgres/0007_second_entries.sql")),
 ];
 
 /// A PostgreSQL database.
@@ -314,9 +315,17 @@ impl Tx for PostgresTx {
                 i.status, i.erp_order_id, i.found, i.now, i.duration
               FROM i JOIN was USING (shop, order_id)
               WHERE was.phase <> 'transferred' OR was.erp_order_id IS DISTINCT FROM i.erp_order_id
-              ON CONFLICT DO NOTHING)
-            SELECT shop, order_id, phase, erp_order_id, fail_count
-            FROM was";
+              ON CONFLICT DO NOTHING),
+            twice AS (
+              INSERT INTO second_entries (shop, order_id, number, first_number, attempt, worker, at_ms)
+              SELECT i.shop, i.order_id, i.erp_order_id, was.erp_order_id, i.attempt, i.worker, i.now
+              FROM i JOIN was USING (shop, order_id)
+              WHERE was.phase = 'transferred' AND was.erp_order_id <> i.erp_order_id
+              ON CONFLICT DO NOTHING
+              RETURNING shop, order_id)
+            SELECT w.shop, w.order_id, w.phase, w.erp_order_id, w.fail_count,
+              CAST(CASE WHEN t.shop IS NULL THEN 0 ELSE 1 END AS BIGINT)
+            FROM was AS w LEFT JOIN twice AS t ON t.shop = w.shop AND t.order_id = w.order_id";
         let of = |get: fn(&ConfirmRequest) -> &str| texts(rows.iter().map(|r| Some(get(r))));
         let int = |get: fn(&ConfirmRequest) -> i64| ints(rows.iter().map(|r| Some(get(r))));
         let query = sqlx::query(sql)

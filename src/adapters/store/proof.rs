@@ -66,6 +66,9 @@ impl<D: Db> LedgerProof for SqlStore<D> {
         let accounted =
             i128::from(confirmed) + i128::from(lost) + i128::from(queued) + i128::from(held);
         let difference = i64::try_from(i128::from(received) - accounted).unwrap_or(i64::MAX);
+        let settled = "SELECT COUNT(*) FROM settled_entries";
+        let settled = self.db.fetch(&settled.into(), Vec::new()).await?;
+        let settled_second_entries = rows::only(settled)?.number("count")?;
         let mut violations = Vec::new();
         for (promise, condition) in PROMISES {
             violations.extend(self.violation(promise, condition, since_ms).await?);
@@ -73,18 +76,38 @@ impl<D: Db> LedgerProof for SqlStore<D> {
         if since.is_none() {
             violations.extend(self.miscounted().await?);
         }
-        Ok(LedgerReport { received, confirmed, lost, queued, held, difference, violations })
+        Ok(LedgerReport {
+            received,
+            confirmed,
+            lost,
+            queued,
+            held,
+            difference,
+            settled_second_entries,
+            violations,
+        })
     }
 }
 
 /// Promises that rows can break; `||` keeps SQLite from searching by shop, which all share. Each
 /// with the condition on `orders AS o` that does.
-const PROMISES: [(&str, &str); 5] = [
+const PROMISES: [(&str, &str); 6] = [
     (
         "a transferred order has exactly one successful attempt",
         "o.phase = 'transferred' AND 1 <> (
           SELECT COUNT(*) FROM attempts AS a
-          WHERE a.shop = o.shop AND a.order_id = o.order_id AND a.outcome = 'succeeded')",
+          WHERE a.shop = o.shop AND a.order_id = o.order_id AND a.outcome = 'succeeded'
+            AND NOT EXISTS (
+              SELECT 1 FROM second_entries AS e
+              WHERE e.shop = a.shop AND e.order_id = a.order_id AND e.number = a.erp_order_id))",
+    ),
+    (
+        "no order is in the ERP under two numbers, unless a person has settled it",
+        "EXISTS (
+          SELECT 1 FROM second_entries AS e
+          WHERE e.shop = o.shop AND e.order_id = o.order_id AND NOT EXISTS (
+            SELECT 1 FROM settled_entries AS s
+            WHERE s.shop = e.shop AND s.order_id = e.order_id AND s.number = e.number))",
     ),
     (
         "an order that is not transferred has no successful attempt",

@@ -31,7 +31,7 @@ use super::rows::ORDER_COLUMNS;
 use super::schema::{self, skus};
 use super::sorting::{read_failed, sqlite_code};
 
-const MIGRATIONS: [(&str, &str); 6] = [
+const MIGRATIONS: [(&str, &str); 7] = [
     ("0001_ledger", include_str!("../../../migrations/sqlite/0001_ledger.sql")),
     ("0002_exchanges", include_str!("../../../migrations/sqlite/0002_exchanges.sql")),
     ("0003_figures", include_str!("../../../migrations/sqlite/0003_figures.sql")),
@@ -41,6 +41,7 @@ const MIGRATIONS: [(&str, &str); 6] = [
     ),
     ("0005_people", include_str!("../../../migrations/sqlite/0005_people.sql")),
     ("0006_search", include_str!("../../../migrations/sqlite/0006_search.sql")),
+    ("0007_second_entries", include_str!("../../../migrations/sqlite/0007_second_entries.sql")),
 ];
 
 const LOCKED_PAUSE: Duration = Duration::from_millis(20);
@@ -289,9 +290,15 @@ impl Tx for SqliteTx {
     }
 
     async fn confirm(&mut self, rows: &[&ConfirmRequest]) -> Result<Vec<Row>, StoreError> {
-        let was = "SELECT shop, order_id, phase, erp_order_id, fail_count
+        let was = "SELECT shop, order_id, phase, erp_order_id, fail_count, $3
             FROM orders
             WHERE shop = $1 AND order_id = $2";
+        let twice =
+            "INSERT INTO second_entries (shop, order_id, number, first_number, attempt, worker, at_ms)
+            SELECT shop, order_id, $3, erp_order_id, $4, $5, $6
+            FROM orders
+            WHERE shop = $1 AND order_id = $2 AND phase = 'transferred' AND erp_order_id <> $3
+            ON CONFLICT DO NOTHING";
         let tried = "INSERT INTO attempts (shop, order_id, attempt, outcome, triggered_by, worker,
               request, http_status, erp_order_id, found, occurred_at_ms, duration_ms)
             SELECT $1, $2, $3, 'succeeded', $4, $5, $6, $7, $8, $9, $10, $11
@@ -308,7 +315,10 @@ impl Tx for SqliteTx {
         let mut before = Vec::with_capacity(rows.len());
         for r in rows {
             let (shop, order_id) = (r.key.shop.as_str(), r.key.order_id.as_str());
-            before.extend(self.fetch(&was.into(), sql_args![shop, order_id]).await?);
+            let number = r.erp_order_id.as_deref();
+            let args = sql_args![shop, order_id, number, r.attempt, &r.worker, r.now];
+            let added = i64::from(self.execute(&twice.into(), args).await? > 0);
+            before.extend(self.fetch(&was.into(), sql_args![shop, order_id, added]).await?);
             let args = sql_args![
                 shop,
                 order_id,

@@ -62,6 +62,12 @@ pub fn add(routes: Routes) -> Routes {
             About::new(Remove, "Restore a removed order"),
             restore,
         )
+        .add(
+            &Method::POST,
+            &verb("settle-double"),
+            About::new(Process, "Settle an order that the ERP has twice, with a reason"),
+            settle_double,
+        )
 }
 
 /// Which orders; every part that is given must match.
@@ -231,4 +237,14 @@ async fn restore(
     let act = web.ops.act(&call.person, call.body.reason.as_deref());
     let record = web.ops.restore(&key, &act).await?;
     Ok(Reply::ok(OrderView::of(&record)))
+}
+
+async fn settle_double(
+    web: Web,
+    call: Call<OrderPath, Nothing, NeededWhy>,
+) -> Result<Reply<DetailView>, Problem> {
+    let key = find(&call)?;
+    let act = web.ops.act(&call.person, Some(call.body.reason()?));
+    web.ops.settle_double(&key, &act).await?;
+    Ok(Reply::ok(DetailView::of(web.ops.show(&call.person, &key).await?)))
 }

@@ -118,6 +118,8 @@ pub async fn order(ctx: PageContext, Path(at): Path<(String, String)>) -> PageRe
         edited_differences => rows::differences(&differences(&detail.document, &shown)),
         document => printable(&detail.document),
         conflicts,
+        doubles => doubles(&formatter, &detail),
+        entered_twice => detail.second_entries.iter().any(|entry| entry.settled.is_none()),
         removed_why => removed.and_then(|entry| entry.reason.as_deref().map(|reason| one_line(reason, 500))),
         trace => &record.trace.parent,
         commands => commands(record),
@@ -194,6 +196,23 @@ async fn rehearsal(ctx: &PageContext, key: &OrderKey) -> Result<Value, Failure> 
         }
         Err(refusal) => return Err(refusal.into()),
     })
+}
+
+/// Numbers that the ERP gave the order besides its first.
+fn doubles(formatter: &Formatter, detail: &OrderDetail) -> Vec<Value> {
+    let entries = detail.second_entries.iter();
+    entries
+        .map(|entry| {
+            context! {
+                number => one_line(&entry.number, MAX_FACT),
+                first => one_line(&entry.first_number, MAX_FACT),
+                attempt => entry.attempt,
+                worker => one_line(&entry.worker, MAX_FACT),
+                at => formatter.time(entry.found_at),
+                settled => entry.settled.as_ref().map(|settled| one_line(&format!("{}: {}", settled.actor, settled.reason), 500)),
+            }
+        })
+        .collect()
 }
 
 /// Everything that happened, in order.
@@ -395,6 +414,19 @@ pub async fn restore(
     let key = find_for(&ctx, Permission::Remove, at).await?;
     ctx.web.ops.restore(&key, &ctx.act(Some(needed_reason(&form)?))).await?;
     let told = ("good", ctx.t(key!("Back on the list of lost orders.")).to_owned());
+    Ok(answer(&ctx, &key, false, &told))
+}
+
+/// `POST /orders/{shop}/{order_id}/settle-double`
+pub async fn settle_double(
+    ctx: PageContext,
+    Path(at): Path<(String, String)>,
+    Posted { form, .. }: Posted<Fields>,
+) -> PageResult {
+    let key = find_for(&ctx, Permission::Process, at).await?;
+    let reason = needed_reason(&form)?;
+    ctx.web.ops.settle_double(&key, &ctx.act(Some(reason))).await?;
+    let told = ("good", ctx.t(key!("Settled: somebody has dealt with it in the ERP.")).to_owned());
     Ok(answer(&ctx, &key, false, &told))
 }
 

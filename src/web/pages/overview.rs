@@ -100,6 +100,7 @@ fn values(ctx: &PageContext, span: &str, seen: &Overview) -> Value {
         difference => formatter.language.number(seen.difference),
         dead_letters => formatter.count(seen.dead_letters),
         any_dead_letters => seen.dead_letters > 0,
+        entered_twice => (seen.entered_twice > 0).then(|| formatter.count(seen.entered_twice)),
         mails_failed => formatter.count(seen.mails.failed),
         any_mails_failed => seen.mails.failed > 0,
         mails_waiting => formatter.count(seen.mails.waiting),

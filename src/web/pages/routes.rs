@@ -69,6 +69,7 @@ pub fn page_routes() -> Vec<PageRoute> {
         form("/orders/{shop}/{order_id}/absent", Process, order::absent),
         form("/orders/{shop}/{order_id}/remove", Remove, order::remove),
         form("/orders/{shop}/{order_id}/restore", Remove, order::restore),
+        form("/orders/{shop}/{order_id}/settle-double", Process, order::settle_double),
         page("/orders/{shop}/{order_id}/edit", Some(Edit), edit::edit),
         form("/orders/{shop}/{order_id}/edit", Edit, edit::save),
         page("/redrives", read, redrives::redrives),

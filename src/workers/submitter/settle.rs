@@ -127,7 +127,10 @@ impl Submitter {
                 "order.submitted"
             );
         }
-        if has_notice {
+        if confirmed.is_new_double {
+            context.metrics.entered_twice.inc();
+        }
+        if has_notice || confirmed.is_new_double {
             context.publisher.notices_wait();
         }
         let mut event = OrderEvent::new(EventKind::Confirmed, key, now);

@@ -43,8 +43,17 @@ async fn broken(ledger: &Ledger) -> Vec<(&'static str, String)> {
 
 async fn a_sound_ledger_adds_up(ledger: &Ledger) {
     fill(ledger).await;
-    let LedgerReport { received, confirmed, lost, queued, held, difference, violations } =
-        report(ledger).await;
+    let LedgerReport {
+        received,
+        confirmed,
+        lost,
+        queued,
+        held,
+        difference,
+        settled_second_entries,
+        violations,
+    } = report(ledger).await;
+    assert_eq!(settled_second_entries, 0);
     assert_eq!((received, confirmed, lost, queued, held, difference), (5, 2, 2, 1, 0, 0));
     assert!(violations.is_empty(), "{violations:?}");
 }

@@ -130,6 +130,7 @@ impl Tables {
             revisions: self.revisions_of(key),
             source: row.source.as_str().to_owned(),
             attempts: self.attempts_of(key).cloned().collect(),
+            second_entries: self.second_entries_of(key),
             exchanges: self.exchanges_of(key),
             conflicts: self.conflicts_of(key),
             mails: self.mails_of(key),

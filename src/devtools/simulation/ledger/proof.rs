@@ -14,6 +14,7 @@ use crate::domain::notice::NoticeKind;
 use crate::domain::order::values::OrderKey;
 use crate::domain::order_filter::ShopFilter;
 use crate::ports::ledger::{LedgerHealth, LedgerProof, LedgerReport, OpenCount, Violation};
+use crate::ports::order_desk::Attempt;
 use crate::ports::store_error::StoreError;
 
 #[async_trait]
@@ -75,8 +76,17 @@ impl Tables {
             None => self.count_received(),
         };
         let difference = difference(received, confirmed + lost + queued + held);
-        let violations = self.violations(&rows);
-        LedgerReport { received, confirmed, lost, queued, held, difference, violations }
+        let settled = self.second_entries.values().filter(|entry| entry.settled.is_some());
+        LedgerReport {
+            received,
+            confirmed,
+            lost,
+            queued,
+            held,
+            difference,
+            settled_second_entries: settled.count() as u64,
+            violations: self.violations(&rows),
+        }
     }
 
     /// Each promise with the orders that break it.
@@ -87,8 +97,15 @@ impl Tables {
         };
         let all = [
             breaks("a transferred order has exactly one successful attempt", &|row| {
-                is_transferred(row) && self.count_attempts(row, Outcome::Succeeded) != 1
+                is_transferred(row) && self.count_first_successes(row) != 1
             }),
+            breaks(
+                "no order is in the ERP under two numbers, unless a person has settled it",
+                &|row| {
+                    let entries = self.second_entries_of(&row.record.key);
+                    entries.iter().any(|entry| entry.settled.is_none())
+                },
+            ),
             breaks("an order that is not transferred has no successful attempt", &|row| {
                 !is_transferred(row) && self.count_attempts(row, Outcome::Succeeded) > 0
             }),
@@ -103,6 +120,17 @@ impl Tables {
             }),
         ];
         all.into_iter().flatten().collect()
+    }
+
+    /// Successful attempts without those of second entries, which are told on their own.
+    fn count_first_successes(&self, row: &OrderRow) -> usize {
+        let second = self.second_entries_of(&row.record.key);
+        let is_second = |attempt: &Attempt| {
+            second.iter().any(|entry| Some(&entry.number) == attempt.erp_order_id.as_ref())
+        };
+        let attempts = self.attempts_of(&row.record.key);
+        let succeeded = attempts.filter(|a| a.outcome == Outcome::Succeeded.as_str());
+        succeeded.filter(|attempt| !is_second(attempt)).count()
     }
 
     fn count_attempts(&self, row: &OrderRow, outcome: Outcome) -> u32 {

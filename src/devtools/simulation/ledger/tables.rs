@@ -20,6 +20,7 @@ use crate::ports::order_desk::{Attempt, Conflict, Revision, StoredExchange};
 use crate::ports::orders::OrderSource;
 use crate::ports::people::{ApiToken, KeptAnswer, OidcLogin, SessionRecord, User};
 use crate::ports::redrives::{Redrive, RedriveItem};
+use crate::ports::second_entries::SecondEntry;
 use crate::ports::store_error::StoreError;
 use crate::ports::workers::Worker;
 
@@ -51,6 +52,8 @@ tables! {
     /// Index: orders by their number in the ERP.
     in_erp: String => BTreeSet<OrderKey>,
     attempts: (OrderKey, u32, Outcome) => Attempt,
+    /// By the second number.
+    second_entries: (OrderKey, String) => SecondEntry,
     /// By worker and the place among its exchanges.
     exchanges: (OrderKey, String, usize) => StoredExchange,
     /// By the digest of the other payload.

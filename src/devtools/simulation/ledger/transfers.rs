@@ -190,7 +190,8 @@ impl Tables {
             ReceiptEffect::EnteredTwice(other) => other,
             ReceiptEffect::First | ReceiptEffect::Known => None,
         };
-        Ok(Confirmed { first, fail_count, other_erp_order_id })
+        let is_new_double = self.add_second_entry(request, other_erp_order_id.as_deref());
+        Ok(Confirmed { first, fail_count, other_erp_order_id, is_new_double })
     }
 
     /// Stores how an attempt ended; `false`: that is known already.
