@@ -10,6 +10,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::text::{MAX_ERROR_CHARS, one_line};
 
+/// Most characters of method and address.
+const MAX_REQUEST_CHARS: usize = 2_000;
 /// Most characters of a code.
 const MAX_CODE_CHARS: usize = 80;
 
@@ -101,6 +103,7 @@ impl Failure {
         Self {
             code: one_line(&self.code, MAX_CODE_CHARS),
             message: one_line(&self.message, MAX_ERROR_CHARS),
+            request: self.request.as_deref().map(|request| one_line(request, MAX_REQUEST_CHARS)),
             ..self.clone()
         }
     }
@@ -137,6 +140,19 @@ mod seconds {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_another_service_sends_is_cut_to_what_is_stored() {
+        let long = "x".repeat(3_000);
+        let mut failure = Failure::new(ErrorClass::Rejected, "", "", Stage::After);
+        failure.code.clone_from(&long);
+        failure.message.clone_from(&long);
+        failure.request = Some(long);
+        let cleaned = failure.cleaned();
+        let chars = |text: &str| text.chars().count();
+        assert_eq!((chars(&cleaned.code), chars(&cleaned.message)), (80, 500));
+        assert_eq!(cleaned.request.map(|request| chars(&request)), Some(2_000));
+    }
 
     #[test]
     fn every_class_is_found_by_its_name() {

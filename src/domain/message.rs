@@ -12,9 +12,10 @@ use serde_json::value::RawValue;
 use super::failure::Failure;
 use crate::domain::lifecycle::transitions::FailedAttempt;
 use crate::domain::lifecycle::vocabulary::Trigger;
-use crate::domain::order::document::Order;
+use crate::domain::order::document::{MAX_TEXT_CHARS, Order};
 use crate::domain::order::fault::{Fault, Reason};
 use crate::domain::order::values::{OrderId, OrderKey, Shop};
+use crate::domain::text::cut;
 
 /// The version of every envelope here.
 pub const VERSION: u32 = 1;
@@ -129,7 +130,8 @@ impl OrderFailed {
             max_count: self.max_count,
             failure: self.error.cleaned(),
             occurred_at: self.occurred_at.unwrap_or(now).min(now),
-            worker,
+            // A header, which anybody may set.
+            worker: worker.map(|worker| cut(&worker, MAX_TEXT_CHARS)),
         }
     }
 }
@@ -310,6 +312,15 @@ mod tests {
 
     fn key() -> OrderKey {
         OrderKey::new("default", "4711").unwrap()
+    }
+
+    #[test]
+    fn the_name_of_a_stranger_is_cut_to_what_is_stored() {
+        let event = OrderFailed::of(&key(), 1, None, &failure());
+        let worker = |name: String| event.failed_attempt(Some(name), Timestamp::UNIX_EPOCH).worker;
+        assert_eq!(worker("relay-1".to_owned()).as_deref(), Some("relay-1"));
+        let cut = worker("x".repeat(100_000)).unwrap();
+        assert!(cut.chars().count() == MAX_TEXT_CHARS && cut.ends_with('…'));
     }
 
     #[test]

@@ -44,6 +44,14 @@ pub fn one_line(text: &str, max_chars: usize) -> String {
     line
 }
 
+/// `text` cut to `max_chars` characters, with `…` as the last one when something was cut.
+pub fn cut(text: &str, max_chars: usize) -> String {
+    if text.chars().nth(max_chars).is_none() {
+        return text.to_owned();
+    }
+    text.chars().take(max_chars.saturating_sub(1)).chain(['…']).collect()
+}
+
 /// `text` on one line in quotes, and by name what is not seen of it: `` `100042 ` (ends with U+0020) ``.
 pub fn quoted(text: &str, max_chars: usize) -> String {
     let is_unseen = |c: &char| c.is_whitespace() || is_unprintable(*c);
@@ -109,6 +117,13 @@ mod tests {
         assert_eq!(one_line("äöüß", 3), "äö…");
         assert_eq!(one_line("äöü", 3), "äöü");
         assert_eq!(one_line("ab cd", 3), "ab…");
+    }
+
+    #[test]
+    fn only_what_is_too_long_is_cut_and_it_is_marked() {
+        assert_eq!(cut("a\nö", 3), "a\nö");
+        assert_eq!(cut("a\nöü", 3), "a\n…");
+        assert_eq!(cut("", 3), "");
     }
 
     proptest! {

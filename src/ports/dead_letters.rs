@@ -5,6 +5,7 @@ use jiff::Timestamp;
 use uuid::Uuid;
 
 use crate::domain::order::fault::Fault;
+use crate::domain::text::cut;
 use crate::domain::trace::Headers;
 use crate::ports::audit::Act;
 use crate::ports::store_error::StoreError;
@@ -12,7 +13,8 @@ use crate::ports::store_error::StoreError;
 /// Stores messages that could not be accepted.
 #[async_trait]
 pub trait DeadLetterIntake: Send + Sync {
-    /// Stores a message. One that is already stored and still open is only counted again.
+    /// Stores a message, [`NewDeadLetter::bounded`]. One that is already stored and still open is only counted
+    /// again.
     async fn record_dead_letter(&self, letter: NewDeadLetter) -> Result<(), StoreError>;
 }
 
@@ -54,6 +56,35 @@ pub struct NewDeadLetter {
     /// Its routing key.
     pub routing_key: String,
     pub now: Timestamp,
+}
+
+/// Most characters of a queue's, an exchange's or a header's name, and of a routing key.
+const MAX_NAME_CHARS: usize = 255;
+/// Most characters of the place of the fault; keys of the document are in it.
+const MAX_PLACE_CHARS: usize = 500;
+/// Most characters of the detail and of one header.
+const MAX_DETAIL_CHARS: usize = 2_000;
+/// Most headers that are stored.
+const MAX_HEADERS: usize = 100;
+
+impl NewDeadLetter {
+    /// As it is stored: what surrounds the message is cut with a mark, its bytes stay whole.
+    pub fn bounded(self) -> Self {
+        let name = |text: &str| cut(text, MAX_NAME_CHARS);
+        let headers = self.headers.iter().take(MAX_HEADERS);
+        Self {
+            source: name(&self.source),
+            fault: Fault {
+                place: self.fault.place.as_deref().map(|place| cut(place, MAX_PLACE_CHARS)),
+                detail: cut(&self.fault.detail, MAX_DETAIL_CHARS),
+                ..self.fault
+            },
+            headers: headers.map(|(n, value)| (name(n), cut(value, MAX_DETAIL_CHARS))).collect(),
+            exchange: name(&self.exchange),
+            routing_key: name(&self.routing_key),
+            ..self
+        }
+    }
 }
 
 /// A message that could not be accepted.

@@ -25,6 +25,7 @@ impl<D: Db> DeadLetterIntake for SqlStore<D> {
             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, 'open', $11, $11)
             ON CONFLICT (source, digest) WHERE status = 'open' DO UPDATE
             SET seen = dead_letters.seen + 1, last_seen_ms = excluded.last_seen_ms";
+        let letter = letter.bounded();
         let headers = json(&letter.headers)?;
         let args = sql_args![
             letter.id,

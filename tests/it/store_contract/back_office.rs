@@ -29,6 +29,7 @@ on_every_ledger!(
     a_dead_letter_that_comes_again_is_counted,
     a_dead_letter_is_settled_once,
     any_bytes_can_be_a_dead_letter,
+    a_dead_letter_keeps_its_bytes_and_the_beginning_of_what_surrounds_them,
 );
 
 async fn listed(ledger: &Ledger, filter: OrderFilter) -> Vec<String> {
@@ -298,4 +299,30 @@ async fn exchanges_are_kept_once_and_a_later_question_replaces_an_earlier_one(le
     let mut expected = exchange("commit", false);
     expected.reply = "\u{fffd}[]".to_owned();
     assert_eq!(order.exchanges[1].exchange, expected);
+}
+
+async fn a_dead_letter_keeps_its_bytes_and_the_beginning_of_what_surrounds_them(ledger: &Ledger) {
+    let long = "x".repeat(100_000);
+    let endless = NewDeadLetter {
+        source: long.clone(),
+        fault: Fault::at(Reason::Schema, long.clone(), long.clone()),
+        headers: (0..1_000).map(|n| (format!("{n}-{long}"), long.clone())).collect(),
+        exchange: long.clone(),
+        routing_key: long.clone(),
+        ..letter(long.as_bytes(), at(1))
+    };
+    for _ in 0..2 {
+        let kept = ledger.store.record_dead_letter(endless.clone()).await;
+        kept.expect("the ledger answers");
+    }
+    let kept = ledger.store.list_dead_letters(true, 10).await.expect("the ledger answers");
+    assert_eq!((kept.len(), kept[0].seen, kept[0].body.len()), (1, 2, 100_000));
+    let chars = |text: &str| text.chars().count();
+    let names = [&kept[0].source, &kept[0].exchange, &kept[0].routing_key].map(|text| chars(text));
+    assert_eq!(names, [255; 3]);
+    assert_eq!(kept[0].place.as_deref().map(chars), Some(500));
+    assert_eq!((chars(&kept[0].detail), kept[0].headers.len()), (2_000, 100));
+    assert!(
+        kept[0].headers.iter().all(|(name, value)| chars(name) == 255 && chars(value) == 2_000)
+    );
 }

@@ -69,6 +69,7 @@ const OPEN: &str = "open";
 
 impl Tables {
     fn record_dead_letter(&mut self, letter: NewDeadLetter) -> Result<(), StoreError> {
+        let letter = letter.bounded();
         let place = (stored_text(&letter.source), Sha256::digest(&letter.body).into());
         let last_seen_at = stored_time(letter.now);
         if let Some(id) = self.open_dead_letters.get(&place).copied() {
