@@ -10,6 +10,7 @@ pub mod domain {
         pub mod values;
         pub mod strict_json;
         pub mod fault;
+        pub mod intake_rules;
         pub mod faults;
     }
     pub mod failure;

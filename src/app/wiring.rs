@@ -169,7 +169,7 @@ pub fn context(
         metrics,
         policies,
         worker: worker.to_owned(),
-        max_bytes: settings.max_bytes,
+        intake: settings.intake(),
         with_confirmed: settings.confirmed_events,
     })))
 }
@@ -242,7 +242,7 @@ pub fn ops(
         broker,
         clock: Arc::new(SystemClock),
         erps,
-        max_bytes: settings.max_bytes,
+        intake: settings.intake(),
         // A question, the transfer, and the steps before it.
         transfer_patience: slowest.unwrap_or_default() * 2 + TRANSFER_MARGIN,
         login: doors(settings),

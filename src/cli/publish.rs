@@ -90,7 +90,7 @@ async fn publish_one(
     piece: Piece,
     dry_run: bool,
 ) -> (String, anyhow::Result<Result<Taken, crate::domain::order::fault::Fault>>) {
-    let result = match Order::parse(&piece.bytes, ops.max_bytes()) {
+    let result = match Order::parse(&piece.bytes, ops.intake()) {
         Err(fault) => Ok(Err(fault)),
         Ok(_) if dry_run => Ok(Ok(Taken::Accepted)),
         Ok(order) => {

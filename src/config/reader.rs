@@ -10,12 +10,13 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use config::{Map, Value, ValueKind};
+use jiff::tz::TimeZone;
 use secrecy::SecretString;
 use serde::de::DeserializeOwned;
 use serde_json::json;
 
 use crate::config::fault_reader::{self, Faults, unknown_key};
-use crate::domain::text::one_line;
+use crate::domain::text::{one_line, quoted};
 
 pub(super) const ONE_MS: Duration = Duration::from_millis(1);
 pub(super) const ONE_DAY: Duration = Duration::from_hours(24);
@@ -235,6 +236,12 @@ impl Reader {
         self.read(key, schema, str::to_owned, |value| time(&text(value)?, &range))
     }
 
+    /// The IANA name of a time zone.
+    pub fn time_zone(&mut self, key: &str) -> TimeZone {
+        let schema = json!({"type": "string", "examples": ["UTC", "Europe/Berlin"]});
+        self.read(key, schema, str::to_owned, |value| time_zone(&text(value)?))
+    }
+
     /// A list of times, at least one.
     pub fn durations(&mut self, key: &str, range: RangeInclusive<Duration>) -> Vec<Duration> {
         let schema = json!({"type": "array", "items": {"type": "string"}, "minItems": 1});
@@ -333,6 +340,20 @@ fn text(value: &Value) -> Result<String, String> {
         ValueKind::Nil => Err("missing".to_owned()),
         _ => value.clone().into_string().map_err(|error| error.to_string()),
     }
+}
+
+/// UTC needs no table of time zones.
+fn time_zone(name: &str) -> Result<TimeZone, String> {
+    if name == "UTC" {
+        return Ok(TimeZone::UTC);
+    }
+    TimeZone::get(name).map_err(|_| {
+        format!(
+            "{} is no time zone that this machine knows: expected an IANA name such as \
+             \"Europe/Berlin\" or \"UTC\"; the names come from the package tzdata (TZDIR)",
+            quoted(name, 60)
+        )
+    })
 }
 
 fn mask_all(secret: &str) -> String {

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::domain::circuit::CircuitRule;
+use crate::domain::order::intake_rules::IntakeRules;
 use crate::telemetry::LogFormat;
 
 use super::amqp::AmqpSettings;
@@ -110,6 +111,13 @@ impl Settings {
         self.shops.get(shop).unwrap_or(&self.default_shop)
     }
 
+    /// What applies to every order that comes in.
+    pub fn intake(&self) -> IntakeRules {
+        let zones = self.shops.iter().map(|(name, shop)| (name.clone(), shop.time_zone.clone()));
+        let of_others = self.default_shop.time_zone.clone();
+        IntakeRules::of_bytes(self.max_bytes).with_zones(zones.collect(), of_others)
+    }
+
     /// Every delay that any shop's schedule uses.
     pub fn delays(&self) -> Vec<Duration> {
         let shops = self.shops.values().chain([&self.default_shop]);
@@ -128,7 +136,7 @@ impl Settings {
             "$schema": "https://json-schema.org/draft/2020-12/schema",
             "title": "order-relay settings",
             "description": "Keys are written with dots; in TOML a dot is a table. [shops.NAME] \
-                may hold any max_failed_order, retry.*, erp.* and mail.* key.",
+                may hold any max_failed_order, time_zone, retry.*, erp.* and mail.* key.",
             "type": "object",
             "properties": properties,
             "additionalProperties": false,
@@ -163,5 +171,30 @@ mod tests {
         assert_eq!(settings.known["erp.secret.key"].shown, "***");
         assert_eq!(all.set.iter().copied().collect::<Vec<_>>(), ["settle"]);
         assert!(load(&[("ORDER_RELAY__ERP__CONSTS__A", "1")]).is_err());
+    }
+
+    #[test]
+    fn a_time_without_a_zone_is_taken_in_the_zone_of_the_shop() {
+        let settings = load(&[
+            ("ORDER_RELAY__TIME_ZONE", "Europe/Berlin"),
+            ("ORDER_RELAY__SHOPS__US__TIME_ZONE", "America/New_York"),
+        ])
+        .unwrap();
+        let intake = settings.intake();
+        let of = |shop: &str| intake.moment(shop, "2026-11-22T10:00:00".parse().unwrap()).unwrap();
+        assert_eq!(of("us").to_string(), "2026-11-22T15:00:00Z");
+        assert_eq!(of("other").to_string(), "2026-11-22T09:00:00Z");
+        let faults = load(&[("ORDER_RELAY__SHOPS__US__TIME_ZONE", "Europe/Berln")]).unwrap_err();
+        let told = faults[0].to_string();
+        assert!(
+            told.starts_with(
+                "shops.us.time_zone: `Europe/Berln` is no time zone that this machine knows"
+            ),
+            "{told}"
+        );
+        assert!(
+            told.contains("such as \"Europe/Berlin\"") && told.contains("TIME_ZONE)"),
+            "{told}"
+        );
     }
 }

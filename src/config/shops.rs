@@ -1,8 +1,10 @@
-//! What can differ from shop to shop: `max_failed_order`, `retry.*`, `erp.*`, `mail.*`, for all shops or below
+//! What can differ from shop to shop: `max_failed_order`, `time_zone`, `retry.*`, `erp.*`, `mail.*`, for all shops or below
 //! `shops.NAME`.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
+
+use jiff::tz::TimeZone;
 
 use crate::domain::order::values::Shop;
 use crate::domain::retry::{FIRST_ASK, RetryPolicy};
@@ -18,6 +20,8 @@ pub struct ShopSettings {
     pub max_failed_order: Option<u32>,
     /// `retry.schedule`
     pub schedule: Vec<Duration>,
+    /// `time_zone`
+    pub time_zone: TimeZone,
     /// `erp.*`
     pub erp: ErpSettings,
     /// `mail.*`
@@ -33,6 +37,7 @@ impl ShopSettings {
     pub(super) fn read(r: &mut Reader) -> Self {
         Self {
             max_failed_order: r.number_or_none("max_failed_order", 1..=1_000_000),
+            time_zone: r.time_zone("time_zone"),
             schedule: r.durations("retry.schedule", ONE_MS..=ONE_DAY * 30),
             has_own_erp: r.shop_has("erp"),
             has_own_mail: r.shop_has("mail"),

@@ -82,7 +82,7 @@ pub async fn place_orders(ops: &Ops, person: &Principal, stub: &ErpStub, count: 
             _ => {}
         }
         let document = document(&id, number);
-        let order = Order::parse(document.as_bytes(), ops.max_bytes());
+        let order = Order::parse(document.as_bytes(), ops.intake());
         let taken = match order {
             Ok(order) => ops.accept(person, order, OrderSource::Api, &Trace::default()).await,
             Err(fault) => {

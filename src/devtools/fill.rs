@@ -16,6 +16,7 @@ use crate::domain::lifecycle::transitions::FailedAttempt;
 use crate::domain::lifecycle::vocabulary::Trigger;
 use crate::domain::notice::NoticeKind;
 use crate::domain::order::document::Order;
+use crate::domain::order::intake_rules::IntakeRules;
 use crate::domain::order::values::OrderKey;
 use crate::domain::retry::{OnRejected, RetryPolicy};
 use crate::domain::trace::Trace;
@@ -195,7 +196,7 @@ struct Made {
 impl Made {
     fn new(n: u64, fate: Fate, at: Timestamp) -> Result<Self, StoreError> {
         let document = document(n, at);
-        let order = Order::parse(document.as_bytes(), document.len());
+        let order = Order::parse(document.as_bytes(), &IntakeRules::of_bytes(document.len()));
         let order = order.map_err(|fault| StoreError::Refused(SharedError(Arc::new(fault))))?;
         let tries = u32::try_from(dice(n, 1) % u64::from(MAX_TRIES)).unwrap_or(0) + 1;
         let failures = match fate {

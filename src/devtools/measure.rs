@@ -130,7 +130,7 @@ impl<'a> Measure<'a> {
             return Ok(filters);
         };
         let detail = self.ops.show(&self.person, &order.key).await?;
-        let parsed = Order::parse(detail.document.as_bytes(), self.ops.max_bytes()).ok();
+        let parsed = Order::parse(detail.document.as_bytes(), self.ops.intake()).ok();
         let sku = parsed.and_then(|order| Some(order.skus.first()?.as_str().to_owned()));
         let failure = order.last_failure.as_ref();
         let text = |text: &str| Some(text.to_owned());

@@ -7,6 +7,7 @@
 use serde_json::Value;
 
 use crate::domain::order::document::Order;
+use crate::domain::order::intake_rules::IntakeRules;
 
 /// Most differences that are reported.
 pub const MAX_DIFFERENCES: usize = 1_000;
@@ -81,7 +82,7 @@ fn compare(
 /// The locked places whose values differ: a total that is only written differently counts as
 /// unchanged, and so does a shop that is named although it is the default.
 pub fn changed_locks(before: &str, after: &str) -> Vec<&'static str> {
-    let parse = |text: &str| Order::parse(text.as_bytes(), usize::MAX).ok();
+    let parse = |text: &str| Order::parse(text.as_bytes(), &IntakeRules::of_bytes(usize::MAX)).ok();
     let (Some(before), Some(after)) = (parse(before), parse(after)) else { return Vec::new() };
     let [order_id, shop, currency, total] = LOCKED;
     let same_total = same_number(before.facts.total.as_str(), after.facts.total.as_str());

@@ -3,6 +3,7 @@
 //! The order itself is in `order.rs`. Everything here is version 1: an envelope may say
 //! `"version": 1`; one that says more comes from a newer release and becomes a dead letter.
 
+use crate::domain::order::intake_rules::IntakeRules;
 use crate::domain::order::strict_json::{object, read_json, read_text};
 use jiff::Timestamp;
 use schemars::JsonSchema;
@@ -93,9 +94,9 @@ impl OrderFailed {
     }
 
     /// Reads one `order_failed`, and the order in it if there is one.
-    pub fn parse(bytes: &[u8], max_bytes: usize) -> Result<(Self, Option<Order>), Fault> {
+    pub fn parse(bytes: &[u8], rules: &IntakeRules) -> Result<(Self, Option<Order>), Fault> {
         // The envelope may hold a whole order besides its own fields.
-        let text = read_text(bytes, max_bytes.saturating_add(64 * 1024))?;
+        let text = read_text(bytes, rules.max_bytes.saturating_add(64 * 1024))?;
         let event: Self = read_json(text)?;
         check_version(event.version)?;
         if !(1..=MAX_ATTEMPT).contains(&event.attempt) {
@@ -106,8 +107,7 @@ impl OrderFailed {
             None | Some("null") => None,
             Some(text) if text[1..].trim_start().starts_with('}') => None,
             Some(text) => {
-                let order =
-                    Order::parse(text.as_bytes(), max_bytes).map_err(|f| f.below("/order"))?;
+                let order = Order::parse(text.as_bytes(), rules).map_err(|f| f.below("/order"))?;
                 if order.key != event.key() {
                     let detail = format!("this is order {}, not {}", order.key, event.key());
                     return Err(Fault::at(Reason::Schema, "/order", detail));
@@ -342,7 +342,8 @@ mod tests {
     #[test]
     fn an_event_repeats_the_error_of_another_service_as_it_came() {
         let body = r#"{"order_id": "4711", "attempt": 1, "error": {"class": "rejected", "message": "no\nline"}}"#;
-        let (failed, _) = OrderFailed::parse(body.as_bytes(), 1 << 20).unwrap();
+        let (failed, _) =
+            OrderFailed::parse(body.as_bytes(), &IntakeRules::of_bytes(1 << 20)).unwrap();
         let mut event = OrderEvent::new(EventKind::Parked, &key(), Timestamp::UNIX_EPOCH);
         event.error = Some(failed.error.clone());
         assert_eq!(

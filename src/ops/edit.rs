@@ -114,7 +114,7 @@ impl Ops {
             let nothing = Fault::whole(Reason::Schema, "nothing was changed");
             return Err(Refusal::Unprocessable(vec![nothing]));
         }
-        let order = Order::parse(edited.as_bytes(), self.max_bytes)
+        let order = Order::parse(edited.as_bytes(), &self.intake)
             .map_err(|fault| Refusal::Unprocessable(vec![fault]))?;
         let places: Vec<&str> = differences.iter().map(|d| d.place.as_str()).collect();
         let request = EditRequest {
@@ -134,8 +134,8 @@ impl Ops {
 
     /// Faults of a document that is to be a revision of this order.
     fn faults_of(&self, key: &OrderKey, edited: &str) -> Vec<Fault> {
-        let mut found = faults(edited.as_bytes(), self.max_bytes);
-        if let Ok(order) = Order::parse(edited.as_bytes(), self.max_bytes) {
+        let mut found = faults(edited.as_bytes(), &self.intake);
+        if let Ok(order) = Order::parse(edited.as_bytes(), &self.intake) {
             let [order_id, shop, ..] = LOCKED;
             for (place, same) in
                 [(order_id, order.key.order_id == key.order_id), (shop, order.key.shop == key.shop)]
@@ -181,8 +181,8 @@ impl Ops {
             let told = format!("this is not a JSON Patch (RFC 6902): {}", one_line(&detail, 300));
             Refusal::Unprocessable(vec![Fault::whole(Reason::Schema, told)])
         };
-        if text.len() > self.max_bytes {
-            return Err(fault(format!("it has more than {} bytes", self.max_bytes)));
+        if text.len() > self.intake.max_bytes {
+            return Err(fault(format!("it has more than {} bytes", self.intake.max_bytes)));
         }
         let patch: Patch = serde_json::from_str(text).map_err(|e| fault(e.to_string()))?;
         match patch.0.len() {

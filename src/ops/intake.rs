@@ -118,7 +118,7 @@ impl Ops {
         let trace = Trace::of(&letter.headers);
         let replayed = match self.replay_as_order(&body, &trace).await? {
             Ok(taken) => Replayed::Order(taken),
-            Err(as_order) => match OrderFailed::parse(&body, self.max_bytes) {
+            Err(as_order) => match OrderFailed::parse(&body, &self.intake) {
                 Ok((event, _)) => {
                     // Not under the name of the worker that sent it first: its claim ended long
                     // ago.
@@ -142,7 +142,7 @@ impl Ops {
         body: &[u8],
         trace: &Trace,
     ) -> Result<Result<Taken, Fault>, Refusal> {
-        match Order::parse(body, self.max_bytes) {
+        match Order::parse(body, &self.intake) {
             Ok(order) => Ok(Ok(self.store_order(order, OrderSource::DeadLetter, trace).await?)),
             Err(fault) => Ok(Err(fault)),
         }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
+use crate::domain::order::intake_rules::IntakeRules;
 use crate::domain::outbound_messages::{OutboundMessages, Outgoing};
 use crate::domain::text::cut;
 use crate::domain::trace::Trace;
@@ -49,8 +50,8 @@ pub struct Ops {
     /// Time and randomness.
     pub(super) clock: Arc<dyn Clock>,
     pub(super) erps: Arc<dyn Erps>,
-    /// `intake.max_bytes`.
-    pub(super) max_bytes: usize,
+    /// What applies to every order that comes in.
+    pub(super) intake: IntakeRules,
     /// How long a transfer is waited for.
     pub(super) transfer_patience: Duration,
     /// Logins.
@@ -67,8 +68,8 @@ pub struct OpsParts {
     pub clock: Arc<dyn Clock>,
     /// The ERPs of all shops.
     pub erps: Arc<dyn Erps>,
-    /// `intake.max_bytes`
-    pub max_bytes: usize,
+    /// What applies to every order that comes in.
+    pub intake: IntakeRules,
     /// How long a transfer is waited for.
     pub transfer_patience: Duration,
     /// How people log in.
@@ -78,8 +79,8 @@ pub struct OpsParts {
 impl Ops {
     /// The verbs over these parts.
     pub fn new(parts: OpsParts) -> Self {
-        let OpsParts { store, broker, clock, erps, max_bytes, transfer_patience, login } = parts;
-        Self { store, broker, clock, erps, max_bytes, transfer_patience, login }
+        let OpsParts { store, broker, clock, erps, intake, transfer_patience, login } = parts;
+        Self { store, broker, clock, erps, intake, transfer_patience, login }
     }
 
     /// The time, as every face has it.
@@ -87,9 +88,9 @@ impl Ops {
         self.clock.now()
     }
 
-    /// Largest document of an order, in bytes.
-    pub fn max_bytes(&self) -> usize {
-        self.max_bytes
+    /// What applies to every order that comes in.
+    pub fn intake(&self) -> &IntakeRules {
+        &self.intake
     }
 
     /// How long a transfer is waited for.

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use jiff::Timestamp;
 
+use crate::domain::order::intake_rules::IntakeRules;
 use crate::ports::broker::Broker;
 use crate::ports::clock::Clock;
 use crate::ports::dead_letters::DeadLetterIntake;
@@ -29,8 +30,8 @@ pub struct WorkerContext {
     pub policies: Policies,
     /// The name of this process in claims and leases.
     pub worker: String,
-    /// `intake.max_bytes`.
-    pub max_bytes: usize,
+    /// What applies to every order that comes in.
+    pub intake: IntakeRules,
     deliveries: AtomicU64,
 }
 
@@ -43,8 +44,8 @@ pub struct ContextParts {
     pub policies: Policies,
     /// The name of this process.
     pub worker: String,
-    /// `intake.max_bytes`.
-    pub max_bytes: usize,
+    /// What applies to every order that comes in.
+    pub intake: IntakeRules,
     /// `events.confirmed`.
     pub with_confirmed: bool,
 }
@@ -73,7 +74,7 @@ impl WorkerContext {
             metrics,
             policies: parts.policies,
             worker,
-            max_bytes: parts.max_bytes,
+            intake: parts.intake,
             deliveries: AtomicU64::new(0),
         }
     }

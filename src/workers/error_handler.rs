@@ -37,7 +37,7 @@ impl ErrorHandler {
 
     async fn process(&self, delivery: &Delivery) -> Result<(), Fault> {
         let context = &self.context;
-        let (event, order) = OrderFailed::parse(&delivery.body, context.max_bytes)?;
+        let (event, order) = OrderFailed::parse(&delivery.body, &context.intake)?;
         if event.attempt > MAX_FOREIGN_ATTEMPT && !delivery.headers.contains_key(ORIGIN) {
             let expected =
                 format!("attempt is {}, expected 1 to {MAX_FOREIGN_ATTEMPT}", event.attempt);

@@ -16,6 +16,7 @@ use order_relay::domain::lifecycle::vocabulary::{OrderState, Phase};
 use order_relay::domain::message::OrderFailed;
 use order_relay::domain::notice::{CustomerConfirmation, DigestRule};
 use order_relay::domain::order::document::Order;
+use order_relay::domain::order::intake_rules::IntakeRules;
 use order_relay::domain::order::values::OrderKey;
 use order_relay::domain::order_filter::{OrderFilter, Sort};
 use order_relay::domain::outbound_messages::{Audience, Outgoing};
@@ -154,7 +155,7 @@ impl World {
             broker: Arc::new(wire.clone()),
             clock: clock.clone(),
             erps: Arc::new(FakeErps { default: erp.clone(), at: own }),
-            max_bytes: 1 << 20,
+            intake: IntakeRules::of_bytes(1 << 20),
             transfer_patience: Duration::from_secs(60),
             login: LoginConfig {
                 passwords: Passwords::default(),
@@ -232,7 +233,7 @@ impl World {
             metrics: self.metrics.clone(),
             policies: self.policies(),
             worker: name.to_owned(),
-            max_bytes: 1 << 20,
+            intake: IntakeRules::of_bytes(1 << 20),
             with_confirmed: self.setup.with_confirmed,
         }));
         let mut tasks = Supervisor::default();
@@ -348,7 +349,10 @@ impl World {
     pub async fn report(&self, failure: &serde_json::Value) {
         let exchange = self.names().failures();
         let body = failure.to_string();
-        assert!(OrderFailed::parse(body.as_bytes(), 1 << 20).is_ok(), "{body}");
+        assert!(
+            OrderFailed::parse(body.as_bytes(), &IntakeRules::of_bytes(1 << 20)).is_ok(),
+            "{body}"
+        );
         self.publish_bytes(exchange, ORDER_FAILED, body.as_bytes()).await;
     }
 
@@ -532,7 +536,7 @@ pub fn document(order_id: &str, changes: &serde_json::Value) -> String {
 }
 
 pub fn parsed(document: &str) -> Order {
-    Order::parse(document.as_bytes(), 1 << 20).expect("a good order")
+    Order::parse(document.as_bytes(), &IntakeRules::of_bytes(1 << 20)).expect("a good order")
 }
 
 /// Each test on its own paused runtime.

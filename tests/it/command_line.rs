@@ -6,6 +6,7 @@ use order_relay::config::settings::Settings;
 use order_relay::config::sources::{DEFAULTS, SettingsFile};
 use order_relay::devtools::erp_stub::StubSettings;
 use order_relay::domain::order::document::Order;
+use order_relay::domain::order::intake_rules::IntakeRules;
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt;
 
@@ -388,6 +389,7 @@ async fn every_fault_of_the_settings_is_told_at_once() {
         ("erp.rate_limit", "fast"),
         ("intake.max_bytes", "12"),
         ("shops.at.erp.timeout", "-1s"),
+        ("shops.at.time_zone", "Mars"),
         ("erp.url.deeper", "x"),
     ] {
         world.set(key, value);
@@ -407,6 +409,7 @@ async fn every_fault_of_the_settings_is_told_at_once() {
         "erp.rate_limit: `fast`: expected a whole number",
         "intake.max_bytes: `12`: expected a whole number from 1024",
         "shops.at.erp.timeout: `-1s`: expected a time such as",
+        "shops.at.time_zone: `Mars` is no time zone that this machine knows: expected an IANA name",
         "erp.url.deeper: unknown key",
         "database.url: /nowhere/secret cannot be read",
         "(in the environment, ORDER_RELAY__ERP__TIMEUOT)",
@@ -711,7 +714,7 @@ async fn the_schema_of_an_order_says_what_the_parser_says() {
     {
         let text = order_with("1", changes);
         let value: Value = serde_json::from_str(&text).expect("JSON");
-        let parsed = Order::parse(text.as_bytes(), 1 << 20);
+        let parsed = Order::parse(text.as_bytes(), &IntakeRules::of_bytes(1 << 20));
         assert_eq!(parsed.is_ok(), expected, "parser: {changes}: {parsed:?}");
         assert_eq!(allows(&schema, &schema, &value), expected, "schema: {changes}");
     }

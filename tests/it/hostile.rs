@@ -7,6 +7,7 @@ use axum::response::IntoResponse;
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use order_relay::domain::message::OrderFailed;
+use order_relay::domain::order::intake_rules::IntakeRules;
 use order_relay::domain::order_filter::{OrderFilter, Sort};
 use order_relay::domain::text::is_unprintable;
 use order_relay::web::pages::routes::page_routes;
@@ -119,7 +120,9 @@ async fn reported(world: &mut World) {
     let now = "2026-01-01T00:00:00Z".parse().expect("a time");
     let event = json!({"order_id": "H-0", "attempt": 2, "trigger": "checkout", "error": {
         "class": "rejected", "code": hostile(0), "message": hostile(2), "request": hostile(3)}});
-    let (event, _) = OrderFailed::parse(event.to_string().as_bytes(), 1 << 20).expect("good");
+    let (event, _) =
+        OrderFailed::parse(event.to_string().as_bytes(), &IntakeRules::of_bytes(1 << 20))
+            .expect("good");
     let request = failure("H-0", 2, now);
     let failed = event.failed_attempt(None, now);
     let request = order_relay::ports::orders::FailureRequest { failed, ..request };

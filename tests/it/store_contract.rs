@@ -18,6 +18,7 @@ use order_relay::domain::lifecycle::claim::{Admission, Doubt, HandBack, Intent};
 use order_relay::domain::lifecycle::transitions::{FailedAttempt, InvalidTransition, Verdict};
 use order_relay::domain::lifecycle::vocabulary::{Phase, Trigger};
 use order_relay::domain::order::document::Order;
+use order_relay::domain::order::intake_rules::IntakeRules;
 use order_relay::domain::order::values::OrderKey;
 use order_relay::domain::order_filter::ShopFilter;
 use order_relay::domain::permission::Grants;
@@ -287,7 +288,8 @@ pub fn key(id: &str) -> OrderKey {
 }
 
 pub fn placed(document: &str) -> Placed {
-    let order = Order::parse(document.as_bytes(), 1 << 20).expect("a good order");
+    let order =
+        Order::parse(document.as_bytes(), &IntakeRules::of_bytes(1 << 20)).expect("a good order");
     Placed { order: Arc::new(order), source: OrderSource::Broker, trace: Trace::default() }
 }
 

@@ -16,6 +16,7 @@ use crate::devtools::simulation::story::Story;
 use crate::devtools::simulation::wiring::{MAX_BYTES, Parts};
 use crate::domain::message::OrderFailed;
 use crate::domain::order::document::Order;
+use crate::domain::order::intake_rules::IntakeRules;
 use crate::domain::order::values::OrderKey;
 use crate::domain::outbound_messages::{Audience, Outgoing};
 use crate::domain::topology::{ORDER_FAILED, ORDER_PLACED, Topology};
@@ -102,7 +103,8 @@ impl Checkout {
 
     async fn post(&self, body: &[u8]) {
         loop {
-            let order = Order::parse(body, MAX_BYTES).expect("a good order");
+            let order =
+                Order::parse(body, &IntakeRules::of_bytes(MAX_BYTES)).expect("a good order");
             match self.ops.accept(&erika(), order, OrderSource::Api, &Trace::default()).await {
                 Ok(_) => return,
                 Err(_) => self.pause(500, 10_000).await,
@@ -124,7 +126,10 @@ impl Checkout {
             "order": document,
         });
         let body = event.to_string();
-        debug_assert!(OrderFailed::parse(body.as_bytes(), MAX_BYTES).is_ok(), "{body}");
+        debug_assert!(
+            OrderFailed::parse(body.as_bytes(), &IntakeRules::of_bytes(MAX_BYTES)).is_ok(),
+            "{body}"
+        );
         let exchange = exchange_of_failures(self.broker.topology());
         self.publish_to(&exchange, ORDER_FAILED, body.as_bytes()).await;
     }

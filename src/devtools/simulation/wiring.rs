@@ -17,6 +17,7 @@ use crate::devtools::simulation::ledger_weather::{ProcessWeather, Weather};
 use crate::devtools::simulation::plan::Setup;
 use crate::devtools::simulation::post::{PlainComposer, PostModel};
 use crate::devtools::simulation::story::Story;
+use crate::domain::order::intake_rules::IntakeRules;
 use crate::ops::login_config::LoginConfig;
 use crate::ops::passwords::Passwords;
 use crate::ops::verbs::{Ops, OpsParts};
@@ -77,7 +78,7 @@ impl Parts {
             metrics: Arc::new(Metrics::new("simulation", "simulation")),
             policies: self.policies(name),
             worker: name.to_owned(),
-            max_bytes: MAX_BYTES,
+            intake: IntakeRules::of_bytes(MAX_BYTES),
             with_confirmed: true,
         }))
     }
@@ -105,7 +106,7 @@ impl Parts {
             broker: Arc::new(BrokerClient::new(self.broker.clone(), "people", PEOPLE)),
             clock: Arc::new(self.clock(self.setup.skews[0])),
             erps: self.erps.clone(),
-            max_bytes: MAX_BYTES,
+            intake: IntakeRules::of_bytes(MAX_BYTES),
             transfer_patience: Duration::from_secs(60),
             login: LoginConfig {
                 passwords: Passwords::default(),

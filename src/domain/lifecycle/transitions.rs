@@ -420,12 +420,13 @@ impl OrderRecord {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::order::intake_rules::IntakeRules;
 
     const ORDER: &str = r#"{"order_id": "1", "currency": "EUR", "total": "1", "customer": {"email": "a@b.example"},
         "lines": [{"sku": "1", "quantity": 1, "unit_price": 1}]}"#;
 
     fn record(phase: Phase) -> OrderRecord {
-        let order = Order::parse(ORDER.as_bytes(), 1 << 20).unwrap();
+        let order = Order::parse(ORDER.as_bytes(), &IntakeRules::of_bytes(1 << 20)).unwrap();
         let claim = Claim { worker: "w".to_owned(), attempt: 3, until: Timestamp::MAX };
         let received = OrderRecord::received(&order, Timestamp::UNIX_EPOCH);
         OrderRecord { phase, claim: Some(claim), unclear_since: Some(Timestamp::MIN), ..received }

@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize, de};
 use sha2::{Digest, Sha256};
 
 use crate::domain::order::fault::{Fault, Reason};
+use crate::domain::order::intake_rules::IntakeRules;
 use crate::domain::order::strict_json::{object, object_or_nothing, read_json, read_text};
 use crate::domain::order::values::{Currency, Decimal, Email, OrderId, OrderKey, Shop, Sku};
 use crate::domain::text::{one_line, quoted};
@@ -123,33 +124,51 @@ fn email<'de, D: Deserializer<'de>>(reader: D) -> Result<Option<Email>, D::Error
     text.map(|text| Email::try_from(text).map_err(de::Error::custom)).transpose()
 }
 
-/// When an order was placed. A time without a zone is taken as UTC; an empty one counts as none, and so
-/// does MySQL's `0000-00-00`.
+/// When an order was placed. An empty time counts as none, and so does MySQL's `0000-00-00`.
 #[derive(Default)]
-pub(super) struct PlacedAt(Option<Timestamp>);
+pub(super) enum PlacedAt {
+    #[default]
+    Unknown,
+    Moment(Timestamp),
+    /// In the zone of the shop.
+    WithoutZone(DateTime),
+}
 
 impl<'de> Deserialize<'de> for PlacedAt {
     fn deserialize<D: Deserializer<'de>>(reader: D) -> Result<Self, D::Error> {
-        let Some(text) = Option::<String>::deserialize(reader)? else { return Ok(Self(None)) };
+        let Some(text) = Option::<String>::deserialize(reader)? else { return Ok(Self::Unknown) };
         let text = text.trim();
         if text.is_empty() || text.starts_with("0000-00-00") {
-            return Ok(Self(None));
+            return Ok(Self::Unknown);
         }
         if let Ok(at) = text.parse::<Timestamp>() {
-            return Ok(Self(Some(at)));
+            return Ok(Self::Moment(at));
         }
-        let without_zone = text.parse::<DateTime>().and_then(|at| at.to_zoned(TimeZone::UTC));
-        let at = without_zone.map_err(|error| {
-            de::Error::custom(format!("{} is no time: {error}", quoted(text, 60)))
-        })?;
-        Ok(Self(Some(at.timestamp())))
+        let wrong = |error| de::Error::custom(format!("{} is no time: {error}", quoted(text, 60)));
+        let at = text.parse::<DateTime>().map_err(wrong)?;
+        // So that it is a moment in every zone.
+        at.to_zoned(TimeZone::UTC).map_err(wrong)?;
+        Ok(Self::WithoutZone(at))
+    }
+}
+
+impl PlacedAt {
+    fn moment(&self, shop: &Shop, rules: &IntakeRules) -> Result<Option<Timestamp>, Fault> {
+        match self {
+            Self::Unknown => Ok(None),
+            Self::Moment(at) => Ok(Some(*at)),
+            Self::WithoutZone(at) => rules.moment(shop.as_str(), *at).map(Some).map_err(|error| {
+                let detail = format!("`{at}` is no time in the zone of the shop: {error}");
+                Fault::at(Reason::Schema, "/placed_at", detail)
+            }),
+        }
     }
 }
 
 impl Order {
-    /// Reads one order message. `max_bytes` is `intake.max_bytes`.
-    pub fn parse(bytes: &[u8], max_bytes: usize) -> Result<Self, Fault> {
-        let text = read_text(bytes, max_bytes)?;
+    /// Reads one order message.
+    pub fn parse(bytes: &[u8], rules: &IntakeRules) -> Result<Self, Fault> {
+        let text = read_text(bytes, rules.max_bytes)?;
         let document: OrderDocument = read_json(text)?;
         if let Some(state) = &document.state
             && !ACCEPTED_STATES.contains(&state.as_str())
@@ -161,10 +180,11 @@ impl Order {
                 format!("state is `{state}`; only `payed` and `ordered_failed` are transmitted"),
             ));
         }
+        let placed_at = document.placed_at.moment(&document.shop, rules)?;
         Ok(Self {
             key: OrderKey { shop: document.shop, order_id: document.order_id },
             facts: OrderFacts {
-                placed_at: document.placed_at.0,
+                placed_at,
                 currency: document.currency,
                 total: document.total,
                 customer: document.customer,
@@ -199,7 +219,7 @@ pub struct OrderDocument {
     #[serde(default)]
     #[schemars(extend("enum" = ["payed", "ordered_failed", null]))]
     state: Option<String>,
-    /// RFC 3339; without an offset it is UTC. An empty text counts as none.
+    /// RFC 3339; without an offset it is in the zone of the shop (`shops.NAME.time_zone`, else UTC). An empty text counts as none.
     #[serde(default)]
     #[schemars(with = "Option<String>")]
     placed_at: PlacedAt,
@@ -392,7 +412,7 @@ mod tests {
         "payment":{"method":"card"},"remark":"","something_new":[1,{"a":null}]}"#;
 
     fn parse(text: &str) -> Result<Order, Fault> {
-        Order::parse(text.as_bytes(), 1 << 20)
+        Order::parse(text.as_bytes(), &IntakeRules::of_bytes(1 << 20))
     }
 
     fn fault_of(from: &str, to: &str) -> (Reason, String) {
@@ -429,7 +449,17 @@ mod tests {
         for text in ["2026-11-22T10:00:00", "2026-11-22 10:00:00", "2026-11-22T12:00:00+02:00"] {
             assert_eq!(at(text).unwrap().to_string(), "2026-11-22T10:00:00Z", "{text}");
         }
-        let marked = Order::parse(format!("\u{feff}{GOOD}").as_bytes(), 1 << 20).unwrap();
+        let zones = [("de".to_owned(), TimeZone::fixed(jiff::tz::offset(1)))].into();
+        let rules = IntakeRules::of_bytes(1 << 20).with_zones(zones, TimeZone::UTC);
+        let at = |text: &str| {
+            let text = GOOD.replace("2026-11-22T10:00:00Z", text);
+            Order::parse(text.as_bytes(), &rules).unwrap().facts.placed_at.unwrap().to_string()
+        };
+        assert_eq!(at("2026-11-22T10:00:00"), "2026-11-22T09:00:00Z");
+        assert_eq!(at("2026-11-22T10:00:00Z"), "2026-11-22T10:00:00Z");
+        let marked =
+            Order::parse(format!("\u{feff}{GOOD}").as_bytes(), &IntakeRules::of_bytes(1 << 20))
+                .unwrap();
         assert_eq!(&*marked.document, GOOD);
     }
 
@@ -528,7 +558,8 @@ mod tests {
 
     #[test]
     fn bytes_that_are_no_document_are_refused() {
-        let reason = |bytes: &[u8]| Order::parse(bytes, 1000).unwrap_err().reason;
+        let reason =
+            |bytes: &[u8]| Order::parse(bytes, &IntakeRules::of_bytes(1000)).unwrap_err().reason;
         assert_eq!(reason(b""), Reason::NotJson);
         assert_eq!(reason(b"\xff\xfe"), Reason::NotUtf8);
         assert_eq!(reason(b"{}"), Reason::Schema);
@@ -562,7 +593,7 @@ mod tests {
     proptest! {
         #[test]
         fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
-            drop(Order::parse(&bytes, 200));
+            drop(Order::parse(&bytes, &IntakeRules::of_bytes(200)));
         }
 
         #[test]
@@ -570,7 +601,7 @@ mod tests {
             let mut bytes = GOOD.as_bytes().to_vec();
             let at = at % bytes.len();
             bytes[at] = byte;
-            if let Ok(order) = Order::parse(&bytes, 1 << 20) {
+            if let Ok(order) = Order::parse(&bytes, &IntakeRules::of_bytes(1 << 20)) {
                 prop_assert_eq!(order.document.as_bytes(), &bytes[..]);
             }
         }

@@ -10,6 +10,7 @@ use crate::domain::order::document::{
     AnyObject, Customer, FreeText, LineObject, Lines, Order, PlacedAt,
 };
 use crate::domain::order::fault::{Fault, Reason};
+use crate::domain::order::intake_rules::IntakeRules;
 use crate::domain::order::strict_json::{pointer_of, read_text, without_position};
 use crate::domain::order::values::{Currency, Decimal, OrderId, Shop, Sku};
 
@@ -19,12 +20,12 @@ const MAX_FAULTS: usize = 50;
 type Fields<'a> = BTreeMap<String, &'a RawValue>;
 
 /// The faults that keep `bytes` from being an order; at most 50 faults, none when it is one.
-pub fn faults(bytes: &[u8], max_bytes: usize) -> Vec<Fault> {
-    let Err(first) = Order::parse(bytes, max_bytes) else { return Vec::new() };
+pub fn faults(bytes: &[u8], rules: &IntakeRules) -> Vec<Fault> {
+    let Err(first) = Order::parse(bytes, rules) else { return Vec::new() };
     if first.reason != Reason::Schema {
         return vec![first];
     }
-    let text = read_text(bytes, max_bytes).unwrap_or_default();
+    let text = read_text(bytes, rules.max_bytes).unwrap_or_default();
     let Ok(fields) = serde_json::from_str::<Fields<'_>>(text) else { return vec![first] };
     let mut found = Vec::new();
     required::<OrderId>(&fields, "", "order_id", &mut found);
@@ -141,7 +142,10 @@ mod tests {
         "lines":[{"sku":"A","quantity":1,"unit_price":1},{"sku":"B","quantity":1,"unit_price":"1"}]}"#;
 
     fn told(text: &str) -> Vec<String> {
-        faults(text.as_bytes(), 1 << 20).iter().map(ToString::to_string).collect()
+        faults(text.as_bytes(), &IntakeRules::of_bytes(1 << 20))
+            .iter()
+            .map(ToString::to_string)
+            .collect()
     }
 
     #[test]
@@ -158,7 +162,10 @@ mod tests {
             )
             .replace("a@example.com", "nobody")
             .replace(r#""quantity":1,"unit_price":"1""#, r#""quantity":"x""#);
-        let places: Vec<_> = faults(bad.as_bytes(), 1 << 20).into_iter().map(|f| f.place).collect();
+        let places: Vec<_> = faults(bad.as_bytes(), &IntakeRules::of_bytes(1 << 20))
+            .into_iter()
+            .map(|f| f.place)
+            .collect();
         let expected = [
             "/order_id",
             "/currency",

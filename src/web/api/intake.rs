@@ -148,7 +148,7 @@ async fn take(
     trace: &Trace,
 ) -> Result<Result<Taken, Fault>, Refusal> {
     let (ops, metrics) = (&web.ops, &web.metrics);
-    let fault = match Order::parse(body, ops.max_bytes()) {
+    let fault = match Order::parse(body, ops.intake()) {
         Ok(order) => {
             let key = order.key.clone();
             let taken = ops.accept(person, order, OrderSource::Api, trace).await?;

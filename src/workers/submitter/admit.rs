@@ -147,7 +147,7 @@ impl Submitter {
                 trigger: trigger.unwrap_or(Trigger::Retry),
             });
         }
-        let order = Order::parse(&delivery.body, self.context.max_bytes)?;
+        let order = Order::parse(&delivery.body, &self.context.intake)?;
         let trace = Trace::of(&delivery.headers);
         Ok(Incoming::Placed(Placed { order: Arc::new(order), source: OrderSource::Broker, trace }))
     }

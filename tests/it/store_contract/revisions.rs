@@ -8,6 +8,7 @@ use order_relay::domain::lifecycle::claim::Admission;
 use order_relay::domain::lifecycle::transitions::InvalidTransition;
 use order_relay::domain::lifecycle::vocabulary::Trigger;
 use order_relay::domain::order::document::Order;
+use order_relay::domain::order::intake_rules::IntakeRules;
 use order_relay::domain::order_filter::OrderFilter;
 use order_relay::ports::order_desk::{EditRequest, NotEdited};
 use order_relay::ports::orders::{Admitted, FailureRequest};
@@ -25,7 +26,8 @@ on_every_ledger!(
 );
 
 fn edit(id: &str, base_revision: u32, document: &str, seconds: i64) -> EditRequest {
-    let edited = Order::parse(document.as_bytes(), 1 << 20).expect("a good order");
+    let edited =
+        Order::parse(document.as_bytes(), &IntakeRules::of_bytes(1 << 20)).expect("a good order");
     EditRequest {
         key: key(id),
         base_revision,
