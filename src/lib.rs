@@ -212,6 +212,7 @@ pub mod adapters {
             pub mod toml_text;
             pub mod model;
             pub mod compile;
+            pub mod blame;
             pub mod order_vars;
             pub mod request;
             pub mod jwt;
@@ -220,6 +221,7 @@ pub mod adapters {
             pub mod answer;
             pub mod calls;
             pub mod oauth;
+            pub mod needs;
             pub mod reads;
             pub mod engine;
             pub mod check;

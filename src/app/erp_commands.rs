@@ -1,4 +1,4 @@
-//! `erp check`: a recipe without an ERP. `erp stub`: an ERP for tests.
+//! `erp check`: a recipe without an ERP, and the one in use in its ERP. `erp stub`: an ERP for tests.
 
 use std::io::Write;
 
@@ -44,7 +44,7 @@ pub fn check(
         }
     };
     for remark in remarks(&loaded.recipe) {
-        writeln!(out, "{}: note: {remark}", loaded.file)?;
+        writeln!(out, "{}: note: {remark}", loaded.recipe.file)?;
     }
     // Whether secrets are set is asked only of the recipe in use.
     if let Some(erp) = own.filter(|_| recipe.is_none())
@@ -55,12 +55,12 @@ pub fn check(
     }
     let missing = loaded.secrets(&Overrides::default()).err().filter(|_| recipe.is_some());
     for fault in missing.iter().flat_map(|faults| &faults.faults) {
-        writeln!(out, "{}:{fault} (needed when it is used)", loaded.file)?;
+        writeln!(out, "{}:{fault} (needed when it is used)", loaded.recipe.file)?;
     }
     writeln!(
         out,
-        "{}: {} is good: every template renders a sample order",
-        loaded.file, loaded.recipe.name
+        "{}: {} is good: every template renders a full order and a minimal one",
+        loaded.recipe.file, loaded.recipe.name
     )?;
     Ok(Exit::Done)
 }

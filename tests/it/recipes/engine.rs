@@ -267,3 +267,68 @@ async fn a_lost_answer_is_found_by_the_probe_and_a_lost_request_is_not() {
     assert_eq!((failure.class, failure.stage), (ErrorClass::Unavailable, Some(Stage::Before)));
     assert!(matches!(dead.ask(&lost).await, ProbeAnswer::Unclear(_)));
 }
+
+#[tokio::test]
+async fn what_an_answer_must_have_is_needed_in_every_step() {
+    let need = "need = { other = \"order {{ order.reference }} has no other\" }\ntake    = { other = \"/other\",";
+    let with = |step: &str| {
+        let take = match step {
+            "commit" => "take    = { id = \"/id\" }",
+            "probe" => "take    = { id = \"/id\", state = \"/state\" }",
+            _ => "take    = { state = \"/state\", number = \"/number\" }",
+        };
+        assert_eq!(RECIPE.matches(take).count(), 1);
+        // What is done already would be skipped when it is resumed.
+        let always = RECIPE.replace("unless  = \"result.state == 'released'\"\n", "");
+        always.replace(take, &take.replace("take    = {", need))
+    };
+    let stand_in = StandIn::start(erp).await;
+    let failed = async |step: &str, id: &str| {
+        let (_folder, path) = file(&with(step));
+        open(&path, &stand_in.url, &NOTHING, &[]).submit(&order(id, "A")).await.unwrap_err()
+    };
+    let commit = failed("commit", "O-1").await;
+    assert_eq!((commit.class, commit.stage), (ErrorClass::UnknownOutcome, Some(Stage::At)));
+    assert_eq!((commit.message.as_str(), commit.status), ("order O-1 has no other", Some(201)));
+    let after = failed("after", "O-2").await;
+    assert_eq!((after.class, after.stage), (ErrorClass::Unavailable, Some(Stage::At)));
+    assert_eq!(after.message, "in the ERP as 2, but release failed: order O-2 has no other");
+    let (_folder, path) = file(&with("probe"));
+    let erp = open(&path, &stand_in.url, &NOTHING, &[]);
+    let ProbeAnswer::Unclear(probe) = erp.ask(&order("O-1", "A")).await else { panic!("clear") };
+    assert_eq!(
+        (probe.class, probe.message.as_str()),
+        (ErrorClass::Unavailable, "order O-1 has no other")
+    );
+}
+
+#[tokio::test]
+async fn a_template_that_cannot_be_rendered_names_file_line_key_and_value() {
+    let (_folder, path) = file(&RECIPE.replace(
+        "{\"ref\": {{ order.reference }},",
+        "{\"ref\": {{ order.reference }},\n  \"c\": {{ order.customer.number }},",
+    ));
+    let stand_in = StandIn::start(erp).await;
+    let erp = open(&path, &stand_in.url, &NOTHING, &[]);
+    let document = json!({"order_id": "O-1", "currency": "EUR", "total": "1", "lines": []});
+    let failure = erp.submit(&for_erp("O-1", &document)).await.unwrap_err();
+    assert_eq!((failure.class, failure.code.as_str()), (ErrorClass::Internal, "template"));
+    let expected = format!("commit.body line 7 of {path}: `customer.number` is not in this order");
+    assert_eq!(failure.message, expected);
+}
+
+#[tokio::test]
+async fn a_skipped_step_has_no_values_but_defaults_work() {
+    let before = "[[before]]\nname = 'customer'\nunless = \"order.customer is not defined\"\nrequest = 'GET /c'\n\
+        ok = 'status == 200'\ntake = { id = '/id' }\nindex = { rows = '/rows', key = '/id' }\n";
+    let body = "{\"ref\": {{ order.reference }}, \"c\": {{ customer.id | default('none') }}, \"r\": {{ customer.row['x'].id | default(0) }},";
+    let (_folder, path) =
+        file(&format!("{}{before}", RECIPE.replace("{\"ref\": {{ order.reference }},", body)));
+    let stand_in = StandIn::start(erp).await;
+    let erp = open(&path, &stand_in.url, &NOTHING, &[]);
+    let document = json!({"order_id": "O-1", "currency": "EUR", "total": "1", "lines": []});
+    erp.submit(&for_erp("O-1", &document)).await.unwrap();
+    let commit =
+        stand_in.books.lock().unwrap().asked.iter().find(|a| a.method == "POST").unwrap().json();
+    assert_eq!((&commit["c"], &commit["r"]), (&json!("none"), &json!(0)));
+}

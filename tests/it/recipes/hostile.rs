@@ -31,7 +31,7 @@ proptest! {
 
     #[test]
     fn a_changed_recipe_is_good_or_says_what_is_wrong(source in mutated()) {
-        match Recipe::parse(&source) {
+        match Recipe::parse("a.toml", &source) {
             Ok(recipe) => {
                 let found = faults(&recipe);
                 prop_assert!(found.iter().all(|fault| fault.line >= 1 && !fault.detail.is_empty()));
@@ -43,7 +43,7 @@ proptest! {
 
     #[test]
     fn any_text_as_a_recipe_ends(source in "[\\[\\]a-z =\"'{}.\n#%~|]{0,200}") {
-        drop(Recipe::parse(&source).map(|recipe| faults(&recipe)));
+        drop(Recipe::parse("a.toml", &source).map(|recipe| faults(&recipe)));
     }
 }
 

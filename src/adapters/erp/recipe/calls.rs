@@ -315,6 +315,8 @@ impl RecipeErp {
             failure.request = Some(request);
             return Err(failure);
         }
+        self.check_needs(login, Purpose::Login, &read, &vars)
+            .map_err(|failure| Failure { request: Some(request), ..failure })?;
         let taken = self.judge().taken(login, &read);
         session.secrets.extend(taken.iter().map(|(_, value)| value.to_string()));
         session.values = Value::from_pairs(taken);

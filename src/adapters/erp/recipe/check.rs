@@ -1,25 +1,25 @@
-//! What can be checked in a recipe before the first order: every template renders a sample order,
-//! JSON is JSON, expressions name only what is there.
+//! What can be checked in a recipe before the first order: every template renders a full order and one
+//! without any optional field, JSON is JSON, expressions name only what is there.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use minijinja::ErrorKind;
 use minijinja::value::Value;
 use reqwest::Url;
 
-use crate::domain::failure::Failure;
 use crate::domain::order::values::OrderKey;
-use crate::domain::text::one_line;
 use crate::domain::trace::Trace;
 use crate::ports::erp::{Journal, OrderForErp};
 
+use super::blame::Blame;
 use super::compile::template_fault;
 use super::model::{AuthKind, Expr, Recipe, Rule, Step, Template};
 use super::order_vars::order_vars;
 use super::reply::Read;
-use super::request::build;
+use super::request::try_build;
 use super::toml_text::{At, RecipeFault};
-use super::values::Placeholder;
+use super::values::{Placeholder, Skipped};
 use crate::adapters::erp::recipe::lookups::{SourceCache, vars_with};
 use crate::adapters::erp::recipe::values::Vars;
 
@@ -37,11 +37,21 @@ pub const SAMPLE: &str = r#"{
   "payment": {"method": "invoice", "reference": "P-1"}, "shipping": {"method": "standard", "cost": "4.90"}
 }"#;
 
+/// An order with nothing but what every order has (docs/orders.md).
+pub const MINIMAL: &str = r#"{
+  "order_id": "100042", "currency": "EUR", "total": "49.95",
+  "lines": [{"sku": "SKU-100", "quantity": "1", "unit_price": "49.95"}]
+}"#;
+
 /// The sample under the number `order_id`.
 pub fn sample_order(order_id: &str) -> OrderForErp {
+    order_of(SAMPLE, order_id)
+}
+
+fn order_of(document: &str, order_id: &str) -> OrderForErp {
     OrderForErp {
         key: OrderKey::new("default", order_id).expect("it is a number that an order can have"),
-        document: Arc::from(SAMPLE),
+        document: Arc::from(document),
         received_at: jiff::Timestamp::UNIX_EPOCH,
         trace: Trace::default(),
         journal: Journal::default(),
@@ -54,6 +64,7 @@ pub fn faults(recipe: &Recipe) -> Vec<RecipeFault> {
     check.names();
     check.secrets_for_auth();
     check.render_all();
+    check.render_auth();
     check.expressions();
     let mut faults = check.faults;
     faults.sort();
@@ -109,12 +120,17 @@ impl Check<'_> {
     }
 
     fn secrets_for_auth(&mut self) {
+    remarks.extend(needed_fields(recipe));
         let needed: &[&str] = match &self.recipe.auth.kind {
             AuthKind::Attach => &[],
             AuthKind::Basic => &["user", "password"],
+/// Renders one sample order.
             AuthKind::OAuth2(oauth2) if oauth2.jwt.is_some() => &["client_id"],
             AuthKind::OAuth2(_) => &["client_id", "client_secret"],
+    sample: &'static str,
         };
+    /// Optional fields of an order that a template needs, each with the first place.
+    needed: BTreeMap<String, RecipeFault>,
         for name in needed {
             if !self.recipe.secrets.contains_key(*name) {
                 let detail = format!("missing: auth.kind needs secret.{name}");
@@ -128,7 +144,7 @@ impl Check<'_> {
     fn vars(&self, step: &Step) -> Vars {
         let recipe = self.recipe;
         let is = |steps: &[Step]| steps.iter().any(|own| std::ptr::eq(own, step));
-        let mut vars = order_vars(&sample_order("100042")).unwrap_or_default();
+        let mut vars = order_vars(&order_of(self.sample, "100042")).unwrap_or_default();
         vars.insert("const".to_owned(), Value::from(recipe.consts.clone()));
         let secrets = recipe.secrets.keys().map(|name| (name.clone(), format!("«{name}»")));
         vars.insert("secret".to_owned(), Value::from_pairs(secrets));
@@ -144,12 +160,8 @@ impl Check<'_> {
         if is(&recipe.before) || std::ptr::eq(&recipe.commit, step) {
             let earlier = recipe.before.iter().take_while(|own| !std::ptr::eq(*own, step));
             for own in earlier {
-                let mut names: Vec<&str> = own.take.iter().map(|(name, _)| name.as_str()).collect();
-                names.extend(own.index.as_ref().map(|_| "row"));
-                if own.each.is_some() {
-                    names = vec!["each", "row"];
-                }
-                vars.insert(own.name.clone(), self.placeholders(&own.name, names));
+                let value = self.answer_to(own, &vars);
+                vars.insert(own.name.clone(), value);
             }
         }
         if step.each.is_some() {
@@ -164,10 +176,15 @@ impl Check<'_> {
         if matches!(self.recipe.auth.kind, AuthKind::OAuth2(_)) {
             names.push("access_token");
         }
+        if is_login {
+        }
         names
     }
 
     fn placeholders(&self, of: &str, names: Vec<&str>) -> Value {
+            vars.extend(
+                recipe.before.iter().map(|own| (own.name.clone(), Skipped::value(&own.name))),
+            );
         let pairs = names
             .into_iter()
             .map(|name| (name.to_owned(), Placeholder::value(&format!("{of}.{name}"))));
@@ -179,14 +196,38 @@ impl Check<'_> {
         let steps: Vec<&Step> = self.recipe.steps().collect();
         for step in steps {
             let vars = self.vars(step);
-            for template in templates_of(self.recipe, step) {
+            if self.sample == MINIMAL && self.is_skipped(step, &vars) {
+                continue;
+            }
+            for template in templates_of(recipe, step) {
                 self.render(template, &vars);
             }
             // The whole only when its parts are good: a part's own fault has the better place.
             if self.faults.is_empty()
-                && let Err(Failure { message, .. }) = build(self.recipe, &base, step, &vars)
+                && self.needed.is_empty()
+                && let Err(fault) = try_build(recipe, &base, step, &vars)
             {
-                self.faults.push(step.path.fault(message));
+    /// What stands for the answer to a read before the commit.
+    fn answer_to(&self, step: &Step, vars: &Vars) -> Value {
+        if self.is_skipped(step, vars) {
+            return Skipped::value(&step.name);
+        }
+        let mut names: Vec<&str> = step.take.iter().map(|(name, _)| name.as_str()).collect();
+        names.extend(step.index.as_ref().map(|_| "row"));
+        if step.each.is_some() {
+            names = vec!["each", "row"];
+        }
+        self.placeholders(&step.name, names)
+    }
+
+    fn is_skipped(&self, step: &Step, vars: &Vars) -> bool {
+        let skips = |unless: &Expr| self.recipe.templates.eval(&unless.value, vars);
+        let is_read = self.recipe.before.iter().any(|own| std::ptr::eq(own, step));
+        let skipped = step.unless.as_ref().filter(|_| is_read).map(skips);
+        skipped.is_some_and(|skipped| skipped.is_ok_and(|skipped| skipped.is_true()))
+    }
+
+                self.faults.push(fault);
             }
         }
         let mut vars = self.vars(&self.recipe.commit);
@@ -202,27 +243,17 @@ impl Check<'_> {
                 of_auth.extend(jwt.claims.iter().map(|(_, claim)| claim));
             }
         }
+    /// Every step of the full order, also what would be skipped; of the minimal one what would be sent.
         of_auth.into_iter().for_each(|template| self.render(template, &vars));
     }
 
     fn render(&mut self, template: &Template, vars: &Vars) {
-        if let Err(error) = self.recipe.templates.render(&template.value, vars) {
-            let mut fault = template_fault(template, &error);
-            if error.kind() == ErrorKind::UndefinedError {
-                let known: Vec<&str> = vars.keys().map(String::as_str).collect();
-                let unknown = self.recipe.templates.names_in(&template.value);
-                let unknown: Vec<String> =
-                    unknown.into_iter().filter(|name| !vars.contains_key(name)).collect();
-                let source = self.recipe.templates.source(&template.value);
-                if let Some(part) = error.range().and_then(|range| source.get(range)) {
-                    fault.detail = format!("`{}` is not there", one_line(part, 100));
-                }
-                if !unknown.is_empty() {
-                    let (unknown, known) = (unknown.join(", "), known.join(", "));
-                    fault.detail = format!("`{unknown}` is not there; there are {known}");
-                }
-            }
-            self.faults.push(fault);
+        let Err(error) = self.recipe.templates.render(&template.value, vars) else { return };
+        let blame = Blame { recipe: self.recipe, vars };
+        let fault = blame.template(template, &error);
+        match blame.field_of_order(template, &error).filter(|_| self.sample == MINIMAL) {
+            Some(field) => drop(self.needed.entry(field).or_insert(fault)),
+            None => self.faults.push(fault),
         }
     }
 
@@ -276,13 +307,18 @@ impl Check<'_> {
     }
 }
 
-/// Templates of a step, each with its place in the file.
+/// Messages of `need` are rendered outside a session.
+fn without_session(mut vars: Vars) -> Vars {
+    vars.remove("session");
+    vars
+}
+
+/// Templates of the request of a step, each with its place in the file.
 fn templates_of<'a>(recipe: &'a Recipe, step: &'a Step) -> Vec<&'a At<String>> {
     use super::model::Body;
     let mut templates = vec![&step.path];
     templates.extend(recipe.http.headers.iter().chain(&step.headers).map(|(_, value)| value));
     templates.extend(step.query.iter().map(|(_, value)| value));
-    templates.extend(step.need.iter().map(|(_, value)| value));
     match &step.body {
         Body::None => {}
         Body::Text(template) => templates.push(template),
@@ -296,7 +332,7 @@ mod tests {
     use super::*;
 
     fn told(source: &str) -> Vec<String> {
-        let found = match Recipe::parse(source) {
+        let found = match Recipe::parse("a.toml", source) {
             Ok(recipe) => faults(&recipe),
             Err(faults) => faults,
         };
@@ -309,7 +345,7 @@ mod tests {
     #[test]
     fn a_good_recipe_has_no_fault_and_a_missing_probe_is_said_aloud() {
         assert_eq!(told(GOOD), Vec::<String>::new());
-        let remarks = remarks(&Recipe::parse(GOOD).unwrap());
+        let remarks = remarks(&Recipe::parse("a.toml", GOOD).unwrap());
         assert!(remarks.iter().any(|text| text.starts_with("no [probe]")), "{remarks:?}");
     }
 
@@ -339,7 +375,9 @@ mod tests {
             told(&format!("name = 'a'\n[commit]\n{commit}\n{more}"))
         };
         let missing = of("{\"a\": 1,\n \"b\": {{ order.nummer }}}", "");
-        assert_eq!(missing, ["6: commit.body: `order.nummer` is not there"]);
+        assert_eq!(missing, ["6: commit.body: `nummer` is not in this order"]);
+        let below = of("\n{\"a\": 1,\n \"b\": {{ order.nummer }}}", "");
+        assert_eq!(below, ["7: commit.body: `nummer` is not in this order"]);
         let typo = of("{\"a\": {{ odrer.total }}}", "");
         assert!(typo[0].starts_with("5: commit.body: `odrer` is not there; there are"), "{typo:?}");
         let quoted = of("{\"a\": \"{{ order.total }}\"}", "");
@@ -350,10 +388,119 @@ mod tests {
             take = { id = '/id' }\n[[after]]\nname = 'go'\nrequest = 'POST /o/{{ customer.id }}'\n\
             ok = 'status == 200'\n";
         let resumed = of("{}", before);
-        assert!(resumed[0].contains("`customer` is not there"), "{resumed:?}");
+        assert_eq!(
+            resumed,
+            [
+                "13: after.go.request: `customer.id` is not there, because the step `customer` was skipped; \
+              `customer.id | default(…)` allows that"
+            ]
+        );
+        let with_default = before.replace("customer.id", "customer.id | default(0)");
+        assert_eq!(of("{}", &with_default), Vec::<String>::new());
         let filter = of("{}", "[[rules]]\nwhen = 'body | shorten'\nthen = 'retry'\n");
         assert!(filter[0].contains("shorten"), "{filter:?}");
         let name = of("{}", "[[rules]]\nwhen = 'stats == 200'\nthen = 'retry'\n");
         assert_eq!(name, ["7: rules[0].when: `stats` is not there"]);
     }
 }
+
+    const WITH_LINES: &str =
+        "name = 'a'\n[commit]\nrequest = 'POST /o'\nok = 'status == 201'\nbody = '''\n";
+
+    #[test]
+    fn every_kind_of_missing_value_is_named_with_its_line() {
+        let of = |code: &str| told(&format!("{WITH_LINES}[1,\n{code}]'''\n"));
+        for (code, name) in [
+            ("{{ order.a.b }}", "a.b"),
+            ("{{ order.a | num }}", "a"),
+            ("{{ order.a | str }}", "a"),
+            ("{{ order.a | upper }}", "a"),
+            ("{{ order.a | length }}", "a"),
+            ("{{ order.a | first }}", "a"),
+            ("{{ order.a | last }}", "a"),
+            ("{{ order.a | items | list }}", "a"),
+            ("{{ order.a | list }}", "a"),
+            ("{{ order.a | sort }}", "a"),
+            ("{{ order.a | unique | list }}", "a"),
+            ("{{ order.a | split('x') | list }}", "a"),
+            ("{{ order.a | select('number') | list }}", "a"),
+            ("{{ order.a | day }}", "a"),
+            ("{{ order.a | join(',') }}", "a"),
+            ("{{ order.a | map(attribute='x') | list }}", "a"),
+            ("{{ order.a | replace('x', 'y') }}", "a"),
+            ("{{ order.date ~ order.a }}", "a"),
+            ("{{ order.a ~ ' 00:00' }}", "a"),
+            ("{% if order.a == 'x' %}1{% else %}2{% endif %}", "a"),
+            ("{% if order.a != 'x' %}1{% else %}2{% endif %}", "a"),
+            ("{% if not order.a %}1{% else %}2{% endif %}", "a"),
+            ("{% if 'x' not in order.a %}1{% else %}2{% endif %}", "a"),
+            ("{{ 1 if order.a > 2 else 3 }}", "a"),
+            ("{% for l in order.a %}{{ l }}{% endfor %}", "a"),
+            (
+                "{% for l in order.lines if l.a != 'x' %}{% if not loop.first %},{% endif %}1{% endfor %}",
+                "lines[].a",
+            ),
+            (
+                "{% for l in order.lines %}{% if not loop.first %},{% endif %}{{ l.a.b }}{% endfor %}",
+                "lines[].a.b",
+            ),
+        ] {
+            assert_eq!(
+                of(code),
+                [format!("7: commit.body: `{name}` is not in this order")],
+                "{code}"
+            );
+        }
+        for good in [
+            "{{ order.a | default('x') }}",
+            "{% if order.a is defined and order.a != 'x' %}1{% else %}2{% endif %}",
+            "{{ (order.a | default({})).b | default(1) }}",
+            "{% for l in order.lines %}{% if l.number != 1 %},{% endif %}{{ 'a-' ~ l.number }}{% endfor %}",
+            "{{ 1 if 'a' in order.remark and\n order.currency == 'EUR' else 2 }}",
+        ] {
+            assert_eq!(
+                of(good).iter().filter(|t| !t.contains("without optional")).count(),
+                0,
+                "{good}: {:?}",
+                of(good)
+            );
+        }
+    }
+
+    #[test]
+    fn a_minimal_order_is_rendered_too() {
+        let recipe =
+            |code: &str| Recipe::parse("a.toml", &format!("{WITH_LINES}[\n{code}]'''\n")).unwrap();
+        let needs = recipe("{{ order.customer.number }}");
+        assert_eq!(faults(&needs), Vec::new());
+        let told = remarks(&needs);
+        let sentence = "an order without `customer.number` cannot be sent, and is parked: commit.body line 7 needs it";
+        assert!(told.iter().any(|told| told == sentence), "{told:?}");
+        let broken = recipe("{% if order.remark is defined %}1{% endif %}, 2");
+        let broken: Vec<String> = faults(&broken).iter().map(ToString::to_string).collect();
+        assert!(
+            broken[0].starts_with("6: commit.body: for an order without optional fields: what was rendered is not JSON"),
+            "{broken:?}"
+        );
+        let skipping = format!(
+            "{}\n[[before]]\nname = 'customer'\nunless = 'order.customer is not defined'\nok = 'status == 200'\n\
+             request = 'GET /c/{{{{ order.customer.number }}}}'\ntake = {{ id = '/id' }}\n",
+            format!("{WITH_LINES}[{{{{ customer.id }}}}]'''\n")
+        );
+        let told = self::told(&skipping);
+        assert_eq!(
+            told,
+            [
+                "6: commit.body: for an order without optional fields: `customer.id` is not there, because the step \
+              `customer` was skipped; `customer.id | default(…)` allows that"
+            ]
+        );
+    }
+
+    #[test]
+    fn steps_that_are_skipped_are_checked_too() {
+        let skipped = told(&format!(
+            "{GOOD}[[before]]\nname = 'never'\nunless = 'true'\nrequest = 'GET /{{{{ order.nummer }}}}'\nok = 'status == 200'\n"
+        ));
+        assert_eq!(skipped, ["9: before.never.request: `nummer` is not in this order"]);
+    }

@@ -21,9 +21,9 @@ use super::values;
 use crate::config::fault_reader::Faults;
 
 impl Recipe {
-    /// Reads a recipe; every fault at once.
-    pub fn parse(source: &str) -> Result<Self, Vec<RecipeFault>> {
-        parse(source, |table, faults| Compiler::new(faults).recipe(table))
+    /// Reads the recipe of `file`; every fault at once.
+    pub fn parse(file: &str, source: &str) -> Result<Self, Vec<RecipeFault>> {
+        parse(source, |table, faults| Compiler::new(faults).recipe(file, table))
     }
 }
 
@@ -38,7 +38,7 @@ impl<'a> Compiler<'a> {
         Self { faults, templates: Templates::default(), place: Place::Json }
     }
 
-    fn recipe(mut self, t: &Table<'_>) -> Option<Recipe> {
+    fn recipe(mut self, file: &str, t: &Table<'_>) -> Option<Recipe> {
         let name = t.required("name", "a name for people, e.g. name = \"our-erp\"");
         let base_url = t.parsed("base_url", base_url);
         let is_xml = t.parsed("type", body_type).unwrap_or(false);
@@ -66,6 +66,7 @@ impl<'a> Compiler<'a> {
         let (commit, is_idempotent) = commit?;
         Some(Recipe {
             name: name?.value,
+            file: file.to_owned(),
             base_url,
             is_xml,
             error,

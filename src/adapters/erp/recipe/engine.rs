@@ -26,7 +26,7 @@ use super::model::{Outcome, Recipe, Step};
 use super::order_vars::{order_vars, result_value};
 use super::request::build;
 use super::session::Sessions;
-use super::values::{self, Placeholder};
+use super::values::{self, Placeholder, Skipped};
 use crate::adapters::erp::recipe::answer::Reply;
 use crate::adapters::erp::recipe::lookups::SourceCache;
 use crate::adapters::erp::recipe::values::Vars;
@@ -102,7 +102,10 @@ impl RecipeErp {
         let step = &self.recipe.commit;
         let reply = self.call(Some(order), step, Purpose::Commit, vars).await?;
         match reply.outcome {
-            Outcome::Ok => Ok(self.receipt(step, &reply, false)),
+            Outcome::Ok => {
+                self.complete(step, Purpose::Commit, &reply, vars)?;
+                Ok(self.receipt(step, &reply, false))
+            }
             Outcome::Permanent | Outcome::Duplicate => {
                 self.settle_refusal(order, vars, &reply).await
             }
@@ -161,7 +164,10 @@ impl RecipeErp {
             };
             match said {
                 Said::Found => {
-                    return ProbeAnswer::Found(self.receipt(&question.step, &reply, true));
+                    return match self.complete(&question.step, Purpose::Probe, &reply, vars) {
+                        Ok(()) => ProbeAnswer::Found(self.receipt(&question.step, &reply, true)),
+                        Err(failure) => ProbeAnswer::Unclear(failure),
+                    };
                 }
                 Said::Absent => {}
                 Said::Other(_) => {
@@ -231,7 +237,9 @@ impl RecipeErp {
             }
             let reply = self.call(Some(order), step, Purpose::Follow, &vars).await;
             let reply = reply.and_then(|reply| match reply.outcome {
-                Outcome::Ok | Outcome::Duplicate => Ok(reply),
+                Outcome::Ok | Outcome::Duplicate => {
+                    self.complete(step, Purpose::Follow, &reply, &vars).map(|()| reply)
+                }
                 _ => Err(self.refused(step, Purpose::Follow, &reply)),
             });
             let reply = reply.map_err(|failure| unfinished(step, &receipt, failure))?;
@@ -248,6 +256,25 @@ impl RecipeErp {
             }
         }
         Ok(receipt)
+    }
+
+    /// Fails if a good answer has not all that the step needs.
+    fn complete(
+        &self,
+        step: &Step,
+        purpose: Purpose,
+        reply: &Reply,
+        vars: &Vars,
+    ) -> Result<(), Failure> {
+        let checked = self.check_needs(step, purpose, &reply.read, vars);
+        checked.map_err(|failure| Failure { request: Some(reply.request.clone()), ..failure })
+    }
+
+    /// What the reads before the commit found, for an order that is resumed: nothing.
+    fn nothing_read(&self, vars: &mut Vars) {
+        for step in &self.recipe.before {
+            vars.insert(step.name.clone(), Skipped::value(&step.name));
+        }
     }
 
     pub(super) fn refused(&self, step: &Step, purpose: Purpose, reply: &Reply) -> Failure {
@@ -304,7 +331,8 @@ impl Erp for RecipeErp {
     }
 
     async fn finish(&self, order: &OrderForErp, receipt: Receipt) -> Result<Receipt, Failure> {
-        let vars = self.order_vars(order)?;
+        let mut vars = self.order_vars(order)?;
+        self.nothing_read(&mut vars);
         self.in_time("what follows the order", Stage::At, self.follow(order, vars, receipt)).await
     }
 

@@ -1,20 +1,64 @@
 //! Expressions of a recipe, in which a value that is not there is never true.
 //!
-//! The template engine takes `undefined != 'draft'` and `not undefined` for true. So comparisons and
-//! negations are rewritten to calls of our own, which know when an operand is not there. What such a
-//! comparison says is unknown: an expression is true only if it is true whatever that would be.
+//! The template engine takes `undefined != 'draft'` and `not undefined` for true, and `undefined ~ 'a'` for
+//! `a`. So these are rewritten to calls of our own, which know when an operand is not there. What such a
+//! comparison says is unknown: an expression is true only if it is true whatever that would be. In a
+//! template it is an error at once. An error of kind `UndefinedError` names what is not there in its detail.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use minijinja::value::{Value, ValueKind};
 use minijinja::{Environment, Error, ErrorKind};
 
-use super::values::is_number;
+use super::values::{is_missing, is_number};
 
 const COMPARE: &str = "_compare";
 const NEGATE: &str = "_not";
+const PRESENT: &str = "_present";
+/// Signs between two values that are joined or calculated with.
+const SIGNS: [&str; 8] = ["~", "+", "-", "*", "/", "//", "%", "**"];
+
+/// Gives the engine of templates what [`in_template`] writes.
+pub fn install(env: &mut Environment<'_>) {
+    let compare =
+        |left: &Value, operator: &str, right: &Value, names: (&str, &str)| match missing_of(
+            left, right, names,
+        ) {
+            Some(name) => Err(undefined(name)),
+            None => compared(left, operator, right),
+        };
+    env.add_function(
+        COMPARE,
+        move |left: &Value, operator: &str, right: &Value, of_left: &str, of_right: &str| {
+            compare(left, operator, right, (of_left, of_right))
+        },
+    );
+    env.add_function(NEGATE, |value: &Value, name: &str| Ok(!present(value, name)?.is_true()));
+    install_present(env);
+}
+
+/// What templates and expressions have in common.
+pub fn install_present(env: &mut Environment<'_>) {
+    env.add_function(PRESENT, |value: &Value, name: &str| present(value, name).cloned());
+}
+
+fn present<'a>(value: &'a Value, name: &str) -> Result<&'a Value, Error> {
+    if is_missing(value) { Err(undefined(name)) } else { Ok(value) }
+}
+
+fn undefined(name: &str) -> Error {
+    Error::new(ErrorKind::UndefinedError, name.to_owned())
+}
+
+/// The name of an operand that is not there.
+fn missing_of<'a>(left: &Value, right: &Value, names: (&'a str, &'a str)) -> Option<&'a str> {
+    match (is_missing(left), is_missing(right)) {
+        (true, _) => Some(names.0),
+        (_, true) => Some(names.1),
+        _ => None,
+    }
+}
 
 /// Evaluates `source` in `env`; an error when its value hangs on something that is not there.
 pub fn eval(
@@ -24,34 +68,35 @@ pub fn eval(
 ) -> Result<Value, Error> {
     let rewritten = rewrite(source)?;
     let compiled = env.compile_expression(&rewritten)?;
-    let is_touched = Arc::new(AtomicBool::new(false));
+    let missing: Arc<Mutex<Option<String>>> = Arc::default();
     let run = |assumed: bool| {
         let mut vars = vars.clone();
-        let touched = is_touched.clone();
-        let compare = move |left: &Value, operator: &str, right: &Value| {
-            if left.is_undefined() || right.is_undefined() {
-                touched.store(true, Ordering::Relaxed);
-                return Ok(assumed);
-            }
-            compared(left, operator, right)
+        let noted = missing.clone();
+        let note = move |name: &str| {
+            *noted.lock().unwrap_or_else(PoisonError::into_inner) = Some(name.to_owned());
+            Ok(assumed)
         };
-        let touched = is_touched.clone();
-        let negate = move |value: &Value| {
-            if value.is_undefined() {
-                touched.store(true, Ordering::Relaxed);
-                return assumed;
-            }
-            !value.is_true()
+        let note_too = note.clone();
+        let compare =
+            move |left: &Value, sign: &str, right: &Value, of_left: &str, of_right: &str| {
+                match missing_of(left, right, (of_left, of_right)) {
+                    Some(name) => note(name),
+                    None => compared(left, sign, right),
+                }
+            };
+        let negate = move |value: &Value, name: &str| match is_missing(value) {
+            true => note_too(name),
+            false => Ok(!value.is_true()),
         };
         vars.insert(COMPARE.to_owned(), Value::from_function(compare));
         vars.insert(NEGATE.to_owned(), Value::from_function(negate));
         compiled.eval(Value::from(vars))
     };
     let value = run(false)?;
-    let is_unknown = is_touched.load(Ordering::Relaxed) && value.is_true() != run(true)?.is_true();
-    match is_unknown {
-        true => Err(Error::new(ErrorKind::UndefinedError, "it compares a value that is not there")),
-        false => Ok(value),
+    let missing = || missing.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    match missing() {
+        Some(name) if value.is_true() != run(true)?.is_true() => Err(undefined(&name)),
+        _ => Ok(value),
     }
 }
 
@@ -65,9 +110,7 @@ fn compared(left: &Value, operator: &str, right: &Value) -> Result<bool, Error> 
     let contains = || -> Result<bool, Error> {
         match (right.kind(), right.as_str(), left.as_str()) {
             (ValueKind::String, Some(text), Some(part)) => Ok(text.contains(part)),
-            (ValueKind::Map, ..) => {
-                Ok(right.get_item(left).is_ok_and(|found| !found.is_undefined()))
-            }
+            (ValueKind::Map, ..) => Ok(right.get_item(left).is_ok_and(|found| !is_missing(&found))),
             _ => Ok(right.try_iter()?.any(|item| is_equal(&item, left))),
         }
     };
@@ -180,7 +223,8 @@ fn written(nodes: &[Node<'_>]) -> Result<String, Error> {
 /// What stands between two boundaries: negations, and at most one comparison.
 fn part(nodes: &[Node<'_>]) -> Result<String, Error> {
     if is(nodes.first(), &["not"]) {
-        return Ok(format!("{NEGATE}({})", part(&nodes[1..])?));
+        let name = named(&nodes[1..])?;
+        return Ok(format!("{NEGATE}({}, {name})", part(&nodes[1..])?));
     }
     let comparisons: Vec<(usize, usize)> = (0..nodes.len())
         .filter_map(|at| {
@@ -202,43 +246,179 @@ fn part(nodes: &[Node<'_>]) -> Result<String, Error> {
         })
         .collect();
     match comparisons[..] {
-        [] => plain(nodes),
+        [] => joined(nodes),
         [(at, length)] => {
-            let (left, right) = (plain(&nodes[..at])?, plain(&nodes[at + length..])?);
+            let (left, right) = (&nodes[..at], &nodes[at + length..]);
+            let names = format!("{}, {}", named(left)?, named(right)?);
+            let (left, right) = (joined(left)?, joined(right)?);
             let operator = match &nodes[at] {
                 Node::Token(operator) if length == 1 => operator,
                 _ => "not in",
             };
-            Ok(format!("{COMPARE}({left}, '{operator}', {right})"))
+            Ok(format!("{COMPARE}({left}, '{operator}', {right}, {names})"))
         }
         _ => Err(wrong("one comparison at a time: join them with `and`".to_owned())),
     }
 }
 
+/// What is joined by `~` has to be there.
+fn joined(nodes: &[Node<'_>]) -> Result<String, Error> {
+    let is_tilde = |at: Option<&Node<'_>>| is(at, &["~"]);
+    if !nodes.iter().any(|node| is_tilde(Some(node))) {
+        return plain(nodes);
+    }
+    let (mut out, mut begin) = (String::new(), 0);
+    loop {
+        let length = nodes[begin..].iter().position(|node| is(Some(node), &SIGNS));
+        let end = length.map_or(nodes.len(), |length| begin + length);
+        let is_joined = is_tilde(nodes.get(end)) || begin > 0 && is_tilde(nodes.get(begin - 1));
+        let operand = &nodes[begin..end];
+        match operand {
+            [Node::Token(_)] | [_, _, ..] | [Node::Group(..)] if is_joined => {
+                out.push_str(&format!("{PRESENT}({}, {})", plain(operand)?, named(operand)?));
+            }
+            _ => out.push_str(&plain(operand)?),
+        }
+        let Some(sign) = nodes.get(end) else { return Ok(out) };
+        out.push_str(&plain(std::slice::from_ref(sign))?);
+        begin = end + 1;
+    }
+}
+
+/// `nodes` as they were written, as a text in quotes.
+fn named(nodes: &[Node<'_>]) -> Result<String, Error> {
+    let text = as_written(nodes);
+    Ok(format!("'{}'", text.replace('\\', "\\\\").replace('\'', "\\'")))
+}
+
+/// The same text with its groups rewritten.
 fn plain(nodes: &[Node<'_>]) -> Result<String, Error> {
+    text_of(nodes, &written)
+}
+
+/// The text as it was, but for its spacing.
+fn as_written(nodes: &[Node<'_>]) -> String {
+    text_of(nodes, &|inner| Ok(as_written(inner))).unwrap_or_default()
+}
+
+fn text_of(
+    nodes: &[Node<'_>],
+    inside: &dyn Fn(&[Node<'_>]) -> Result<String, Error>,
+) -> Result<String, Error> {
     let mut out = String::new();
     for node in nodes {
         match node {
             Node::Token(token) => {
                 let is_word = |c: char| c.is_alphanumeric() || c == '_';
                 let gap = out.ends_with(is_word) && token.starts_with(is_word);
-                let is_name = matches!(*token, "and" | "or" | "if" | "else" | "is" | "in" | "not");
-                if gap || is_name {
+                let is_spaced =
+                    matches!(*token, "and" | "or" | "if" | "else" | "is" | "in" | "not" | "|");
+                if gap || is_spaced {
                     out.push(' ');
                 }
                 out.push_str(token);
-                if is_name {
+                if is_spaced {
                     out.push(' ');
                 }
             }
             Node::Group(begin, inner, end) => {
                 out.push_str(begin);
-                out.push_str(&written(inner)?);
+                out.push_str(&inside(inner)?);
                 out.push_str(end);
             }
         }
     }
     Ok(out)
+}
+
+/// The inside of `{{ }}` or `{% %}` of a template, rewritten like an expression. Lines stay where they are.
+pub fn in_template(is_statement: bool, code: &str) -> Result<String, Error> {
+    let (head, code) = match is_statement {
+        true => code.split_at(end_of_head(code)),
+        false => code.split_at(code.len() - code.trim_start_matches(['-', '+']).len()),
+    };
+    let (code, tail) = code.split_at(code.trim_end_matches(['-', '+']).len());
+    let made = rewrite(code)?;
+    if ![COMPARE, NEGATE, PRESENT].iter().any(|own| made.contains(own)) {
+        return Ok(format!("{head}{code}{tail}"));
+    }
+    let lines = "\n".repeat(code.matches('\n').count());
+    Ok(format!("{head} {made} {lines}{tail}"))
+}
+
+/// Where the expression of a statement begins: behind `if`, `elif` and `for … in`.
+fn end_of_head(code: &str) -> usize {
+    let tokens = tokens(code.trim_start_matches(['-', '+']));
+    let end = match tokens.first() {
+        Some(&("if" | "elif")) => tokens.first(),
+        Some(&"for") => tokens.iter().find(|token| **token == "in"),
+        _ => None,
+    };
+    end.map_or(code.len(), |end| end.as_ptr() as usize + end.len() - code.as_ptr() as usize)
+}
+
+/// Paths such as `order.customer.number` in the text of an expression, which may end anywhere, in their order.
+pub fn paths(code: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    if let Ok(nodes) = nodes(&mut closed(tokens(code)).into_iter().peekable()) {
+        collect_paths(&nodes, &mut found);
+    }
+    found
+}
+
+/// `tokens` with an end for every group.
+fn closed(mut tokens: Vec<&str>) -> Vec<&str> {
+    let mut open = Vec::new();
+    for token in &tokens {
+        match *token {
+            "(" => open.push(")"),
+            "[" => open.push("]"),
+            "{" => open.push("}"),
+            ")" | "]" | "}" => drop(open.pop()),
+            _ => {}
+        }
+    }
+    tokens.extend(open.into_iter().rev());
+    tokens
+}
+
+fn collect_paths(nodes: &[Node<'_>], found: &mut Vec<String>) {
+    let mut at = 0;
+    while at < nodes.len() {
+        let end = at + path_length(&nodes[at..]);
+        let is_filter = at > 0 && is(nodes.get(at - 1), &["|", "is"]);
+        let is_call = matches!(nodes.get(end), Some(Node::Group("(", ..)));
+        if end > at && !is_filter && !is_call {
+            found.push(as_written(&nodes[at..end]));
+        }
+        for node in &nodes[at..end.max(at + 1)] {
+            if let Node::Group(_, inner, _) = node {
+                collect_paths(inner, found);
+            }
+        }
+        at = end.max(at + 1);
+    }
+}
+
+/// How many nodes a path at the beginning of `nodes` has; 0 without one.
+fn path_length(nodes: &[Node<'_>]) -> usize {
+    let is_name = |node: Option<&Node<'_>>| {
+        let Some(Node::Token(token)) = node else { return false };
+        let is_word = token.starts_with(|c: char| c.is_alphabetic() || c == '_');
+        let words = ["and", "or", "if", "else", "elif", "for", "is", "in", "not"];
+        is_word && !words.contains(token)
+    };
+    if !is_name(nodes.first()) {
+        return 0;
+    }
+    let mut end = 1;
+    loop {
+        match nodes.get(end) {
+            Some(Node::Token(".")) if is_name(nodes.get(end + 1)) => end += 2,
+            Some(Node::Group("[", ..)) => end += 1,
+            _ => return end,
+        }
+    }
 }
 
 #[cfg(test)]
@@ -250,6 +430,7 @@ mod tests {
         let mut env = Environment::empty();
         env.set_undefined_behavior(minijinja::UndefinedBehavior::SemiStrict);
         filters::install(&mut env);
+        install_present(&mut env);
         env
     }
 
@@ -306,6 +487,9 @@ mod tests {
             "page.error is not defined",
             "page.a.b == 1",
             "nothing != 1",
+            "body.b ~ 'a' == 'a'",
+            "('a' ~ body.b | lower) == 'a'",
+            "body.b | str == ''",
         ] {
             assert_eq!(told(source), Err(ErrorKind::UndefinedError), "{source}");
         }
@@ -313,6 +497,25 @@ mod tests {
         assert_eq!(told("body.b is not defined or body.b != 'draft'"), Ok(true));
         assert_eq!(told("status == 200 or body.b == 1"), Ok(true));
         assert_eq!(told("status == 404 or body.b"), Ok(false));
+    }
+
+    #[test]
+    fn an_error_names_what_is_not_there() {
+        let detail = |source: &str| {
+            let body = Value::from_pairs([("a", 1)]);
+            let vars = BTreeMap::from([("body".to_owned(), body)]);
+            eval(&environment(), source, &vars).unwrap_err().detail().map(str::to_owned)
+        };
+        assert_eq!(detail("body.a == body.b").as_deref(), Some("body.b"));
+        assert_eq!(detail("not body['it\\'s']").as_deref(), Some("body['it\\'s']"));
+        assert_eq!(detail("'x' ~ body.b").as_deref(), Some("body.b"));
+    }
+
+    #[test]
+    fn paths_are_found_in_the_text_of_an_expression() {
+        let found = paths("product.row[l.sku].id | default(order.total) ~ 'a.b' is number");
+        assert_eq!(found, ["product.row[l.sku].id", "l.sku", "order.total"]);
+        assert_eq!(paths("if at('/x') in (order.a"), ["order.a"]);
     }
 
     #[test]

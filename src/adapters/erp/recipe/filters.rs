@@ -3,12 +3,14 @@
 //! Only what is listed here exists in recipes; minijinja's own filters are added one by one, and
 //! none that calculates with floats.
 
+use std::sync::Arc;
+
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE};
 use jiff::Timestamp;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
-use minijinja::value::Value;
+use minijinja::value::{Rest, Value};
 use minijinja::{Environment, Error, ErrorKind, State, filters as builtin, tests as test};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
@@ -21,7 +23,7 @@ const NAMESPACE: Uuid = Uuid::from_u128(0x0d4f_7e52_6d15_5d0b_9e0c_4f2a_5a9b_7c3
 /// Gives `env` the filters and tests of recipes.
 pub fn install(env: &mut Environment<'_>) {
     env.add_filter("num", num);
-    env.add_filter("str", |value: &Value| value.to_string());
+    env.add_filter("str", |value: &Value| Ok::<_, Error>(there(value)?.to_string()));
     env.add_filter("year", |value: &Value| date(value).map(Date::year));
     env.add_filter("month", |value: &Value| date(value).map(Date::month));
     env.add_filter("day", |value: &Value| date(value).map(Date::day));
@@ -31,35 +33,40 @@ pub fn install(env: &mut Environment<'_>) {
     env.add_filter("b64url", |value: &Value| bounded(URL_SAFE.encode(bytes(value)?)));
     env.add_filter("json", |value: &Value| json(value).map(Value::from_safe_string));
     env.add_filter("odata", |value: &Value| {
-        bounded(format!("'{}'", value.to_string().replace('\'', "''")))
+        bounded(format!("'{}'", there(value)?.to_string().replace('\'', "''")))
     });
-    env.add_filter("uuid", |v: &Value| {
-        Uuid::new_v5(&NAMESPACE, v.to_string().as_bytes()).to_string()
+    env.add_filter("uuid", |value: &Value| {
+        let text = there(value)?.to_string();
+        Ok::<_, Error>(Uuid::new_v5(&NAMESPACE, text.as_bytes()).to_string())
     });
-    env.add_filter("ident", |value: &Value| ident(&value.to_string()));
-    env.add_filter("fit", |value: &Value, chars: usize| fit(&value.to_string(), chars));
-    env.add_filter("raw", |value: &Value| Value::from_safe_string(value.to_string()));
+    env.add_filter("ident", |value: &Value| Ok::<_, Error>(ident(&there(value)?.to_string())));
+    env.add_filter("fit", |value: &Value, chars: usize| fit(&there(value)?.to_string(), chars));
+    env.add_filter("raw", |value: &Value| {
+        Ok::<_, Error>(Value::from_safe_string(there(value)?.to_string()))
+    });
     env.add_filter("map", builtin::map);
     env.add_filter("list", builtin::list);
     env.add_filter("join", join);
-    env.add_filter("length", builtin::length);
-    env.add_filter("first", builtin::first);
-    env.add_filter("last", builtin::last);
-    env.add_filter("default", builtin::default);
+    env.add_filter("length", |value: &Value| builtin::length(there(value)?));
+    env.add_filter("first", |value: &Value| builtin::first(there(value)?));
+    env.add_filter("last", |value: &Value| builtin::last(there(value)?.clone()));
+    env.add_filter("default", default);
     env.add_filter("upper", builtin::upper);
     env.add_filter("lower", builtin::lower);
     env.add_filter("trim", builtin::trim);
     env.add_filter("replace", replace);
-    env.add_filter("split", builtin::split);
+    env.add_filter("split", |value: &Value, by: Option<Arc<str>>, most: Option<i64>| {
+        builtin::split(there(value)?, by, most)
+    });
     env.add_filter("select", builtin::select);
     env.add_filter("selectattr", builtin::selectattr);
     env.add_filter("reject", builtin::reject);
     env.add_filter("rejectattr", builtin::rejectattr);
     env.add_filter("unique", builtin::unique);
     env.add_filter("sort", builtin::sort);
-    env.add_filter("items", builtin::items);
-    env.add_test("defined", test::is_defined);
-    env.add_test("undefined", test::is_undefined);
+    env.add_filter("items", |value: &Value| builtin::items(there(value)?));
+    env.add_test("defined", |value: &Value| !values::is_missing(value));
+    env.add_test("undefined", values::is_missing);
     env.add_test("none", |value: &Value| Ok::<_, Error>(there(value)?.is_none()));
     env.add_test("number", |value: &Value| Ok::<_, Error>(values::is_number(there(value)?)));
     env.add_test("string", |value: &Value| Ok::<_, Error>(test::is_string(there(value)?)));
@@ -81,8 +88,8 @@ pub fn install(env: &mut Environment<'_>) {
 
 /// A value that is not there is of no kind: the template engine takes it for a sequence.
 fn there(value: &Value) -> Result<&Value, Error> {
-    match value.is_undefined() {
-        true => Err(Error::new(ErrorKind::UndefinedError, "a test of a value that is not there")),
+    match values::is_missing(value) {
+        true => Err(Error::from(ErrorKind::UndefinedError)),
         false => Ok(value),
     }
 }
@@ -98,6 +105,7 @@ fn shown(value: &Value) -> String {
 
 /// A number with its digits, whatever its type.
 fn num(value: &Value) -> Result<Value, Error> {
+    let value = there(value)?;
     if values::is_number(value) || is_placeholder(value) {
         return Ok(value.clone());
     }
@@ -110,7 +118,7 @@ fn num(value: &Value) -> Result<Value, Error> {
 }
 
 fn json(value: &Value) -> Result<String, Error> {
-    let text = values::to_json_text(value);
+    let text = values::to_json_text(there(value)?);
     bounded(text.ok_or_else(|| wrong(format!("`{}` cannot be JSON", shown(value))))?)
 }
 
@@ -123,7 +131,7 @@ fn bounded(text: String) -> Result<String, Error> {
 }
 
 fn replace(value: &Value, from: &str, to: &str) -> Result<String, Error> {
-    let text = value.to_string();
+    let text = there(value)?.to_string();
     let longer = to.len().saturating_sub(from.len());
     if text.matches(from).count().saturating_mul(longer).saturating_add(text.len()) > MAX_OUTPUT {
         return Err(wrong(format!("a text of more than {MAX_OUTPUT} bytes")));
@@ -133,7 +141,7 @@ fn replace(value: &Value, from: &str, to: &str) -> Result<String, Error> {
 
 fn join(value: &Value, between: Option<&str>) -> Result<String, Error> {
     let mut joined = String::new();
-    for (index, item) in value.try_iter()?.enumerate() {
+    for (index, item) in there(value)?.try_iter()?.enumerate() {
         if index > 0 {
             joined.push_str(between.unwrap_or_default());
         }
@@ -141,6 +149,14 @@ fn join(value: &Value, between: Option<&str>) -> Result<String, Error> {
         joined = bounded(joined)?;
     }
     Ok(joined)
+}
+
+/// Another value for one that is not there, also for one of a step that was skipped.
+fn default(state: &State<'_, '_>, value: &Value, args: Rest<Value>) -> Result<Value, Error> {
+    match values::is_missing(value) {
+        true => builtin::default(state, &Value::UNDEFINED, args),
+        false => builtin::default(state, value, args),
+    }
 }
 
 /// The bytes of a text; anything else as JSON.
@@ -157,6 +173,7 @@ fn is_placeholder(value: &Value) -> bool {
 
 /// The date that a text begins with, in the offset in which it was written.
 fn date(value: &Value) -> Result<Date, Error> {
+    let value = there(value)?;
     if is_placeholder(value) {
         return Ok(Date::constant(2000, 1, 1));
     }
@@ -167,7 +184,7 @@ fn date(value: &Value) -> Result<Date, Error> {
 
 /// A moment; a date alone is its midnight in UTC.
 fn moment(value: &Value) -> Result<Timestamp, Error> {
-    if let Ok(at) = value.to_string().parse::<Timestamp>() {
+    if let Ok(at) = there(value)?.to_string().parse::<Timestamp>() {
         return Ok(at);
     }
     let midnight = date(value)?.to_zoned(TimeZone::UTC);

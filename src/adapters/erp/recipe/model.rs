@@ -18,6 +18,8 @@ use super::toml_text::At;
 /// A recipe that was read without a fault.
 #[derive(Debug)]
 pub struct Recipe {
+    /// Its file, or `NAME.toml` of a shipped one.
+    pub file: String,
     /// Its name, for people.
     pub name: String,
     /// Where the ERP is, unless `erp.url` says otherwise.
@@ -273,7 +275,7 @@ pub type Template = At<String>;
 pub type Expr = At<String>;
 
 impl Recipe {
-    /// Every step that sends a request, in the order of a submit, probes at the end.
+    /// Every step of an order that sends a request, in the order of a submit, probes at the end.
     pub fn steps(&self) -> impl Iterator<Item = &Step> {
         let probes = self.probe.iter().flat_map(|probe| &probe.tries).map(|try_| &try_.step);
         let login = self.auth.login.iter();

@@ -81,8 +81,6 @@ pub struct Overrides {
 /// A recipe that was read and checked, with its source.
 #[derive(Debug)]
 pub struct Loaded {
-    /// The file, or the name of a shipped recipe.
-    pub file: String,
     pub recipe: Recipe,
 }
 
@@ -94,9 +92,9 @@ pub fn load(name: &str) -> Result<Loaded, RecipeFaults> {
         None => (name.to_owned(), read_file(name)?),
     };
     let failed = |faults| RecipeFaults { file: file.clone(), faults };
-    let recipe = Recipe::parse(&text).map_err(failed)?;
+    let recipe = Recipe::parse(&file, &text).map_err(failed)?;
     let faults = check::faults(&recipe);
-    if faults.is_empty() { Ok(Loaded { file, recipe }) } else { Err(failed(faults)) }
+    if faults.is_empty() { Ok(Loaded { recipe }) } else { Err(failed(faults)) }
 }
 
 fn read_file(name: &str) -> Result<String, RecipeFaults> {
@@ -155,7 +153,7 @@ impl Loaded {
     }
 
     fn failed(&self, faults: Vec<RecipeFault>) -> RecipeFaults {
-        RecipeFaults { file: self.file.clone(), faults }
+        RecipeFaults { file: self.recipe.file.clone(), faults }
     }
 
     /// The ERP, ready to be used.

@@ -3,19 +3,20 @@
 use std::collections::BTreeMap;
 
 use minijinja::value::Value;
+use minijinja::{Error, ErrorKind};
 
 use crate::domain::failure::{ErrorClass, Failure, Stage};
 use crate::domain::text::quoted;
 use crate::ports::erp::OrderForErp;
 
-use super::compile::template_error;
+use super::blame::{Blame, told};
 use super::engine::RecipeErp;
 use super::judge::Purpose;
-use super::model::{Index, Outcome, Step};
+use super::model::{Expr, Index, Outcome, Step};
 use super::reply::Read;
-use super::request::render;
 use super::source::Source;
-use super::values;
+use super::toml_text::RecipeFault;
+use super::values::{self, Skipped};
 use crate::adapters::erp::recipe::answer::Reply;
 use crate::adapters::erp::recipe::lookups::first_of;
 use crate::adapters::erp::recipe::values::Vars;
@@ -32,12 +33,11 @@ impl RecipeErp {
     ) -> Result<(), Failure> {
         for step in &self.recipe.before {
             if self.is_skipped(step, vars) {
-                // So that `customer.id | default(...)` works.
-                vars.insert(step.name.clone(), Value::from(BTreeMap::<String, Value>::new()));
+                vars.insert(step.name.clone(), Skipped::value(&step.name));
                 continue;
             }
             let value = match &step.each {
-                Some(each) => self.read_each(order, step, &each.value, vars).await?,
+                Some(each) => self.read_each(order, step, each, vars).await?,
                 None => self.read_one(order, step, vars).await?,
             };
             vars.insert(step.name.clone(), value);
@@ -57,7 +57,7 @@ impl RecipeErp {
         }
         let mut taken: BTreeMap<String, Value> =
             self.judge().taken(step, &reply.read).into_iter().collect();
-        self.check_needs(step, &taken, vars)?;
+        self.check_needs(step, Purpose::Read, &reply.read, vars)?;
         if let Some(index) = &step.index {
             taken.insert("row".to_owned(), self.rows(step, index, &reply, vars)?);
         }
@@ -68,10 +68,10 @@ impl RecipeErp {
         &self,
         order: &OrderForErp,
         step: &Step,
-        each: &str,
+        each: &Expr,
         vars: &Vars,
     ) -> Result<Value, Failure> {
-        let items = self.list(step, each, vars)?;
+        let items = self.list(each, vars)?;
         let (mut all, mut rows) = (Vec::with_capacity(items.len()), BTreeMap::new());
         let mut vars = vars.clone();
         for item in items {
@@ -84,39 +84,29 @@ impl RecipeErp {
     }
 
     /// The items of a list expression.
-    fn list(&self, step: &Step, expr: &str, vars: &Vars) -> Result<Vec<Value>, Failure> {
-        let wrong = |detail: String| {
-            let detail = format!("step {}: {detail}", step.name);
+    fn list(&self, expr: &Expr, vars: &Vars) -> Result<Vec<Value>, Failure> {
+        let recipe = &self.recipe;
+        let wrong = |fault: &RecipeFault| {
+            let detail = told(recipe, fault);
             Failure::new(ErrorClass::Internal, "template", &detail, Stage::Before)
         };
-        let value = self.recipe.templates.eval(expr, vars);
-        let value = value.map_err(|error| wrong(template_error(&error)))?;
-        let items = value.try_iter().map_err(|_| wrong(format!("`{expr}` is no list")))?;
+        let blame = Blame { recipe, vars };
+        let value = recipe.templates.eval(&expr.value, vars);
+        let value = value.map_err(|error| wrong(&blame.expression(expr, &error)))?;
+        let items = match values::is_missing(&value) {
+            true => Err(Error::new(ErrorKind::UndefinedError, expr.value.clone())),
+            false => value.try_iter(),
+        };
+        let items = items.map_err(|error| match error.kind() {
+            ErrorKind::UndefinedError => wrong(&blame.expression(expr, &error)),
+            _ => wrong(&expr.fault(format!("`{}` is no list", expr.value))),
+        })?;
         let items: Vec<Value> = items.take(MAX_EACH + 1).collect();
         if items.len() > MAX_EACH {
-            return Err(wrong(format!("`{expr}` has more than {MAX_EACH} items")));
+            let detail = format!("`{}` has more than {MAX_EACH} items", expr.value);
+            return Err(wrong(&expr.fault(detail)));
         }
         Ok(items)
-    }
-
-    fn check_needs(
-        &self,
-        step: &Step,
-        taken: &BTreeMap<String, Value>,
-        vars: &Vars,
-    ) -> Result<(), Failure> {
-        for (name, message) in &step.need {
-            if taken.get(name).is_none_or(|value| value.is_none() || value.is_undefined()) {
-                let text = render(&self.recipe, message, vars)?;
-                return Err(Failure::new(
-                    ErrorClass::Rejected,
-                    "unknown_to_erp",
-                    &text,
-                    Stage::Before,
-                ));
-            }
-        }
-        Ok(())
     }
 
     /// Rows by their key. A key that is required and missing, or there twice, names itself.
@@ -137,7 +127,7 @@ impl RecipeErp {
             }
         }
         let required = match &index.require {
-            Some(require) => self.list(step, &require.value, vars)?,
+            Some(require) => self.list(require, vars)?,
             None => Vec::new(),
         };
         for key in required {

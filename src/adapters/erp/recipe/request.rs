@@ -8,8 +8,9 @@ use crate::ports::erp::Exchange;
 
 use super::super::http::{header_map, shown};
 use super::super::redact::{HIDDEN, Mask};
-use super::compile::template_error;
+use super::blame::{Blame, told};
 use super::model::{Body, Recipe, Step, Template};
+use super::toml_text::RecipeFault;
 use crate::adapters::erp::recipe::values::Vars;
 
 /// A request that is ready to be sent.
@@ -25,20 +26,36 @@ fn internal(code: &str, detail: &str) -> Failure {
     Failure::new(ErrorClass::Internal, code, detail, Stage::Before)
 }
 
+/// The order cannot be rendered: where, and why.
+fn unrendered(recipe: &Recipe, fault: &RecipeFault) -> Failure {
+    internal("template", &told(recipe, fault))
+}
+
 /// Renders a template of `recipe`.
 pub fn render(recipe: &Recipe, template: &Template, vars: &Vars) -> Result<String, Failure> {
+    try_render(recipe, template, vars).map_err(|fault| unrendered(recipe, &fault))
+}
+
+fn try_render(recipe: &Recipe, template: &Template, vars: &Vars) -> Result<String, RecipeFault> {
     let rendered = recipe.templates.render(&template.value, vars);
-    rendered.map_err(|error| {
-        let detail = format!("{}: {}", template.key, template_error(&error));
-        internal("template", &detail)
-    })
+    rendered.map_err(|error| Blame { recipe, vars }.template(template, &error))
 }
 
 /// The request of `step` below `base`.
 pub fn build(recipe: &Recipe, base: &Url, step: &Step, vars: &Vars) -> Result<Request, Failure> {
+    try_build(recipe, base, step, vars).map_err(|fault| unrendered(recipe, &fault))
+}
+
+/// The same with the place of a fault.
+pub fn try_build(
+    recipe: &Recipe,
+    base: &Url,
+    step: &Step,
+    vars: &Vars,
+) -> Result<Request, RecipeFault> {
     let mut headers = Vec::new();
     for (name, value) in recipe.http.headers.iter().chain(&step.headers) {
-        let value = render(recipe, value, vars)?;
+        let value = try_render(recipe, value, vars)?;
         headers.retain(|(own, _)| own != name);
         headers.push((name.clone(), value));
     }
@@ -54,24 +71,23 @@ pub fn build(recipe: &Recipe, base: &Url, step: &Step, vars: &Vars) -> Result<Re
 
 type Written = (Option<String>, Option<&'static str>);
 
-fn body(recipe: &Recipe, step: &Step, vars: &Vars) -> Result<Written, Failure> {
+fn body(recipe: &Recipe, step: &Step, vars: &Vars) -> Result<Written, RecipeFault> {
     match &step.body {
         Body::None => Ok((None, None)),
         Body::Form(fields) => {
             let mut form = Form::default();
             for (name, value) in fields {
-                form.append(name, &render(recipe, value, vars)?);
+                form.append(name, &try_render(recipe, value, vars)?);
             }
             Ok((Some(form.finish()), Some("application/x-www-form-urlencoded")))
         }
         Body::Text(template) => {
-            let text = render(recipe, template, vars)?;
+            let text = try_render(recipe, template, vars)?;
             if recipe.is_xml {
                 return Ok((Some(text), Some("text/xml; charset=utf-8")));
             }
             if let Err(error) = serde_json::from_str::<serde::de::IgnoredAny>(&text) {
-                let detail = format!("{}: what was rendered is not JSON: {error}", template.key);
-                return Err(internal("template", &detail));
+                return Err(template.fault(format!("what was rendered is not JSON: {error}")));
             }
             Ok((Some(text), Some("application/json")))
         }
@@ -100,19 +116,18 @@ impl Form {
 }
 
 /// `base`, the step's path, its query. What orders bring can change neither host nor scheme.
-fn address(recipe: &Recipe, base: &Url, step: &Step, vars: &Vars) -> Result<Url, Failure> {
-    let path = render(recipe, &step.path, vars)?;
+fn address(recipe: &Recipe, base: &Url, step: &Step, vars: &Vars) -> Result<Url, RecipeFault> {
+    let path = try_render(recipe, &step.path, vars)?;
     if !path.starts_with('/') {
-        return Err(internal("template", &format!("{}: a path begins with /", step.path.key)));
+        return Err(step.path.fault("a path begins with /"));
     }
     let below = format!("{}{path}", base.as_str().trim_end_matches('/'));
-    let mut url = Url::parse(&below)
-        .map_err(|error| internal("template", &format!("{}: {error}", step.path.key)))?;
+    let mut url = Url::parse(&below).map_err(|error| step.path.fault(error.to_string()))?;
     if (url.host(), url.port(), url.scheme()) != (base.host(), base.port(), base.scheme()) {
-        return Err(internal("template", &format!("{}: leads to another host", step.path.key)));
+        return Err(step.path.fault("leads to another host"));
     }
     for (name, value) in &step.query {
-        let value = render(recipe, value, vars)?;
+        let value = try_render(recipe, value, vars)?;
         url.query_pairs_mut().append_pair(name, &value);
     }
     Ok(url)

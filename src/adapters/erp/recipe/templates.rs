@@ -68,7 +68,10 @@ impl Default for Templates {
             _ => AutoEscape::None,
         });
         strict.set_formatter(write_value);
-        Self { strict, expressions: environment(UndefinedBehavior::SemiStrict) }
+        expressions::install(&mut strict);
+        let mut lenient = environment(UndefinedBehavior::SemiStrict);
+        expressions::install_present(&mut lenient);
+        Self { strict, expressions: lenient }
     }
 }
 
@@ -87,19 +90,32 @@ impl Templates {
     pub fn add(&mut self, place: Place, key: &str, source: &str) -> Result<String, Error> {
         check_statements(source)?;
         let name = format!("{}{key}", place.prefix());
-        self.strict.add_template_owned(name.clone(), source.to_owned())?;
+        // As it was written first: an error of its syntax then has its line.
+        self.strict.template_from_str(source)?;
+        self.strict.add_template_owned(name.clone(), rewritten(source)?)?;
         Ok(name)
     }
 
     /// Names that a template uses and does not make itself.
     pub fn names_in(&self, name: &str) -> Vec<String> {
         let template = self.strict.get_template(name);
-        template.map(|t| t.undeclared_variables(false).into_iter().collect()).unwrap_or_default()
+        let names = template.map(|t| t.undeclared_variables(false)).unwrap_or_default();
+        names.into_iter().filter(|name| !name.starts_with('_')).collect()
     }
 
     /// The text of a template.
     pub fn source(&self, name: &str) -> String {
         self.strict.get_template(name).map(|t| t.source().to_owned()).unwrap_or_default()
+    }
+
+    /// Whether a path such as `order.customer.number` leads nowhere in `vars`.
+    pub fn is_missing(&self, path: &str, vars: &Vars) -> bool {
+        let found = self.expressions.compile_expression(path);
+        let found = found.and_then(|path| path.eval(Value::from(vars.clone())));
+        match found {
+            Ok(value) => values::is_missing(&value),
+            Err(error) => error.kind() == ErrorKind::UndefinedError,
+        }
     }
 
     /// Names that an expression uses.
@@ -170,6 +186,19 @@ fn check_statements(source: &str) -> Result<(), Error> {
     Ok(())
 }
 
+/// The same template, as strict as an expression: see `expressions.rs`.
+fn rewritten(source: &str) -> Result<String, Error> {
+    let (mut out, mut copied) = (String::with_capacity(source.len()), 0);
+    for (is_statement, code) in code_in(source) {
+        let begin = code.as_ptr() as usize - source.as_ptr() as usize;
+        out.push_str(&source[copied..begin]);
+        out.push_str(&expressions::in_template(is_statement, code)?);
+        copied = begin + code.len();
+    }
+    out.push_str(&source[copied..]);
+    Ok(out)
+}
+
 /// The insides of every `{{ }}` and `{% %}`, and whether it is the latter. Ends where the template
 /// engine sees the end: not within quotes.
 fn code_in(source: &str) -> Vec<(bool, &str)> {
@@ -218,8 +247,8 @@ fn write_value(
     state: &mut State<'_, '_>,
     value: &Value,
 ) -> Result<(), Error> {
-    if value.is_undefined() {
-        return Err(Error::new(ErrorKind::UndefinedError, "a value that does not exist"));
+    if values::is_missing(value) {
+        return Err(Error::from(ErrorKind::UndefinedError));
     }
     if value.is_safe() {
         return put(out, &value.to_string());

@@ -70,6 +70,13 @@ impl Source<'_> {
         let before = &self.text.as_bytes()[..offset.min(self.text.len())];
         1 + before.iter().filter(|byte| **byte == b'\n').count()
     }
+
+    /// The first line of the text that begins there: TOML drops a line break behind the opening quotes.
+    fn first_line(&self, offset: usize) -> usize {
+        let text = self.text.get(offset..).unwrap_or_default();
+        let begins_below = ["'''\n", "'''\r\n", "\"\"\"\n", "\"\"\"\r\n"];
+        self.line(offset) + usize::from(begins_below.iter().any(|quotes| text.starts_with(quotes)))
+    }
 }
 
 /// A table of the file.
@@ -127,7 +134,7 @@ impl<'a> Table<'a> {
     }
 
     fn at(&self, name: &str, value: &Spanned<DeValue<'_>>) -> At<()> {
-        At { value: (), line: self.source.line(value.span().start), key: self.key(name) }
+        At { value: (), line: self.source.first_line(value.span().start), key: self.key(name) }
     }
 
     /// The value, if there is one; otherwise the fault that another one was expected.

@@ -61,6 +61,44 @@ impl Object for Placeholder {
     }
 }
 
+/// What a step that was skipped would have answered: it and all its fields are not there.
+#[derive(Debug)]
+pub struct Skipped(pub String);
+
+impl Skipped {
+    /// What the step `name` would have answered.
+    pub fn value(name: &str) -> Value {
+        Value::from_object(Self(name.to_owned()))
+    }
+}
+
+impl Object for Skipped {
+    fn repr(self: &Arc<Self>) -> ObjectRepr {
+        ObjectRepr::Map
+    }
+
+    fn get_value(self: &Arc<Self>, key: &Value) -> Option<Value> {
+        Some(Self::value(&format!("{}.{key}", self.0)))
+    }
+
+    fn enumerate(self: &Arc<Self>) -> Enumerator {
+        Enumerator::NonEnumerable
+    }
+
+    fn is_true(self: &Arc<Self>) -> bool {
+        false
+    }
+
+    fn render(self: &Arc<Self>, _: &mut fmt::Formatter<'_>) -> fmt::Result {
+        Ok(())
+    }
+}
+
+/// Whether `value` is not there: undefined, or of a step that was skipped.
+pub fn is_missing(value: &Value) -> bool {
+    value.is_undefined() || value.downcast_object_ref::<Skipped>().is_some()
+}
+
 /// `json` as templates see it.
 pub fn of_json(json: &Json) -> Value {
     match json {
@@ -128,6 +166,9 @@ fn write_json(out: &mut String, value: &Value, depth: usize) -> Option<()> {
     if value.downcast_object_ref::<Placeholder>().is_some() {
         out.push('1');
         return Some(());
+    }
+    if is_missing(value) {
+        return None;
     }
     match value.kind() {
         ValueKind::None => out.push_str("null"),
