@@ -223,6 +223,7 @@ pub mod adapters {
             pub mod oauth;
             pub mod needs;
             pub mod reads;
+            pub mod master_data;
             pub mod engine;
             pub mod check;
             pub mod open;

@@ -32,6 +32,10 @@ impl CheckLine {
         Self { what: what.to_owned(), state: "note", detail: detail.into() }
     }
 
+    pub(super) fn is_fault(&self) -> bool {
+        self.state == "FAULT"
+    }
+
     fn of<E: std::fmt::Display>(what: &str, good: &str, result: Result<(), E>) -> Self {
         match result {
             Ok(()) => Self::good(what, good),
@@ -53,7 +57,7 @@ pub async fn check(
         ("DETAIL", &|line| line.detail.clone()),
     ];
     print(out, format, &lines, &columns, "")?;
-    let bad = lines.iter().any(|line| line.state == "FAULT");
+    let bad = lines.iter().any(CheckLine::is_fault);
     Ok(if bad { Exit::Failed } else { Exit::Done })
 }
 
@@ -164,10 +168,10 @@ async fn erps(settings: &Settings) -> Vec<CheckLine> {
             }
         };
         let remarks = loaded.as_ref().map(|loaded| remarks(&loaded.recipe)).unwrap_or_default();
-        lines.push(match erps::open_recipe(name, erp, loaded) {
-            Err(error) => CheckLine::bad(&what, format!("{error:#}")),
-            Ok(erp) => ask(&what, &*erp).await,
-        });
+        match erps::open_recipe(name, erp, loaded) {
+            Err(error) => lines.push(CheckLine::bad(&what, format!("{error:#}"))),
+            Ok(erp) => lines.extend(ask_all(name, &*erp).await),
+        }
         lines.extend(
             remarks.into_iter().map(|text| CheckLine::note(&format!("recipe ({name})"), text)),
         );
@@ -176,6 +180,16 @@ async fn erps(settings: &Settings) -> Vec<CheckLine> {
             let reason = circuit.reason.as_deref().unwrap_or("no reason given");
             CheckLine::bad(&format!("circuit ({name})"), format!("open, nothing is sent: {reason}"))
         }));
+    }
+    lines
+}
+
+/// What the ERP answers: about an order that it does not have, then about its master data.
+pub(super) async fn ask_all(name: &str, erp: &dyn Erp) -> Vec<CheckLine> {
+    let mut lines = vec![ask(&format!("ERP ({name})"), erp).await];
+    for check in erp.check_master_data().await {
+        let what = format!("ERP {} ({name})", check.name);
+        lines.push(CheckLine::of(&what, "as it should be", check.fault.map_or(Ok(()), Err)));
     }
     lines
 }

@@ -50,7 +50,7 @@ pub async fn run(cli: Cli) -> anyhow::Result<Exit> {
         Command::Man => return man(out),
         Command::Schema(schema) => return print_schema(*schema, out),
         Command::Erp(Erp::Stub(stub)) => return erp_commands::stub(stub).await,
-        Command::Erp(Erp::Check { recipe: Some(recipe), print }) => {
+        Command::Erp(Erp::Check { recipe: Some(recipe), print, .. }) => {
             return erp_commands::check(None, Some(recipe), *print, out);
         }
         Command::Demo(demo) => return demo::run(demo).await,
@@ -81,8 +81,11 @@ async fn with_settings(
         Command::Check(output) => check(settings, output.output, out).await,
         Command::Migrate(command) => migrate(settings, command.dry_run, out).await,
         Command::Topology(command) => topology(settings, command, out).await,
-        Command::Erp(Erp::Check { print, .. }) => {
-            erp_commands::check(Some(settings), None, print, out)
+        Command::Erp(Erp::Check { print, offline, .. }) => {
+            match erp_commands::check(Some(settings), None, print, out)? {
+                Exit::Done if !print && !offline => erp_commands::check_in_erp(settings, out).await,
+                exit => Ok(exit),
+            }
         }
         Command::Fill(command) => {
             let store = wiring::open_ready_store(settings, "fill").await?;

@@ -15,6 +15,7 @@ use crate::ports::erps::DEFAULT_ERP;
 
 use crate::telemetry::{LogFormat, start_logging};
 
+use super::check::ask_all;
 use super::erps;
 use super::service::end_signal;
 
@@ -63,6 +64,22 @@ pub fn check(
         loaded.recipe.file, loaded.recipe.name
     )?;
     Ok(Exit::Done)
+}
+
+/// The recipe in use, in the ERP: whether it answers, and whether its master data is as it should be.
+pub async fn check_in_erp(settings: &Settings, out: &mut dyn Write) -> anyhow::Result<Exit> {
+    let erp = &settings.default_shop.erp;
+    if erp.recipe == "json" {
+        return Ok(Exit::Done);
+    }
+    let mut exit = Exit::Done;
+    for line in ask_all(DEFAULT_ERP, &*erps::open_erp(DEFAULT_ERP, erp)?).await {
+        writeln!(out, "{}: {}: {}", line.what, line.state, line.detail)?;
+        if line.is_fault() {
+            exit = Exit::Failed;
+        }
+    }
+    Ok(exit)
 }
 
 fn print_shipped(name: &str, out: &mut dyn Write) -> anyhow::Result<Exit> {

@@ -121,9 +121,10 @@ pub enum Erp {
         /// Usual
         change: Change,
     },
-    /// Check a recipe without an ERP: every template renders a sample order, keys and names are known
+    /// Check a recipe: every template renders a full and a minimal order, keys and names are known
     #[command(after_help = "Examples:
-  order-relay erp check                  the recipe in use, and whether its secrets are set
+  order-relay erp check                  the recipe in use, its secrets, and what it names in the ERP
+  order-relay erp check --offline        the same without the ERP
   order-relay erp check our-erp.toml
   order-relay erp check tryton-jsonrpc   a shipped one; without --print its text is not shown
   order-relay erp check odoo --print > our-erp.toml")]
@@ -133,6 +134,9 @@ pub enum Erp {
         /// Print the text of a shipped recipe, as a start for your own
         #[arg(long)]
         print: bool,
+        /// Do not contact the ERP
+        #[arg(long)]
+        offline: bool,
     },
     /// The requests that would be sent for an order, as curl commands without secrets; sends nothing
     #[command(after_help = "Example:

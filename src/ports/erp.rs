@@ -59,6 +59,15 @@ pub enum ProbeAnswer {
     Unclear(Failure),
 }
 
+/// What one read-only check of the ERP's master data found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MasterDataCheck {
+    /// What was checked, e.g. `company`.
+    pub name: String,
+    /// What is wrong, in a sentence with the fix; `None` if nothing is.
+    pub fault: Option<String>,
+}
+
 /// One request to an ERP and its reply, as it may be stored and shown: without secrets, shortened.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, schemars::JsonSchema)]
 pub struct Exchange {
@@ -132,6 +141,11 @@ pub trait Erp: Send + Sync {
     /// Runs the remaining steps for an order that was found by asking; none is done twice.
     async fn finish(&self, _order: &OrderForErp, receipt: Receipt) -> Result<Receipt, Failure> {
         Ok(receipt)
+    }
+    /// Checks what the settings name in the ERP (a company, a price list, rights). Changes nothing. Ends with
+    /// the first check that gets no answer.
+    async fn check_master_data(&self) -> Vec<MasterDataCheck> {
+        Vec::new()
     }
     /// The requests that [`Erp::submit`] would send, without sending any.
     fn rehearse(&self, order: &OrderForErp) -> Result<Vec<Exchange>, Failure>;

@@ -332,3 +332,32 @@ async fn a_skipped_step_has_no_values_but_defaults_work() {
         stand_in.books.lock().unwrap().asked.iter().find(|a| a.method == "POST").unwrap().json();
     assert_eq!((&commit["c"], &commit["r"]), (&json!("none"), &json!(0)));
 }
+
+fn with_master_data(books: &mut Books, asked: &Asked) -> (Says, bool) {
+    match asked.path().as_str() {
+        "/warehouses/1" => (Says::json(200, &json!({"active": true})), false),
+        "/warehouses/2" => (Says::json(404, &json!({"error": "no such warehouse"})), false),
+        "/warehouses/3" => (Says::html(502), false),
+        _ => erp(books, asked),
+    }
+}
+
+#[tokio::test]
+async fn master_data_is_checked_and_what_is_wrong_is_said_with_the_fix() {
+    let check = "[const]\nwarehouse = 1\n[[check]]\nname = 'warehouse'\nrequest = 'GET /warehouses/{{ const.warehouse }}'\n\
+        ok = 'status in [200, 404]'\nexpect = \"at('/active') == true\"\n\
+        otherwise = 'there is no warehouse {{ const.warehouse }}: set erp.const.warehouse'\n";
+    let (_folder, path) = file(&format!("{RECIPE}{check}"));
+    let stand_in = StandIn::start(with_master_data).await;
+    let found = async |warehouse: &'static str| {
+        let more = [("warehouse", warehouse)];
+        let checked = open(&path, &stand_in.url, &NOTHING, &more).check_master_data().await;
+        assert_eq!(checked[0].name, "warehouse");
+        checked[0].fault.clone()
+    };
+    assert_eq!(found("1").await, None);
+    assert_eq!(found("2").await.unwrap(), "there is no warehouse 2: set erp.const.warehouse");
+    let unclear = found("3").await.unwrap();
+    assert!(unclear.starts_with("could not be checked: warehouse: HTTP status 502"), "{unclear}");
+    assert!(stand_in.books.lock().unwrap().asked.iter().all(|asked| asked.method == "GET"));
+}

@@ -2,9 +2,11 @@
 
 use serde_json::{Value as Json, json};
 
-use crate::stand_in::{Asked, Books, Says};
+use order_relay::ports::erp::Erp;
 
-use super::{Expected, Setting, holds};
+use crate::stand_in::{Asked, Behaviour, Books, Says, StandIn};
+
+use super::{Expected, Setting, holds, open};
 
 pub(super) const USER: Setting =
     Setting { consts: &[], secrets: &[("user", "relay"), ("password", "s3cret-pw")] };
@@ -622,4 +624,61 @@ async fn a_stale_csrf_token_is_fetched_again() {
     erp.submit(&order("O-2", "SKU-100")).await.unwrap();
     let books = stand_in.books.lock().unwrap();
     assert_eq!((books.logins, books.orders.len()), (2, 2));
+}
+
+/// A Tryton whose company, web shop and rights are not what the settings say.
+fn tryton_without_master_data(_: &mut Books, asked: &Asked) -> (Says, bool) {
+    let result = match asked.json()["method"].as_str().unwrap() {
+        "common.db.login" => json!([37, "token", null]),
+        "model.ir.model.access.get_access" => {
+            let none = json!({"read": 0, "write": 0, "create": 0, "delete": 0});
+            json!({"sale.sale": none, "sale.line": none})
+        }
+        _ => json!([]),
+    };
+    (Says::json(200, &json!({"id": 1, "result": result})), false)
+}
+
+/// The same of Odoo's JSON-2 API.
+fn odoo_without_master_data(_: &mut Books, asked: &Asked) -> (Says, bool) {
+    let answer = if asked.path().ends_with("/has_access") { json!(false) } else { json!([]) };
+    (Says::json(200, &answer), false)
+}
+
+#[tokio::test]
+async fn wrong_master_data_is_found_and_the_setting_named() {
+    let faults = async |recipe: &str, behaviour, setting: &Setting, more: &[(&str, &str)]| {
+        let stand_in = StandIn::start(behaviour).await;
+        let found = open(recipe, &stand_in.url, setting, more).check_master_data().await;
+        found
+            .into_iter()
+            .map(|check| (check.name, check.fault.unwrap_or_default()))
+            .collect::<Vec<_>>()
+    };
+    let tryton = faults(
+        "tryton-jsonrpc",
+        tryton_without_master_data as Behaviour,
+        &USER,
+        &[("company", "99")],
+    )
+    .await;
+    let odoo =
+        faults("odoo", odoo_without_master_data as Behaviour, &KEY, &[("pricelist", "99")]).await;
+    let expected = [
+        ("company", "company with the id 99: set erp.const.company"),
+        ("web_shop", "the company 99 has no web shop with the id 1: set erp.const.web_shop"),
+        ("rights", "the user may not enter sales"),
+        ("rights", "the user of this API key may not enter orders"),
+        (
+            "pricelist",
+            "no active price list with the id 99 that this user can see: set erp.const.pricelist",
+        ),
+    ];
+    let found: Vec<_> = tryton.into_iter().chain(odoo).collect();
+    assert_eq!(found.len(), expected.len(), "{found:?}");
+    for ((name, fault), (expected_name, part)) in found.iter().zip(expected) {
+        assert!(name == expected_name && fault.contains(part), "{name}: {fault}");
+    }
+    let without = faults("odoo", odoo_without_master_data as Behaviour, &KEY, &[]).await;
+    assert_eq!(without[1], ("pricelist".to_owned(), String::new()), "0 is the customer's own");
 }

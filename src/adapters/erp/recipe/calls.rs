@@ -126,7 +126,7 @@ impl RecipeErp {
         Ok((Reply { read, outcome: outcome_of(&said), request }, said))
     }
 
-    async fn with_session<T: Copy + std::fmt::Debug>(
+    pub(super) async fn with_session<T: Copy + std::fmt::Debug>(
         &self,
         order: Option<&OrderForErp>,
         step: &Step,

@@ -60,16 +60,38 @@ fn order_of(document: &str, order_id: &str) -> OrderForErp {
 
 /// Every fault that can be found without the ERP.
 pub fn faults(recipe: &Recipe) -> Vec<RecipeFault> {
-    let mut check = Check { recipe, faults: Vec::new() };
+    let mut check = Check::new(recipe, SAMPLE);
     check.names();
     check.secrets_for_auth();
     check.render_all();
     check.render_auth();
     check.expressions();
     let mut faults = check.faults;
+    if faults.is_empty() {
+        let mut check = Check::new(recipe, MINIMAL);
+        check.render_all();
+        let in_minimal = |fault: RecipeFault| RecipeFault {
+            detail: format!("for an order without optional fields: {}", fault.detail),
+            ..fault
+        };
+        faults.extend(check.faults.into_iter().map(in_minimal));
+    }
     faults.sort();
     faults.dedup();
     faults
+}
+
+/// Fields of an order that not every order has and that the recipe needs, one sentence each.
+fn needed_fields(recipe: &Recipe) -> Vec<String> {
+    let mut check = Check::new(recipe, MINIMAL);
+    check.render_all();
+    let told = |(field, at): (String, RecipeFault)| {
+        let RecipeFault { line, key, .. } = at;
+        format!(
+            "an order without `{field}` cannot be sent, and is parked: {key} line {line} needs it"
+        )
+    };
+    check.needed.into_iter().map(told).collect()
 }
 
 /// What is not wrong, and should be known.
@@ -98,15 +120,24 @@ pub fn remarks(recipe: &Recipe) -> Vec<String> {
             "no `error`: without the ERP's own words no reply counts as a refusal".to_owned(),
         );
     }
+    remarks.extend(needed_fields(recipe));
     remarks
 }
 
+/// Renders one sample order.
 struct Check<'a> {
     recipe: &'a Recipe,
+    sample: &'static str,
     faults: Vec<RecipeFault>,
+    /// Optional fields of an order that a template needs, each with the first place.
+    needed: BTreeMap<String, RecipeFault>,
 }
 
-impl Check<'_> {
+impl<'a> Check<'a> {
+    fn new(recipe: &'a Recipe, sample: &'static str) -> Self {
+        Self { recipe, sample, faults: Vec::new(), needed: BTreeMap::new() }
+    }
+
     /// No two steps have the same name.
     fn names(&mut self) {
         let mut seen = Vec::new();
@@ -120,17 +151,12 @@ impl Check<'_> {
     }
 
     fn secrets_for_auth(&mut self) {
-    remarks.extend(needed_fields(recipe));
         let needed: &[&str] = match &self.recipe.auth.kind {
             AuthKind::Attach => &[],
             AuthKind::Basic => &["user", "password"],
-/// Renders one sample order.
             AuthKind::OAuth2(oauth2) if oauth2.jwt.is_some() => &["client_id"],
             AuthKind::OAuth2(_) => &["client_id", "client_secret"],
-    sample: &'static str,
         };
-    /// Optional fields of an order that a template needs, each with the first place.
-    needed: BTreeMap<String, RecipeFault>,
         for name in needed {
             if !self.recipe.secrets.contains_key(*name) {
                 let detail = format!("missing: auth.kind needs secret.{name}");
@@ -148,14 +174,21 @@ impl Check<'_> {
         vars.insert("const".to_owned(), Value::from(recipe.consts.clone()));
         let secrets = recipe.secrets.keys().map(|name| (name.clone(), format!("«{name}»")));
         vars.insert("secret".to_owned(), Value::from_pairs(secrets));
-        if recipe.auth.login.as_ref().is_some_and(|login| std::ptr::eq(login, step)) {
+        let is_login = recipe.auth.login.as_ref().is_some_and(|login| std::ptr::eq(login, step));
+        let is_check = recipe.checks.iter().any(|check| std::ptr::eq(&check.step, step));
+        if is_login || is_check {
             vars.remove("order");
             vars.remove("document");
+        }
+        if is_login {
             return vars;
         }
         vars.insert("session".to_owned(), self.placeholders("session", self.session_names()));
         if is(&recipe.after) {
             vars.insert("result".to_owned(), Placeholder::value("result"));
+            vars.extend(
+                recipe.before.iter().map(|own| (own.name.clone(), Skipped::value(&own.name))),
+            );
         }
         if is(&recipe.before) || std::ptr::eq(&recipe.commit, step) {
             let earlier = recipe.before.iter().take_while(|own| !std::ptr::eq(*own, step));
@@ -170,43 +203,6 @@ impl Check<'_> {
         vars
     }
 
-    fn session_names(&self) -> Vec<&str> {
-        let login = self.recipe.auth.login.iter().flat_map(|login| &login.take);
-        let mut names: Vec<&str> = login.map(|(name, _)| name.as_str()).collect();
-        if matches!(self.recipe.auth.kind, AuthKind::OAuth2(_)) {
-            names.push("access_token");
-        }
-        if is_login {
-        }
-        names
-    }
-
-    fn placeholders(&self, of: &str, names: Vec<&str>) -> Value {
-            vars.extend(
-                recipe.before.iter().map(|own| (own.name.clone(), Skipped::value(&own.name))),
-            );
-        let pairs = names
-            .into_iter()
-            .map(|name| (name.to_owned(), Placeholder::value(&format!("{of}.{name}"))));
-        Value::from_pairs(pairs)
-    }
-
-    fn render_all(&mut self) {
-        let base = Url::parse("http://erp.invalid").expect("it is an address");
-        let steps: Vec<&Step> = self.recipe.steps().collect();
-        for step in steps {
-            let vars = self.vars(step);
-            if self.sample == MINIMAL && self.is_skipped(step, &vars) {
-                continue;
-            }
-            for template in templates_of(recipe, step) {
-                self.render(template, &vars);
-            }
-            // The whole only when its parts are good: a part's own fault has the better place.
-            if self.faults.is_empty()
-                && self.needed.is_empty()
-                && let Err(fault) = try_build(recipe, &base, step, &vars)
-            {
     /// What stands for the answer to a read before the commit.
     fn answer_to(&self, step: &Step, vars: &Vars) -> Value {
         if self.is_skipped(step, vars) {
@@ -227,8 +223,51 @@ impl Check<'_> {
         skipped.is_some_and(|skipped| skipped.is_ok_and(|skipped| skipped.is_true()))
     }
 
+    fn session_names(&self) -> Vec<&str> {
+        let login = self.recipe.auth.login.iter().flat_map(|login| &login.take);
+        let mut names: Vec<&str> = login.map(|(name, _)| name.as_str()).collect();
+        if matches!(self.recipe.auth.kind, AuthKind::OAuth2(_)) {
+            names.push("access_token");
+        }
+        names
+    }
+
+    fn placeholders(&self, of: &str, names: Vec<&str>) -> Value {
+        let pairs = names
+            .into_iter()
+            .map(|name| (name.to_owned(), Placeholder::value(&format!("{of}.{name}"))));
+        Value::from_pairs(pairs)
+    }
+
+    /// Every step of the full order, also what would be skipped; of the minimal one what would be sent.
+    fn render_all(&mut self) {
+        let base = Url::parse("http://erp.invalid").expect("it is an address");
+        let recipe = self.recipe;
+        let checks = recipe.checks.iter().map(|check| &check.step);
+        for step in recipe.steps().chain(checks) {
+            let vars = self.vars(step);
+            if self.sample == MINIMAL && self.is_skipped(step, &vars) {
+                continue;
+            }
+            for template in templates_of(recipe, step) {
+                self.render(template, &vars);
+            }
+            // The whole only when its parts are good: a part's own fault has the better place.
+            if self.faults.is_empty()
+                && self.needed.is_empty()
+                && let Err(fault) = try_build(recipe, &base, step, &vars)
+            {
                 self.faults.push(fault);
             }
+            let vars = without_session(vars);
+            step.need.iter().for_each(|(_, message)| self.render(message, &vars));
+        }
+    }
+
+    fn render_auth(&mut self) {
+        for check in &self.recipe.checks {
+            let vars = without_session(self.vars(&check.step));
+            self.render(&check.otherwise, &vars);
         }
         let mut vars = self.vars(&self.recipe.commit);
         vars.remove("order");
@@ -243,7 +282,6 @@ impl Check<'_> {
                 of_auth.extend(jwt.claims.iter().map(|(_, claim)| claim));
             }
         }
-    /// Every step of the full order, also what would be skipped; of the minimal one what would be sent.
         of_auth.into_iter().for_each(|template| self.render(template, &vars));
     }
 
@@ -261,7 +299,8 @@ impl Check<'_> {
         let recipe = self.recipe;
         let (reply, sources) =
             (Arc::new(Read::new(200, &[], "{}")), Arc::new(SourceCache::default()));
-        for step in recipe.steps() {
+        let checks = recipe.checks.iter().map(|check| &check.step);
+        for step in recipe.steps().chain(checks) {
             let vars = self.vars(step);
             let over_reply = vars_with(&reply, &sources, &vars);
             for expr in step.ok.iter().chain(step.rules.iter().map(|rule| &rule.when)) {
@@ -276,6 +315,10 @@ impl Check<'_> {
             let vars = vars_with(&reply, &sources, &self.vars(&question.step));
             self.expression(&question.found, &vars);
             self.expression(&question.absent, &vars);
+        }
+        for check in &recipe.checks {
+            let vars = vars_with(&reply, &sources, &self.vars(&check.step));
+            self.expression(&check.expect, &vars);
         }
         let mut any = vars_with(&reply, &sources, &self.vars(&recipe.commit));
         any.insert("result".to_owned(), Placeholder::value("result"));
@@ -402,7 +445,6 @@ mod tests {
         let name = of("{}", "[[rules]]\nwhen = 'stats == 200'\nthen = 'retry'\n");
         assert_eq!(name, ["7: rules[0].when: `stats` is not there"]);
     }
-}
 
     const WITH_LINES: &str =
         "name = 'a'\n[commit]\nrequest = 'POST /o'\nok = 'status == 201'\nbody = '''\n";
@@ -504,3 +546,4 @@ mod tests {
         ));
         assert_eq!(skipped, ["9: before.never.request: `nummer` is not in this order"]);
     }
+}

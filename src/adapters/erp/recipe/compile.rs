@@ -11,8 +11,8 @@ use reqwest::Method;
 use reqwest::header::HeaderName;
 
 use super::model::{
-    Auth, AuthKind, Body, Expr, HttpRules, Index, Jwt, JwtAlg, OAuth2, Outcome, Probe, Question,
-    Recipe, Rule, SecretPlace, Step, Template,
+    Auth, AuthKind, Body, Check, Expr, HttpRules, Index, Jwt, JwtAlg, OAuth2, Outcome, Probe,
+    Question, Recipe, Rule, SecretPlace, Step, Template,
 };
 use super::source::Source;
 use super::templates::{Place, Templates};
@@ -62,11 +62,12 @@ impl<'a> Compiler<'a> {
         };
         let probe = self.probe(t);
         let after = t.tables("after").iter().filter_map(|t| self.step(t, None)).collect();
+        let checks = t.tables("check").iter().filter_map(|t| self.check(t)).collect();
         let rules = self.rules(t);
         let (commit, is_idempotent) = commit?;
         Some(Recipe {
-            name: name?.value,
             file: file.to_owned(),
+            name: name?.value,
             base_url,
             is_xml,
             error,
@@ -80,6 +81,7 @@ impl<'a> Compiler<'a> {
             is_idempotent,
             probe,
             after,
+            checks,
             rules,
             templates: self.templates,
         })
@@ -205,6 +207,14 @@ impl<'a> Compiler<'a> {
         let (found, absent) = (self.checked(found), self.checked(absent));
         let step = self.request(t, "probe".to_owned(), None);
         Some(Question { step: step?, found: found?, absent: absent? })
+    }
+
+    fn check(&mut self, t: &Table<'_>) -> Option<Check> {
+        let expect = self.checked(t.required("expect", "what has to be so, e.g. \"body != []\""));
+        let otherwise = t.required("otherwise", "a sentence that says what is wrong, and the fix");
+        let otherwise = otherwise.and_then(|text| self.template(Place::Plain, &text));
+        let step = self.step(t, None);
+        Some(Check { step: step?, expect: expect?, otherwise: otherwise? })
     }
 
     fn step(&mut self, t: &Table<'_>, name: Option<&str>) -> Option<Step> {

@@ -16,7 +16,7 @@ use serde_json::{Map, Value as Json};
 use crate::domain::failure::{ErrorClass, Failure, Stage};
 use crate::domain::text::one_line;
 use crate::ports::clock::{Clock, Stopwatch};
-use crate::ports::erp::{Erp, Exchange, OrderForErp, ProbeAnswer, Receipt};
+use crate::ports::erp::{Erp, Exchange, MasterDataCheck, OrderForErp, ProbeAnswer, Receipt};
 
 use super::super::http::HttpClient;
 use super::super::redact::Mask;
@@ -334,6 +334,10 @@ impl Erp for RecipeErp {
         let mut vars = self.order_vars(order)?;
         self.nothing_read(&mut vars);
         self.in_time("what follows the order", Stage::At, self.follow(order, vars, receipt)).await
+    }
+
+    async fn check_master_data(&self) -> Vec<MasterDataCheck> {
+        self.check_all().await
     }
 
     fn rehearse(&self, order: &OrderForErp) -> Result<Vec<Exchange>, Failure> {

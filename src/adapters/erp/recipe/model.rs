@@ -48,6 +48,8 @@ pub struct Recipe {
     pub probe: Option<Probe>,
     /// What follows the commit.
     pub after: Vec<Step>,
+    /// Questions about the ERP's master data.
+    pub checks: Vec<Check>,
     /// For every step.
     pub rules: Vec<Rule>,
     /// Its templates, compiled.
@@ -220,6 +222,16 @@ pub struct Question {
     pub found: Expr,
     /// It is not there.
     pub absent: Expr,
+}
+
+/// One question about the ERP's master data.
+#[derive(Debug)]
+pub struct Check {
+    pub step: Step,
+    /// What has to be so.
+    pub expect: Expr,
+    /// The sentence with the fix when it is not.
+    pub otherwise: Template,
 }
 
 /// From a reply to an outcome.
