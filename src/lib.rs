@@ -390,6 +390,7 @@ pub mod devtools {
             pub mod sessions;
             pub mod tokens;
         }
+        pub mod traps;
         pub mod ledger_weather;
         pub mod broker {
             //! A broker with the promises of RabbitMQ and none more.

@@ -8,6 +8,7 @@ use crate::devtools::simulation::dice::Dice;
 use crate::devtools::simulation::ledger::faults::{Access, Disturbance, LedgerFault};
 use crate::devtools::simulation::shared::Shared;
 use crate::devtools::simulation::story::Story;
+use crate::devtools::simulation::traps::{MOMENT, Point, Traps};
 
 /// How the ledger fails.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -82,7 +83,7 @@ impl Weather {
         (state.answers_lost, state.deadlocks) = (0, 0);
     }
 
-    fn next(&self, process: usize, access: Access) -> LedgerFault {
+    fn next(&self, process: usize, access: Access, shortest: Duration) -> LedgerFault {
         let (mut state, now) = (self.state.get(), self.story.now());
         if now < state.away_until {
             return LedgerFault::Unavailable;
@@ -104,7 +105,7 @@ impl Weather {
             true => u64::try_from(state.slow.as_millis()).unwrap_or(u64::MAX),
             false => CALL_MS,
         };
-        let takes = state.dice.millis(0, longest);
+        let takes = state.dice.millis(0, longest).max(shortest);
         match state.dice.chance(50) {
             true => LedgerFault::Slow(takes),
             false => LedgerFault::LateAnswer(takes),
@@ -115,11 +116,14 @@ impl Weather {
 /// What the calls of one process meet.
 pub struct ProcessWeather {
     pub weather: Arc<Weather>,
+    pub traps: Arc<Traps>,
     pub process: usize,
 }
 
 impl Disturbance for ProcessWeather {
     fn next(&self, access: Access) -> Option<LedgerFault> {
-        Some(self.weather.next(self.process, access))
+        let is_trapped = self.traps.pass(self.process, Point::Ledger);
+        let shortest = if is_trapped { MOMENT } else { Duration::ZERO };
+        Some(self.weather.next(self.process, access, shortest))
     }
 }

@@ -15,6 +15,7 @@ use crate::devtools::simulation::ledger_weather::LedgerTrouble;
 use crate::devtools::simulation::schedule::{
     BrokerTrouble, Placement, PostTrouble, ProcessTrouble, Step, VERBS, Way, What,
 };
+use crate::devtools::simulation::traps::{POINTS, Spring};
 use crate::domain::circuit::CircuitRule;
 use crate::domain::notice::{CustomerConfirmation, DigestRule};
 use crate::domain::order::values::DEFAULT_SHOP;
@@ -189,6 +190,9 @@ const KINDS: &[Kind] = &[
     |d, s| (What::Process(ProcessTrouble::Dies(some_process(d, s))), d.seconds(1, 120)),
     |d, s| (What::Process(ProcessTrouble::Sleeps(some_process(d, s))), d.seconds(1, 400)),
     |d, s| (What::Process(ProcessTrouble::Restarts(some_process(d, s))), d.seconds(1, 30)),
+    |d, s| trapped(d, s, Spring::Dies, 120),
+    |d, s| trapped(d, s, Spring::Sleeps, 400),
+    |d, s| trapped(d, s, Spring::Sleeps, 400),
     |d, _| (What::Broker(BrokerTrouble::Away), d.seconds(1, 120)),
     |d, s| (What::Broker(BrokerTrouble::SessionEnds(some_process(d, s))), NONE),
     |d, s| {
@@ -212,6 +216,12 @@ const KINDS: &[Kind] = &[
     |d, _| (What::Post(PostTrouble::Away), d.seconds(10, 600)),
     |d, _| (What::Post(PostTrouble::AnswersLost), d.seconds(10, 600)),
 ];
+
+fn trapped(dice: &mut Dice, setup: &Setup, spring: Spring, longest_s: u64) -> (What, Duration) {
+    let (process, spared) = (some_process(dice, setup), dice.pick(&[0, 0, 1, 3, 10, 40]));
+    let trapped = ProcessTrouble::Trapped(process, dice.pick(&POINTS), spared, spring);
+    (What::Process(trapped), dice.seconds(1, longest_s))
+}
 
 fn erp_mood(dice: &mut Dice, setup: &Setup) -> (What, Duration) {
     let second = setup.second_erp.is_some() && dice.chance(50);

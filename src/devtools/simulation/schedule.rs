@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::devtools::simulation::erp::turns::{Mood, Poison};
 use crate::devtools::simulation::ledger_weather::LedgerTrouble;
+use crate::devtools::simulation::traps::{Point, Spring};
 
 /// One step.
 #[derive(Debug, Clone)]
@@ -89,6 +90,8 @@ pub enum ProcessTrouble {
     Sleeps(usize),
     /// It finishes what it has in hand, and another one starts after that time.
     Restarts(usize),
+    /// It dies or sleeps when it passes a point for the time after so many.
+    Trapped(usize, Point, u32, Spring),
 }
 
 /// What befalls the broker.

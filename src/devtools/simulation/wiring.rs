@@ -18,6 +18,7 @@ use crate::devtools::simulation::plan::Setup;
 use crate::devtools::simulation::post::{PlainComposer, PostModel};
 use crate::devtools::simulation::story::Story;
 use crate::domain::order::intake_rules::IntakeRules;
+use crate::devtools::simulation::traps::Traps;
 use crate::ops::login_config::LoginConfig;
 use crate::ops::passwords::Passwords;
 use crate::ops::verbs::{Ops, OpsParts};
@@ -37,6 +38,7 @@ pub struct Parts {
     /// The ledger, as those see it who are never disturbed.
     pub ledger: MemoryLedger,
     pub weather: Arc<Weather>,
+    pub traps: Arc<Traps>,
     pub broker: Arc<BrokerModel>,
     pub erps: Arc<SimulatedErps>,
     pub post: Arc<PostModel>,
@@ -70,7 +72,8 @@ impl Parts {
     /// process 2.
     pub fn context(&self, name: &str) -> Arc<WorkerContext> {
         let process = process_of(name);
-        let broker = BrokerClient::new(self.broker.clone(), name, connection(process));
+        let broker = BrokerClient::new(self.broker.clone(), name, connection(process))
+            .with_traps(self.traps.clone(), process);
         Arc::new(WorkerContext::new(ContextParts {
             dead_letters: self.store(process),
             broker: Arc::new(broker),
@@ -85,7 +88,8 @@ impl Parts {
 
     /// The ledger as one process sees it.
     pub fn store(&self, process: usize) -> Arc<MemoryLedger> {
-        let weather = ProcessWeather { weather: self.weather.clone(), process };
+        let traps = self.traps.clone();
+        let weather = ProcessWeather { weather: self.weather.clone(), traps, process };
         Arc::new(self.ledger.disturbed_by(Arc::new(weather)))
     }
 
@@ -119,10 +123,11 @@ impl Parts {
 
     fn policies(&self, process: &str) -> Policies {
         let policy = |name: &str, erp: &Arc<ErpModel>| {
-            let client = Arc::new(ErpClient::new(erp.clone(), process));
+            let (erp, traps) = (erp.clone(), self.traps.clone());
+            let client = ErpClient::of_process(erp, process, traps, process_of(process));
             let (max, rate, rule) = (self.setup.max_in_flight, self.setup.rate, self.setup.circuit);
             ShopPolicy {
-                gate: Arc::new(Gate::new(name, client, max, rate, rule)),
+                gate: Arc::new(Gate::new(name, Arc::new(client), max, rate, rule)),
                 max_count: self.setup.max_count,
                 retry: self.setup.retry.clone(),
                 customer: self.setup.customer,

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
+use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::task::JoinSet;
 
 use crate::devtools::simulation::broker::model::BrokerModel;
@@ -21,6 +22,7 @@ use crate::devtools::simulation::schedule::{
 };
 use crate::devtools::simulation::shared::Shared;
 use crate::devtools::simulation::story::{SCHEDULE, Story};
+use crate::devtools::simulation::traps::{Spring, Trap, Traps};
 use crate::devtools::simulation::wiring::{Parts, connection, process_name};
 use crate::domain::topology::{Names, Topology};
 use crate::ports::erps::DEFAULT_ERP;
@@ -34,6 +36,7 @@ pub struct World {
     pub checkout: Checkout,
     pub people: People,
     processes: Shared<Vec<Place>>,
+    sprung: Shared<Option<UnboundedReceiver<Trap>>>,
     tasks: Shared<JoinSet<()>>,
 }
 
@@ -54,7 +57,9 @@ impl World {
             default: erp(DEFAULT_ERP, setup.erp),
             second: setup.second_erp.map(|nature| erp(SECOND_ERP, nature)),
         };
+        let (traps, sprung) = Traps::new();
         let parts = Parts {
+            traps: Arc::new(traps),
             story: story.clone(),
             ledger: MemoryLedger::default(),
             weather: Arc::new(Weather::new(seed, story.clone())),
@@ -71,6 +76,7 @@ impl World {
             checkout: Checkout::new(&parts, ops.clone(), seed),
             people: People::new(&parts, ops, seed),
             processes: Shared::new(places.collect()),
+            sprung: Shared::new(Some(sprung)),
             tasks: Shared::default(),
             parts,
         })
@@ -80,6 +86,9 @@ impl World {
     pub fn start(self: &Arc<Self>) {
         let broker = self.parts.broker.clone();
         self.tasks.get().spawn(broker.run_delays());
+        if let Some(sprung) = self.sprung.get().take() {
+            self.later(self.clone().run_traps(sprung));
+        }
         (0..self.parts.setup.processes()).for_each(|process| self.start_process(process));
     }
 
@@ -117,6 +126,7 @@ impl World {
     /// From now on all is well.
     pub fn heal(&self) {
         self.parts.story.tell(SCHEDULE, "all is well from now on");
+        self.parts.traps.disarm();
         self.parts.weather.heal();
         self.parts.broker.heal();
         self.parts.post.heal();
@@ -151,6 +161,18 @@ impl World {
         place.process = Some(Process::start(&self.parts, &name));
     }
 
+    /// Lets happen what traps do.
+    async fn run_traps(self: Arc<Self>, mut sprung: UnboundedReceiver<Trap>) {
+        while let Some(trap) = sprung.recv().await {
+            self.parts.story.tell(SCHEDULE, format_args!("{trap:?}"));
+            let trouble = match trap.spring {
+                Spring::Dies => ProcessTrouble::Dies(trap.process),
+                Spring::Sleeps => ProcessTrouble::Sleeps(trap.process),
+            };
+            self.trouble_process(trouble, trap.lasts);
+        }
+    }
+
     fn take(&self, process: usize) -> Option<Process> {
         self.processes.get()[process].process.take()
     }
@@ -176,6 +198,9 @@ impl World {
                     }
                     world.processes.get()[process].process.iter().for_each(Process::wake);
                 });
+            }
+            ProcessTrouble::Trapped(process, point, spared, spring) => {
+                self.parts.traps.arm(Trap { process, point, spared, spring, lasts });
             }
             ProcessTrouble::Restarts(process) => {
                 let Some(taken) = self.take(process) else { return };

@@ -10,6 +10,7 @@ use async_trait::async_trait;
 
 use crate::devtools::simulation::broker::model::{BrokerModel, Stored};
 use crate::devtools::simulation::broker::queues::Holder;
+use crate::devtools::simulation::traps::{Point, Traps};
 use crate::domain::outbound_messages::Outgoing;
 use crate::domain::topology::Topology;
 use crate::ports::broker::{
@@ -28,12 +29,20 @@ pub struct BrokerClient {
     /// Who is told in the story.
     name: String,
     connection: u32,
+    /// The traps of the process, and its number.
+    traps: Option<(Arc<Traps>, usize)>,
 }
 
 impl BrokerClient {
     /// The connection of `name`.
     pub fn new(model: Arc<BrokerModel>, name: &str, connection: u32) -> Self {
-        Self { model, name: name.to_owned(), connection }
+        Self { model, name: name.to_owned(), connection, traps: None }
+    }
+
+    /// The same with the traps of a process.
+    #[must_use]
+    pub fn with_traps(self, traps: Arc<Traps>, process: usize) -> Self {
+        Self { traps: Some((traps, process)), ..self }
     }
 
     /// Until then, looking again whenever somebody healed it.
@@ -68,6 +77,9 @@ impl BrokerClient {
                 let (exchange, routing_key) =
                     (message.exchange.clone(), message.routing_key.clone());
                 return Err(PublishError::Unroutable { exchange, routing_key });
+            }
+            if let Some((traps, process)) = &self.traps {
+                traps.step_on(*process, Point::Published).await;
             }
             self.wait_until(|| self.model.undecided_until()).await;
             self.wire().await;

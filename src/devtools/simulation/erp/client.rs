@@ -7,6 +7,7 @@ use async_trait::async_trait;
 
 use crate::devtools::simulation::erp::model::{ErpModel, Outcome};
 use crate::devtools::simulation::erp::turns::{Mood, Turn};
+use crate::devtools::simulation::traps::{Point, Traps};
 use crate::domain::failure::{ErrorClass, Failure, Stage};
 use crate::ports::erp::{Erp, Exchange, OrderForErp, ProbeAnswer, Receipt};
 use crate::ports::erps::{DEFAULT_ERP, ErpUnusable, Erps};
@@ -16,12 +17,25 @@ pub struct ErpClient {
     model: Arc<ErpModel>,
     /// Who is told in the story.
     name: String,
+    /// The traps of the process, and its number.
+    traps: Option<(Arc<Traps>, usize)>,
 }
 
 impl ErpClient {
-    /// The way of `name` to `model`.
-    pub fn new(model: Arc<ErpModel>, name: &str) -> Self {
-        Self { model, name: name.to_owned() }
+    /// The way of people to `model`.
+    pub fn of_people(model: Arc<ErpModel>) -> Self {
+        Self { model, name: "people".to_owned(), traps: None }
+    }
+
+    /// The way of a process to `model`.
+    pub fn of_process(model: Arc<ErpModel>, name: &str, traps: Arc<Traps>, process: usize) -> Self {
+        Self { model, name: name.to_owned(), traps: Some((traps, process)) }
+    }
+
+    async fn pass(&self, point: Point) {
+        if let Some((traps, process)) = &self.traps {
+            traps.step_on(*process, point).await;
+        }
     }
 
     fn tell(&self, what: std::fmt::Arguments<'_>) {
@@ -96,6 +110,7 @@ impl Erp for ErpClient {
         // From here to the first byte nothing waits: that time is the window which README names.
         let (request, turn) = self.model.receive(&order.key);
         self.tell(format_args!("sends {}: {turn:?}", order.key));
+        self.pass(Point::Sent).await;
         let met = self.meet(request, turn).await;
         match &met {
             Ok(receipt) => {
@@ -104,6 +119,7 @@ impl Erp for ErpClient {
             }
             Err(failure) => self.tell(format_args!("hears {} about {}", failure.code, order.key)),
         }
+        self.pass(Point::Answered).await;
         met
     }
 
@@ -139,6 +155,7 @@ impl Erp for ErpClient {
             ProbeAnswer::Unclear(_) => "nothing usable",
         };
         self.tell(format_args!("asks about {}: {said}", order.key));
+        self.pass(Point::Asked).await;
         answer
     }
 
@@ -204,6 +221,6 @@ impl Erps for SimulatedErps {
 
     async fn ask(&self, order: &OrderForErp) -> Result<ProbeAnswer, ErpUnusable> {
         let model = self.of(order.key.shop.as_str()).clone();
-        Ok(ErpClient::new(model, "people").ask(order).await)
+        Ok(ErpClient::of_people(model).ask(order).await)
     }
 }
