@@ -50,6 +50,9 @@ pub struct Simulate {
     /// Print the whole story of the first seed, also when no promise is broken
     #[arg(long)]
     pub story: bool,
+    /// Print what broke a promise as it is, without looking for a shorter schedule
+    #[arg(long)]
+    pub no_shrink: bool,
     /// Run every seed, and print a line for each that breaks a promise
     #[arg(long, conflicts_with = "story")]
     pub all: bool,

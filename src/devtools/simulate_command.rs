@@ -6,7 +6,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::cli::devtools::Simulate;
 use crate::cli::exit::Exit;
-use crate::devtools::simulation::campaign::{one, search, survey};
+use crate::devtools::simulation::campaign::{one, search, shortest, survey};
 use crate::devtools::simulation::shared::Shared;
 use crate::ports::clock::Stopwatch;
 
@@ -27,6 +27,10 @@ pub fn simulate(command: &Simulate, out: &mut dyn Write) -> anyhow::Result<Exit>
     let found = search(command.seed, command.seeds, |_| bar.inc(1));
     bar.finish_and_clear();
     if let Some((plan, outcome)) = found {
+        let (plan, outcome) = match command.no_shrink {
+            true => (plan, outcome),
+            false => shortest(&plan, outcome),
+        };
         write!(out, "{}", outcome.report(&plan))?;
         return Ok(Exit::Failed);
     }

@@ -5,7 +5,7 @@
 
 #![allow(clippy::panic, reason = "in a test that is how to say what went wrong")]
 
-use order_relay::devtools::simulation::campaign::{one, search};
+use order_relay::devtools::simulation::campaign::{one, search, shortest};
 
 fn number(name: &str, default: u64) -> u64 {
     std::env::var(name).ok().map_or(default, |text| text.parse().expect("a number"))
@@ -14,8 +14,9 @@ fn number(name: &str, default: u64) -> u64 {
 #[test]
 fn no_promise_is_broken_whatever_happens() {
     let first = number("ORDER_RELAY_SIM_FIRST", 1);
-    let count = number("ORDER_RELAY_SIM_SEEDS", 60);
+    let count = number("ORDER_RELAY_SIM_SEEDS", 300);
     if let Some((plan, outcome)) = search(first, count, |_| {}) {
+        let (plan, outcome) = shortest(&plan, outcome);
         panic!("{}", outcome.report(&plan));
     }
 }

@@ -10,7 +10,7 @@ use crate::devtools::simulation::shared::Shared;
 use crate::devtools::simulation::shrink::shrink;
 
 /// Runs `count` seeds from `first` on, and calls `done` after each. If a promise is broken, no further
-/// seed is begun; the answer is the first such plan, as short as it could be made, with its outcome.
+/// seed is begun; the answer is the first such plan with its outcome.
 pub fn search(first: u64, count: u64, done: impl Fn(u64) + Sync) -> Option<(Plan, Outcome)> {
     let (next, is_over) = (AtomicU64::new(first), AtomicBool::new(false));
     let found = Shared::new(Vec::new());
@@ -32,11 +32,15 @@ pub fn search(first: u64, count: u64, done: impl Fn(u64) + Sync) -> Option<(Plan
     on_every_core(&work);
     let mut found = std::mem::take(&mut *found.get());
     found.sort_by_key(|(plan, _)| plan.seed);
-    let (plan, outcome) = found.into_iter().next()?;
-    Some(thread::scope(|scope| {
-        let shortened = scope.spawn(|| shrink(&plan, outcome)).join();
+    found.into_iter().next()
+}
+
+/// The shortest plan that still breaks the same promise.
+pub fn shortest(plan: &Plan, outcome: Outcome) -> (Plan, Outcome) {
+    thread::scope(|scope| {
+        let shortened = scope.spawn(|| shrink(plan, outcome)).join();
         shortened.expect("a run that ended once ends again")
-    }))
+    })
 }
 
 /// Runs `count` seeds from `first` on, and calls `done` with each plan and its outcome.
