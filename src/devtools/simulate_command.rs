@@ -29,7 +29,7 @@ pub fn simulate(command: &Simulate, out: &mut dyn Write) -> anyhow::Result<Exit>
     if let Some((plan, outcome)) = found {
         let (plan, outcome) = match command.no_shrink {
             true => (plan, outcome),
-            false => shortest(&plan, outcome),
+            false => shortest(&plan, &outcome),
         };
         write!(out, "{}", outcome.report(&plan))?;
         return Ok(Exit::Failed);

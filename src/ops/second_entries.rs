@@ -13,7 +13,7 @@ impl Ops {
         authorize_order(act, Permission::Process, key)?;
         self.record(key).await?;
         match self.store.settle_second_entries(key, act).await? {
-            0 => Err(Refusal::not_found("open second entry of order", &key.to_string())),
+            0 => Err(Refusal::not_found("open second entry of order", key)),
             settled => Ok(settled),
         }
     }

@@ -10,6 +10,7 @@ use order_relay::app::store::Store;
 use order_relay::domain::lifecycle::claim::{Admission, HandBack, Intent};
 use order_relay::domain::lifecycle::vocabulary::Trigger;
 use order_relay::domain::order::document::Order;
+use order_relay::domain::order::intake_rules::IntakeRules;
 use order_relay::domain::order_filter::ShopFilter;
 use order_relay::domain::trace::Trace;
 use order_relay::ports::orders::{
@@ -22,7 +23,7 @@ use sqlx::PgPool;
 
 use crate::private_postgres::PrivatePostgres;
 use crate::store_contract::{Ledger, admission, at, key, open_store, placed};
-use crate::world::{Place, World, amqp_url, order, order_with, postgres_url};
+use crate::world::{Place, World, order, order_with, postgres_url};
 
 /// A customer's number that no index of PostgreSQL holds and that cannot be compressed.
 fn endless_number() -> String {
@@ -42,7 +43,8 @@ fn claimed(incoming: Incoming, worker: &str, second: i64) -> AdmitRequest {
 #[tokio::test]
 async fn a_value_that_no_index_holds_is_refused_alone_in_its_batch() {
     let ledger = Ledger::open(Place::Services).await;
-    let mut endless = Order::parse(order("N-17").as_bytes(), 1 << 20).expect("a good order");
+    let mut endless = Order::parse(order("N-17").as_bytes(), &IntakeRules::of_bytes(1 << 20))
+        .expect("a good order");
     endless.facts.customer.number = Some(endless_number());
     let endless = Arc::new(endless);
     let admits = (0..50).map(|n| {

@@ -16,7 +16,7 @@ fn no_promise_is_broken_whatever_happens() {
     let first = number("ORDER_RELAY_SIM_FIRST", 1);
     let count = number("ORDER_RELAY_SIM_SEEDS", 300);
     if let Some((plan, outcome)) = search(first, count, |_| {}) {
-        let (plan, outcome) = shortest(&plan, outcome);
+        let (plan, outcome) = shortest(&plan, &outcome);
         panic!("{}", outcome.report(&plan));
     }
 }

@@ -12,7 +12,7 @@ use crate::ports::store_error::StoreError;
 
 use super::admitting::Entry;
 use super::batch::Batch;
-use super::db::{Db, Tx};
+use super::db::Db;
 use super::fault_watch::FaultWatch;
 use super::sorting::lost_a_race;
 use super::work::{Pending, Work, given_up};

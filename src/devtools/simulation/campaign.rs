@@ -36,7 +36,7 @@ pub fn search(first: u64, count: u64, done: impl Fn(u64) + Sync) -> Option<(Plan
 }
 
 /// The shortest plan that still breaks the same promise.
-pub fn shortest(plan: &Plan, outcome: Outcome) -> (Plan, Outcome) {
+pub fn shortest(plan: &Plan, outcome: &Outcome) -> (Plan, Outcome) {
     thread::scope(|scope| {
         let shortened = scope.spawn(|| shrink(plan, outcome)).join();
         shortened.expect("a run that ended once ends again")

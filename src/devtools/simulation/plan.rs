@@ -85,7 +85,11 @@ impl Setup {
         let mut skew = || {
             let ms = dice.millis(0, 1_000 * MAX_SKEW_S.unsigned_abs());
             let skew = SignedDuration::try_from(ms).unwrap_or_default();
-            if has_skew { skew - SignedDuration::from_secs(MAX_SKEW_S / 2) } else { skew * 0 }
+            if has_skew {
+                skew - SignedDuration::from_secs(MAX_SKEW_S / 2)
+            } else {
+                SignedDuration::ZERO
+            }
         };
         let skews = (0..processes).map(|_| skew()).collect();
         let erp = nature(dice);

@@ -59,7 +59,7 @@ pub fn run(plan: &Plan) -> Outcome {
 
 async fn carry_out(plan: &Plan) -> Outcome {
     let story = Arc::new(Story::new());
-    let world = World::new(plan, story.clone());
+    let world = World::new(plan, &story);
     world.start();
     for step in &plan.steps {
         wait_until(&story, step.at).await;

@@ -8,7 +8,7 @@ use crate::devtools::simulation::run::{Outcome, run};
 const MOST_RUNS: usize = 300;
 
 /// The shortest plan that was found, and its outcome.
-pub fn shrink(plan: &Plan, outcome: Outcome) -> (Plan, Outcome) {
+pub fn shrink(plan: &Plan, outcome: &Outcome) -> (Plan, Outcome) {
     let promises: Vec<&str> = outcome.broken.iter().map(|broken| broken.promise).collect();
     let is_same =
         |other: &Outcome| other.broken.iter().any(|broken| promises.contains(&broken.promise));

@@ -49,7 +49,7 @@ struct Place {
 
 impl World {
     /// The world of `plan`, in which nothing runs yet.
-    pub fn new(plan: &Plan, story: Arc<Story>) -> Arc<Self> {
+    pub fn new(plan: &Plan, story: &Arc<Story>) -> Arc<Self> {
         let (setup, seed) = (plan.setup.clone(), plan.seed);
         let topology = Topology::new(Names::new(PREFIX), &setup.retry.schedule);
         let erp = |name: &str, nature| Arc::new(ErpModel::new(name, nature, seed, story.clone()));

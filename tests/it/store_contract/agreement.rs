@@ -11,6 +11,7 @@ use order_relay::domain::failure::Stage;
 use order_relay::domain::lifecycle::claim::Intent;
 use order_relay::domain::lifecycle::transitions::FailedAttempt;
 use order_relay::domain::order::document::Order;
+use order_relay::domain::order::intake_rules::IntakeRules;
 use order_relay::domain::order::values::OrderKey;
 use order_relay::domain::order_filter::{OrderFilter, ShopFilter};
 use order_relay::ports::erp::Exchange;
@@ -216,7 +217,8 @@ impl History<'_> {
 
     fn edit(&self, base_revision: u32, total: u8) -> EditRequest {
         let document = order_with(&self.id(), &json!({"total": total.to_string()}));
-        let edited = Order::parse(document.as_bytes(), 1 << 20).expect("a good order");
+        let edited = Order::parse(document.as_bytes(), &IntakeRules::of_bytes(1 << 20))
+            .expect("a good order");
         EditRequest {
             key: self.key.clone(),
             base_revision,

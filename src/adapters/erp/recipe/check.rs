@@ -524,10 +524,10 @@ mod tests {
             broken[0].starts_with("6: commit.body: for an order without optional fields: what was rendered is not JSON"),
             "{broken:?}"
         );
+        let with_customer = format!("{WITH_LINES}[{{{{ customer.id }}}}]'''\n");
         let skipping = format!(
-            "{}\n[[before]]\nname = 'customer'\nunless = 'order.customer is not defined'\nok = 'status == 200'\n\
-             request = 'GET /c/{{{{ order.customer.number }}}}'\ntake = {{ id = '/id' }}\n",
-            format!("{WITH_LINES}[{{{{ customer.id }}}}]'''\n")
+            "{with_customer}\n[[before]]\nname = 'customer'\nunless = 'order.customer is not defined'\nok = 'status == 200'\n\
+             request = 'GET /c/{{{{ order.customer.number }}}}'\ntake = {{ id = '/id' }}\n"
         );
         let told = self::told(&skipping);
         assert_eq!(
