@@ -201,8 +201,8 @@ impl Breaker {
             return Advice::Open;
         }
         // A lone order would be parked before it has failed often enough.
-        let before_parked = evidence.max_count.map_or(u32::MAX, |max| max.saturating_sub(1).max(1));
-        if self.in_a_row < rule.suspect_after.min(before_parked) {
+        let left_for_it = evidence.max_count.map(|max| max.saturating_sub(1)).filter(|n| *n > 0);
+        if self.in_a_row < rule.suspect_after.min(left_for_it.unwrap_or(u32::MAX)) {
             return Advice::CarryOn;
         }
         match failure.stage {
@@ -276,7 +276,7 @@ mod tests {
 
     #[test]
     fn a_lone_order_is_asked_about_before_it_has_no_attempt_left() {
-        for (max_count, asked_at) in [(Some(3), 2), (Some(2), 1), (Some(1), 1), (None, 3)] {
+        for (max_count, asked_at) in [(Some(3), 2), (Some(2), 1), (Some(1), 3), (None, 3)] {
             let mut breaker = Breaker::default();
             let failure = failure(ErrorClass::Unavailable);
             let first = (1..10).find(|n| {

@@ -91,7 +91,7 @@ impl Submitter {
                     self.heard_from(work, pass).await;
                     return AttemptOutcome::HandedBack(HandBack::AskAt(counts_from));
                 }
-                self.send(work, pass).await
+                self.send_after_asking(work, pass).await
             }
             (ProbeAnswer::Absent, Doubt::Unclear { since }) => {
                 if now < later(since, work.policy.retry.settle) {
@@ -102,7 +102,7 @@ impl Submitter {
                     self.heard_from(work, pass).await;
                     return AttemptOutcome::HandedBack(HandBack::Park);
                 }
-                self.send(work, pass).await
+                self.send_after_asking(work, pass).await
             }
             (ProbeAnswer::Unclear(failure), Doubt::Answered { .. }) => {
                 self.suspect(work, &failure, Duration::ZERO, pass).await;
@@ -187,10 +187,10 @@ impl Submitter {
     pub(super) async fn try_then_send(&self, work: &Work, pass: &Pass) -> AttemptOutcome {
         match self.ask(work).await {
             ProbeAnswer::Found(receipt) => self.finish(work, receipt, pass).await,
-            ProbeAnswer::Absent => self.send(work, pass).await,
+            ProbeAnswer::Absent => self.send_after_asking(work, pass).await,
             // It is certainly not this order, which was never sent.
             ProbeAnswer::Unclear(failure) if failure.class == ErrorClass::Rejected => {
-                self.send(work, pass).await
+                self.send_after_asking(work, pass).await
             }
             ProbeAnswer::Unclear(failure) => {
                 self.fail_trial(work, &failure).await;
@@ -246,6 +246,14 @@ impl Submitter {
                 let class = ErrorClass::Rejected;
                 ProbeAnswer::Unclear(Failure::new(class, "another_order", &message, Stage::After))
             }
+        }
+    }
+
+    /// Sends after a question. Asking took time: somebody else may have taken the order over.
+    async fn send_after_asking(&self, work: &Work, pass: &Pass) -> AttemptOutcome {
+        match self.claim_is_good(work).await {
+            true => self.send(work, pass).await,
+            false => AttemptOutcome::HandedBack(HandBack::Hold),
         }
     }
 
