@@ -89,6 +89,7 @@ pub mod ports {
 pub mod workers {
     //! The loops; they see only ports and domain.
     pub mod availability;
+    pub mod ledger_clock;
     pub mod erp_gate;
     pub mod policies;
     pub mod events;

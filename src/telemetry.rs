@@ -80,6 +80,7 @@ pub struct Metrics {
     pub settle_duration_seconds: Histogram,
     pub sweeper_remade: Count<WhatLabel>,
     pub ledger_difference: Gauge<i64, AtomicI64>,
+    pub clock_skew_seconds: Gauge<f64, AtomicU64>,
 }
 
 impl Metrics {
@@ -112,6 +113,7 @@ impl Metrics {
             settle_duration_seconds: Histogram::new(exponential_buckets(0.01, 4.0, 14)),
             sweeper_remade: Family::default(),
             ledger_difference: Gauge::default(),
+            clock_skew_seconds: Gauge::default(),
         };
         metrics.register(version, commit);
         metrics
@@ -167,6 +169,12 @@ impl Metrics {
         let settle = self.settle_duration_seconds.clone();
         r.register("settle_duration_seconds", "From received to confirmed", settle);
         r.register("sweeper_remade", "Messages published again", self.sweeper_remade.clone());
+        let skew = self.clock_skew_seconds.clone();
+        r.register(
+            "clock_skew_seconds",
+            "How far the ledger's clock is ahead of this machine's",
+            skew,
+        );
         let difference = self.ledger_difference.clone();
         r.register(
             "ledger_difference",

@@ -13,7 +13,7 @@ use crate::app::supervisor::Supervisor;
 use crate::app::wiring::{self, Sending};
 use crate::config::settings::Settings;
 use crate::ops::verbs::Ops;
-use crate::ports::clock::SystemClock;
+use crate::ports::clock::{Clock, SystemClock};
 
 /// Which workers a command needs in its own process with the in-process transport.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -35,15 +35,17 @@ impl Desk {
     pub async fn open(settings: &Settings, helpers: Helpers) -> anyhow::Result<Self> {
         require_ledger(settings)?;
         let worker = wiring::worker_name(&SystemClock);
-        Self::over(settings, helpers, wiring::open_ready_store(settings, &worker).await?, worker)
-            .await
+        let store = wiring::open_ready_store(settings, &worker).await?;
+        let clock = wiring::ledger_clock(&*store).await?;
+        Self::over(settings, helpers, store, clock, worker).await
     }
 
     /// For commands that may be the first one: the ledger is created if it is missing.
     pub async fn open_or_make(settings: &Settings) -> anyhow::Result<Self> {
         let worker = wiring::worker_name(&SystemClock);
         let store = wiring::open_ready_store(settings, &worker).await?;
-        Self::over(settings, Helpers::None, store, worker).await
+        let clock = wiring::ledger_clock(&*store).await?;
+        Self::over(settings, Helpers::None, store, clock, worker).await
     }
 
     /// For `publish`: publishing to RabbitMQ, or a dry run, needs no ledger.
@@ -52,13 +54,15 @@ impl Desk {
             return Self::open_or_make(settings).await;
         }
         let worker = wiring::worker_name(&SystemClock);
-        Self::over(settings, Helpers::None, wiring::open_store(settings, &worker)?, worker).await
+        let store = wiring::open_store(settings, &worker)?;
+        Self::over(settings, Helpers::None, store, Arc::new(SystemClock), worker).await
     }
 
     async fn over(
         settings: &Settings,
         helpers: Helpers,
         store: Arc<dyn Store>,
+        clock: Arc<dyn Clock>,
         worker: String,
     ) -> anyhow::Result<Self> {
         let transport = wiring::open_transport(settings, &worker)?;
@@ -67,7 +71,13 @@ impl Desk {
             tasks.start(name, task);
         }
         let erps = OpenErps::new(settings);
-        let ops = wiring::ops(settings, erps.clone(), store.clone(), transport.broker.clone());
+        let ops = wiring::ops(
+            settings,
+            erps.clone(),
+            store.clone(),
+            clock.clone(),
+            transport.broker.clone(),
+        );
         // With RabbitMQ the running service does the work; the in-process transport has only this
         // process.
         let inline = match helpers {
@@ -79,8 +89,16 @@ impl Desk {
                     _ => Sending::No,
                 };
                 Some(
-                    Inline::start(settings, &erps, store, transport.broker, &worker, sending)
-                        .await?,
+                    Inline::start(
+                        settings,
+                        &erps,
+                        store,
+                        clock,
+                        transport.broker,
+                        &worker,
+                        sending,
+                    )
+                    .await?,
                 )
             }
         };

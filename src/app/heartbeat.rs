@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 use crate::app::supervisor::{Ended, Supervisor};
 use crate::ports::workers::{Worker, WorkerKind, WorkerRegistry};
 use crate::workers::context::WorkerContext;
+use crate::workers::ledger_clock::LedgerClock;
 
 /// Interval of heartbeats; a third of the time after which a process counts as dead.
 const HEARTBEAT: Duration = Duration::from_secs(10);
@@ -24,11 +25,12 @@ impl Heart {
     /// Starts to beat.
     pub fn start(
         context: Arc<WorkerContext>,
+        clock: Arc<LedgerClock>,
         registry: Arc<dyn WorkerRegistry>,
         roles: &[WorkerKind],
     ) -> Self {
         let (mut task, stop) = (Supervisor::default(), CancellationToken::new());
-        task.start("heartbeat", heartbeat(context, registry, roles, stop.clone()));
+        task.start("heartbeat", heartbeat(context, clock, registry, roles, stop.clone()));
         Self { task, stop }
     }
 
@@ -51,6 +53,7 @@ impl Heart {
 /// does not stop the work: the process then only looks dead.
 fn heartbeat(
     context: Arc<WorkerContext>,
+    clock: Arc<LedgerClock>,
     registry: Arc<dyn WorkerRegistry>,
     roles: &[WorkerKind],
     stop: CancellationToken,
@@ -60,6 +63,10 @@ fn heartbeat(
     let mut worker = Worker { name: context.worker.clone(), roles, started_at: now, seen_at: now };
     async move {
         loop {
+            match clock.synchronise(&*registry).await {
+                Ok(skew) => drop(context.metrics.clock_skew_seconds.set(skew.as_secs_f64())),
+                Err(error) => tracing::debug!(%error, "clock.not_compared"),
+            }
             worker.seen_at = context.now();
             if let Err(error) = registry.heartbeat(&worker).await {
                 tracing::debug!(%error, "heartbeat.skipped");

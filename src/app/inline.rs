@@ -11,6 +11,7 @@ use crate::app::open_erps::OpenErps;
 use crate::app::store::Store;
 use crate::config::settings::Settings;
 use crate::ports::broker::Broker;
+use crate::ports::clock::Clock;
 use crate::workers::consume::{ReadMode, Reading, consume, until_drained};
 use crate::workers::error_handler::ErrorHandler;
 use crate::workers::notifier::Notifier;
@@ -36,11 +37,13 @@ impl Inline {
         settings: &Settings,
         erps: &OpenErps,
         store: Arc<dyn Store>,
+        clock: Arc<dyn Clock>,
         broker: Arc<dyn Broker>,
         worker: &str,
         sending: Sending,
     ) -> anyhow::Result<Self> {
-        let context = wiring::context(settings, erps, store.clone(), broker, worker, sending)?;
+        let context =
+            wiring::context(settings, erps, store.clone(), clock, broker, worker, sending)?;
         let post = wiring::post(settings)?;
         let stop = CancellationToken::new();
         let mut roles = Supervisor::default();

@@ -97,7 +97,16 @@ impl Service {
             if roles.contains(&WorkerKind::Submitter) { Sending::Yes } else { Sending::No };
         let broker = transport.broker.clone();
         let erps = OpenErps::new(settings);
-        let context = wiring::context(settings, &erps, store.clone(), broker, &worker, sending)?;
+        let clock = wiring::ledger_clock(&*store).await?;
+        let context = wiring::context(
+            settings,
+            &erps,
+            store.clone(),
+            clock.clone(),
+            broker,
+            &worker,
+            sending,
+        )?;
         let stop = CancellationToken::new();
         // The error handler counts the submitter's last failures.
         let stop_counting = match sending {
@@ -105,12 +114,12 @@ impl Service {
             Sending::No => stop.clone(),
         };
         let mut service = Self {
-            ops: wiring::ops(settings, erps, store.clone(), transport.broker),
+            ops: wiring::ops(settings, erps, store.clone(), clock.clone(), transport.broker),
             web: None,
             // Before any work starts: a signal during the start must not abort it.
             interrupt: signal(SignalKind::interrupt())?,
             terminate: signal(SignalKind::terminate())?,
-            heart: Heart::start(context.clone(), store.clone(), roles),
+            heart: Heart::start(context.clone(), clock, store.clone(), roles),
             context,
             store,
             roles: Supervisor::default(),

@@ -40,6 +40,7 @@ use crate::ports::clock::{Clock, SystemClock};
 use crate::telemetry::{ClassLabel, KindLabel, Metrics, ReasonLabel, WhatLabel};
 use crate::workers::context::{ContextParts, WorkerContext};
 use crate::workers::erp_gate::Gate;
+use crate::workers::ledger_clock::LedgerClock;
 use crate::workers::policies::{Policies, ShopPolicy};
 
 /// How much longer than the calls themselves a person waits for a transfer.
@@ -149,18 +150,25 @@ pub enum Sending {
     No,
 }
 
+/// The clock that all processes share: the ledger's.
+pub async fn ledger_clock(store: &dyn Store) -> anyhow::Result<Arc<LedgerClock>> {
+    let clock = LedgerClock::new(Arc::new(SystemClock));
+    clock.synchronise(store).await.context("the time of the database cannot be read")?;
+    Ok(Arc::new(clock))
+}
+
 /// What all workers share.
 pub fn context(
     settings: &Settings,
     erps: &OpenErps,
     store: Arc<dyn Store>,
+    clock: Arc<dyn Clock>,
     broker: Arc<dyn Broker>,
     worker: &str,
     sending: Sending,
 ) -> anyhow::Result<Arc<WorkerContext>> {
     let metrics = Arc::new(Metrics::new(env!("CARGO_PKG_VERSION"), COMMIT));
     begin_at_zero(&metrics);
-    let clock = Arc::new(SystemClock);
     let policies = policies(settings, erps, sending)?;
     Ok(Arc::new(WorkerContext::new(ContextParts {
         dead_letters: store,
@@ -234,13 +242,14 @@ pub fn ops(
     settings: &Settings,
     erps: Arc<OpenErps>,
     store: Arc<dyn Store>,
+    clock: Arc<dyn Clock>,
     broker: Arc<dyn Broker>,
 ) -> Arc<Ops> {
     let slowest = erps.all().map(|erp| erps::longest_call(erp.settings())).max();
     Arc::new(Ops::new(OpsParts {
         store,
         broker,
-        clock: Arc::new(SystemClock),
+        clock,
         erps,
         intake: settings.intake(),
         // A question, the transfer, and the steps before it.

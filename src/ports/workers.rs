@@ -27,6 +27,8 @@ pub trait Leases: Send + Sync {
 pub trait WorkerRegistry: Send + Sync {
     /// A worker's heartbeat; those that were not seen for a day are deleted.
     async fn heartbeat(&self, worker: &Worker) -> Result<(), StoreError>;
+    /// What the ledger's own clock says; `None` when it has none besides this machine's.
+    async fn ledger_time(&self) -> Result<Option<Timestamp>, StoreError>;
     /// A worker deregisters.
     async fn deregister(&self, name: &str) -> Result<(), StoreError>;
 }

@@ -144,6 +144,7 @@ impl Db for SteadyDb {
     const FOLD_COUNTS: &'static [&'static str] = SqliteDb::FOLD_COUNTS;
     const FOLD_ACTIVITY: &'static [&'static str] = SqliteDb::FOLD_ACTIVITY;
     const SHOP_IN_LISTS: &'static str = SqliteDb::SHOP_IN_LISTS;
+    const NOW: Option<&'static str> = None;
     const FOR_UPDATE: &'static str = SqliteDb::FOR_UPDATE;
     const FOR_UPDATE_OF_FREE: &'static str = SqliteDb::FOR_UPDATE_OF_FREE;
 

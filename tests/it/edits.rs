@@ -7,6 +7,7 @@ use order_relay::domain::permission::{Grants, Permission};
 use order_relay::ops::principal::Principal;
 use order_relay::ops::refusal::Refusal;
 use order_relay::ops::verbs::Ops;
+use order_relay::ports::clock::SystemClock;
 use order_relay::ports::erp::ProbeAnswer;
 use serde_json::{Value, json};
 
@@ -100,8 +101,13 @@ async fn the_same_change_is_made_in_many_after_a_look(place: Place) {
 async fn desk(world: &mut World, permissions: &[Permission]) -> (std::sync::Arc<Ops>, Principal) {
     let store = world.store().await;
     let transport = app::open_transport(&world.settings(), "test").expect("a transport");
-    let ops =
-        app::ops(&world.settings(), OpenErps::new(&world.settings()), store, transport.broker);
+    let ops = app::ops(
+        &world.settings(),
+        OpenErps::new(&world.settings()),
+        store,
+        std::sync::Arc::new(SystemClock),
+        transport.broker,
+    );
     let mut grants = Grants::default();
     grants.add(permissions, None);
     (ops, Principal { name: "user:erika".to_owned(), from: None, grants })

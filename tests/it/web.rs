@@ -79,11 +79,13 @@ async fn a_process_that_drains_is_not_ready_any_more() {
 }
 
 /// Every metric of the contract with its type.
-const METRICS: [(&str, &str); 21] = [
+const METRICS: [(&str, &str); 24] = [
     ("orders_received", "counter"),
     ("orders_confirmed", "counter"),
     ("orders_failed", "counter"),
     ("orders_duplicate", "counter"),
+    ("events_dropped", "counter"),
+    ("entered_twice", "counter"),
     ("orders_open", "gauge"),
     ("orders_oldest_open_seconds", "gauge"),
     ("erp_requests", "counter"),
@@ -100,6 +102,7 @@ const METRICS: [(&str, &str); 21] = [
     ("settle_duration_seconds", "histogram"),
     ("sweeper_remade", "counter"),
     ("ledger_difference", "gauge"),
+    ("clock_skew_seconds", "gauge"),
     ("build", "info"),
 ];
 

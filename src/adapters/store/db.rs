@@ -28,6 +28,8 @@ pub trait Db: Send + Sync + 'static {
     const FOLD_ACTIVITY: &'static [&'static str];
     /// The column `shop` of `orders` as lists and counts name it.
     const SHOP_IN_LISTS: &'static str;
+    /// The query of its clock, in milliseconds, if that is not this machine's.
+    const NOW: Option<&'static str>;
     /// The suffix of a query that locks its rows until the end of the transaction.
     const FOR_UPDATE: &'static str;
     /// The same, passing over rows that others have locked: it never waits.

@@ -66,6 +66,8 @@ impl Db for PostgresDb {
     // PostgreSQL knows how many orders a shop has, and chooses a good plan itself.
     const SHOP_IN_LISTS: &'static str = "shop";
     const FOR_UPDATE: &'static str = "FOR UPDATE";
+    const NOW: Option<&'static str> =
+        Some("SELECT (EXTRACT(EPOCH FROM clock_timestamp()) * 1000)::bigint AS now_ms");
     const FOR_UPDATE_OF_FREE: &'static str = "FOR UPDATE SKIP LOCKED";
     const FOLD_COUNTS: &'static [&'static str] = &["WITH taken AS (
               SELECT ctid

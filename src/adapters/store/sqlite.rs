@@ -82,6 +82,7 @@ impl Db for SqliteDb {
     const SHOP_IN_LISTS: &'static str = "shop || ''";
     // There is one writer.
     const FOR_UPDATE: &'static str = "";
+    const NOW: Option<&'static str> = None;
     const FOR_UPDATE_OF_FREE: &'static str = "";
     const FOLD_COUNTS: &'static [&'static str] = &["DELETE FROM order_counts
             WHERE orders = 0 AND units = 0 AND nanos = 0 AND unsummed = 0"];

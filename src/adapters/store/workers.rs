@@ -50,6 +50,12 @@ impl<D: Db> WorkerRegistry for SqlStore<D> {
         self.db.execute(&stale.into(), sql_args![forgotten]).await.map(|_| ())
     }
 
+    async fn ledger_time(&self) -> Result<Option<Timestamp>, StoreError> {
+        let Some(sql) = D::NOW else { return Ok(None) };
+        let mut rows = self.db.fetch(&sql.into(), Vec::new()).await?;
+        rows.pop().map(|mut row| row.time("now_ms")).transpose()
+    }
+
     async fn deregister(&self, name: &str) -> Result<(), StoreError> {
         let sql = "DELETE FROM workers
             WHERE name = $1";

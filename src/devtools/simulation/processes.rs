@@ -24,6 +24,8 @@ use crate::workers::sweeper::{SweepRule, Sweeper};
 
 /// How long a process may take to end when it is asked to.
 const DRAIN_PATIENCE: Duration = Duration::from_secs(60);
+/// How often the clock is compared with the ledger's.
+const HEARTBEAT: Duration = Duration::from_secs(10);
 /// Pause before a process that could not start is started again.
 const START_AGAIN: Duration = Duration::from_secs(1);
 
@@ -66,6 +68,8 @@ pub struct Process {
     workers: JoinSet<()>,
     /// What runs as long as the process.
     others: JoinSet<()>,
+    /// The clock follows the ledger; nothing is done before.
+    is_in_time: CancellationToken,
 }
 
 impl Process {
@@ -76,8 +80,20 @@ impl Process {
             stop: CancellationToken::new(),
             workers: JoinSet::new(),
             others: JoinSet::new(),
+            is_in_time: CancellationToken::new(),
         };
-        let context = parts.context(name);
+        let clock = parts.clock(process_of(name));
+        let (store, is_in_time) = (parts.store(process_of(name)), process.is_in_time.clone());
+        let context = parts.context(name, clock.clone());
+        process.other(async move {
+            loop {
+                if clock.synchronise(&*store).await.is_ok() {
+                    is_in_time.cancel();
+                }
+                let pause = if is_in_time.is_cancelled() { HEARTBEAT } else { START_AGAIN };
+                tokio::time::sleep(pause).await;
+            }
+        });
         process.start_submitter(parts, &context);
         process.start_readers(parts, &context);
         process.start_loops(parts, &context);
@@ -105,6 +121,14 @@ impl Process {
 
     fn worker(&mut self, work: impl Future<Output = ()> + Send + 'static) {
         let process = self.scheduling.clone();
+        let (stop, is_in_time) = (self.stop.clone(), self.is_in_time.clone());
+        let work = async move {
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => {}
+                () = is_in_time.cancelled() => work.await,
+            }
+        };
         self.workers.spawn(Task { process, work: Box::pin(work) });
     }
 

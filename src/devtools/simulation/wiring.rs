@@ -26,6 +26,7 @@ use crate::ports::erps::DEFAULT_ERP;
 use crate::telemetry::Metrics;
 use crate::workers::context::{ContextParts, WorkerContext};
 use crate::workers::erp_gate::Gate;
+use crate::workers::ledger_clock::LedgerClock;
 use crate::workers::policies::{Policies, ShopPolicy};
 
 /// Largest document of an order, in bytes.
@@ -70,14 +71,14 @@ const PEOPLE: u32 = 1_001;
 impl Parts {
     /// What the workers of one process have in common; `name` is `p2.5` for the fifth start of
     /// process 2.
-    pub fn context(&self, name: &str) -> Arc<WorkerContext> {
+    pub fn context(&self, name: &str, clock: Arc<LedgerClock>) -> Arc<WorkerContext> {
         let process = process_of(name);
         let broker = BrokerClient::new(self.broker.clone(), name, connection(process))
             .with_traps(self.traps.clone(), process);
         Arc::new(WorkerContext::new(ContextParts {
             dead_letters: self.store(process),
             broker: Arc::new(broker),
-            clock: Arc::new(self.clock(self.setup.skews[process])),
+            clock,
             metrics: Arc::new(Metrics::new("simulation", "simulation")),
             policies: self.policies(name),
             worker: name.to_owned(),
@@ -93,8 +94,12 @@ impl Parts {
         Arc::new(self.ledger.disturbed_by(Arc::new(weather)))
     }
 
-    /// A clock that is ahead by `skew`.
-    pub fn clock(&self, skew: SignedDuration) -> SkewedClock {
+    /// The clock of a process, which is wrong until it follows the ledger's.
+    pub fn clock(&self, process: usize) -> Arc<LedgerClock> {
+        Arc::new(LedgerClock::new(Arc::new(self.skewed(self.setup.skews[process]))))
+    }
+
+    fn skewed(&self, skew: SignedDuration) -> SkewedClock {
         SkewedClock::new(self.story.clone(), skew, self.ids.clone())
     }
 
@@ -108,7 +113,8 @@ impl Parts {
         Ops::new(OpsParts {
             store: self.store(0),
             broker: Arc::new(BrokerClient::new(self.broker.clone(), "people", PEOPLE)),
-            clock: Arc::new(self.clock(self.setup.skews[0])),
+            // As one that follows the ledger.
+            clock: Arc::new(self.skewed(SignedDuration::ZERO)),
             erps: self.erps.clone(),
             intake: IntakeRules::of_bytes(MAX_BYTES),
             transfer_patience: Duration::from_secs(60),

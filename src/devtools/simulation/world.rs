@@ -4,11 +4,13 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
+use jiff::SignedDuration;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::task::JoinSet;
 
 use crate::devtools::simulation::broker::model::BrokerModel;
 use crate::devtools::simulation::checkout::{Checkout, key_of};
+use crate::devtools::simulation::clock::SkewedClock;
 use crate::devtools::simulation::erp::client::{SECOND_ERP, SimulatedErps};
 use crate::devtools::simulation::erp::model::ErpModel;
 use crate::devtools::simulation::ledger::memory::MemoryLedger;
@@ -58,16 +60,18 @@ impl World {
             second: setup.second_erp.map(|nature| erp(SECOND_ERP, nature)),
         };
         let (traps, sprung) = Traps::new();
+        let ids = Arc::new(AtomicU64::new(1));
+        let clock = SkewedClock::new(story.clone(), SignedDuration::ZERO, ids.clone());
         let parts = Parts {
             traps: Arc::new(traps),
             story: story.clone(),
-            ledger: MemoryLedger::default(),
+            ledger: MemoryLedger::default().with_clock(Arc::new(clock)),
             weather: Arc::new(Weather::new(seed, story.clone())),
             broker: Arc::new(BrokerModel::new(seed, topology, story.clone())),
             erps: Arc::new(erps),
             post: Arc::new(PostModel::new(seed, story.clone())),
             composer: Arc::new(PlainComposer { digest: setup.digest }),
-            ids: Arc::new(AtomicU64::new(1)),
+            ids,
             setup,
         };
         let ops = Arc::new(parts.ops());

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::faults::{Access, Disturbance, LedgerFaults};
 use super::tables::Tables;
+use crate::ports::clock::Clock;
 use crate::ports::store_error::StoreError;
 
 /// One process's connection to a ledger in memory.
@@ -17,19 +18,25 @@ use crate::ports::store_error::StoreError;
 pub struct MemoryLedger {
     tables: Arc<Mutex<Tables>>,
     disturbance: Arc<dyn Disturbance>,
+    pub(super) clock: Option<Arc<dyn Clock>>,
 }
 
 impl Default for MemoryLedger {
     /// An empty ledger whose calls all work.
     fn default() -> Self {
-        Self { tables: Arc::default(), disturbance: Arc::new(LedgerFaults::default()) }
+        Self { tables: Arc::default(), disturbance: Arc::new(LedgerFaults::default()), clock: None }
     }
 }
 
 impl MemoryLedger {
+    /// The same ledger, which has a clock of its own.
+    pub fn with_clock(self, clock: Arc<dyn Clock>) -> Self {
+        Self { clock: Some(clock), ..self }
+    }
+
     /// The same ledger for another process, whose calls meet these faults.
     pub fn disturbed_by(&self, disturbance: Arc<dyn Disturbance>) -> Self {
-        Self { tables: self.tables.clone(), disturbance }
+        Self { disturbance, ..self.clone() }
     }
 
     /// Runs a transaction that only reads.

@@ -56,6 +56,11 @@ impl WorkerRegistry for MemoryLedger {
         .await
     }
 
+    async fn ledger_time(&self) -> Result<Option<Timestamp>, StoreError> {
+        let clock = self.clock.clone();
+        self.read(|_| clock.map(|clock| clock.now())).await
+    }
+
     async fn deregister(&self, name: &str) -> Result<(), StoreError> {
         self.write(|tables| {
             tables.workers.delete(&name.to_owned());
