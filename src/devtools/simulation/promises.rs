@@ -146,9 +146,11 @@ fn has_failed(attempt: &Attempt) -> bool {
 
 fn look_at_attempts(world: &World, order: &OrderDetail, broken: &mut Vec<Broken>) {
     let max = world.parts.setup.max_count;
-    let (mut failed, mut attempts) = (0, order.attempts.clone());
-    attempts.sort_by_key(|attempt| attempt.attempt);
-    for attempt in &attempts {
+    for attempt in &order.attempts {
+        // A success of the same attempt may be known only after its failure: its process was asleep.
+        let before = order.attempts.iter().filter(|other| other.attempt < attempt.attempt);
+        let failed = before.filter(|other| has_failed(other)).count();
+        let failed = u32::try_from(failed).unwrap_or(u32::MAX);
         let is_by_person = matches!(attempt.trigger.as_str(), "operator" | "redrive");
         // An attempt that was interrupted is resolved by asking, which is no attempt.
         let was_sent = !attempt.found && attempt.code.as_deref() != Some("interrupted");
@@ -160,7 +162,6 @@ fn look_at_attempts(world: &World, order: &OrderDetail, broken: &mut Vec<Broken>
             let promise = "no automatic attempt is made past the maximum";
             broken.push(Broken::of(promise, &order.record, detail));
         }
-        failed += u32::from(has_failed(attempt));
     }
 }
 
