@@ -142,3 +142,18 @@ async fn an_erp_that_honours_the_key_is_sent_it_again_without_asking() {
     world.until("1", "transferred").await;
     assert_eq!((world.erp.sends().len(), world.erp.asks()), (2, 0));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_key_that_could_not_be_sent_again_ends_no_doubt() {
+    let setup = Setup { is_idempotent: true, max_count: Some(2), ..Setup::default() };
+    let world = World::with(setup).await;
+    world.erp.will("1", &[LoseAnswer, Away]);
+    world.erp.says(Knowledge::Nothing);
+    world.place("1").await;
+    world.pass(Duration::from_mins(30)).await;
+    let record = world.order("1").await.record;
+    assert_eq!((record.phase.name(), record.may_be_there()), ("outcome_unknown", true));
+    world.erp.says(Knowledge::Truth);
+    world.until("1", "transferred").await;
+    assert_eq!(world.erp.has(&key("1")), 1);
+}

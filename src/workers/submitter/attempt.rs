@@ -77,7 +77,13 @@ impl Submitter {
     ) -> AttemptOutcome {
         let erp = work.policy.gate.erp();
         if erp.is_idempotent() && !self.has_no_try_left(work) {
-            return self.send(work, pass).await;
+            return match self.send(work, pass).await {
+                // It was not asked, so only what it says about the order itself ends the doubt.
+                AttemptOutcome::Failed(failure) if failure.class != ErrorClass::Rejected => {
+                    AttemptOutcome::Failed(unclear(failure))
+                }
+                outcome => outcome,
+            };
         }
         let now = self.context.now();
         if !erp.can_ask() {
