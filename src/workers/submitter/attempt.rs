@@ -18,7 +18,7 @@ use crate::domain::retry::{is_exhausted, later};
 use crate::ports::clock::Stopwatch;
 use crate::ports::erp::{ProbeAnswer, Receipt};
 use crate::telemetry::{ErpLabel, RequestLabels};
-use crate::workers::erp_gate::{Gate, Pass};
+use crate::workers::erp_gate::{Gate, GateState, Pass};
 use crate::workers::submitter::admit::{AttemptOutcome, LEASE_MARGIN, Submitter, Work};
 
 /// How much longer than its own limit a call may take before it counts as hanging.
@@ -27,8 +27,9 @@ const CALL_MARGIN: Duration = Duration::from_secs(2);
 impl Submitter {
     /// One attempt, to an outcome; holds the pass no longer than the call takes.
     pub(super) async fn attempt(&self, work: &Work, pass: Pass) -> AttemptOutcome {
-        if !self.claim_is_good(work).await {
-            // Another worker has taken it over because we waited too long.
+        // The circuit may have opened since the turn was given, or another worker has taken it over because we
+        // waited too long.
+        if work.policy.gate.flow() == GateState::Stopped || !self.claim_is_good(work).await {
             return AttemptOutcome::HandedBack(HandBack::Hold);
         }
         self.show_load(&work.policy.gate);
