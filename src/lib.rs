@@ -290,6 +290,7 @@ pub mod web {
         pub mod orders;
         pub mod export;
         pub mod order;
+        pub mod order_actions;
         pub mod edit;
         pub mod groups;
         pub mod redrives;

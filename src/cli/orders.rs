@@ -13,6 +13,7 @@ use std::io::{IsTerminal, Write};
 use crate::cli::exit::{Exit, Misuse};
 use crate::cli::order_detail::show;
 use crate::cli::output::progress;
+use crate::domain::lifecycle::transitions::OrderRecord;
 use crate::domain::order_filter::OrderFilter;
 use crate::ops::refusal::Refusal;
 use crate::ops::verbs::Ops;
@@ -32,41 +33,9 @@ pub async fn orders(ops: &Ops, command: Orders, out: &mut dyn Write) -> anyhow::
         Orders::Export(command) => export(ops, &command, out).await,
         Orders::Show { id, output } => show(ops, &id, output.output, out).await,
         Orders::SettleDouble { ids, change, output } => {
-            settle_double(ops, &ids, &change, output.output, out).await
+            alter(ops, Alteration::SettleDouble, &ids, &change, output.output, out).await
         }
     }
-}
-
-/// A person has dealt with the second entries of orders in the ERP.
-async fn settle_double(
-    ops: &Ops,
-    ids: &[String],
-    change: &Change,
-    format: Format,
-    out: &mut dyn Write,
-) -> anyhow::Result<Exit> {
-    if change.reason.as_deref().is_none_or(|reason| reason.trim().is_empty()) {
-        let example = "--reason \"cancelled 4712 in the ERP\"";
-        return Err(Misuse::told(format!("give a reason with --reason, e.g. {example}")));
-    }
-    let (mut results, mut exits) = (Vec::new(), Vec::new());
-    for key in find_all(ops, ids).await? {
-        let (outcome, detail, exit) = if change.dry_run {
-            ("would be settled", String::new(), Exit::Done)
-        } else {
-            match ops.settle_double(&key, &act(ops, change)).await {
-                Ok(settled) => ("settled", format!("{settled} second entries"), Exit::Done),
-                Err(refusal @ Refusal::NotFound { .. }) => {
-                    ("refused", refusal.to_string(), Exit::Failed)
-                }
-                Err(error) => return Err(error.into()),
-            }
-        };
-        results.push(OrderOutcome::new(&key, outcome, detail));
-        exits.push(exit);
-    }
-    print_results(out, format, &results)?;
-    Ok(Exit::of_all(&exits))
 }
 
 /// `lost-orders …`
@@ -149,6 +118,19 @@ pub async fn process(
 enum Alteration {
     Remove,
     Restore,
+    /// A person has dealt with the second entry in the ERP.
+    SettleDouble,
+}
+
+impl Alteration {
+    /// A reason as an example, if one has to be given.
+    fn reason(self) -> Option<&'static str> {
+        match self {
+            Self::Remove => Some("entered by hand, ERP number 4711"),
+            Self::SettleDouble => Some("cancelled 4712 in the ERP"),
+            Self::Restore => None,
+        }
+    }
 }
 
 async fn alter(
@@ -159,16 +141,16 @@ async fn alter(
     format: Format,
     out: &mut dyn Write,
 ) -> anyhow::Result<Exit> {
-    if what == Alteration::Remove
-        && change.reason.as_deref().is_none_or(|reason| reason.trim().is_empty())
-    {
-        let example = "--reason \"entered by hand, ERP number 4711\"";
-        return Err(Misuse::told(format!("give a reason with --reason, e.g. {example}")));
+    let is_unsaid = change.reason.as_deref().is_none_or(|reason| reason.trim().is_empty());
+    if let Some(example) = what.reason().filter(|_| is_unsaid) {
+        let told = format!("give a reason with --reason, e.g. --reason \"{example}\"");
+        return Err(Misuse::told(told));
     }
     let keys = find_all(ops, ids).await?;
     let (verb, done, would) = match what {
         Alteration::Remove => ("Remove", "removed", "would be removed"),
         Alteration::Restore => ("Restore", "restored", "would be restored"),
+        Alteration::SettleDouble => ("Settle", "settled", "would be settled"),
     };
     if keys.len() > 1 {
         confirm(change, &format!("{verb} {} orders?", keys.len()))?;
@@ -176,18 +158,21 @@ async fn alter(
     let (mut results, mut exits) = (Vec::new(), Vec::new());
     for key in keys {
         let act = act(ops, change);
+        let standing = |record: OrderRecord| {
+            format!("{}/{}", record.phase.state().as_str(), record.phase.name())
+        };
         let changed = match (change.dry_run, what) {
             (true, _) => Ok(None),
-            (false, Alteration::Remove) => ops.remove(&key, &act).await.map(Some),
-            (false, Alteration::Restore) => ops.restore(&key, &act).await.map(Some),
+            (false, Alteration::Remove) => ops.remove(&key, &act).await.map(standing).map(Some),
+            (false, Alteration::Restore) => ops.restore(&key, &act).await.map(standing).map(Some),
+            (false, Alteration::SettleDouble) => {
+                let settled = ops.settle_double(&key, &act).await;
+                settled.map(|count| Some(format!("{count} second entries")))
+            }
         };
         let (outcome, detail, exit) = match changed {
             Ok(None) => (would, String::new(), Exit::Done),
-            Ok(Some(record)) => (
-                done,
-                format!("{}/{}", record.phase.state().as_str(), record.phase.name()),
-                Exit::Done,
-            ),
+            Ok(Some(detail)) => (done, detail, Exit::Done),
             Err(refusal @ (Refusal::Invalid { .. } | Refusal::NotFound { .. })) => {
                 ("refused", refusal.to_string(), Exit::Failed)
             }

@@ -14,7 +14,7 @@ pub enum StoreError {
     #[error("the database refused the values")]
     Refused(#[source] SharedError),
     /// Our statement or our tables are wrong: a bug, or a migration or a permission is missing. Nothing was
-    /// changed; it can be repeated after a person mended it.
+    /// changed; it can be repeated after a person fixed it.
     #[error("the tables are not those that this release needs")]
     Broken(#[source] SharedError),
     /// Our own tables contain an invalid value.

@@ -1,6 +1,6 @@
 //! Faults of our own on the hot path: a statement that is wrong, or a table that is missing.
 //!
-//! Such a fault is repeated like an outage, so that nothing is lost while a person mends it; but it is logged
+//! Such a fault is repeated like an outage, so that nothing is lost while a person fixes it; but it is logged
 //! again and again and makes the process unready. What keeps failing while others of its kind pass is refused
 //! instead: then the values are the cause, not the tables.
 

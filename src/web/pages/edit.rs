@@ -19,7 +19,8 @@ use crate::web::html::context::{Failure, PageContext, PageResult, unprocessable}
 use crate::web::html::formatter::printable;
 use crate::web::html::forms::{Fields, field, order_address};
 use crate::web::html::rows;
-use crate::web::pages::order::{key_of, known, told_transfer};
+use crate::web::pages::order::{key_of, known};
+use crate::web::pages::order_actions::told_transfer;
 
 /// Fields that are shown; what is beyond is edited in the document.
 const MAX_FIELDS: usize = 300;

@@ -14,7 +14,8 @@ use crate::web::auth::session::SessionUser;
 use crate::web::html::assets;
 use crate::web::html::context::{Failure, choose_language, show_failures};
 use crate::web::pages::{
-    audit, dead_letters, edit, groups, mails, order, orders, overview, people, redrives, status,
+    audit, dead_letters, edit, groups, mails, order, order_actions, orders, overview, people,
+    redrives, status,
 };
 use crate::web::state::Web;
 
@@ -64,12 +65,12 @@ pub fn page_routes() -> Vec<PageRoute> {
         page("/orders.csv", read, orders::orders_csv),
         page("/orders/{shop}/{order_id}", read, order::order),
         page("/orders/{shop}/{order_id}/document", read, order::document),
-        form("/orders/{shop}/{order_id}/transfer", Process, order::transfer),
-        form("/orders/{shop}/{order_id}/ask", Process, order::ask),
-        form("/orders/{shop}/{order_id}/absent", Process, order::absent),
-        form("/orders/{shop}/{order_id}/remove", Remove, order::remove),
-        form("/orders/{shop}/{order_id}/restore", Remove, order::restore),
-        form("/orders/{shop}/{order_id}/settle-double", Process, order::settle_double),
+        form("/orders/{shop}/{order_id}/transfer", Process, order_actions::transfer),
+        form("/orders/{shop}/{order_id}/ask", Process, order_actions::ask),
+        form("/orders/{shop}/{order_id}/absent", Process, order_actions::absent),
+        form("/orders/{shop}/{order_id}/remove", Remove, order_actions::remove),
+        form("/orders/{shop}/{order_id}/restore", Remove, order_actions::restore),
+        form("/orders/{shop}/{order_id}/settle-double", Process, order_actions::settle_double),
         page("/orders/{shop}/{order_id}/edit", Some(Edit), edit::edit),
         form("/orders/{shop}/{order_id}/edit", Edit, edit::save),
         page("/redrives", read, redrives::redrives),

@@ -65,7 +65,7 @@ pub struct Submitter {
 struct Waiting(Mutex<HashSet<OrderKey>>);
 
 impl Waiting {
-    /// `None` when it waits already; it leaves when the place is dropped.
+    /// `None` when it waits already; the first one leaves when its place is dropped.
     fn enter(&self, key: &OrderKey) -> Option<Place<'_>> {
         let mut keys = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         keys.insert(key.clone()).then(|| Place { waiting: self, key: key.clone() })
@@ -92,11 +92,8 @@ struct Candidate {
     new: bool,
     /// The name of the claim, if one was taken.
     claim: String,
-}
-
-/// How long a claim is: the longest call twice, and time to write the outcome.
-fn lease_of(policy: &ShopPolicy) -> Duration {
-    policy.gate.erp().call_budget() * 2 + LEASE_MARGIN
+    /// How long the claim is: the longest call twice, and time to write the outcome.
+    lease: Duration,
 }
 
 fn priority_of(trigger: Trigger) -> Priority {
@@ -162,8 +159,14 @@ impl Submitter {
         let Overdue { key, attempt, .. } = order;
         let (shop, order_id) = (key.shop.to_string(), key.order_id.to_string());
         let incoming = Incoming::Again { key, attempt, trigger: Trigger::Sweeper };
-        if let Err(Unsettled::Refused(error)) = self.take(&incoming, false).await {
-            tracing::error!(%error, shop, order_id, "circuit.trial_refused");
+        match self.take(&incoming, false).await {
+            Ok(()) => {}
+            Err(Unsettled::Refused(error)) => {
+                tracing::error!(%error, shop, order_id, "circuit.trial_refused");
+            }
+            Err(Unsettled::Fault(fault)) => {
+                tracing::error!(%fault, shop, order_id, "circuit.trial_refused");
+            }
         }
     }
 
@@ -182,18 +185,24 @@ impl Submitter {
     ) -> Result<(), Unsettled> {
         let trigger = incoming.call().trigger;
         // An order is claimed only when its turn has come. Mostly that is now, and one transaction is enough.
-        let pass = policy.gate.try_enter();
-        let admitted = self.admit(incoming, policy, pass.is_some()).await?;
+        let mut pass = policy.gate.try_enter();
+        let mut admitted = self.admit(incoming, policy, pass.is_some()).await?;
         reach(CrashPoint::Admitted);
         self.count(&admitted, trigger);
-        if admitted.admission != Admission::Waits {
-            return self.follow(admitted, pass, trigger, policy, redelivered).await;
+        // The circuit may open and close while it waits: then it waits for another turn.
+        while admitted.admission == Admission::Waits {
+            let place = self.waiting.enter(&admitted.record.key);
+            if place.is_none() && trigger == Trigger::Sweeper {
+                // It waits here already, and the sweeper has nothing to add to that. A person has.
+                return Ok(());
+            }
+            let turn = policy.gate.enter(priority_of(trigger));
+            let Ok(turn) = tokio::time::timeout(LONGEST_IN_HAND, turn).await else {
+                return Ok(());
+            };
+            pass = turn;
+            admitted = self.admit(incoming, policy, pass.is_some()).await?;
         }
-        // A second message about an order that waits here already has nothing to add.
-        let Some(_waiting) = self.waiting.enter(&admitted.record.key) else { return Ok(()) };
-        let turn = policy.gate.enter(priority_of(trigger));
-        let Ok(pass) = tokio::time::timeout(LONGEST_IN_HAND, turn).await else { return Ok(()) };
-        let admitted = self.admit(incoming, policy, pass.is_some()).await?;
         self.follow(admitted, pass, trigger, policy, redelivered).await
     }
 
@@ -205,7 +214,8 @@ impl Submitter {
         has_turn: bool,
     ) -> Result<Candidate, Unsettled> {
         let context = &self.context;
-        let (claim, lease) = (context.claim_name(), lease_of(policy));
+        let claim = context.claim_name();
+        let lease = policy.gate.erp().call_budget() * 2 + LEASE_MARGIN;
         let admitted = context
             .availability
             .retry_until_available(|| {
@@ -224,7 +234,7 @@ impl Submitter {
             let detail = format!("the ledger has no order {}", incoming.key());
             return Err(Unsettled::Fault(Fault::whole(Reason::UnknownOrder, detail)));
         };
-        Ok(Candidate { admission, record, document, conflict, new, claim })
+        Ok(Candidate { admission, record, document, conflict, new, claim, lease })
     }
 
     /// Attempts what was claimed.
@@ -236,7 +246,7 @@ impl Submitter {
         policy: &ShopPolicy,
         redelivered: bool,
     ) -> Result<(), Unsettled> {
-        let Candidate { admission, record, document, claim, .. } = candidate;
+        let Candidate { admission, record, document, claim, lease, .. } = candidate;
         let (attempt, doubt) = match admission {
             Admission::Send { attempt } => (attempt, None),
             Admission::AskFirst { attempt, doubt } => (attempt, Some(doubt)),
@@ -256,8 +266,7 @@ impl Submitter {
             trace: record.trace.clone(),
             journal: Journal::default(),
         };
-        let (trace, lease) = (record.trace.clone(), lease_of(policy));
-        let policy = policy.clone();
+        let (trace, policy) = (record.trace.clone(), policy.clone());
         let work = Work { record, order, claim, attempt, doubt, trigger, trace, policy, lease };
         self.transfer(work, pass).await.map_err(Unsettled::Refused)
     }

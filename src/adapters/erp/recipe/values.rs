@@ -28,18 +28,23 @@ impl Object for Digits {
     }
 }
 
-/// A placeholder for any answer of an ERP: it has every field and prints as `1`.
+/// What a step answers, when there is no answer of an ERP: every field is like the whole.
 #[derive(Debug)]
-pub struct Placeholder(pub String);
+pub struct AnyAnswer<const IS_THERE: bool>(String);
 
-impl Placeholder {
-    /// A placeholder that is called `name` when it is shown.
+/// For any answer: it has every field and prints as `1`.
+pub type Placeholder = AnyAnswer<true>;
+/// Of a step that was skipped: it and all its fields are not there.
+pub type Skipped = AnyAnswer<false>;
+
+impl<const IS_THERE: bool> AnyAnswer<IS_THERE> {
+    /// What is called `name` when it is shown.
     pub fn value(name: &str) -> Value {
         Value::from_object(Self(name.to_owned()))
     }
 }
 
-impl Object for Placeholder {
+impl<const IS_THERE: bool> Object for AnyAnswer<IS_THERE> {
     fn repr(self: &Arc<Self>) -> ObjectRepr {
         ObjectRepr::Map
     }
@@ -53,44 +58,11 @@ impl Object for Placeholder {
     }
 
     fn is_true(self: &Arc<Self>) -> bool {
-        true
+        IS_THERE
     }
 
     fn render(self: &Arc<Self>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("1")
-    }
-}
-
-/// What a step that was skipped would have answered: it and all its fields are not there.
-#[derive(Debug)]
-pub struct Skipped(pub String);
-
-impl Skipped {
-    /// What the step `name` would have answered.
-    pub fn value(name: &str) -> Value {
-        Value::from_object(Self(name.to_owned()))
-    }
-}
-
-impl Object for Skipped {
-    fn repr(self: &Arc<Self>) -> ObjectRepr {
-        ObjectRepr::Map
-    }
-
-    fn get_value(self: &Arc<Self>, key: &Value) -> Option<Value> {
-        Some(Self::value(&format!("{}.{key}", self.0)))
-    }
-
-    fn enumerate(self: &Arc<Self>) -> Enumerator {
-        Enumerator::NonEnumerable
-    }
-
-    fn is_true(self: &Arc<Self>) -> bool {
-        false
-    }
-
-    fn render(self: &Arc<Self>, _: &mut fmt::Formatter<'_>) -> fmt::Result {
-        Ok(())
+        f.write_str(if IS_THERE { "1" } else { "" })
     }
 }
 
