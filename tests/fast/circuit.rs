@@ -197,7 +197,7 @@ async fn a_lone_order_in_an_outage_is_not_parked() {
         world.erp.always(Some(turn.clone()));
         world.erp.says(Knowledge::Nothing);
         world.place("1").await;
-        world.pass(Duration::from_mins(20)).await;
+        world.pass(Duration::from_mins(13)).await;
         assert_eq!(world.phase("1").await, "retrying", "{turn:?}");
         assert_eq!(state(&world).await, CircuitState::Open);
         world.erp.always(None);

@@ -101,6 +101,24 @@ async fn a_person_s_transfer_goes_with_the_new_orders() {
     assert_eq!(world.erp.has(&key("1")), 1);
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_person_s_transfer_of_a_retry_that_waits_for_its_turn_is_the_person_s() {
+    let world = slow_world(1, 50).await;
+    world.erp.will("old", &[Busy]);
+    world.place("old").await;
+    world.seconds(29).await;
+    for n in 0..10 {
+        world.place(&n.to_string()).await;
+    }
+    // The retry is due, and waits behind the new orders.
+    world.seconds(3).await;
+    drop(world.ops.transfer(&key("old"), &world.act("now")).await.expect("it is done"));
+    let attempts = world.order("old").await.attempts;
+    assert_eq!(attempts[1].trigger, "operator");
+    world.settle().await;
+    assert_eq!(world.erp.has(&key("old")), 1);
+}
+
 paused! {
     async fn an_erp_that_was_away_is_not_flooded_when_it_is_back(world) {
         world.erp.always(Some(Away));

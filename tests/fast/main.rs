@@ -27,6 +27,7 @@ mod dead_letters;
 mod failures;
 mod flows;
 mod gate;
+mod ledger_clock;
 mod mails;
 mod memory_ledger;
 mod pages;

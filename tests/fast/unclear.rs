@@ -150,7 +150,7 @@ async fn a_key_that_could_not_be_sent_again_ends_no_doubt() {
     world.erp.will("1", &[LoseAnswer, Away]);
     world.erp.says(Knowledge::Nothing);
     world.place("1").await;
-    world.pass(Duration::from_mins(30)).await;
+    world.pass(Duration::from_mins(10)).await;
     let record = world.order("1").await.record;
     assert_eq!((record.phase.name(), record.may_be_there()), ("outcome_unknown", true));
     world.erp.says(Knowledge::Truth);

@@ -114,6 +114,7 @@ on_every_ledger!(
     only_the_holder_renews_a_claim,
     an_order_that_waits_for_its_turn_is_stored_and_not_claimed,
     a_trial_takes_what_never_failed_first,
+    a_ledger_tells_its_own_time_where_it_has_a_clock,
     what_lies_about_is_found_and_nothing_else,
     an_order_that_is_swept_keeps_both_parts_of_its_trace_context,
     numbers_as_large_as_the_wire_allows_are_taken,
@@ -727,6 +728,18 @@ async fn an_order_that_waits_for_its_turn_is_stored_and_not_claimed(ledger: &Led
     assert_eq!(wait(at(20)).await, Admission::Waits, "who finds a dead claim takes it over later");
     let doubt = Doubt::Unclear { since: at(11) };
     assert_eq!(ledger.admit("1", "b", at(30)).await, Admission::AskFirst { attempt: 1, doubt });
+}
+
+async fn a_ledger_tells_its_own_time_where_it_has_a_clock(ledger: &Ledger) {
+    let first = ledger.store.ledger_time().await.expect("the ledger answers");
+    let second = ledger.store.ledger_time().await.expect("the ledger answers");
+    match &ledger.source {
+        Source::Database(Database { place: Place::Services, .. }) => {
+            let (first, second) = (first.expect("it has a clock"), second.expect("it has one"));
+            assert!(Timestamp::UNIX_EPOCH < first && first <= second, "{first}, {second}");
+        }
+        _ => assert_eq!((first, second), (None, None)),
+    }
 }
 
 async fn a_trial_takes_what_never_failed_first(ledger: &Ledger) {
