@@ -89,6 +89,7 @@ pub mod ports {
 pub mod workers {
     //! The loops; they see only ports and domain.
     pub mod availability;
+    pub mod dead_processes;
     pub mod ledger_clock;
     pub mod erp_gate;
     pub mod policies;
@@ -103,6 +104,7 @@ pub mod workers {
         pub mod admit;
         pub mod attempt;
         pub mod evidence;
+        pub mod lease;
         pub mod settle;
     }
     pub mod error_handler;

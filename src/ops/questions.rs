@@ -5,7 +5,7 @@ use crate::domain::permission::Permission;
 use crate::ops::principal::Principal;
 use crate::ops::refusal::Refusal;
 use crate::ops::verbs::Ops;
-use crate::ports::erp::{Exchange, Journal, OrderForErp, ProbeAnswer};
+use crate::ports::erp::{CommitPermit, Exchange, Journal, OrderForErp, ProbeAnswer};
 
 impl Ops {
     /// The requests that would be sent for an order now. Sends nothing.
@@ -44,6 +44,7 @@ impl Ops {
             received_at: record.received_at,
             trace: record.trace,
             journal: Journal::of_everything(),
+            permit: CommitPermit::default(),
         })
     }
 }

@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use crate::domain::failure::{Failure, Stage};
+use crate::domain::failure::{ErrorClass, Failure, Stage};
 use crate::domain::order::values::OrderKey;
 use crate::domain::trace::Trace;
 
@@ -31,6 +31,44 @@ pub struct OrderForErp {
     pub trace: Trace,
     /// Where every exchange about it is recorded.
     pub journal: Journal,
+    /// Whether it may be entered.
+    pub permit: CommitPermit,
+}
+
+/// Asked right before the first byte of the request that enters the order: the time for steps before it may have
+/// cost the claim, and from then on the order may be in the ERP.
+#[derive(Clone, Default)]
+pub struct CommitPermit(Option<Arc<dyn CommitGuard>>);
+
+/// Who gives that permit.
+#[async_trait]
+pub trait CommitGuard: Send + Sync {
+    /// Whether the order may be entered now; the ledger knows by then that it has begun.
+    async fn begin(&self) -> bool;
+}
+
+impl CommitPermit {
+    /// A permit that `guard` gives.
+    pub fn of(guard: Arc<dyn CommitGuard>) -> Self {
+        Self(Some(guard))
+    }
+
+    /// Fails if the order must not be entered any more; nothing was sent then.
+    pub async fn begin(&self) -> Result<(), Failure> {
+        match &self.0 {
+            Some(guard) if !guard.begin().await => {
+                let why = "another process has taken the order over";
+                Err(Failure::new(ErrorClass::Unavailable, "claim_lost", why, Stage::Before))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+impl std::fmt::Debug for CommitPermit {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("CommitPermit")
+    }
 }
 
 /// The ERP has the order.
@@ -134,7 +172,7 @@ impl Journal {
 /// One ERP. Calls are bounded by [`Erp::call_budget`] and never retried inside.
 #[async_trait]
 pub trait Erp: Send + Sync {
-    /// Sends one order, once.
+    /// Sends one order, once; asks its permit right before the request that enters it.
     async fn submit(&self, order: &OrderForErp) -> Result<Receipt, Failure>;
     /// Asks whether it is there. Changes nothing.
     async fn ask(&self, order: &OrderForErp) -> ProbeAnswer;
@@ -149,6 +187,10 @@ pub trait Erp: Send + Sync {
     }
     /// The requests that [`Erp::submit`] would send, without sending any.
     fn rehearse(&self, order: &OrderForErp) -> Result<Vec<Exchange>, Failure>;
+    /// Whether [`Erp::submit`] makes requests before the one that enters the order.
+    fn has_steps_before(&self) -> bool {
+        false
+    }
     /// Whether [`Erp::ask`] can answer at all.
     fn can_ask(&self) -> bool;
     /// Whether sending an order again creates no second one, so that the ERP need not be asked

@@ -37,15 +37,9 @@ pub trait OrderIntake: Send + Sync {
 pub trait OrderTransfers: Send + Sync {
     /// Inserts the order if it is new, checks its state and takes the claim of its next attempt.
     async fn admit(&self, request: AdmitRequest) -> Result<Admitted, StoreError>;
-    /// Extends a claim that still holds at `now`; `false` if it has ended or is another's: then somebody else
-    /// may be asking the ERP already.
-    async fn renew_claim(
-        &self,
-        key: &OrderKey,
-        worker: &str,
-        until: Timestamp,
-        now: Timestamp,
-    ) -> Result<bool, StoreError>;
+    /// Extends a claim that still holds; `false` if it has ended or is another's: then somebody else may be
+    /// asking the ERP already.
+    async fn renew_claim(&self, request: RenewRequest) -> Result<bool, StoreError>;
     /// A claim handed back without an attempt.
     async fn hand_back(&self, request: HandBackRequest) -> Result<(), StoreError>;
     /// A receipt of the ERP: the order becomes `confirmed`, whatever its state.
@@ -257,6 +251,19 @@ pub enum Recorded {
     Invalid(InvalidTransition),
     /// The ledger does not know the order, and it did not come with the failure.
     Unknown,
+}
+
+/// A claim to be extended.
+#[derive(Debug, Clone)]
+pub struct RenewRequest {
+    pub key: OrderKey,
+    /// Whose claim.
+    pub worker: String,
+    /// Its new end.
+    pub until: Timestamp,
+    /// Whether the request that enters the order is sent next.
+    pub begins: bool,
+    pub now: Timestamp,
 }
 
 /// A claim to be handed back.

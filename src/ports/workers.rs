@@ -33,6 +33,16 @@ pub trait WorkerRegistry: Send + Sync {
     async fn deregister(&self, name: &str) -> Result<(), StoreError>;
 }
 
+/// Processes that died, and what they leave behind.
+#[async_trait]
+pub trait DeadProcesses: Send + Sync {
+    /// The last heartbeat of every process that did not deregister, by its name.
+    async fn heartbeats(&self) -> Result<Vec<(String, Timestamp)>, StoreError>;
+    /// Ends the claims of a process that is gone; returns how many
+    /// ([`crate::domain::lifecycle::transitions::OrderRecord::abandon`]).
+    async fn abandon_claims(&self, process: &str, now: Timestamp) -> Result<u64, StoreError>;
+}
+
 /// Which processes are alive.
 #[async_trait]
 pub trait WorkerList: Send + Sync {

@@ -23,9 +23,10 @@ use crate::ports::notices::MailLevels;
 use crate::ports::orders::{Overdue, OverdueOrders, Sweep};
 use crate::ports::statistics::StatisticsFolding;
 use crate::ports::store_error::StoreError;
-use crate::ports::workers::Leases;
+use crate::ports::workers::{DeadProcesses as DeadProcessLedger, Leases};
 use crate::telemetry::{PhaseLabels, StateLabel, WhatLabel};
 use crate::workers::context::WorkerContext;
+use crate::workers::dead_processes::DeadProcesses;
 use crate::workers::policies::ShopPolicy;
 
 /// Messages in the submitter's queue beside which nothing is nudged: what waits there already is enough work,
@@ -52,7 +53,8 @@ pub struct SweepRule {
 
 crate::combined_port! {
     /// What the sweeper asks of the ledger.
-    pub trait SweeperLedger: OverdueOrders, Leases, StatisticsFolding, LedgerProof, MailLevels, Circuits
+    pub trait SweeperLedger: OverdueOrders, Leases, StatisticsFolding, LedgerProof, MailLevels, Circuits,
+        DeadProcessLedger
 }
 
 /// The worker.
@@ -79,10 +81,14 @@ impl Sweeper {
         let started = self.context.now();
         let mut forgot = !self.context.broker.is_durable();
         let mut counted: Option<Stopwatch> = None;
+        let mut dead = DeadProcesses::default();
         while !stop.is_cancelled() {
-            match self.round(forgot.then_some(started), &stop).await {
+            match self.round(forgot.then_some(started), &mut dead, &stop).await {
                 Ok(all) => forgot = forgot && !all,
-                Err(error) => tell(&error),
+                Err(error) => {
+                    dead.start_again();
+                    tell(&error);
+                }
             }
             if counted.as_ref().is_none_or(|since| since.elapsed() >= COUNT_EVERY) {
                 match self.show_difference().await {
@@ -101,6 +107,7 @@ impl Sweeper {
     async fn round(
         &self,
         forgotten_since: Option<Timestamp>,
+        dead: &mut DeadProcesses,
         stop: &CancellationToken,
     ) -> Result<bool, StoreError> {
         let context = &self.context;
@@ -110,7 +117,11 @@ impl Sweeper {
         if context.broker.is_durable()
             && !self.ledger.acquire_lease("sweeper", &context.worker, lease, now).await?
         {
+            dead.start_again();
             return Ok(false);
+        }
+        for process in dead.observe(self.ledger.heartbeats().await?) {
+            self.free_claims_of(&process).await?;
         }
         self.remake_notices(now).await?;
         self.ledger.fold_statistics(now).await?;
@@ -125,6 +136,23 @@ impl Sweeper {
             }
             tokio::time::sleep(REFILL_EVERY).await;
         }
+    }
+
+    /// Ends the claims of a process that is gone.
+    async fn free_claims_of(&self, process: &str) -> Result<(), StoreError> {
+        if process == self.context.worker {
+            return Ok(());
+        }
+        let claims = self.ledger.abandon_claims(process, self.context.now()).await?;
+        if claims > 0 {
+            tracing::warn!(process, claims, "process.died");
+            self.context
+                .metrics
+                .sweeper_remade
+                .get_or_create(&WhatLabel::new("claims"))
+                .inc_by(claims);
+        }
+        Ok(())
     }
 
     /// Publishes the messages of up to `room` overdue orders again; returns whether there are no more.

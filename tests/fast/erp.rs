@@ -11,7 +11,7 @@ use order_relay::ports::clock::Stopwatch;
 use order_relay::ports::erp::{Erp, Exchange, OrderForErp, ProbeAnswer, Receipt};
 use order_relay::ports::erps::{DEFAULT_ERP, ErpUnusable, Erps};
 
-/// Longest time of one call.
+/// Longest time of one call unless a test says otherwise.
 pub const BUDGET: Duration = Duration::from_secs(5);
 
 /// What the ERP does with one send.
@@ -66,6 +66,8 @@ struct Memory {
     in_flight: u32,
     most_in_flight: u32,
     number: u32,
+    steps_before: Option<Duration>,
+    budget: Option<Duration>,
 }
 
 pub struct FakeErp {
@@ -99,6 +101,16 @@ impl FakeErp {
     /// What happens to every order that has no turns of its own; `None`: it is accepted.
     pub fn always(&self, turn: Option<Turn>) {
         self.memory().always = turn;
+    }
+
+    /// How long the steps before the request that enters an order take.
+    pub fn has_steps_of(&self, time: Duration) {
+        self.memory().steps_before = Some(time);
+    }
+
+    /// Longest time of one call.
+    pub fn may_take(&self, time: Duration) {
+        self.memory().budget = Some(time);
     }
 
     pub fn says(&self, knowledge: Knowledge) {
@@ -238,6 +250,11 @@ fn receipt(number: String, found: bool) -> Receipt {
 #[async_trait]
 impl Erp for FakeErp {
     async fn submit(&self, order: &OrderForErp) -> Result<Receipt, Failure> {
+        let steps = self.memory().steps_before;
+        if let Some(steps) = steps {
+            tokio::time::sleep(steps).await;
+        }
+        order.permit.begin().await?;
         let turn = self.next_turn(order);
         let result = self.act(order, turn).await;
         self.memory().in_flight -= 1;
@@ -267,6 +284,9 @@ impl Erp for FakeErp {
     fn rehearse(&self, _: &OrderForErp) -> Result<Vec<Exchange>, Failure> {
         Ok(Vec::new())
     }
+    fn has_steps_before(&self) -> bool {
+        self.memory().steps_before.is_some()
+    }
     fn can_ask(&self) -> bool {
         self.can_ask
     }
@@ -277,7 +297,7 @@ impl Erp for FakeErp {
         true
     }
     fn call_budget(&self) -> Duration {
-        BUDGET
+        self.memory().budget.unwrap_or(BUDGET)
     }
 }
 

@@ -24,6 +24,7 @@ mod protocol_model;
 mod accidents;
 mod circuit;
 mod dead_letters;
+mod deaths;
 mod failures;
 mod flows;
 mod gate;

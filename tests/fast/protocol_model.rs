@@ -1,6 +1,6 @@
 //! The protocol of one order as a small model, checked in every state that it can reach: claim, ask, send,
 //! settle, with two workers, a sweeper, an ERP that executes late or never, answers that get lost, crashes and
-//! processes that stop for any time between two steps.
+//! processes that stop for any time between two steps or are thought dead while they work.
 //!
 //! The model checks two promises: the ERP gets an order at most once though it offers no key, and
 //! every order ends in the ERP unless somebody still has to act. [`Rules`] are the protocol's; each
@@ -14,7 +14,7 @@
 
 use std::collections::BTreeSet;
 
-use stateright::{Checker, Model, Property};
+use stateright::{Checker, HasDiscoveries, Model, Property};
 
 /// Ticks until a request that was sent is executed at the latest.
 const LATE: u8 = 2;
@@ -36,8 +36,15 @@ struct Rules {
     checks_before_send: bool,
     /// Whether a renewal takes effect only while the claim still holds.
     renews_only_live: bool,
+    /// Whether the ERP is asked for other things before the order is entered, so that a claim does not mean that
+    /// it may have been sent.
+    has_steps: bool,
     /// Whether a process may stop between that check and the first byte.
     stops_before_first_byte: bool,
+    /// Whether the ledger hears, and agrees, before what was claimed for steps is sent.
+    begins_in_the_ledger: bool,
+    /// Whether "not there" about what a process that is thought dead had begun counts from the end of its lease.
+    waits_for_the_lease: bool,
 }
 
 const KEPT: Rules = Rules {
@@ -45,7 +52,10 @@ const KEPT: Rules = Rules {
     asks_after_dead_claim: true,
     checks_before_send: true,
     renews_only_live: true,
+    has_steps: false,
     stops_before_first_byte: false,
+    begins_in_the_ledger: true,
+    waits_for_the_lease: true,
 };
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -58,10 +68,17 @@ enum Phase {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Row {
     phase: Phase,
-    /// Which worker holds it, and until when.
-    claim: Option<(usize, u8)>,
+    claim: Option<Claim>,
     /// Since when an outcome is unclear.
     unclear_since: Option<u8>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Claim {
+    worker: usize,
+    until: u8,
+    /// Whether it may have been sent.
+    begun: bool,
 }
 
 /// What one process does with the order now.
@@ -72,10 +89,12 @@ enum Worker {
     Claimed {
         until: u8,
         must_ask: bool,
+        begun: bool,
     },
     /// Asks the database for a longer claim; `until` was computed before the call.
     Renewing {
         until: u8,
+        begun: bool,
     },
     /// Has checked its claim and will write the first byte now.
     Sending,
@@ -124,6 +143,8 @@ enum Action {
     GiveUpWaiting(usize),
     Confirm(usize),
     Crash(usize),
+    /// The sweeper ends the claim of a process that it thinks dead, rightly or not.
+    Abandon,
 }
 
 struct Protocol(Rules);
@@ -134,18 +155,32 @@ impl Protocol {
         if state.row.phase == Phase::Confirmed {
             return false;
         }
-        if let Some((_, until)) = state.row.claim {
-            if until > state.now {
+        if let Some(claim) = state.row.claim {
+            if claim.until > state.now {
                 return false;
             }
-            if self.0.asks_after_dead_claim {
-                state.row.unclear_since = state.row.unclear_since.max(Some(until));
+            if self.0.asks_after_dead_claim && claim.begun {
+                state.row.unclear_since = state.row.unclear_since.max(Some(claim.until));
             }
         }
         let until = state.now + LEASE;
-        state.row.claim = Some((worker, until));
         let must_ask = state.row.unclear_since.is_some();
-        state.workers[worker] = Worker::Claimed { until, must_ask };
+        let begun = !self.0.has_steps && !must_ask;
+        state.row.claim = Some(Claim { worker, until, begun });
+        state.workers[worker] = Worker::Claimed { until, must_ask, begun };
+        true
+    }
+
+    fn abandon(&self, state: &mut State) -> bool {
+        let now = state.now;
+        let Some(claim) = state.row.claim.as_mut().filter(|claim| claim.until > now) else {
+            return false;
+        };
+        if claim.begun {
+            let since = if self.0.waits_for_the_lease { claim.until } else { now };
+            state.row.unclear_since = state.row.unclear_since.max(Some(since));
+        }
+        (claim.begun, claim.until) = (false, now);
         true
     }
 
@@ -157,7 +192,9 @@ impl Protocol {
         }
         let settled = state.row.unclear_since.is_none_or(|at| state.now >= at + self.0.settle);
         state.workers[worker] = match state.workers[worker] {
-            Worker::Claimed { until, .. } if settled => Worker::Claimed { until, must_ask: false },
+            Worker::Claimed { until, begun, .. } if settled => {
+                Worker::Claimed { until, must_ask: false, begun }
+            }
             _ => {
                 self.release(state, worker);
                 Worker::Idle
@@ -166,38 +203,45 @@ impl Protocol {
     }
 
     fn release(&self, state: &mut State, worker: usize) {
-        if state.row.claim.is_some_and(|(holder, _)| holder == worker) {
+        if state.row.claim.is_some_and(|claim| claim.worker == worker) {
             state.row.claim = None;
         }
     }
 
     /// A renewal that was asked for at `until - LEASE` reaches the database now.
-    fn end_renewal(&self, state: &mut State, worker: usize, until: u8) {
-        let is_mine = |live: bool| {
-            state
-                .row
-                .claim
-                .is_some_and(|(holder, end)| holder == worker && (!live || end > state.now))
-        };
-        if !is_mine(self.0.renews_only_live) {
+    fn end_renewal(&self, state: &mut State, worker: usize, until: u8, begun: bool) {
+        if !holds(state, worker, self.0.renews_only_live) {
             state.workers[worker] = Worker::Idle;
             return;
         }
         // The broken protocol uses the end that it computed before the call, even if it is in the
         // past.
         let until = if self.0.renews_only_live { state.now + LEASE } else { until };
-        state.row.claim = Some((worker, until));
+        state.row.claim = Some(Claim { worker, until, begun });
         state.workers[worker] = match self.0.renews_only_live {
-            true => Worker::Claimed { until, must_ask: false },
+            true => Worker::Claimed { until, must_ask: false, begun },
             false => Worker::Sending,
         };
     }
 
-    fn may_send(&self, state: &State, worker: usize) -> bool {
-        let holds =
-            state.row.claim.is_some_and(|(holder, until)| holder == worker && until > state.now);
-        !self.0.checks_before_send || holds
+    /// What is sent at once knows the end of its claim; what is sent after steps asks the ledger.
+    fn may_send(&self, state: &mut State, worker: usize) -> bool {
+        let Worker::Claimed { until, begun, .. } = state.workers[worker] else { return false };
+        if begun || !self.0.begins_in_the_ledger {
+            return until > state.now || !self.0.checks_before_send;
+        }
+        let may_begin = holds(state, worker, true) || !self.0.checks_before_send;
+        if may_begin {
+            state.row.claim = Some(Claim { worker, until: state.now + LEASE, begun: true });
+        }
+        may_begin
     }
+}
+
+/// Whether the ledger knows a claim of this worker, live or not.
+fn holds(state: &State, worker: usize, live: bool) -> bool {
+    let is_its = |claim: Claim| claim.worker == worker && (!live || claim.until > state.now);
+    state.row.claim.is_some_and(is_its)
 }
 
 impl Model for Protocol {
@@ -247,6 +291,9 @@ impl Model for Protocol {
                 actions.push(Action::Crash(worker));
             }
         }
+        if state.row.claim.is_some_and(|claim| claim.until > state.now) {
+            actions.push(Action::Abandon);
+        }
         for (request, how) in state.requests.iter().enumerate() {
             if let Request::UnderWay { sent_at } = how {
                 actions.push(Action::Lose(request));
@@ -275,16 +322,22 @@ impl Model for Protocol {
                     return None;
                 }
             }
+            Action::Abandon => {
+                if !self.abandon(&mut state) {
+                    return None;
+                }
+            }
             Action::Ask(worker) => self.ask(&mut state, worker),
             Action::BeginRenewal(worker) => {
-                state.workers[worker] = Worker::Renewing { until: state.now + LEASE };
+                let Worker::Claimed { begun, .. } = state.workers[worker] else { return None };
+                state.workers[worker] = Worker::Renewing { until: state.now + LEASE, begun };
             }
             Action::EndRenewal(worker) => {
-                let Worker::Renewing { until } = state.workers[worker] else { return None };
-                self.end_renewal(&mut state, worker, until);
+                let Worker::Renewing { until, begun } = state.workers[worker] else { return None };
+                self.end_renewal(&mut state, worker, until, begun);
             }
             Action::Check(worker) => {
-                state.workers[worker] = match self.may_send(&state, worker) {
+                state.workers[worker] = match self.may_send(&mut state, worker) {
                     true => Worker::Sending,
                     false => Worker::Idle,
                 };
@@ -343,7 +396,8 @@ impl Model for Protocol {
 
 /// Names of the properties that do not hold.
 fn broken(rules: Rules) -> BTreeSet<&'static str> {
-    let checker = Protocol(rules).checker().threads(1).spawn_bfs().join();
+    let first = HasDiscoveries::AnyFailures;
+    let checker = Protocol(rules).checker().threads(1).finish_when(first).spawn_bfs().join();
     let found = checker.discoveries();
     let always = |name: &&str| {
         !matches!(*name, "confirmed after a lost answer" | "sent again after a lost request")
@@ -353,18 +407,21 @@ fn broken(rules: Rules) -> BTreeSet<&'static str> {
 
 #[test]
 fn no_order_is_entered_twice_and_none_is_lost_in_any_state_of_the_protocol() {
-    let checker = Protocol(KEPT).checker().threads(1).spawn_bfs().join();
-    checker.assert_properties();
-    // A model with hardly any behaviour proves nothing.
-    assert!(checker.unique_state_count() > 10_000, "{}", checker.unique_state_count());
+    for has_steps in [false, true] {
+        let protocol = Protocol(Rules { has_steps, ..KEPT });
+        let checker = protocol.checker().threads(1).spawn_bfs().join();
+        checker.assert_properties();
+        // A model with hardly any behaviour proves nothing.
+        assert!(checker.unique_state_count() > 10_000, "{}", checker.unique_state_count());
+    }
 }
 
 /// A rule that is broken lets an order be entered twice.
 macro_rules! needed {
-    ($($name:ident: $field:ident = $value:expr;)*) => {$(
+    ($($name:ident: $($field:ident = $value:expr),+;)*) => {$(
         #[test]
         fn $name() {
-            let found = broken(Rules { $field: $value, ..KEPT });
+            let found = broken(Rules { $($field: $value,)+ ..KEPT });
             assert_eq!(found, BTreeSet::from(["entered at most once"]));
         }
     )*};
@@ -375,5 +432,7 @@ needed! {
     without_time_to_settle_an_order_is_entered_twice: settle = 0;
     without_a_look_at_the_claim_before_the_send_an_order_is_entered_twice: checks_before_send = false;
     a_renewal_that_ends_in_the_past_enters_an_order_twice: renews_only_live = false;
+    a_process_that_begins_without_the_ledger_enters_an_order_twice: has_steps = true, begins_in_the_ledger = false;
+    a_process_that_is_thought_dead_may_be_in_a_call: waits_for_the_lease = false;
     a_stop_before_the_first_byte_is_the_window_that_is_left: stops_before_first_byte = true;
 }

@@ -29,10 +29,11 @@ use order_relay::ops::principal::Principal;
 use order_relay::ops::verbs::{Ops, OpsParts};
 use order_relay::ports::audit::Act;
 use order_relay::ports::broker::Broker;
-use order_relay::ports::clock::Stopwatch;
+use order_relay::ports::clock::{Clock, Stopwatch};
 use order_relay::ports::dead_letters::DeadLetter;
 use order_relay::ports::notices::StoredMail;
 use order_relay::ports::order_desk::OrderDetail;
+use order_relay::ports::workers::Worker;
 use order_relay::telemetry::Metrics;
 use order_relay::workers::circuit_watcher::CircuitWatcher;
 use order_relay::workers::consume::{ReadMode, Reading, consume};
@@ -281,6 +282,22 @@ impl World {
         let redriver = Redriver::new(context.clone(), self.store.clone());
         let until = stop.clone();
         tasks.start("redriver", async move { redriver.run(until).await });
+        let (registry, clock, until) = (self.store.clone(), self.clock.clone(), stop.clone());
+        let mut alive = Worker {
+            name: name.to_owned(),
+            roles: Vec::new(),
+            started_at: clock.now(),
+            seen_at: clock.now(),
+        };
+        tasks.start("heartbeat", async move {
+            while !until.is_cancelled() {
+                alive.seen_at = clock.now();
+                drop(registry.heartbeat(&alive).await);
+                let pause = tokio::time::sleep(Duration::from_secs(10));
+                until.run_until_cancelled(pause).await;
+            }
+            drop(registry.deregister(&alive.name).await);
+        });
         let of_events = context.clone();
         tasks.start("events", async move { of_events.publisher.run_events().await });
         tasks.start("nudges", async move { context.publisher.run_nudges().await });

@@ -35,7 +35,7 @@ fn claimed(incoming: Incoming, worker: &str, second: i64) -> AdmitRequest {
     let until = at(second) + SignedDuration::from_secs(60);
     AdmitRequest {
         incoming,
-        intent: Intent::Claim { worker: worker.to_owned(), until },
+        intent: Intent::Claim { worker: worker.to_owned(), until, begins: true },
         now: at(second),
     }
 }

@@ -22,7 +22,7 @@ use order_relay::domain::failure::{ErrorClass, Stage};
 use order_relay::domain::order::values::OrderKey;
 use order_relay::domain::trace::Trace;
 use order_relay::ports::clock::SystemClock;
-use order_relay::ports::erp::{Erp, Journal, OrderForErp, ProbeAnswer};
+use order_relay::ports::erp::{CommitPermit, Erp, Journal, OrderForErp, ProbeAnswer};
 use secrecy::SecretString;
 use serde_json::{Value as Json, json};
 
@@ -75,6 +75,7 @@ fn for_erp(id: &str, document: &Json) -> OrderForErp {
         received_at: "2026-11-22T10:00:00Z".parse().unwrap(),
         trace: Trace::default(),
         journal: Journal::default(),
+        permit: CommitPermit::default(),
     }
 }
 

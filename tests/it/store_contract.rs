@@ -29,9 +29,10 @@ use order_relay::ports::clock::{Clock, SystemClock};
 use order_relay::ports::order_desk::OrderDetail;
 use order_relay::ports::orders::{
     Accepted, AdmitRequest, Admitted, ConfirmRequest, Confirmed, FailureRequest, HandBackRequest,
-    Incoming, OrderSource, Placed, Recorded, Sweep,
+    Incoming, OrderSource, Placed, Recorded, RenewRequest, Sweep,
 };
 use order_relay::ports::store_error::StoreError;
+use order_relay::ports::workers::Worker;
 use serde_json::json;
 use tempfile::TempDir;
 
@@ -112,6 +113,9 @@ on_every_ledger!(
     a_second_receipt_with_another_number_is_reported,
     a_claim_that_is_handed_back_leaves_what_its_holder_knew,
     only_the_holder_renews_a_claim,
+    what_a_dead_process_never_began_is_free_and_the_rest_is_asked_about,
+    only_the_claims_of_the_dead_process_end,
+    a_person_s_attempt_that_never_began_leaves_the_order_parked,
     an_order_that_waits_for_its_turn_is_stored_and_not_claimed,
     a_trial_takes_what_never_failed_first,
     a_ledger_tells_its_own_time_where_it_has_a_clock,
@@ -295,7 +299,8 @@ pub fn placed(document: &str) -> Placed {
 }
 
 pub fn claim(worker: &str, now: Timestamp) -> Intent {
-    Intent::Claim { worker: worker.to_owned(), until: now + SignedDuration::from_secs(10) }
+    let until = now + SignedDuration::from_secs(10);
+    Intent::Claim { worker: worker.to_owned(), until, begins: true }
 }
 
 pub fn admission(admitted: Admitted) -> Admission {
@@ -403,9 +408,13 @@ async fn a_living_claim_keeps_others_away_and_a_dead_one_raises_doubt(ledger: &L
     assert_eq!(ledger.admit("1", "b", at(9)).await, Admission::Busy);
     let doubt = Doubt::Unclear { since: at(10) };
     assert_eq!(ledger.admit("1", "b", at(10)).await, Admission::AskFirst { attempt: 1, doubt });
-    // Another worker dies in the middle of asking: the doubt is as young as its lease.
-    let doubt = Doubt::Unclear { since: at(20) };
+    // Another worker dies in the middle of asking: it has sent nothing, so the doubt grows no younger.
     assert_eq!(ledger.admit("1", "c", at(25)).await, Admission::AskFirst { attempt: 1, doubt });
+    let (key, worker) = (key("1"), "c".to_owned());
+    let begins = RenewRequest { key, worker, until: at(40), begins: true, now: at(30) };
+    assert!(ledger.store.renew_claim(begins).await.expect("the ledger answers"));
+    let doubt = Doubt::Unclear { since: at(40) };
+    assert_eq!(ledger.admit("1", "d", at(45)).await, Admission::AskFirst { attempt: 1, doubt });
 }
 
 async fn asking_twice_under_one_name_is_asking_once(ledger: &Ledger) {
@@ -700,7 +709,9 @@ async fn a_claim_that_is_handed_back_leaves_what_its_holder_knew(ledger: &Ledger
 async fn only_the_holder_renews_a_claim(ledger: &Ledger) {
     ledger.admit("1", "a", at(0)).await;
     let renew = async |worker: &str, until, now| {
-        let renewed = ledger.store.renew_claim(&key("1"), worker, until, now).await;
+        let (key, worker) = (key("1"), worker.to_owned());
+        let request = RenewRequest { key, worker, until, begins: true, now };
+        let renewed = ledger.store.renew_claim(request).await;
         renewed.expect("the ledger answers")
     };
     assert!(!renew("b", at(30), at(1)).await);
@@ -712,6 +723,105 @@ async fn only_the_holder_renews_a_claim(ledger: &Ledger) {
     );
     ledger.confirm("1", 1, "ERP-1", at(30)).await;
     assert!(!renew("a", at(60), at(10)).await, "there is no claim any more");
+}
+
+/// Claims an order for a recipe with steps before its commit.
+async fn prepare(ledger: &Ledger, id: &str, worker: &str, now: Timestamp) -> Admission {
+    let incoming = Incoming::Placed(placed(&order(id)));
+    let until = now + SignedDuration::from_secs(10);
+    let intent = Intent::Claim { worker: worker.to_owned(), until, begins: false };
+    let admitted = ledger.store.admit(AdmitRequest { incoming, intent, now }).await;
+    admission(admitted.expect("the ledger answers"))
+}
+
+/// The orders that are overdue at that time, beyond all grace.
+async fn due(ledger: &Ledger, now: Timestamp) -> Vec<String> {
+    let grace = Duration::from_hours(1);
+    let sweep = Sweep { grace, ..agreement::sweep(now) };
+    let overdue = ledger.store.take_overdue(sweep).await.expect("the ledger answers");
+    overdue.into_iter().map(|order| order.key.order_id.to_string()).collect()
+}
+
+async fn what_a_dead_process_never_began_is_free_and_the_rest_is_asked_about(ledger: &Ledger) {
+    let send = Admission::Send { attempt: 1 };
+    assert_eq!(prepare(ledger, "steps", "p.1", at(0)).await, send);
+    assert_eq!(prepare(ledger, "begun", "p.2", at(0)).await, send);
+    let (begun, worker) = (key("begun"), "p.2".to_owned());
+    let begins = RenewRequest { key: begun, worker, until: at(20), begins: true, now: at(1) };
+    assert!(ledger.store.renew_claim(begins).await.expect("the ledger answers"));
+    assert_eq!(ledger.admit("at-once", "p.3", at(0)).await, send);
+    assert_eq!(ledger.admit("steps", "q.1", at(1)).await, Admission::Busy);
+    assert_eq!(due(ledger, at(2)).await, Vec::<String>::new());
+
+    assert_eq!(ledger.store.abandon_claims("p", at(3)).await.expect("the ledger answers"), 3);
+    assert_eq!(ledger.store.abandon_claims("p", at(3)).await.expect("the ledger answers"), 0);
+    assert_eq!(due(ledger, at(3)).await, ["at-once", "begun", "steps"]);
+    assert_eq!(ledger.admit("steps", "q.1", at(4)).await, send, "nothing of it was sent");
+    let ask = |until| {
+        let doubt = Doubt::Unclear { since: until };
+        Admission::AskFirst { attempt: 1, doubt }
+    };
+    assert_eq!(ledger.admit("begun", "q.2", at(4)).await, ask(at(20)));
+    assert_eq!(ledger.admit("at-once", "q.3", at(4)).await, ask(at(10)));
+    assert_eq!(due(ledger, at(4)).await, Vec::<String>::new());
+
+    let late = RenewRequest {
+        key: key("steps"),
+        worker: "p.1".to_owned(),
+        until: at(30),
+        begins: true,
+        now: at(4),
+    };
+    assert!(!ledger.store.renew_claim(late).await.expect("the ledger answers"));
+    ledger.confirm("begun", 1, "ERP-1", at(5)).await;
+    assert_eq!(ledger.order("begun").await.record.phase.name(), "transferred");
+}
+
+async fn a_person_s_attempt_that_never_began_leaves_the_order_parked(ledger: &Ledger) {
+    ledger.admit("1", "a", at(0)).await;
+    let worker = Some("a".to_owned());
+    let failed = FailedAttempt { worker, ..failed_as(ErrorClass::Rejected, 1, at(1)) };
+    ledger.fail(FailureRequest { failed, ..failure("1", 1, at(1)) }).await;
+    let again = async |trigger, worker: &str, now| {
+        let incoming = Incoming::Again { key: key("1"), attempt: 2, trigger };
+        let (worker, until) = (worker.to_owned(), now + SignedDuration::from_secs(10));
+        let intent = Intent::Claim { worker, until, begins: false };
+        let admitted = ledger.store.admit(AdmitRequest { incoming, intent, now }).await;
+        admission(admitted.expect("the ledger answers"))
+    };
+    let send = Admission::Send { attempt: 2 };
+    assert_eq!(again(Trigger::Operator, "p.1", at(5)).await, send);
+    assert_eq!(again(Trigger::Sweeper, "q.1", at(6)).await, Admission::Stale);
+    assert!(ledger.order("1").await.record.claim.is_some(), "it is being prepared");
+    ledger.store.abandon_claims("p", at(7)).await.expect("the ledger answers");
+    assert_eq!(due(ledger, at(8)).await, ["1"]);
+    assert_eq!(again(Trigger::Sweeper, "q.1", at(8)).await, Admission::Stale);
+    let record = ledger.order("1").await.record;
+    assert_eq!((record.phase, record.claim, record.unclear_since), (Phase::Parked, None, None));
+    assert_eq!(again(Trigger::Operator, "q.2", at(9)).await, send, "a person may ask again");
+}
+
+async fn only_the_claims_of_the_dead_process_end(ledger: &Ledger) {
+    for (id, worker) in [("1", "p.1"), ("2", "p.1.2"), ("3", "p1.3"), ("4", "%.4"), ("5", "pp.5")] {
+        ledger.admit(id, worker, at(0)).await;
+    }
+    ledger.confirm("1", 1, "ERP-1", at(1)).await;
+    ledger.admit("6", "p.6", at(0)).await;
+    for (process, ended) in [("", 0), ("%", 1), ("p", 1), ("p.1", 1), ("p1", 1), ("p.", 0)] {
+        let claims = ledger.store.abandon_claims(process, at(2)).await;
+        assert_eq!(claims.expect("the ledger answers"), ended, "`{process}`");
+    }
+    let beat = |name: &str, seen_at| Worker {
+        name: name.to_owned(),
+        roles: Vec::new(),
+        started_at: at(0),
+        seen_at,
+    };
+    ledger.store.heartbeat(&beat("p", at(1))).await.expect("it is written");
+    ledger.store.heartbeat(&beat("q", at(2))).await.expect("it is written");
+    ledger.store.heartbeat(&beat("p", at(3))).await.expect("it is written");
+    let heartbeats = ledger.store.heartbeats().await.expect("the ledger answers");
+    assert_eq!(heartbeats, [("p".to_owned(), at(3)), ("q".to_owned(), at(2))]);
 }
 
 async fn an_order_that_waits_for_its_turn_is_stored_and_not_claimed(ledger: &Ledger) {

@@ -233,6 +233,7 @@ impl Erp for JsonErp {
         let headers = self.headers(order, &more)?;
         let body = order.document.as_bytes().to_vec();
         let request = name_of(&Method::POST, &self.url);
+        order.permit.begin().await?;
         let watch = Stopwatch::start();
         let reply = self.http.call(Method::POST, self.url.clone(), headers, Some(body)).await?;
         let meant = submitted(&reply, &self.url);

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use crate::domain::order::values::OrderKey;
 use crate::ports::orders::{
     Accepted, AdmitRequest, Admitted, ConfirmRequest, Confirmed, FailureRequest, HandBackRequest,
-    KeepRequest, OrderFailures, OrderIntake, OrderTransfers, Placed, Recorded,
+    KeepRequest, OrderFailures, OrderIntake, OrderTransfers, Placed, Recorded, RenewRequest,
 };
 use crate::ports::store_error::StoreError;
 use crate::sql_args;
@@ -34,17 +34,14 @@ impl<D: Db> OrderTransfers for SqlStore<D> {
         self.run(request, |pending| Work::Keep(Box::new(pending))).await
     }
 
-    async fn renew_claim(
-        &self,
-        key: &OrderKey,
-        worker: &str,
-        until: Timestamp,
-        now: Timestamp,
-    ) -> Result<bool, StoreError> {
+    async fn renew_claim(&self, request: RenewRequest) -> Result<bool, StoreError> {
+        let RenewRequest { key, worker, until, begins, now } = &request;
         let sql = "UPDATE orders
-            SET claimed_until_ms = $4, version = version + 1
+            SET claimed_until_ms = $4, version = version + 1,
+              claim_preparing = CASE WHEN $6 = 0 THEN claim_preparing END
             WHERE shop = $1 AND order_id = $2 AND claim_worker = $3 AND claimed_until_ms > $5";
-        let args = sql_args![key.shop.as_str(), key.order_id.as_str(), worker, until, now];
+        let (shop, order_id) = (key.shop.as_str(), key.order_id.as_str());
+        let args = sql_args![shop, order_id, worker, *until, *now, i64::from(*begins)];
         Ok(self.db.execute(&sql.into(), args).await? > 0)
     }
 

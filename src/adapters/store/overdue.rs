@@ -30,6 +30,7 @@ impl<D: Db> OverdueOrders for SqlStore<D> {
               WHERE state <> 'confirmed'
                 AND (swept_at_ms IS NULL OR swept_at_ms <= $3)
                 AND (claim_worker IS NOT NULL AND claimed_until_ms <= $2
+                  OR claim_worker = claim_preparing AND claimed_until_ms <= $1
                   OR claim_worker IS NULL AND (
                        phase = 'queued' AND received_at_ms <= $2
                     OR phase = 'held'

@@ -28,7 +28,7 @@ use super::rows::{self, ORDER_COLUMNS};
 use super::schema::{self, skus};
 use super::sorting::read_failed;
 
-const MIGRATIONS: [(&str, &str); 7] = [
+const MIGRATIONS: [(&str, &str); 8] = [
     ("0001_ledger", include_str!("../../../migrations/postgres/0001_ledger.sql")),
     ("0002_exchanges", include_str!("../../../migrations/postgres/0002_exchanges.sql")),
     ("0003_figures", include_str!("../../../migrations/postgres/0003_figures.sql")),
@@ -39,6 +39,7 @@ const MIGRATIONS: [(&str, &str); 7] = [
     ("0005_people", include_str!("../../../migrations/postgres/0005_people.sql")),
     ("0006_search", include_str!("../../../migrations/postgres/0006_search.sql")),
     ("0007_second_entries", include_str!("../../../migrations/postgres/0007_second_entries.sql")),
+    ("0008_commit_begun", include_str!("../../../migrations/postgres/0008_commit_begun.sql")),
 ];
 
 /// A PostgreSQL database.
@@ -172,20 +173,20 @@ impl Tx for PostgresTx {
         rows: &[(&Placed, &OrderRecord)],
     ) -> Result<HashSet<OrderKey>, StoreError> {
         let sql = "INSERT INTO orders (shop, order_id, state, phase, claim_worker, claim_attempt,
-              claimed_until_ms, placed_at_ms, currency, total, customer_number, customer_name,
-              customer_email, customer_locale, payment, skus, traceparent, tracestate,
-              received_at_ms, updated_at_ms, source, digest, document)
+              claimed_until_ms, claim_preparing, placed_at_ms, currency, total, customer_number,
+              customer_name, customer_email, customer_locale, payment, skus, traceparent,
+              tracestate, received_at_ms, updated_at_ms, source, digest, document)
             SELECT i.shop, i.order_id, i.state, i.phase, i.worker, i.attempt,
-              i.until, i.placed_at, i.currency, i.total, i.number, i.name,
+              i.until, i.preparing, i.placed_at, i.currency, i.total, i.number, i.name,
               i.email, i.locale, i.payment, i.skus, i.traceparent, i.tracestate, i.received_at,
               i.received_at, i.source, i.digest, i.document
             FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::bigint[],
               $7::bigint[], $8::bigint[], $9::text[], $10::text[], $11::text[], $12::text[],
               $13::text[], $14::text[], $15::text[], $16::text[], $17::text[], $18::text[],
-              $19::bigint[], $20::text[], $21::bytea[], $22::text[])
+              $19::bigint[], $20::text[], $21::bytea[], $22::text[], $23::text[])
               AS i (shop, order_id, state, phase, worker, attempt, until, placed_at, currency,
                 total, number, name, email, locale, payment, skus, traceparent, tracestate,
-                received_at, source, digest, document)
+                received_at, source, digest, document, preparing)
             ON CONFLICT DO NOTHING
             RETURNING shop, order_id";
         let of = |get: fn(&OrderRecord) -> &str| texts(rows.iter().map(|(_, r)| Some(get(r))));
@@ -213,7 +214,8 @@ impl Tx for PostgresTx {
             .bind(int(|r| Some(r.received_at.as_millisecond())))
             .bind(texts(rows.iter().map(|(placed, _)| Some(placed.source.as_str()))))
             .bind(rows.iter().map(|(placed, _)| placed.order.digest.to_vec()).collect::<Vec<_>>())
-            .bind(texts(rows.iter().map(|(placed, _)| Some(&*placed.order.document))));
+            .bind(texts(rows.iter().map(|(placed, _)| Some(&*placed.order.document))))
+            .bind(maybe(|r| r.claim.as_ref()?.preparing()));
         self.rows(query).await?.iter_mut().map(rows::order_key).collect()
     }
 
@@ -252,15 +254,16 @@ impl Tx for PostgresTx {
               claim_attempt = i.attempt, claimed_until_ms = i.until,
               unclear_since_ms = i.unclear_since, error_class = i.class, error_code = i.code,
               error_message = i.message, error_fingerprint = i.fingerprint,
-              failed_at_ms = i.failed_at, in_doubt = i.in_doubt, updated_at_ms = i.updated_at, swept_at_ms = NULL,
+              failed_at_ms = i.failed_at, in_doubt = i.in_doubt, updated_at_ms = i.updated_at,
+              claim_preparing = i.preparing, swept_at_ms = NULL,
               version = o.version + 1
             FROM unnest($1::text[], $2::text[], $3::bigint[], $4::text[], $5::text[], $6::bigint[],
               $7::bigint[], $8::bigint[], $9::bigint[], $10::text[], $11::bigint[], $12::bigint[],
               $13::bigint[], $14::text[], $15::text[], $16::text[], $17::text[], $18::bigint[],
-              $19::bigint[], $20::bigint[])
+              $19::bigint[], $20::bigint[], $21::text[])
               AS i (shop, order_id, version, state, phase, due_at, fail_count, max_count,
                 last_attempt, worker, attempt, until, unclear_since, class, code, message,
-                fingerprint, failed_at, in_doubt, updated_at)
+                fingerprint, failed_at, in_doubt, updated_at, preparing)
             WHERE o.shop = i.shop AND o.order_id = i.order_id AND o.version = i.version";
         let of = |get: fn(&OrderRecord) -> &str| texts(records.iter().map(|r| Some(get(r))));
         let maybe = |get: fn(&OrderRecord) -> Option<&str>| texts(records.iter().map(|r| get(r)));
@@ -285,7 +288,8 @@ impl Tx for PostgresTx {
             .bind(maybe(|r| Some(r.last_failure.as_ref()?.summary.fingerprint.as_str())))
             .bind(int(|r| Some(r.last_failure.as_ref()?.at.as_millisecond())))
             .bind(int(|r| Some(r.last_failure.as_ref().is_some_and(|f| f.in_doubt).into())))
-            .bind(int(|r| Some(r.updated_at.as_millisecond())));
+            .bind(int(|r| Some(r.updated_at.as_millisecond())))
+            .bind(maybe(|r| r.claim.as_ref()?.preparing()));
         let done = query.execute(self.conn()).await.map_err(|e| self.freshness.read(e))?;
         Ok(done.rows_affected())
     }

@@ -26,7 +26,8 @@ use super::db::Row;
 
 /// Columns of an order record in the order that [`order_record`] reads them.
 pub const ORDER_COLUMNS: &str = "shop, order_id, phase, due_at_ms, erp_order_id, fail_count, \
-    max_count, last_attempt, claim_worker, claim_attempt, claimed_until_ms, unclear_since_ms, \
+    max_count, last_attempt, claim_worker, claim_attempt, claimed_until_ms, claim_preparing, \
+    unclear_since_ms, \
     error_class, error_code, error_message, error_fingerprint, failed_at_ms, in_doubt, placed_at_ms, \
     currency, total, customer_number, customer_name, customer_email, customer_locale, \
     payment, traceparent, tracestate, received_at_ms, updated_at_ms, version, revision";
@@ -102,8 +103,12 @@ fn claim(row: &mut Row) -> Result<Option<Claim>, StoreError> {
     let worker = row.text_or_null("claim_worker")?;
     let attempt = row.number_or_null("claim_attempt")?;
     let until = row.time_or_null("claimed_until_ms")?;
+    let preparing = row.text_or_null("claim_preparing")?;
     Ok(match (worker, attempt, until) {
-        (Some(worker), Some(attempt), Some(until)) => Some(Claim { worker, attempt, until }),
+        (Some(worker), Some(attempt), Some(until)) => {
+            let begun = preparing.as_ref() != Some(&worker);
+            Some(Claim { worker, attempt, until, begun })
+        }
         _ => None,
     })
 }

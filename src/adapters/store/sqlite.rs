@@ -17,6 +17,7 @@ use sqlx::sqlite::{
 };
 use sqlx::{Row as _, Transaction, TypeInfo, ValueRef};
 
+use crate::domain::lifecycle::claim::Claim;
 use crate::domain::lifecycle::transitions::OrderRecord;
 use crate::domain::order::values::{Email, OrderKey};
 use crate::ports::clock::Stopwatch;
@@ -31,7 +32,7 @@ use super::rows::ORDER_COLUMNS;
 use super::schema::{self, skus};
 use super::sorting::{read_failed, sqlite_code};
 
-const MIGRATIONS: [(&str, &str); 7] = [
+const MIGRATIONS: [(&str, &str); 8] = [
     ("0001_ledger", include_str!("../../../migrations/sqlite/0001_ledger.sql")),
     ("0002_exchanges", include_str!("../../../migrations/sqlite/0002_exchanges.sql")),
     ("0003_figures", include_str!("../../../migrations/sqlite/0003_figures.sql")),
@@ -42,6 +43,7 @@ const MIGRATIONS: [(&str, &str); 7] = [
     ("0005_people", include_str!("../../../migrations/sqlite/0005_people.sql")),
     ("0006_search", include_str!("../../../migrations/sqlite/0006_search.sql")),
     ("0007_second_entries", include_str!("../../../migrations/sqlite/0007_second_entries.sql")),
+    ("0008_commit_begun", include_str!("../../../migrations/sqlite/0008_commit_begun.sql")),
 ];
 
 const LOCKED_PAUSE: Duration = Duration::from_millis(20);
@@ -179,11 +181,11 @@ impl Tx for SqliteTx {
         rows: &[(&Placed, &OrderRecord)],
     ) -> Result<HashSet<OrderKey>, StoreError> {
         let sql = "INSERT INTO orders (shop, order_id, state, phase, claim_worker, claim_attempt,
-              claimed_until_ms, placed_at_ms, currency, total, customer_number, customer_name,
+              claimed_until_ms, claim_preparing, placed_at_ms, currency, total, customer_number, customer_name,
               customer_email, customer_locale, payment, skus, traceparent, tracestate,
               received_at_ms, updated_at_ms, source, digest, document)
             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18,
-              $19, $19, $20, $21, $22)
+              $19, $20, $20, $21, $22, $23)
             ON CONFLICT DO NOTHING";
         let mut inserted = HashSet::new();
         for (placed, record) in rows {
@@ -196,6 +198,7 @@ impl Tx for SqliteTx {
                 record.claim.as_ref().map(|claim| claim.worker.as_str()),
                 int(record.claim.as_ref().map(|claim| claim.attempt.into())),
                 record.claim.as_ref().map(|claim| claim.until),
+                record.claim.as_ref().and_then(Claim::preparing),
                 record.facts.placed_at,
                 record.facts.currency.as_str(),
                 record.facts.total.as_str(),
@@ -257,7 +260,7 @@ impl Tx for SqliteTx {
               last_attempt = $9, claim_worker = $10, claim_attempt = $11, claimed_until_ms = $12,
               unclear_since_ms = $13, error_class = $14, error_code = $15, error_message = $16,
               error_fingerprint = $17, failed_at_ms = $18, in_doubt = $19, updated_at_ms = $20,
-              swept_at_ms = NULL,
+              claim_preparing = $21, swept_at_ms = NULL,
               version = version + 1
             WHERE shop = $1 AND order_id = $2 AND version = $3";
         let mut written = 0;
@@ -284,6 +287,7 @@ impl Tx for SqliteTx {
                 failure.map(|failure| failure.at),
                 i64::from(failure.is_some_and(|failure| failure.in_doubt)),
                 record.updated_at,
+                record.claim.as_ref().and_then(Claim::preparing),
             ];
             written += self.execute(&sql.into(), args).await?;
         }

@@ -6,10 +6,10 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 
 use crate::ports::store_error::StoreError;
-use crate::ports::workers::{ALIVE, Leases, Worker, WorkerList, WorkerRegistry};
+use crate::ports::workers::{ALIVE, DeadProcesses, Leases, Worker, WorkerList, WorkerRegistry};
 use crate::sql_args;
 
-use super::db::Db;
+use super::db::{Db, Sql, Tx};
 use super::ledger::SqlStore;
 
 /// How long a process that is not seen any more stays in the list.
@@ -60,6 +60,46 @@ impl<D: Db> WorkerRegistry for SqlStore<D> {
         let sql = "DELETE FROM workers
             WHERE name = $1";
         self.db.execute(&sql.into(), sql_args![name]).await.map(|_| ())
+    }
+}
+
+#[async_trait]
+impl<D: Db> DeadProcesses for SqlStore<D> {
+    async fn heartbeats(&self) -> Result<Vec<(String, Timestamp)>, StoreError> {
+        let sql = "SELECT name, seen_at_ms
+            FROM workers
+            ORDER BY name";
+        let rows = self.db.fetch(&sql.into(), Vec::new()).await?;
+        rows.into_iter()
+            .map(|mut row| {
+                row.table = "workers";
+                Ok((row.id("name")?, row.time("seen_at_ms")?))
+            })
+            .collect()
+    }
+
+    async fn abandon_claims(&self, process: &str, now: Timestamp) -> Result<u64, StoreError> {
+        // A claim is named after its process, a dot and a number. What somebody has locked is being dealt with.
+        let free = D::FOR_UPDATE_OF_FREE;
+        let sql = format!(
+            "WITH abandoned AS (
+              SELECT shop, order_id
+              FROM orders
+              WHERE state <> 'confirmed' AND claimed_until_ms > $2
+                AND rtrim(claim_worker, '0123456789') = $1
+              {free})
+            UPDATE orders
+            SET unclear_since_ms = CASE
+                WHEN claim_preparing = claim_worker OR unclear_since_ms >= claimed_until_ms
+                THEN unclear_since_ms ELSE claimed_until_ms END,
+              claim_preparing = claim_worker, claimed_until_ms = $2, swept_at_ms = NULL,
+              version = version + 1
+            WHERE (shop, order_id) IN (SELECT shop, order_id FROM abandoned)"
+        );
+        let mut tx = self.db.begin().await?;
+        let ended = tx.execute(&Sql::Built(sql), sql_args![format!("{process}."), now]).await?;
+        tx.commit().await?;
+        Ok(ended)
     }
 }
 

@@ -137,6 +137,7 @@ fn nature(dice: &mut Dice) -> ErpNature {
     ]);
     ErpNature {
         can_ask,
+        steps_before: dice.chance(40).then(|| dice.millis(20, 4_000)),
         is_idempotent,
         refuses_known: dice.chance(20),
         budget: dice.seconds(3, 35),

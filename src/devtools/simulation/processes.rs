@@ -11,8 +11,11 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use crate::devtools::simulation::ledger::memory::MemoryLedger;
 use crate::devtools::simulation::shared::Shared;
 use crate::devtools::simulation::wiring::{Parts, process_of};
+use crate::ports::clock::Clock;
+use crate::ports::workers::{Worker, WorkerRegistry};
 use crate::workers::circuit_watcher::CircuitWatcher;
 use crate::workers::consume::{ReadMode, Reading, consume};
 use crate::workers::context::WorkerContext;
@@ -24,7 +27,7 @@ use crate::workers::sweeper::{SweepRule, Sweeper};
 
 /// How long a process may take to end when it is asked to.
 const DRAIN_PATIENCE: Duration = Duration::from_secs(60);
-/// How often the clock is compared with the ledger's.
+/// How often the clock is compared with the ledger's and the ledger hears that the process is alive.
 const HEARTBEAT: Duration = Duration::from_secs(10);
 /// Pause before a process that could not start is started again.
 const START_AGAIN: Duration = Duration::from_secs(1);
@@ -70,6 +73,8 @@ pub struct Process {
     others: JoinSet<()>,
     /// The clock follows the ledger; nothing is done before.
     is_in_time: CancellationToken,
+    name: String,
+    registry: Arc<MemoryLedger>,
 }
 
 impl Process {
@@ -81,14 +86,24 @@ impl Process {
             workers: JoinSet::new(),
             others: JoinSet::new(),
             is_in_time: CancellationToken::new(),
+            name: name.to_owned(),
+            registry: parts.store(process_of(name)),
         };
         let clock = parts.clock(process_of(name));
         let (store, is_in_time) = (parts.store(process_of(name)), process.is_in_time.clone());
         let context = parts.context(name, clock.clone());
+        let mut alive = Worker {
+            name: name.to_owned(),
+            roles: Vec::new(),
+            started_at: clock.now(),
+            seen_at: clock.now(),
+        };
         process.other(async move {
             loop {
                 if clock.synchronise(&*store).await.is_ok() {
                     is_in_time.cancel();
+                    alive.seen_at = clock.now();
+                    drop(store.heartbeat(&alive).await);
                 }
                 let pause = if is_in_time.is_cancelled() { HEARTBEAT } else { START_AGAIN };
                 tokio::time::sleep(pause).await;
@@ -117,6 +132,8 @@ impl Process {
         self.stop.cancel();
         let ended = async { while self.workers.join_next().await.is_some() {} };
         drop(tokio::time::timeout(DRAIN_PATIENCE, ended).await);
+        self.others.shutdown().await;
+        drop(self.registry.deregister(&self.name).await);
     }
 
     fn worker(&mut self, work: impl Future<Output = ()> + Send + 'static) {

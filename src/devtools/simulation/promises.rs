@@ -11,6 +11,7 @@ use crate::domain::order::values::OrderKey;
 use crate::domain::order_filter::{MAX_PAGE, OrderFilter, Sort};
 use crate::domain::redrive::RedriveStatus;
 use crate::domain::retry::is_exhausted;
+use crate::domain::topology::ORDER_PLACED;
 use crate::ports::dead_letters::DeadLetterDesk;
 use crate::ports::ledger::LedgerProof;
 use crate::ports::notices::MailLevels;
@@ -146,10 +147,13 @@ fn has_failed(attempt: &Attempt) -> bool {
 
 fn look_at_attempts(world: &World, order: &OrderDetail, broken: &mut Vec<Broken>) {
     let max = world.parts.setup.max_count;
+    // "Not in the ERP" said by a person asks for one more, whoever publishes its message.
+    let declared =
+        order.audit.iter().filter(|entry| entry.action == "order.declare_absent").count();
     for attempt in &order.attempts {
         // A success of the same attempt may be known only after its failure: its process was asleep.
         let before = order.attempts.iter().filter(|other| other.attempt < attempt.attempt);
-        let failed = before.filter(|other| has_failed(other)).count();
+        let failed = before.filter(|other| has_failed(other)).count().saturating_sub(declared);
         let failed = u32::try_from(failed).unwrap_or(u32::MAX);
         let is_by_person = matches!(attempt.trigger.as_str(), "operator" | "redrive");
         // An attempt that was interrupted is resolved by asking, which is no attempt.
@@ -250,7 +254,9 @@ async fn look_at_ledger(world: &World, broken: &mut Vec<Broken>) -> Result<(), S
 
 fn look_for_floods(world: &World, broken: &mut Vec<Broken>) {
     let broker = &world.parts.broker;
-    let floods = broker.floods(MOST_COPIES).into_iter();
+    // Checkout repeats an order until it is confirmed; that is not ours to bound.
+    let is_ours = |id: &str| !id.starts_with(ORDER_PLACED);
+    let floods = broker.floods(MOST_COPIES, is_ours).into_iter();
     // Nudges to the notifier all have the same name; how many of them wait is bounded above.
     for flood in
         floods.chain(broker.repeated(MOST_REPEATS, WINDOW, |id| !id.starts_with("notices:")))

@@ -12,6 +12,8 @@ use crate::devtools::simulation::shared::Shared;
 pub enum Point {
     /// A call to the ledger was made.
     Ledger,
+    /// The steps before the request that enters an order have begun.
+    Prepared,
     /// The ERP has got the request, and its answer is not there yet.
     Sent,
     /// The ERP has answered a request.
@@ -23,8 +25,8 @@ pub enum Point {
 }
 
 /// Every point.
-pub const POINTS: [Point; 5] =
-    [Point::Ledger, Point::Sent, Point::Answered, Point::Asked, Point::Published];
+pub const POINTS: [Point; 6] =
+    [Point::Ledger, Point::Prepared, Point::Sent, Point::Answered, Point::Asked, Point::Published];
 
 /// What happens there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -14,6 +14,21 @@ pub struct Claim {
     /// When it ends; its holder starts no call that would end later. A claim is taken only when the call can
     /// start, so it means "being sent now".
     pub until: Timestamp,
+    /// Whether the request that enters the order may have been sent. What never began can be claimed again
+    /// without a question.
+    pub begun: bool,
+}
+
+impl Claim {
+    /// Whether its time is over, and nothing was sent.
+    pub fn has_ended_unbegun(&self, now: Timestamp) -> bool {
+        !self.begun && self.until <= now
+    }
+
+    /// Its name as long as nothing can have been sent.
+    pub fn preparing(&self) -> Option<&str> {
+        (!self.begun).then_some(&self.worker)
+    }
 }
 
 /// A request for an attempt now.
@@ -35,6 +50,8 @@ pub enum Intent {
         worker: String,
         /// When the lease ends.
         until: Timestamp,
+        /// Whether the order is sent at once, without steps before it that the ledger hears about.
+        begins: bool,
     },
     /// Only store it: the circuit is open.
     Hold,

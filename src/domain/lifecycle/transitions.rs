@@ -158,32 +158,48 @@ impl OrderRecord {
     /// claim has been taken.
     pub fn admit(&mut self, call: Call, intent: &Intent, now: Timestamp) -> Admission {
         if !self.wants(call) {
+            // Of a person's attempt that never began nothing is left to resolve.
+            self.claim.take_if(|claim| self.phase == Phase::Parked && claim.has_ended_unbegun(now));
             return Admission::Stale;
         }
         let died_at = match (&self.claim, intent) {
             (Some(claim), Intent::Claim { worker, .. }) if claim.worker == *worker => None,
             (Some(claim), _) if claim.until > now => return Admission::Busy,
-            (Some(claim), _) => Some(claim.until),
+            (Some(claim), _) => claim.begun.then_some(claim.until),
             (None, _) => None,
         };
         match intent {
             Intent::Hold => {
                 if self.phase == Phase::Queued && died_at.is_none() {
+                    self.claim = None;
                     self.phase = Phase::Held;
                 }
                 Admission::Held
             }
             Intent::Wait => Admission::Waits,
-            Intent::Claim { worker, until } => {
+            Intent::Claim { worker, until, begins } => {
                 let attempt = self.next_attempt();
                 self.unclear_since = self.unclear_since.max(died_at);
-                self.claim = Some(Claim { worker: worker.clone(), attempt, until: *until });
-                match self.doubt() {
+                let doubt = self.doubt();
+                let begun = *begins && doubt.is_none();
+                self.claim = Some(Claim { worker: worker.clone(), attempt, until: *until, begun });
+                match doubt {
                     Some(doubt) => Admission::AskFirst { attempt, doubt },
                     None => Admission::Send { attempt },
                 }
             }
         }
+    }
+
+    /// The process of the claim is gone: the claim ends now. What never began is free again. Else the order may
+    /// be in the ERP, and the call may be in progress until the lease would have ended: the ERP can be asked at
+    /// once, and "not there" counts from then.
+    pub fn abandon(&mut self, now: Timestamp) {
+        let Some(claim) = self.claim.as_mut().filter(|claim| claim.until > now) else { return };
+        if claim.begun {
+            self.unclear_since = self.unclear_since.max(Some(claim.until));
+        }
+        (claim.begun, claim.until) = (false, now);
     }
 
     fn doubt(&self) -> Option<Doubt> {
@@ -202,8 +218,11 @@ impl OrderRecord {
                 Phase::Retrying { .. } | Phase::OutcomeUnknown { .. } => {
                     call.trigger != Trigger::Checkout
                 }
-                // A person's attempt whose worker died has to be resolved by the sweeper.
-                Phase::Parked => call.trigger.is_by_person() || self.claim.is_some(),
+                // A person's attempt whose worker died has to be resolved by the sweeper if it had begun.
+                Phase::Parked => {
+                    let had_begun = self.claim.as_ref().is_some_and(|claim| claim.begun);
+                    call.trigger.is_by_person() || had_begun || self.unclear_since.is_some()
+                }
                 Phase::Transferred { .. } | Phase::Removed => false,
             }
     }
@@ -333,7 +352,8 @@ impl OrderRecord {
 
     /// A person states that the ERP does not have the order: it is sent again.
     pub fn declare_absent(&mut self, now: Timestamp) -> Result<(), InvalidTransition> {
-        if self.claim.as_ref().is_some_and(|claim| claim.until > now) {
+        // A call of a process that is gone counts as running until its lease would have ended.
+        if self.is_being_sent(now) || self.unclear_since.is_some_and(|since| since > now) {
             return Err(InvalidTransition::Busy);
         }
         if self.phase.state() != OrderState::OrderedFailed || !self.may_be_there() {
@@ -350,7 +370,12 @@ impl OrderRecord {
 
     /// Whether the ERP may have the order although no receipt was seen.
     pub fn may_be_there(&self) -> bool {
-        self.claim.is_some() || self.doubt().is_some()
+        self.claim.as_ref().is_some_and(|claim| claim.begun) || self.doubt().is_some()
+    }
+
+    /// Whether a live claim holds it.
+    fn is_being_sent(&self, now: Timestamp) -> bool {
+        self.claim.as_ref().is_some_and(|claim| claim.until > now)
     }
 
     /// The ERP has the order: the truth from every state, also of one that a person had removed. A later
@@ -371,10 +396,10 @@ impl OrderRecord {
         if self.phase.state() == OrderState::Confirmed {
             return Err(self.invalid_state());
         }
-        if self.claim.as_ref().is_some_and(|claim| claim.until > now) {
+        if self.is_being_sent(now) {
             return Err(InvalidTransition::Busy);
         }
-        if let Some(claim) = self.claim.take() {
+        if let Some(claim) = self.claim.take().filter(|claim| claim.begun) {
             self.unclear_since = self.unclear_since.max(Some(claim.until));
         }
         self.phase = Phase::Removed;
@@ -398,13 +423,13 @@ impl OrderRecord {
     /// A person has changed what is sent; the original and the time of the next attempt stay. Only
     /// for lost orders, and never while one may be in transit.
     pub fn edit(&mut self, facts: OrderFacts, now: Timestamp) -> Result<(), InvalidTransition> {
-        if self.claim.as_ref().is_some_and(|claim| claim.until > now) {
+        if self.is_being_sent(now) {
             return Err(InvalidTransition::Busy);
         }
         if self.phase.state() != OrderState::OrderedFailed {
             return Err(self.invalid_state());
         }
-        if self.claim.is_some() || self.unclear_since.is_some() {
+        if self.unclear_since.is_some() || self.claim.as_ref().is_some_and(|claim| claim.begun) {
             return Err(InvalidTransition::Unclear);
         }
         self.facts = facts;
@@ -427,7 +452,8 @@ mod tests {
 
     fn record(phase: Phase) -> OrderRecord {
         let order = Order::parse(ORDER.as_bytes(), &IntakeRules::of_bytes(1 << 20)).unwrap();
-        let claim = Claim { worker: "w".to_owned(), attempt: 3, until: Timestamp::MAX };
+        let until = Timestamp::MAX;
+        let claim = Claim { worker: "w".to_owned(), attempt: 3, until, begun: true };
         let received = OrderRecord::received(&order, Timestamp::UNIX_EPOCH);
         OrderRecord { phase, claim: Some(claim), unclear_since: Some(Timestamp::MIN), ..received }
     }

@@ -26,7 +26,7 @@ use crate::domain::trace::Trace;
 use crate::ports::broker::{Delivery, Settle};
 use crate::ports::circuits::Circuits;
 use crate::ports::clock::Stopwatch;
-use crate::ports::erp::{Journal, OrderForErp, Receipt};
+use crate::ports::erp::{CommitPermit, Journal, OrderForErp, Receipt};
 use crate::ports::orders::{
     AdmitRequest, Admitted, Incoming, OrderSource, OrderTransfers, Overdue, Placed,
 };
@@ -35,11 +35,7 @@ use crate::workers::consume::Handler;
 use crate::workers::context::WorkerContext;
 use crate::workers::erp_gate::{GateState, Pass, Priority};
 use crate::workers::policies::ShopPolicy;
-
-/// How much longer than the longest call a lease is: time to wait at the gate and to write the
-/// outcome. If it is not enough, another worker asks the ERP about the order; nothing is sent
-/// twice.
-pub(super) const LEASE_MARGIN: Duration = Duration::from_secs(5);
+use crate::workers::submitter::lease::{self, Lease};
 
 /// How long a message may wait for a turn: RabbitMQ takes it back after 30 minutes (`consumer_timeout`). The
 /// order is in the ledger by then, and the sweeper finds it.
@@ -90,10 +86,6 @@ struct Candidate {
     document: Arc<str>,
     conflict: bool,
     new: bool,
-    /// The name of the claim, if one was taken.
-    claim: String,
-    /// How long the claim is: the longest call twice, and time to write the outcome.
-    lease: Duration,
 }
 
 fn priority_of(trigger: Trigger) -> Priority {
@@ -113,7 +105,7 @@ pub(super) struct Work {
     pub(super) trigger: Trigger,
     pub(super) trace: Trace,
     pub(super) policy: ShopPolicy,
-    pub(super) lease: Duration,
+    pub(super) lease: Arc<Lease>,
 }
 
 /// How an attempt ended.
@@ -186,7 +178,7 @@ impl Submitter {
         let trigger = incoming.call().trigger;
         // An order is claimed only when its turn has come. Mostly that is now, and one transaction is enough.
         let mut pass = policy.gate.try_enter();
-        let mut admitted = self.admit(incoming, policy, pass.is_some()).await?;
+        let mut admitted = self.admit(incoming, policy, pass.as_ref()).await?;
         reach(CrashPoint::Admitted);
         self.count(&admitted, trigger);
         // The circuit may open and close while it waits: then it waits for another turn.
@@ -201,7 +193,7 @@ impl Submitter {
                 return Ok(());
             };
             pass = turn;
-            admitted = self.admit(incoming, policy, pass.is_some()).await?;
+            admitted = self.admit(incoming, policy, pass.as_ref()).await?;
         }
         self.follow(admitted, pass, trigger, policy, redelivered).await
     }
@@ -211,21 +203,26 @@ impl Submitter {
         &self,
         incoming: &Incoming,
         policy: &ShopPolicy,
-        has_turn: bool,
+        turn: Option<&Pass>,
     ) -> Result<Candidate, Unsettled> {
         let context = &self.context;
         let claim = context.claim_name();
-        let lease = policy.gate.erp().call_budget() * 2 + LEASE_MARGIN;
+        let erp = policy.gate.erp();
+        let length = lease::length_for(erp.call_budget());
         let admitted = context
             .availability
             .retry_until_available(|| {
                 let now = context.now();
                 let intent = match policy.gate.flow() {
                     GateState::Stopped => Intent::Hold,
-                    GateState::Open | GateState::Trial if !has_turn => Intent::Wait,
-                    GateState::Open | GateState::Trial => {
-                        Intent::Claim { worker: claim.clone(), until: later(now, lease) }
-                    }
+                    GateState::Open | GateState::Trial => match turn {
+                        None => Intent::Wait,
+                        Some(turn) => Intent::Claim {
+                            worker: claim.clone(),
+                            until: later(now, length),
+                            begins: !turn.is_trial() && !erp.has_steps_before(),
+                        },
+                    },
                 };
                 self.ledger.admit(AdmitRequest { incoming: incoming.clone(), intent, now })
             })
@@ -234,7 +231,7 @@ impl Submitter {
             let detail = format!("the ledger has no order {}", incoming.key());
             return Err(Unsettled::Fault(Fault::whole(Reason::UnknownOrder, detail)));
         };
-        Ok(Candidate { admission, record, document, conflict, new, claim, lease })
+        Ok(Candidate { admission, record, document, conflict, new })
     }
 
     /// Attempts what was claimed.
@@ -246,7 +243,7 @@ impl Submitter {
         policy: &ShopPolicy,
         redelivered: bool,
     ) -> Result<(), Unsettled> {
-        let Candidate { admission, record, document, claim, lease, .. } = candidate;
+        let Candidate { admission, record, document, .. } = candidate;
         let (attempt, doubt) = match admission {
             Admission::Send { attempt } => (attempt, None),
             Admission::AskFirst { attempt, doubt } => (attempt, Some(doubt)),
@@ -258,13 +255,17 @@ impl Submitter {
                 return Ok(());
             }
         };
-        let Some(pass) = pass else { return Ok(()) };
+        let (Some(pass), Some(claim)) = (pass, &record.claim) else { return Ok(()) };
+        let (context, budget) = (self.context.clone(), policy.gate.erp().call_budget());
+        let lease = Lease::of(context, self.ledger.clone(), record.key.clone(), claim, budget);
+        let (lease, claim) = (Arc::new(lease), claim.worker.clone());
         let order = OrderForErp {
             key: record.key.clone(),
             document,
             received_at: record.received_at,
             trace: record.trace.clone(),
             journal: Journal::default(),
+            permit: CommitPermit::of(lease.clone()),
         };
         let (trace, policy) = (record.trace.clone(), policy.clone());
         let work = Work { record, order, claim, attempt, doubt, trigger, trace, policy, lease };

@@ -19,7 +19,7 @@ use crate::ports::clock::Stopwatch;
 use crate::ports::erp::{ProbeAnswer, Receipt};
 use crate::telemetry::{ErpLabel, RequestLabels};
 use crate::workers::erp_gate::{Gate, GateState, Pass};
-use crate::workers::submitter::admit::{AttemptOutcome, LEASE_MARGIN, Submitter, Work};
+use crate::workers::submitter::admit::{AttemptOutcome, Submitter, Work};
 
 /// How much longer than its own limit a call may take before it counts as hanging.
 const CALL_MARGIN: Duration = Duration::from_secs(2);
@@ -29,7 +29,7 @@ impl Submitter {
     pub(super) async fn attempt(&self, work: &Work, pass: Pass) -> AttemptOutcome {
         // The circuit may have opened since the turn was given, or another worker has taken it over because we
         // waited too long.
-        if work.policy.gate.flow() == GateState::Stopped || !self.claim_is_good(work).await {
+        if work.policy.gate.flow() == GateState::Stopped || !work.lease.holds().await {
             return AttemptOutcome::HandedBack(HandBack::Hold);
         }
         self.show_load(&work.policy.gate);
@@ -44,29 +44,6 @@ impl Submitter {
         outcome
     }
 
-    /// Whether the lease outlives a call that starts now; it is extended if it does not. The ledger may have
-    /// been away for minutes, so every time is read where it is used, and once more after the answer.
-    pub(super) async fn claim_is_good(&self, work: &Work) -> bool {
-        let Some(claim) = &work.record.claim else { return false };
-        let budget = work.lease - LEASE_MARGIN;
-        let outlives_a_call = |until| later(self.context.now(), budget) <= until;
-        if outlives_a_call(claim.until) {
-            return true;
-        }
-        let renewed = self
-            .context
-            .availability
-            .retry_until_available(|| async {
-                let now = self.context.now();
-                let until = later(now, work.lease);
-                let key = &work.record.key;
-                let renewed = self.ledger.renew_claim(key, &work.claim, until, now).await?;
-                Ok(renewed.then_some(until))
-            })
-            .await;
-        matches!(renewed, Ok(Some(until)) if outlives_a_call(until))
-    }
-
     /// An earlier attempt may have entered it: nothing is sent before the ERP has answered that it
     /// is not there, and it cannot arrive any more. Only an ERP that recognises repeated orders is
     /// not asked.
@@ -77,7 +54,10 @@ impl Submitter {
         pass: &Pass,
     ) -> AttemptOutcome {
         let erp = work.policy.gate.erp();
-        if erp.is_idempotent() && !self.has_no_try_left(work) {
+        let now = self.context.now();
+        // Its process is gone, but the call may be in progress.
+        let may_run = matches!(doubt, Doubt::Unclear { since } if since > now);
+        if erp.is_idempotent() && !may_run && !self.has_no_try_left(work) {
             return match self.send(work, pass).await {
                 // It was not asked, so only what it says about the order itself ends the doubt.
                 AttemptOutcome::Failed(failure) if failure.class != ErrorClass::Rejected => {
@@ -86,9 +66,11 @@ impl Submitter {
                 outcome => outcome,
             };
         }
-        let now = self.context.now();
         if !erp.can_ask() {
-            return self.wait_for_person(work, doubt, now);
+            return match doubt {
+                Doubt::Unclear { since } if may_run => wait_until_it_ended(work, since, now),
+                doubt => self.wait_for_person(work, doubt, now),
+            };
         }
         match (self.ask(work).await, doubt) {
             (ProbeAnswer::Found(receipt), _) => self.finish(work, receipt, pass).await,
@@ -99,6 +81,10 @@ impl Submitter {
                     return AttemptOutcome::HandedBack(HandBack::AskAt(counts_from));
                 }
                 self.send_after_asking(work, pass).await
+            }
+            (ProbeAnswer::Absent, Doubt::Unclear { since }) if may_run => {
+                self.heard_from(work, pass).await;
+                wait_until_it_ended(work, since, now)
             }
             (ProbeAnswer::Absent, Doubt::Unclear { since }) => {
                 if now < later(since, work.policy.retry.settle) {
@@ -258,7 +244,7 @@ impl Submitter {
 
     /// Sends after a question. Asking took time: somebody else may have taken the order over.
     async fn send_after_asking(&self, work: &Work, pass: &Pass) -> AttemptOutcome {
-        match self.claim_is_good(work).await {
+        match work.lease.holds().await {
             true => self.send(work, pass).await,
             false => AttemptOutcome::HandedBack(HandBack::Hold),
         }
@@ -270,8 +256,14 @@ impl Submitter {
         let sent = fenced(erp.submit(&work.order), erp.call_budget()).await;
         let latency = watch.elapsed();
         self.context.metrics.erp_request_duration_seconds.observe(latency.as_secs_f64());
+        if work.lease.is_lost() {
+            return AttemptOutcome::HandedBack(HandBack::Hold);
+        }
         let result = sent.unwrap_or_else(|why| {
-            Err(Failure::new(ErrorClass::UnknownOutcome, why, why, Stage::At))
+            Err(match work.lease.has_begun() {
+                true => Failure::new(ErrorClass::UnknownOutcome, why, why, Stage::At),
+                false => Failure::new(ErrorClass::Unavailable, why, why, Stage::Before),
+            })
         });
         let result = match result {
             Ok(receipt) if receipt.found => self.believe_found(work, receipt).await,
@@ -343,6 +335,14 @@ impl Submitter {
         self.context.metrics.erp_in_flight.get_or_create(&erp).set(in_flight.into());
         self.context.metrics.erp_in_flight_limit.get_or_create(&erp).set(limit.into());
     }
+}
+
+/// Looks again when the call of a process that is gone must have ended.
+fn wait_until_it_ended(work: &Work, since: Timestamp, now: Timestamp) -> AttemptOutcome {
+    AttemptOutcome::HandedBack(match work.record.phase {
+        Phase::OutcomeUnknown { .. } => HandBack::AskAt(work.policy.retry.next_ask(since, now)),
+        _ => HandBack::Hold,
+    })
 }
 
 /// The same failure, but whether the ERP has the order is not known.

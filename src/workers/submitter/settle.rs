@@ -153,7 +153,7 @@ impl Submitter {
             (ErrorClass::UnknownOutcome, Some(Doubt::Unclear { since }))
                 if failure.code == "interrupted" =>
             {
-                since
+                since.min(context.now())
             }
             _ => context.now(),
         });

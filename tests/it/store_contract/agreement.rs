@@ -18,7 +18,7 @@ use order_relay::ports::erp::Exchange;
 use order_relay::ports::order_desk::EditRequest;
 use order_relay::ports::orders::{
     AdmitRequest, ConfirmRequest, FailureRequest, HandBackRequest, Incoming, KeepRequest,
-    OrderSource, Placed, Sweep,
+    OrderSource, Placed, RenewRequest, Sweep,
 };
 use order_relay::ports::store_error::StoreError;
 use proptest::prelude::*;
@@ -33,18 +33,37 @@ use crate::world::{Place, order, order_with};
 #[derive(Debug, Clone)]
 enum Event {
     Life(Step),
-    Renewed(u8),
-    Receipt { attempt: u32, number: u8 },
-    Edited { base: u32, total: u8 },
+    Renewed(u8, bool),
+    /// An order message of a recipe with steps before its commit.
+    Prepares(u8),
+    Dies(u8),
+    Receipt {
+        attempt: u32,
+        number: u8,
+    },
+    Edited {
+        base: u32,
+        total: u8,
+    },
     Absent,
     OtherContent,
-    Exchanges { worker: u8, attempt: u32, only_asked: bool },
+    Exchanges {
+        worker: u8,
+        attempt: u32,
+        only_asked: bool,
+    },
     FailsWithOrder(u32),
     Opens(u8),
-    Tried { worker: u8, until: i64 },
+    Tried {
+        worker: u8,
+        until: i64,
+    },
     TrialFails(u8),
     Closes,
-    Leads { worker: u8, until: i64 },
+    Leads {
+        worker: u8,
+        until: i64,
+    },
     MicrosPass(i64),
 }
 
@@ -55,7 +74,9 @@ fn event() -> impl Strategy<Value = Event> {
     let until = (worker.clone(), 0i64..40);
     prop_oneof![
         20 => step().prop_map(Event::Life),
-        1 => worker.clone().prop_map(Event::Renewed),
+        2 => (worker.clone(), any::<bool>()).prop_map(|(worker, begins)| Event::Renewed(worker, begins)),
+        3 => worker.clone().prop_map(Event::Prepares),
+        2 => worker.clone().prop_map(Event::Dies),
         2 => receipt.prop_map(|(attempt, number)| Event::Receipt { attempt, number }),
         1 => (0u32..2, 0u8..3).prop_map(|(base, total)| Event::Edited { base, total }),
         1 => Just(Event::Absent),
@@ -114,7 +135,7 @@ impl History<'_> {
     }
 
     fn worker(number: u8) -> String {
-        format!("w{number}")
+        format!("w{number}.1")
     }
 
     async fn lives(&mut self, step: &Step) -> String {
@@ -166,10 +187,18 @@ impl History<'_> {
                 self.now += SignedDuration::from_micros(micros);
                 String::new()
             }
-            Event::Renewed(worker) => {
-                let worker = Self::worker(worker);
-                seen(store.renew_claim(&self.key, &worker, in_seconds(9), now).await)
+            Event::Renewed(worker, begins) => {
+                let (key, worker) = (self.key.clone(), Self::worker(worker));
+                let request = RenewRequest { key, worker, until: in_seconds(9), begins, now };
+                seen(store.renew_claim(request).await)
             }
+            Event::Prepares(worker) => {
+                let incoming = Incoming::Placed(placed(&order(&id)));
+                let (worker, until) = (Self::worker(worker), in_seconds(10));
+                let intent = Intent::Claim { worker, until, begins: false };
+                seen(store.admit(AdmitRequest { incoming, intent, now }).await)
+            }
+            Event::Dies(worker) => seen(store.abandon_claims(&format!("w{worker}"), now).await),
             Event::Receipt { attempt, number } => {
                 let receipt: ConfirmRequest =
                     receipt(&id, attempt, &format!("ERP-{id}-{number}"), now);
@@ -240,7 +269,7 @@ fn seen<T: Debug>(answer: Result<T, StoreError>) -> String {
     }
 }
 
-fn sweep(now: Timestamp) -> Sweep {
+pub(super) fn sweep(now: Timestamp) -> Sweep {
     Sweep {
         now,
         grace: Duration::from_secs(3),

@@ -174,6 +174,9 @@ impl RecipeErp {
         let headers = built.all_headers(&own).map_err(staged)?;
         let request = name_of(&built.method, &built.url);
         let body = built.body.clone().map(String::into_bytes);
+        if let (Purpose::Commit, Some(order)) = (purpose, order) {
+            order.permit.begin().await?;
+        }
         let (watch, method, url) = (Stopwatch::start(), built.method.clone(), built.url.clone());
         let sent = self.http.call(method, url, headers, body).await;
         let took = watch.elapsed_ms();
@@ -242,7 +245,7 @@ impl RecipeErp {
         names
     }
 
-    fn can_log_in(&self) -> bool {
+    pub(super) fn can_log_in(&self) -> bool {
         self.recipe.auth.login.is_some() || matches!(self.recipe.auth.kind, AuthKind::OAuth2(_))
     }
 

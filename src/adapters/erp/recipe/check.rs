@@ -10,7 +10,7 @@ use reqwest::Url;
 
 use crate::domain::order::values::OrderKey;
 use crate::domain::trace::Trace;
-use crate::ports::erp::{Journal, OrderForErp};
+use crate::ports::erp::{CommitPermit, Journal, OrderForErp};
 
 use super::blame::Blame;
 use super::compile::template_fault;
@@ -55,6 +55,7 @@ fn order_of(document: &str, order_id: &str) -> OrderForErp {
         received_at: jiff::Timestamp::UNIX_EPOCH,
         trace: Trace::default(),
         journal: Journal::default(),
+        permit: CommitPermit::default(),
     }
 }
 

@@ -358,6 +358,10 @@ impl Erp for RecipeErp {
         self.recipe.steps().map(noted).collect()
     }
 
+    fn has_steps_before(&self) -> bool {
+        !self.recipe.before.is_empty() || self.can_log_in()
+    }
+
     fn can_ask(&self) -> bool {
         self.recipe.probe.is_some()
     }

@@ -76,7 +76,7 @@ mod tests {
 
     use super::*;
     use crate::domain::trace::Trace;
-    use crate::ports::erp::Journal;
+    use crate::ports::erp::{CommitPermit, Journal};
 
     fn order(shop: &str, document: &str) -> OrderForErp {
         OrderForErp {
@@ -85,6 +85,7 @@ mod tests {
             received_at: "2026-11-23T01:00:00Z".parse().unwrap(),
             trace: Trace::default(),
             journal: Journal::default(),
+            permit: CommitPermit::default(),
         }
     }
 

@@ -107,6 +107,11 @@ fn receipt(number: String, found: bool) -> Receipt {
 #[async_trait]
 impl Erp for ErpClient {
     async fn submit(&self, order: &OrderForErp) -> Result<Receipt, Failure> {
+        if let Some(steps) = self.model.nature.steps_before {
+            self.pass(Point::Prepared).await;
+            tokio::time::sleep(steps).await;
+        }
+        order.permit.begin().await?;
         // From here to the first byte nothing waits: that time is the window which README names.
         let (request, turn) = self.model.receive(&order.key);
         self.tell(format_args!("sends {}: {turn:?}", order.key));
@@ -161,6 +166,10 @@ impl Erp for ErpClient {
 
     fn rehearse(&self, _: &OrderForErp) -> Result<Vec<Exchange>, Failure> {
         Ok(Vec::new())
+    }
+
+    fn has_steps_before(&self) -> bool {
+        self.model.nature.steps_before.is_some()
     }
 
     fn can_ask(&self) -> bool {

@@ -9,6 +9,8 @@ use crate::devtools::simulation::dice::Dice;
 pub struct ErpNature {
     /// Whether it can be asked about an order.
     pub can_ask: bool,
+    /// How long the steps before the one that enters an order take, if there are some.
+    pub steps_before: Option<Duration>,
     /// Whether it recognises an order that it has.
     pub is_idempotent: bool,
     /// Whether it answers "exists already" to an order that it has.

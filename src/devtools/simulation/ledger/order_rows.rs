@@ -151,7 +151,8 @@ impl Tables {
 fn waits(order: &OrderRecord) -> Option<(Waits, i64)> {
     let (waits, at) = match (&order.claim, &order.phase) {
         (_, Phase::Transferred { .. } | Phase::Removed) | (None, Phase::Parked) => return None,
-        (Some(claim), _) => (Waits::Claimed, claim.until),
+        (Some(claim), _) if claim.begun => (Waits::Claimed, claim.until),
+        (Some(claim), _) => (Waits::Prepared, claim.until),
         (None, Phase::Queued) => (Waits::Queued, order.received_at),
         (None, Phase::Held) => (Waits::Held, order.received_at),
         (None, Phase::Retrying { next_attempt_at }) => (Waits::Retrying, *next_attempt_at),

@@ -41,6 +41,7 @@ impl Tables {
         let again = long_before(sweep.now, sweep.again_after).as_millisecond();
         let limits = [
             (Waits::Claimed, past_grace),
+            (Waits::Prepared, now),
             (Waits::Queued, past_grace),
             (Waits::Held, i64::MAX),
             (Waits::Retrying, past_grace),

@@ -132,6 +132,8 @@ impl OrderRow {
 pub(super) enum Waits {
     /// For the worker that claimed it, until the claim ends.
     Claimed,
+    /// Claimed, and not begun.
+    Prepared,
     /// For its first attempt, since it came.
     Queued,
     /// For the circuit, since it came.

@@ -16,7 +16,7 @@ use crate::ports::erp::Exchange;
 use crate::ports::order_desk::{Attempt, Conflict, StoredExchange};
 use crate::ports::orders::{
     Accepted, AdmitRequest, Admitted, ConfirmRequest, Confirmed, HandBackRequest, Incoming,
-    KeepRequest, OrderIntake, OrderTransfers, Placed,
+    KeepRequest, OrderIntake, OrderTransfers, Placed, RenewRequest,
 };
 use crate::ports::store_error::StoreError;
 
@@ -36,14 +36,8 @@ impl OrderTransfers for MemoryLedger {
         self.write(|tables| Ok(tables.admit(&request))).await
     }
 
-    async fn renew_claim(
-        &self,
-        key: &OrderKey,
-        worker: &str,
-        until: Timestamp,
-        now: Timestamp,
-    ) -> Result<bool, StoreError> {
-        self.write(|tables| Ok(tables.renew_claim(key, worker, until, now))).await
+    async fn renew_claim(&self, request: RenewRequest) -> Result<bool, StoreError> {
+        self.write(|tables| Ok(tables.renew_claim(&request))).await
     }
 
     async fn hand_back(&self, request: HandBackRequest) -> Result<(), StoreError> {
@@ -137,20 +131,15 @@ impl Tables {
     }
 
     /// The end of a claim changes nothing else of the row, not even when it was swept.
-    fn renew_claim(
-        &mut self,
-        key: &OrderKey,
-        worker: &str,
-        until: Timestamp,
-        now: Timestamp,
-    ) -> bool {
-        let worker = stored_text(worker);
-        let Some(mut row) = self.orders.get(key).cloned() else { return false };
+    fn renew_claim(&mut self, request: &RenewRequest) -> bool {
+        let worker = stored_text(&request.worker);
+        let Some(mut row) = self.orders.get(&request.key).cloned() else { return false };
         let Some(claim) = row.record.claim.as_mut() else { return false };
-        if claim.worker != worker || claim.until <= now {
+        if claim.worker != worker || claim.until <= request.now {
             return false;
         }
-        claim.until = until;
+        claim.until = request.until;
+        claim.begun |= request.begins;
         row.record.version += 1;
         self.put_order(row);
         true

@@ -6,11 +6,12 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 
 use super::memory::MemoryLedger;
-use super::tables::Lease;
+use super::tables::{Lease, OrderRow};
 use super::values::{long_before, stored_time};
+use crate::domain::lifecycle::claim::Claim;
 use crate::ports::schema::{Schema, SchemaStatus};
 use crate::ports::store_error::StoreError;
-use crate::ports::workers::{ALIVE, Leases, Worker, WorkerList, WorkerRegistry};
+use crate::ports::workers::{ALIVE, DeadProcesses, Leases, Worker, WorkerList, WorkerRegistry};
 
 /// How long a process that is not seen any more stays in the list.
 const REMEMBERED: Duration = Duration::from_hours(24);
@@ -65,6 +66,36 @@ impl WorkerRegistry for MemoryLedger {
         self.write(|tables| {
             tables.workers.delete(&name.to_owned());
             Ok(())
+        })
+        .await
+    }
+}
+
+#[async_trait]
+impl DeadProcesses for MemoryLedger {
+    async fn heartbeats(&self) -> Result<Vec<(String, Timestamp)>, StoreError> {
+        self.read(|tables| {
+            tables.workers.values().map(|worker| (worker.name.clone(), worker.seen_at)).collect()
+        })
+        .await
+    }
+
+    async fn abandon_claims(&self, process: &str, now: Timestamp) -> Result<u64, StoreError> {
+        let now = stored_time(now);
+        self.write(|tables| {
+            let is_its = |claim: &Claim| {
+                claim.until > now
+                    && claim.worker.rsplit_once('.').is_some_and(|(name, _)| name == process)
+            };
+            let has_claim = |row: &&OrderRow| row.record.claim.as_ref().is_some_and(is_its);
+            let rows: Vec<_> = tables.orders.values().filter(has_claim).cloned().collect();
+            let ended = rows.len() as u64;
+            for mut row in rows {
+                row.record.abandon(now);
+                row.record.version += 1;
+                tables.put_order(OrderRow { swept_at: None, ..row });
+            }
+            Ok(ended)
         })
         .await
     }
