@@ -207,6 +207,8 @@ impl Redriver {
         let turns =
             self.ledger.redrive_turns(redrive.id, ItemStatus::Sent, None, MAX_IN_FLIGHT).await?;
         let is_running = redrive.status == RedriveStatus::Running;
+        // Whoever leads may change every few seconds while the broker is slow; it keeps what it has confirmed.
+        let may_be_lost = !course.is_known && !context.broker.is_durable();
         let (mut settled, mut again, mut why) = (Vec::new(), Vec::new(), None);
         for turn in &turns {
             let seq = turn.item.seq;
@@ -225,7 +227,7 @@ impl Redriver {
                     why = why.or(stopped);
                     if comes_back {
                         settled.push(SettledItem::new(seq, ItemStatus::Waiting));
-                    } else if is_running && (is_late || !course.is_known) {
+                    } else if is_running && (is_late || may_be_lost) {
                         settled.push(SettledItem::new(seq, ItemStatus::Sent));
                         again.push(Nudge::new(record, attempt));
                     }

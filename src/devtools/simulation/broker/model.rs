@@ -293,13 +293,13 @@ impl BrokerModel {
         self.state.get().queues.names()
     }
 
-    /// Messages that waited more than `limit` times in one queue at the same time.
-    pub fn floods(&self, limit: usize) -> Vec<String> {
+    /// Messages of some that waited more than `limit` times in one queue at the same time.
+    pub fn floods(&self, limit: usize, of: impl Fn(&str) -> bool) -> Vec<String> {
         let state = self.state.get();
         let tell = |((queue, id), copies): (&(String, String), &usize)| {
             format!("{id} waited {copies} times in {queue}")
         };
-        state.queues.floods(limit).into_iter().map(tell).collect()
+        state.queues.floods(limit).into_iter().filter(|((_, id), _)| of(id)).map(tell).collect()
     }
 
     /// Messages of some that were stored more than `limit` times within `window`.
