@@ -1,6 +1,7 @@
 //! `check`: settings, database, migrations, broker, mail server and ERP, one line each with the fix.
 
 use std::io::Write;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::adapters::amqp;
@@ -12,11 +13,16 @@ use crate::config::settings::Settings;
 use crate::domain::circuit::CircuitState;
 use crate::ports::clock::SystemClock;
 use crate::ports::erp::{Erp, ProbeAnswer};
+use crate::ports::workers::WorkerRegistry;
 use crate::views::checks::CheckLine;
 use crate::views::csv::Column;
+use crate::workers::ledger_clock::LedgerClock;
 
 use super::open_erps::OpenErps;
 use super::{erps, wiring};
+
+/// A difference of the clocks that somebody should correct.
+const MOST_SKEW: Duration = Duration::from_secs(5);
 
 impl CheckLine {
     fn good(what: &str, detail: impl Into<String>) -> Self {
@@ -100,9 +106,27 @@ async fn database(settings: &Settings) -> Vec<CheckLine> {
                     format!("{} missing: run `order-relay migrate`", status.pending.join(", ")),
                 )
             };
-            vec![CheckLine::good("database", url), migrations]
+            let mut lines = vec![CheckLine::good("database", url), migrations];
+            lines.extend(clock(&*store).await);
+            lines
         }
     }
+}
+
+/// How far the database's clock is ahead of this machine's; nothing where it has none of its own.
+async fn clock(store: &dyn WorkerRegistry) -> Option<CheckLine> {
+    let line = "clock";
+    store.ledger_time().await.ok()??;
+    let ahead = match LedgerClock::new(Arc::new(SystemClock)).synchronise(store).await {
+        Err(error) => return Some(CheckLine::bad(line, error.to_string())),
+        Ok(ahead) => ahead,
+    };
+    let detail =
+        format!("the database is {:.1} s ahead; claims follow its clock", ahead.as_secs_f64());
+    Some(match ahead.unsigned_abs() > MOST_SKEW {
+        false => CheckLine::good(line, detail),
+        true => CheckLine::note(line, format!("{detail}: correct the clock of this machine (NTP)")),
+    })
 }
 
 async fn broker(settings: &Settings) -> Vec<CheckLine> {

@@ -544,6 +544,7 @@ async fn check_has_a_line_for_each_part_and_says_the_mend() {
         "settings",
         "database",
         "migrations",
+        "clock",
         "broker",
         "topology",
         "mail templates",
