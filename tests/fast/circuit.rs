@@ -208,6 +208,52 @@ async fn a_lone_order_in_an_outage_is_not_parked() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_trial_whose_process_dies_is_another_s() {
+    let mut world = World::new().await;
+    outage(&world, 5).await;
+    world.erp.always(Some(Slow(Duration::from_secs(4))));
+    let sent = world.erp.sends().len();
+    world.wait("a trial runs", async || world.erp.sends().len() > sent).await;
+    world.kill();
+    world.erp.always(None);
+    world.start("w2").await;
+    let story = world.end().await;
+    assert_eq!(story.matches("transferred").count(), 5, "{story}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_trial_that_ends_well_does_not_open_what_a_person_holds_meanwhile() {
+    let world = World::new().await;
+    outage(&world, 5).await;
+    world.erp.always(Some(Slow(Duration::from_secs(4))));
+    let sent = world.erp.sends().len();
+    world.wait("a trial runs", async || world.erp.sends().len() > sent).await;
+    world.ops.hold("default", &world.act("stocktaking")).await.expect("it is held");
+    world.pass(Duration::from_mins(15)).await;
+    assert_eq!(world.erp.sends().len(), sent + 1, "the trial was the last");
+    assert_eq!(state(&world).await, CircuitState::Open);
+    world.ops.release("default", &world.act("done")).await.expect("it is released");
+    let story = world.end().await;
+    assert_eq!(story.matches("transferred").count(), 5, "{story}");
+}
+
+/// What a trial fetches decides nothing: its orders are all refused before they can be sent.
+#[tokio::test(start_paused = true)]
+async fn a_trial_that_decides_nothing_fetches_the_next_order() {
+    let world = World::with(Setup { permits: 1, ..Setup::default() }).await;
+    outage(&world, 12).await;
+    world.erp.always(None);
+    // Of each order of the trial somebody else has the claim by then.
+    for n in 0..3 {
+        let key = key(&format!("{n:03}"));
+        world.claim_elsewhere(&key).await;
+    }
+    world.wait("it is closed", async || state(&world).await == CircuitState::Closed).await;
+    let story = world.end().await;
+    assert_eq!(story.matches("transferred").count(), 12, "{story}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_process_that_dies_had_claimed_only_what_it_was_sending() {
     let mut world = World::with(Setup { permits: 100, ..Setup::default() }).await;
     world.erp.always(Some(Slow(Duration::from_secs(10))));

@@ -6,13 +6,15 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::SignedDuration;
 use order_relay::adapters::mail::templates::{AudienceSettings, Templates};
 use order_relay::adapters::store::ledger::SqlStore;
 use order_relay::app::store::Store;
 use order_relay::app::supervisor::Supervisor;
 use order_relay::domain::circuit::CircuitRule;
+use order_relay::domain::lifecycle::claim::Intent;
 use order_relay::domain::lifecycle::transitions::OrderRecord;
-use order_relay::domain::lifecycle::vocabulary::{OrderState, Phase};
+use order_relay::domain::lifecycle::vocabulary::{OrderState, Phase, Trigger};
 use order_relay::domain::message::OrderFailed;
 use order_relay::domain::notice::{CustomerConfirmation, DigestRule};
 use order_relay::domain::order::document::Order;
@@ -33,6 +35,7 @@ use order_relay::ports::clock::{Clock, Stopwatch};
 use order_relay::ports::dead_letters::DeadLetter;
 use order_relay::ports::notices::StoredMail;
 use order_relay::ports::order_desk::OrderDetail;
+use order_relay::ports::orders::{AdmitRequest, Incoming};
 use order_relay::ports::workers::Worker;
 use order_relay::telemetry::Metrics;
 use order_relay::workers::circuit_watcher::CircuitWatcher;
@@ -302,6 +305,17 @@ impl World {
         tasks.start("events", async move { of_events.publisher.run_events().await });
         tasks.start("nudges", async move { context.publisher.run_nudges().await });
         self.processes.push(Process { tasks, stop });
+    }
+
+    /// Another process, which is not there, claims the next attempt of this order.
+    pub async fn claim_elsewhere(&self, key: &OrderKey) {
+        let record = self.store.record(key).await.expect("the ledger answers").expect("it exists");
+        let (now, attempt) = (self.clock.now(), record.next_attempt());
+        let incoming = Incoming::Again { key: key.clone(), attempt, trigger: Trigger::Retry };
+        let until = now + SignedDuration::from_mins(2);
+        let intent = Intent::Claim { worker: "elsewhere.1".to_owned(), until, begins: true };
+        let admitted = self.store.admit(AdmitRequest { incoming, intent, now }).await;
+        admitted.expect("the ledger answers");
     }
 
     /// The newest process dies, wherever it stands.

@@ -544,7 +544,6 @@ async fn check_has_a_line_for_each_part_and_says_the_mend() {
         "settings",
         "database",
         "migrations",
-        "clock",
         "broker",
         "topology",
         "mail templates",
@@ -553,6 +552,8 @@ async fn check_has_a_line_for_each_part_and_says_the_mend() {
     ] {
         assert!(told.contains(&format!("{part} ok: ")), "{part}\n{told}");
     }
+    // The clock of this machine may be wrong.
+    assert!(told.contains("clock ok: ") || told.contains("clock note: "), "{told}");
     assert_eq!(ran(&world, &["topology", "check"]).await.0, 0);
     let good: Vec<(&str, String)> = vec![
         ("database.url", world.database()),

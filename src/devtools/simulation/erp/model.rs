@@ -151,8 +151,8 @@ impl ErpModel {
         for (_, request, key) in due {
             let known = state.entered.get(&key).and_then(|numbers| numbers.first()).cloned();
             let outcome = match known {
-                Some(number) if self.nature.is_idempotent => Outcome::Entered(number),
                 Some(_) if self.nature.refuses_known => Outcome::Exists,
+                Some(number) if self.nature.is_idempotent => Outcome::Entered(number),
                 _ => self.enter(state, &key),
             };
             state.outcomes.insert(request, outcome);
