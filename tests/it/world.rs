@@ -44,7 +44,7 @@ use crate::smtp::{MailServer, Security};
 /// The program.
 pub const RELAY: &str = env!("CARGO_BIN_EXE_order-relay");
 /// The time limit of every wait.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(180);
 
 /// What the service runs on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
