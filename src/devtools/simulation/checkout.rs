@@ -120,7 +120,8 @@ impl Checkout {
         let event = json!({
             "order_id": placement.number.to_string(),
             "shop": placement.shop,
-            "attempt": 1,
+            // Services number their attempts as they like.
+            "attempt": self.dice.get().number(1, 3),
             "max_count": self.max_count,
             "error": {"class": class, "code": "http_503", "message": "maintenance"},
             "order": document,

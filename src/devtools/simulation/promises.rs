@@ -4,13 +4,14 @@ use std::time::Duration;
 
 use crate::devtools::simulation::post::attempt_name;
 use crate::devtools::simulation::world::World;
+use crate::domain::failure::{ErrorClass, Stage};
 use crate::domain::lifecycle::transitions::OrderRecord;
 use crate::domain::lifecycle::vocabulary::Phase;
 use crate::domain::order::fault::Reason;
 use crate::domain::order::values::OrderKey;
 use crate::domain::order_filter::{MAX_PAGE, OrderFilter, Sort};
 use crate::domain::redrive::RedriveStatus;
-use crate::domain::retry::is_exhausted;
+use crate::domain::retry::{is_exhausted, later};
 use crate::domain::topology::ORDER_PLACED;
 use crate::ports::dead_letters::DeadLetterDesk;
 use crate::ports::ledger::LedgerProof;
@@ -20,6 +21,8 @@ use crate::ports::order_lists::OrderLists;
 use crate::ports::redrives::RedriveDesk;
 use crate::ports::store_error::StoreError;
 
+/// How far two processes that follow the ledger's clock differ.
+const CLOCKS_DIFFER: Duration = Duration::from_secs(2);
 /// Copies of one message of ours in one queue at the same time, beyond those that faults make.
 const MOST_COPIES: usize = 14;
 /// How often one message may be published within [`WINDOW`].
@@ -133,6 +136,7 @@ fn look_at_order(world: &World, order: &OrderDetail, broken: &mut Vec<Broken>) {
         broken.push(Broken::of("fail_count is the number of failed attempts", record, detail));
     }
     look_at_attempts(world, order, broken);
+    look_for_early_retries(world, order, broken);
     look_at_notices(world, order, broken);
 }
 
@@ -165,6 +169,28 @@ fn look_at_attempts(world: &World, order: &OrderDetail, broken: &mut Vec<Broken>
             );
             let promise = "no automatic attempt is made past the maximum";
             broken.push(Broken::of(promise, &order.record, detail));
+        }
+    }
+}
+
+/// Every retry of a plain failure waits at least for the first step of the schedule, unless a person took part.
+fn look_for_early_retries(world: &World, order: &OrderDetail, broken: &mut Vec<Broken>) {
+    if !order.audit.is_empty() {
+        return;
+    }
+    let shortest = world.parts.setup.retry.delay(1);
+    for (failed, next) in order.attempts.iter().zip(order.attempts.iter().skip(1)) {
+        let is_plain = failed.class.as_deref() == Some(ErrorClass::Unavailable.as_str())
+            && failed.stage.as_deref() != Some(Stage::At.as_str());
+        let due = later(failed.occurred_at, shortest);
+        let ends = later(due, Duration::from_millis(next.duration_ms));
+        let is_retry = next.attempt == failed.attempt + 1 && next.trigger != "redrive";
+        if is_plain && is_retry && later(next.occurred_at, CLOCKS_DIFFER) < ends {
+            let detail = format!(
+                "attempt {} of {} ended {}, and it was due {due}",
+                next.attempt, order.record.key, next.occurred_at
+            );
+            broken.push(Broken::of("no retry comes before it is due", &order.record, detail));
         }
     }
 }
