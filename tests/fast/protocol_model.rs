@@ -180,7 +180,7 @@ impl Protocol {
             let since = if self.0.waits_for_the_lease { claim.until } else { now };
             state.row.unclear_since = state.row.unclear_since.max(Some(since));
         }
-        (claim.begun, claim.until) = (false, now);
+        claim.until = now;
         true
     }
 

@@ -734,10 +734,9 @@ async fn prepare(ledger: &Ledger, id: &str, worker: &str, now: Timestamp) -> Adm
     admission(admitted.expect("the ledger answers"))
 }
 
-/// The orders that are overdue at that time, beyond all grace.
+/// The orders that are overdue at that time.
 async fn due(ledger: &Ledger, now: Timestamp) -> Vec<String> {
-    let grace = Duration::from_hours(1);
-    let sweep = Sweep { grace, ..agreement::sweep(now) };
+    let sweep = Sweep { again_after: Duration::ZERO, ..agreement::sweep(now) };
     let overdue = ledger.store.take_overdue(sweep).await.expect("the ledger answers");
     overdue.into_iter().map(|order| order.key.order_id.to_string()).collect()
 }

@@ -12,6 +12,8 @@ use super::db::{Db, Sql, Tx};
 use super::ledger::SqlStore;
 use super::rows;
 
+/// A claim that had begun is overdue `grace` after its end, or at once where its process is gone. What had not begun is
+/// as if it were not claimed.
 #[async_trait]
 impl<D: Db> OverdueOrders for SqlStore<D> {
     async fn take_overdue(&self, sweep: Sweep) -> Result<Vec<Overdue>, StoreError> {
@@ -29,13 +31,15 @@ impl<D: Db> OverdueOrders for SqlStore<D> {
               FROM orders
               WHERE state <> 'confirmed'
                 AND (swept_at_ms IS NULL OR swept_at_ms <= $3)
-                AND (claim_worker IS NOT NULL AND claimed_until_ms <= $2
-                  OR claim_worker = claim_preparing AND claimed_until_ms <= $1
-                  OR claim_worker IS NULL AND (
+                AND (claim_worker <> coalesce(claim_preparing, '') AND (claimed_until_ms <= $2
+                    OR claimed_until_ms <= $1 AND unclear_since_ms > claimed_until_ms)
+                  OR (claim_worker IS NULL
+                    OR claim_worker = claim_preparing AND claimed_until_ms <= $1) AND (
                        phase = 'queued' AND received_at_ms <= $2
                     OR phase = 'held'
                     OR phase = 'retrying' AND due_at_ms <= $2
-                    OR phase = 'outcome_unknown' AND due_at_ms <= $1))
+                    OR phase = 'outcome_unknown' AND due_at_ms <= $1
+                    OR phase = 'parked' AND claim_worker IS NOT NULL))
                 AND {shops}
               ORDER BY {order}
               LIMIT $4

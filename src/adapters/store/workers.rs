@@ -92,8 +92,7 @@ impl<D: Db> DeadProcesses for SqlStore<D> {
             SET unclear_since_ms = CASE
                 WHEN claim_preparing = claim_worker OR unclear_since_ms >= claimed_until_ms
                 THEN unclear_since_ms ELSE claimed_until_ms END,
-              claim_preparing = claim_worker, claimed_until_ms = $2, swept_at_ms = NULL,
-              version = version + 1
+              claimed_until_ms = $2, swept_at_ms = NULL, version = version + 1
             WHERE (shop, order_id) IN (SELECT shop, order_id FROM abandoned)"
         );
         let mut tx = self.db.begin().await?;

@@ -199,7 +199,7 @@ impl OrderRecord {
         if claim.begun {
             self.unclear_since = self.unclear_since.max(Some(claim.until));
         }
-        (claim.begun, claim.until) = (false, now);
+        claim.until = now;
     }
 
     fn doubt(&self) -> Option<Doubt> {

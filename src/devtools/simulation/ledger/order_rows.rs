@@ -151,12 +151,15 @@ impl Tables {
 fn waits(order: &OrderRecord) -> Option<(Waits, i64)> {
     let (waits, at) = match (&order.claim, &order.phase) {
         (_, Phase::Transferred { .. } | Phase::Removed) | (None, Phase::Parked) => return None,
+        (Some(claim), _) if claim.begun && order.unclear_since > Some(claim.until) => {
+            (Waits::Abandoned, claim.until)
+        }
         (Some(claim), _) if claim.begun => (Waits::Claimed, claim.until),
-        (Some(claim), _) => (Waits::Prepared, claim.until),
-        (None, Phase::Queued) => (Waits::Queued, order.received_at),
-        (None, Phase::Held) => (Waits::Held, order.received_at),
-        (None, Phase::Retrying { next_attempt_at }) => (Waits::Retrying, *next_attempt_at),
-        (None, Phase::OutcomeUnknown { ask_at }) => (Waits::Unclear, *ask_at),
+        (Some(claim), Phase::Parked) => (Waits::Abandoned, claim.until),
+        (_, Phase::Queued) => (Waits::Queued, order.received_at),
+        (_, Phase::Held) => (Waits::Held, order.received_at),
+        (_, Phase::Retrying { next_attempt_at }) => (Waits::Retrying, *next_attempt_at),
+        (_, Phase::OutcomeUnknown { ask_at }) => (Waits::Unclear, *ask_at),
     };
     Some((waits, at.as_millisecond()))
 }

@@ -41,7 +41,7 @@ impl Tables {
         let again = long_before(sweep.now, sweep.again_after).as_millisecond();
         let limits = [
             (Waits::Claimed, past_grace),
-            (Waits::Prepared, now),
+            (Waits::Abandoned, now),
             (Waits::Queued, past_grace),
             (Waits::Held, i64::MAX),
             (Waits::Retrying, past_grace),
@@ -50,6 +50,11 @@ impl Tables {
         let keys = limits.into_iter().flat_map(|(waits, until)| self.waiting_until(waits, until));
         keys.filter(|key| sweep.shops.contains(key.shop.as_str()))
             .filter_map(|key| self.orders.get(key))
+            // What had not begun waits as if it were not claimed, once the claim has ended.
+            .filter(move |row| {
+                let claim = row.record.claim.as_ref();
+                claim.is_none_or(|claim| claim.begun || claim.until.as_millisecond() <= now)
+            })
             .filter(move |row| row.swept_at.is_none_or(|at| at.as_millisecond() <= again))
     }
 

@@ -132,8 +132,8 @@ impl OrderRow {
 pub(super) enum Waits {
     /// For the worker that claimed it, until the claim ends.
     Claimed,
-    /// Claimed, and not begun.
-    Prepared,
+    /// For a look at what a process that is gone has left.
+    Abandoned,
     /// For its first attempt, since it came.
     Queued,
     /// For the circuit, since it came.
