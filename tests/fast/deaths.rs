@@ -62,6 +62,7 @@ async fn not_there_counts_only_when_the_call_must_have_ended() {
     let (sent, asked) = (world.erp.sent_at("1"), world.erp.asked_at("1"));
     assert!(asked[0] < LEASE_S, "it was asked early: {asked:?}");
     assert!(sent[1] >= LEASE_S + 20, "and believed late: {sent:?}");
+    assert!(asked.len() <= 4, "and not asked again and again: {asked:?}");
     assert_eq!(world.erp.has(&key("1")), 1);
     world.end().await;
 }

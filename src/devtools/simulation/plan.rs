@@ -135,12 +135,14 @@ fn nature(dice: &mut Dice) -> ErpNature {
         (false, true),
         (false, false),
     ]);
+    let budget = dice.seconds(3, 35);
+    let half = u64::try_from(budget.as_millis() / 2).unwrap_or(u64::MAX);
     ErpNature {
         can_ask,
-        steps_before: dice.chance(40).then(|| dice.millis(20, 4_000)),
+        steps_before: dice.chance(40).then(|| dice.millis(20, half)),
         is_idempotent,
         refuses_known: dice.chance(20),
-        budget: dice.seconds(3, 35),
+        budget,
         settle: dice.seconds(20, 60),
     }
 }

@@ -27,6 +27,8 @@ const CLOCKS_DIFFER: Duration = Duration::from_secs(2);
 const MOST_COPIES: usize = 14;
 /// How often one message may be published within [`WINDOW`].
 const MOST_REPEATS: usize = 40;
+/// The same of a nudge of the sweeper, which leaves an order alone for a minute.
+const MOST_NUDGES: usize = 30;
 const WINDOW: Duration = Duration::from_mins(5);
 
 /// A promise that was broken.
@@ -284,9 +286,9 @@ fn look_for_floods(world: &World, broken: &mut Vec<Broken>) {
     let is_ours = |id: &str| !id.starts_with(ORDER_PLACED);
     let floods = broker.floods(MOST_COPIES, is_ours).into_iter();
     // Nudges to the notifier all have the same name; how many of them wait is bounded above.
-    for flood in
-        floods.chain(broker.repeated(MOST_REPEATS, WINDOW, |id| !id.starts_with("notices:")))
-    {
+    let repeated = broker.repeated(MOST_REPEATS, WINDOW, |id| !id.starts_with("notices:"));
+    let nudges = broker.repeated(MOST_NUDGES, WINDOW, |id| id.starts_with("sweeper:"));
+    for flood in floods.chain(repeated).chain(nudges) {
         broken.push(Broken::new("nobody floods a queue", flood));
     }
 }

@@ -110,6 +110,8 @@ pub enum HandBack {
     Hold,
     /// The ERP gave no usable answer, or it is too early to believe "not there": ask then.
     AskAt(Timestamp),
+    /// The call of a process that is gone may be in progress until then: nobody else looks before.
+    LookAt(Timestamp),
     /// The ERP does not have it, and no automatic attempt is left.
     Park,
 }

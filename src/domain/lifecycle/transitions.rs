@@ -332,8 +332,12 @@ impl OrderRecord {
 
     /// Hands the claim of `worker` back without an attempt. Does nothing when it is not its claim.
     pub fn hand_back(&mut self, worker: &str, how: HandBack) -> bool {
-        if self.claim.as_ref().is_none_or(|claim| claim.worker != worker) {
+        let Some(claim) = self.claim.as_mut().filter(|claim| claim.worker == worker) else {
             return false;
+        };
+        if let HandBack::LookAt(at) = how {
+            (claim.until, claim.begun) = (at, false);
+            return true;
         }
         self.claim = None;
         match (how, &self.phase) {

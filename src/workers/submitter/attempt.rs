@@ -341,7 +341,7 @@ impl Submitter {
 fn wait_until_it_ended(work: &Work, since: Timestamp, now: Timestamp) -> AttemptOutcome {
     AttemptOutcome::HandedBack(match work.record.phase {
         Phase::OutcomeUnknown { .. } => HandBack::AskAt(work.policy.retry.next_ask(since, now)),
-        _ => HandBack::Hold,
+        _ => HandBack::LookAt(since),
     })
 }
 

@@ -42,6 +42,7 @@ pub fn step() -> impl Strategy<Value = Step> {
         Just(HandBack::Hold),
         Just(HandBack::Park),
         (0i64..200).prop_map(|s| HandBack::AskAt(at(s))),
+        (0i64..200).prop_map(|s| HandBack::LookAt(at(s))),
     ];
     let fails = (1u32..6, class, prop::option::of(worker.clone()), prop::option::of(1u32..4));
     prop_oneof![
