@@ -60,9 +60,9 @@ async fn not_there_counts_only_when_the_call_must_have_ended() {
     world.start("w2").await;
     world.until("1", "transferred").await;
     let (sent, asked) = (world.erp.sent_at("1"), world.erp.asked_at("1"));
-    assert!(asked[0] < LEASE_S, "it was asked early: {asked:?}");
     assert!(sent[1] >= LEASE_S + 20, "and believed late: {sent:?}");
-    assert!(asked.len() <= 4, "and not asked again and again: {asked:?}");
+    let early = asked.iter().filter(|at| **at < LEASE_S).count();
+    assert_eq!(early, 1, "and not asked again and again: {asked:?}");
     assert_eq!(world.erp.has(&key("1")), 1);
     world.end().await;
 }

@@ -321,9 +321,7 @@ impl Tx for SqliteTx {
         for r in rows {
             let (shop, order_id) = (r.key.shop.as_str(), r.key.order_id.as_str());
             let number = r.erp_order_id.as_deref();
-            let args = sql_args![shop, order_id, number, r.attempt, &r.worker, r.now];
-            let added = i64::from(self.execute(&twice.into(), args).await? > 0);
-            before.extend(self.fetch(&was.into(), sql_args![shop, order_id, added]).await?);
+            before.extend(self.fetch(&was.into(), sql_args![shop, order_id, 0_i64]).await?);
             let args = sql_args![
                 shop,
                 order_id,
@@ -338,8 +336,16 @@ impl Tx for SqliteTx {
                 i64::try_from(r.duration_ms).unwrap_or(i64::MAX),
             ];
             self.execute(&tried.into(), args).await?;
-            let args = sql_args![shop, order_id, r.erp_order_id.as_deref(), r.attempt, r.now];
-            self.execute(&done.into(), args).await?;
+            let args = sql_args![shop, order_id, number, r.attempt, r.now];
+            if self.execute(&done.into(), args).await? > 0 {
+                continue;
+            }
+            // Another receipt; its number may be a second one.
+            let args = sql_args![shop, order_id, number, r.attempt, &r.worker, r.now];
+            if self.execute(&twice.into(), args).await? > 0 {
+                before.pop();
+                before.extend(self.fetch(&was.into(), sql_args![shop, order_id, 1_i64]).await?);
+            }
         }
         Ok(before)
     }
