@@ -157,3 +157,17 @@ async fn a_key_that_could_not_be_sent_again_ends_no_doubt() {
     world.until("1", "transferred").await;
     assert_eq!(world.erp.has(&key("1")), 1);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_refusal_that_cannot_be_asked_about_is_no_new_failure_each_time() {
+    let setup = Setup { can_ask: false, is_idempotent: true, max_count: None, ..Setup::default() };
+    let world = World::with(setup).await;
+    let mut turns = vec![Refuse; 200];
+    turns.insert(0, LoseAnswer);
+    world.erp.will("1", &turns);
+    world.place("1").await;
+    world.pass(Duration::from_hours(2)).await;
+    assert_eq!((world.phase("1").await, world.fail_count("1").await), ("outcome_unknown", 1));
+    let sends = world.erp.sends().len();
+    assert!((5..40).contains(&sends), "{sends} times in two hours");
+}

@@ -270,7 +270,10 @@ impl Submitter {
             Err(refusal) if refusal.class == ErrorClass::Rejected && work.doubt.is_some() => {
                 match self.believe_refusal(work, refusal).await {
                     Ok(receipt) => return self.finish(work, receipt, pass).await,
-                    Err(failure) => Err(failure),
+                    Err(failure) => match self.stays_unclear(work) {
+                        Some(at) => return AttemptOutcome::HandedBack(HandBack::AskAt(at)),
+                        None => Err(failure),
+                    },
                 }
             }
             result => result,
@@ -322,6 +325,15 @@ impl Submitter {
             ProbeAnswer::Absent if !says_exists => Err(refusal),
             ProbeAnswer::Absent | ProbeAnswer::Unclear(_) => Err(unclear(refusal)),
         }
+    }
+
+    /// When to send again what an ERP refuses that cannot be asked why: it answered, so nothing failed anew, and
+    /// it may have the order. The intervals grow.
+    fn stays_unclear(&self, work: &Work) -> Option<Timestamp> {
+        let Some(Doubt::Unclear { since }) = work.doubt else { return None };
+        let is_known = matches!(work.record.phase, Phase::OutcomeUnknown { .. });
+        let can_ask = work.policy.gate.erp().can_ask();
+        (is_known && !can_ask).then(|| work.policy.retry.next_ask(since, self.context.now()))
     }
 
     pub(super) fn count_request(&self, work: &Work, step: &str, outcome: &str) {
