@@ -12,7 +12,7 @@ use crate::ports::workers::ALIVE;
 
 /// The heartbeats as one process sees them.
 #[derive(Default)]
-pub(super) struct DeadProcesses {
+pub(super) struct HeartbeatWatch {
     seen: HashMap<String, Heartbeat>,
     last: Option<Stopwatch>,
 }
@@ -23,7 +23,7 @@ struct Heartbeat {
     is_reported: bool,
 }
 
-impl DeadProcesses {
+impl HeartbeatWatch {
     /// Takes in what the ledger says now; returns the processes that have been silent for [`ALIVE`], each once.
     pub(super) fn observe(&mut self, heartbeats: Vec<(String, Timestamp)>) -> Vec<String> {
         // If we did not look for long, we were not scheduled, and perhaps nobody was.

@@ -23,10 +23,10 @@ use crate::ports::notices::MailLevels;
 use crate::ports::orders::{Overdue, OverdueOrders, Sweep};
 use crate::ports::statistics::StatisticsFolding;
 use crate::ports::store_error::StoreError;
-use crate::ports::workers::{DeadProcesses as DeadProcessLedger, Leases};
+use crate::ports::workers::{DeadProcesses, Leases};
 use crate::telemetry::{PhaseLabels, StateLabel, WhatLabel};
 use crate::workers::context::WorkerContext;
-use crate::workers::dead_processes::DeadProcesses;
+use crate::workers::dead_processes::HeartbeatWatch;
 use crate::workers::policies::ShopPolicy;
 
 /// Messages in the submitter's queue beside which nothing is nudged: what waits there already is enough work,
@@ -54,7 +54,7 @@ pub struct SweepRule {
 crate::combined_port! {
     /// What the sweeper asks of the ledger.
     pub trait SweeperLedger: OverdueOrders, Leases, StatisticsFolding, LedgerProof, MailLevels, Circuits,
-        DeadProcessLedger
+        DeadProcesses
 }
 
 /// The worker.
@@ -81,7 +81,7 @@ impl Sweeper {
         let started = self.context.now();
         let mut forgot = !self.context.broker.is_durable();
         let mut counted: Option<Stopwatch> = None;
-        let mut dead = DeadProcesses::default();
+        let mut dead = HeartbeatWatch::default();
         while !stop.is_cancelled() {
             match self.round(forgot.then_some(started), &mut dead, &stop).await {
                 Ok(all) => forgot = forgot && !all,
@@ -107,7 +107,7 @@ impl Sweeper {
     async fn round(
         &self,
         forgotten_since: Option<Timestamp>,
-        dead: &mut DeadProcesses,
+        dead: &mut HeartbeatWatch,
         stop: &CancellationToken,
     ) -> Result<bool, StoreError> {
         let context = &self.context;

@@ -237,13 +237,12 @@ async fn a_trial_that_ends_well_does_not_open_what_a_person_holds_meanwhile() {
     assert_eq!(story.matches("transferred").count(), 5, "{story}");
 }
 
-/// What a trial fetches decides nothing: its orders are all refused before they can be sent.
+/// What a trial fetches decides nothing: another process has the orders.
 #[tokio::test(start_paused = true)]
 async fn a_trial_that_decides_nothing_fetches_the_next_order() {
     let world = World::with(Setup { permits: 1, ..Setup::default() }).await;
     outage(&world, 12).await;
     world.erp.always(None);
-    // Of each order of the trial somebody else has the claim by then.
     for n in 0..3 {
         let key = key(&format!("{n:03}"));
         world.claim_elsewhere(&key).await;

@@ -271,7 +271,11 @@ impl Submitter {
                 match self.believe_refusal(work, refusal).await {
                     Ok(receipt) => return self.finish(work, receipt, pass).await,
                     Err(failure) => match self.stays_unclear(work) {
-                        Some(at) => return AttemptOutcome::HandedBack(HandBack::AskAt(at)),
+                        Some(at) => {
+                            self.count_request(work, "submit", failure.class.as_str());
+                            self.heard_from(work, pass).await;
+                            return AttemptOutcome::HandedBack(HandBack::AskAt(at));
+                        }
                         None => Err(failure),
                     },
                 }
@@ -327,8 +331,8 @@ impl Submitter {
         }
     }
 
-    /// When to send again what an ERP refuses that cannot be asked why: it answered, so nothing failed anew, and
-    /// it may have the order. The intervals grow.
+    /// When to send again an order in doubt that an ERP refused which cannot be asked: it may have the order, so
+    /// this is no new failure. The intervals grow.
     fn stays_unclear(&self, work: &Work) -> Option<Timestamp> {
         let Some(Doubt::Unclear { since }) = work.doubt else { return None };
         let is_known = matches!(work.record.phase, Phase::OutcomeUnknown { .. });
