@@ -270,7 +270,8 @@ async fn delete_topology(place: &Place) -> anyhow::Result<()> {
     for queue in ["submit", "failed", "notify", "dead", "unrouted", "retry.3600000"] {
         channel.queue_delete(with(queue).into(), QueueDeleteOptions::default()).await?;
     }
-    for exchange in ["events", "events.unheard", "retry", "redrive", "dead", "unrouted"] {
+    for exchange in ["events", "events.unheard", "failures", "retry", "redrive", "dead", "unrouted"]
+    {
         channel.exchange_delete(with(exchange).into(), ExchangeDeleteOptions::default()).await?;
     }
     channel.exchange_delete(place.prefix.as_str().into(), ExchangeDeleteOptions::default()).await?;

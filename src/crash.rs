@@ -16,11 +16,11 @@ pub enum CrashPoint {
     Answered,
     /// Row 6a: the receipt is written, the delivery is not acknowledged.
     Confirmed,
-    /// Row 6b: `order_failed` is published, the delivery is not acknowledged.
+    /// Row 6c: `order_failed` is published, the delivery is not acknowledged.
     FailurePublished,
     /// Row 8: the failure is counted, the retry is not published.
     FailureRecorded,
-    /// Row 9: the retry is published, `order_failed` is not acknowledged.
+    /// Row 9: the retry is published, the delivery is not acknowledged.
     RetryPublished,
     /// Row 11: mails are written, none is sent.
     MailsComposed,

@@ -14,6 +14,7 @@ use crate::ports::broker::Broker;
 use crate::ports::clock::Clock;
 use crate::workers::consume::{ReadMode, Reading, consume, until_drained};
 use crate::workers::error_handler::ErrorHandler;
+use crate::workers::failure_counter::FailureCounter;
 use crate::workers::notifier::Notifier;
 use crate::workers::submitter::admit::Submitter;
 
@@ -53,12 +54,13 @@ impl Inline {
             Reading { queue, permits: PERMITS, read_mode, stop: stop.clone() }
         };
         let (failed, submit) = (reading(names.failed()), reading(names.submit()));
+        let counter = Arc::new(FailureCounter::new(context.clone(), store.clone()));
         let (handler, of_failed) =
-            (ErrorHandler::new(context.clone(), store.clone()), context.clone());
+            (ErrorHandler::new(context.clone(), counter.clone()), context.clone());
         roles.start("error-handler", async move { consume(&of_failed, &handler, failed).await });
         if sending == Sending::Yes {
             let (submitter, of_submit) =
-                (Submitter::new(context.clone(), store.clone()), context.clone());
+                (Submitter::new(context.clone(), store.clone(), Some(counter)), context.clone());
             roles.start("submitter", async move { consume(&of_submit, &submitter, submit).await });
             // Both must read before the first message is sent.
             while context.broker.queue_status(&names.submit()).await?.consumers == 0 {

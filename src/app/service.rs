@@ -30,10 +30,11 @@ use crate::workers::circuit_watcher::CircuitWatcher;
 use crate::workers::consume::{ReadMode, Reading, consume, until_drained};
 use crate::workers::context::WorkerContext;
 use crate::workers::error_handler::{DeadLetterCollector, ErrorHandler};
+use crate::workers::failure_counter::FailureCounter;
 use crate::workers::notifier::Notifier;
 use crate::workers::redriver::Redriver;
 use crate::workers::submitter::admit::Submitter;
-use crate::workers::sweeper::{SweepRule, Sweeper};
+use crate::workers::sweeper::{ENOUGH_WAITING, SweepRule, Sweeper};
 
 use super::check;
 use super::heartbeat::Heart;
@@ -130,7 +131,7 @@ impl Service {
         };
         service.start_infrastructure(transport.tasks);
         for role in roles {
-            service.start_role(*role, settings).await?;
+            service.start_role(*role, roles, settings).await?;
         }
         if let Some(listener) = listener {
             service.start_web(listener, roles, settings)?;
@@ -149,11 +150,19 @@ impl Service {
         self.infrastructure.start("events", async move { context.publisher.run_events().await });
     }
 
-    async fn start_role(&mut self, role: WorkerKind, settings: &Settings) -> anyhow::Result<()> {
+    async fn start_role(
+        &mut self,
+        role: WorkerKind,
+        roles: &[WorkerKind],
+        settings: &Settings,
+    ) -> anyhow::Result<()> {
         let context = self.context.clone();
         let permits = settings.amqp.prefetch;
         match role {
-            WorkerKind::Submitter => self.start_submitter(permits).await?,
+            WorkerKind::Submitter => {
+                let counts = roles.contains(&WorkerKind::ErrorHandler);
+                self.start_submitter(permits, counts.then(|| self.counter())).await?;
+            }
             WorkerKind::ErrorHandler => self.start_error_handler(permits),
             WorkerKind::Notifier => {
                 let post = wiring::post(settings)?;
@@ -171,7 +180,12 @@ impl Service {
             }
             WorkerKind::Sweeper => {
                 let s = settings.sweeper;
-                let rule = SweepRule { every: s.every, grace: s.grace, again_after: s.again_after };
+                let rule = SweepRule {
+                    every: s.every,
+                    grace: s.grace,
+                    again_after: s.again_after,
+                    enough_waiting: ENOUGH_WAITING,
+                };
                 let redriver = Redriver::new(context.clone(), self.store.clone());
                 let (sweeper, stop) =
                     (Sweeper::new(context, self.store.clone(), rule), self.stop.clone());
@@ -185,9 +199,17 @@ impl Service {
         Ok(())
     }
 
-    async fn start_submitter(&mut self, permits: u16) -> anyhow::Result<()> {
+    fn counter(&self) -> Arc<FailureCounter> {
+        Arc::new(FailureCounter::new(self.context.clone(), self.store.clone()))
+    }
+
+    async fn start_submitter(
+        &mut self,
+        permits: u16,
+        counter: Option<Arc<FailureCounter>>,
+    ) -> anyhow::Result<()> {
         let context = self.context.clone();
-        let submitter = Arc::new(Submitter::new(context.clone(), self.store.clone()));
+        let submitter = Arc::new(Submitter::new(context.clone(), self.store.clone(), counter));
         let (circuit_watcher, read_mode) =
             CircuitWatcher::new(context.clone(), self.store.clone(), submitter.clone());
         let unreadable = "the circuits could not be read";
@@ -223,7 +245,7 @@ impl Service {
             Reading { stop: self.stop_counting.clone(), ..self.reading(names.failed(), permits) };
         let dead = self.reading(names.dead(), permits.min(50));
         let unrouted = self.reading(names.unrouted(), permits.min(50));
-        let handler = ErrorHandler::new(context.clone(), self.store.clone());
+        let handler = ErrorHandler::new(context.clone(), self.counter());
         let of_dead = DeadLetterCollector::of_dead(context.clone());
         let of_unrouted = DeadLetterCollector::of_unrouted(context.clone());
         self.roles.start("error-handler", async move {

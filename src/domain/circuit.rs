@@ -133,10 +133,18 @@ pub enum Advice {
 pub struct Evidence<'a> {
     pub key: &'a OrderKey,
     pub failure: &'a Failure,
-    /// Whether this order failed before: then the reason may lie in the order, and it weighs less.
-    pub failed_before: bool,
+    /// How often this order failed before, in any process: then the reason may lie in the order, and it weighs
+    /// less.
+    pub failures_before: u32,
     /// Failures after which the order is parked. The ERP is asked before a lone order has used them up.
     pub max_count: Option<u32>,
+}
+
+impl Evidence<'_> {
+    /// Whether the next failure parks the order.
+    fn leaves_one_attempt(&self) -> bool {
+        self.max_count == self.failures_before.checked_add(2)
+    }
 }
 
 /// An order that failed before weighs as much as one part in this many of a fresh one.
@@ -195,14 +203,14 @@ impl Breaker {
             ErrorClass::Unavailable | ErrorClass::UnknownOutcome => {}
         }
         self.in_a_row += 1;
-        let failed = Failed { key: evidence.key.clone(), before: evidence.failed_before };
+        let failed = Failed { key: evidence.key.clone(), before: evidence.failures_before > 0 };
         self.remember(Some(failed), rule);
         if self.says_open(rule) {
             return Advice::Open;
         }
-        // A lone order would be parked before it has failed often enough.
-        let left_for_it = evidence.max_count.map(|max| max.saturating_sub(1)).filter(|n| *n > 0);
-        if self.in_a_row < rule.suspect_after.min(left_for_it.unwrap_or(u32::MAX)) {
+        // A lone order would be parked before it has failed often enough, and other processes may have made its
+        // attempts before.
+        if self.in_a_row < rule.suspect_after && !evidence.leaves_one_attempt() {
             return Advice::CarryOn;
         }
         match failure.stage {
@@ -255,8 +263,9 @@ mod tests {
 
     fn told(breaker: &mut Breaker, n: u32, class: ErrorClass, failed_before: bool) -> Advice {
         let (key, failure) = (key(n), failure(class));
+        let failures_before = u32::from(failed_before);
         let evidence =
-            Evidence { key: &key, failure: &failure, failed_before, max_count: Some(10) };
+            Evidence { key: &key, failure: &failure, failures_before, max_count: Some(10) };
         breaker.record_failure(evidence, &RULE, true)
     }
 
@@ -281,12 +290,24 @@ mod tests {
             let failure = failure(ErrorClass::Unavailable);
             let first = (1..10).find(|n| {
                 let key = key(1);
-                let failed_before = *n > 1;
-                let evidence = Evidence { key: &key, failure: &failure, failed_before, max_count };
+                let failures_before = n - 1;
+                let evidence =
+                    Evidence { key: &key, failure: &failure, failures_before, max_count };
                 breaker.record_failure(evidence, &RULE, true) == Advice::AskTheErp
             });
             assert_eq!(first, Some(asked_at), "{max_count:?}");
         }
+    }
+
+    #[test]
+    fn a_lone_order_is_asked_about_whichever_process_made_its_attempts() {
+        let (key, failure) = (key(1), failure(ErrorClass::Unavailable));
+        let advice = |failures_before| {
+            let evidence =
+                Evidence { key: &key, failure: &failure, failures_before, max_count: Some(3) };
+            Breaker::default().record_failure(evidence, &RULE, true)
+        };
+        assert_eq!([0, 1].map(advice), [Advice::CarryOn, Advice::AskTheErp]);
     }
 
     #[test]

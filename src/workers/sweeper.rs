@@ -29,9 +29,8 @@ use crate::workers::context::WorkerContext;
 use crate::workers::dead_processes::HeartbeatWatch;
 use crate::workers::policies::ShopPolicy;
 
-/// Messages in the submitter's queue beside which nothing is nudged: what waits there already is enough work,
-/// and new orders do not wait behind repeated ones.
-const ENOUGH_WAITING: u32 = 100;
+/// What [`SweepRule::enough_waiting`] is in a service.
+pub const ENOUGH_WAITING: u32 = 100;
 /// How often a sweep that has more looks whether the queue has room again.
 const REFILL_EVERY: Duration = Duration::from_millis(250);
 /// Nudges in progress at the same time: one by one, each would wait for the confirm of the one
@@ -49,6 +48,9 @@ pub struct SweepRule {
     pub grace: Duration,
     /// How long a swept order is not returned again.
     pub again_after: Duration,
+    /// Messages in the submitter's queue beside which nothing is nudged: what waits there already is enough
+    /// work, and new orders do not wait behind repeated ones.
+    pub enough_waiting: u32,
 }
 
 crate::combined_port! {
@@ -181,7 +183,7 @@ impl Sweeper {
     async fn room_for_nudges(&self) -> u32 {
         let queue = self.context.broker.topology().names.submit();
         match self.context.broker.queue_status(&queue).await {
-            Ok(status) => ENOUGH_WAITING.saturating_sub(status.ready),
+            Ok(status) => self.rule.enough_waiting.saturating_sub(status.ready),
             Err(error) => {
                 tracing::debug!(%error, "sweeper.no_broker");
                 0

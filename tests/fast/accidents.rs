@@ -35,7 +35,8 @@ async fn line(world: &World) -> String {
 
 /// Lets an accident happen to the first message that begins with `prefix`.
 async fn survive(turns: &[Turn], prefix: &str, accident: Accident, expected: &str) {
-    let world = World::new().await;
+    let counts_apart = prefix == "failed:";
+    let world = World::with(Setup { counts_apart, ..Setup::default() }).await;
     world.erp.will("1", turns);
     world.wire.befalls(prefix, accident, 1);
     world.place("1").await;
@@ -151,6 +152,18 @@ async fn a_refused_order_is_parked_once_wherever_the_database_fails() {
     survive_everywhere(&[Refuse], |world, spared| world.database.lose_answer_after(spared)).await;
 }
 
+/// Failures are counted by error handlers of other processes.
+macro_rules! apart {
+    ($(async fn $name:ident($world:ident) $body:block)+) => {$(
+        #[tokio::test(start_paused = true)]
+        async fn $name() {
+            #[allow(unused_mut, reason = "not every test changes its world")]
+            let mut $world = World::with(Setup { counts_apart: true, ..Setup::default() }).await;
+            $body
+        }
+    )+};
+}
+
 paused! {
     async fn a_broker_that_is_away_for_an_hour_delays_retries_alone(world) {
         world.erp.will("1", &[Busy]);
@@ -176,17 +189,8 @@ paused! {
         assert_eq!(world.erp.sends().len(), 1);
     }
 
-    async fn a_failure_is_kept_until_the_broker_is_back(world) {
-        world.erp.always(Some(Busy));
-        // Everybody reads by then.
-        world.seconds(1).await;
-        world.place("1").await;
-        world.wire.is_away(true);
-        world.seconds(20).await;
-        assert_eq!(world.fail_count("1").await, 0, "it could not be reported");
-        world.wire.is_away(false);
-        world.erp.always(None);
-        assert!(world.end().await.contains("attempts [1 unavailable http_503; 2 ok]"));
+    async fn a_failure_is_counted_while_the_broker_is_away(world) {
+        fail_without_a_broker(world, 1).await;
     }
 
     async fn events_tell_the_life_of_an_order_in_its_order(world) {
@@ -205,6 +209,59 @@ paused! {
         );
     }
 
+    async fn people_s_verbs_are_events_too(world) {
+        world.erp.will("1", &[Refuse]);
+        world.place("1").await;
+        world.settle().await;
+        world.ops.remove(&key("1"), &world.act("a test order")).await.expect("it is removed");
+        world.ops.restore(&key("1"), &world.act("it was none")).await.expect("it is restored");
+        let events = world.wire.events();
+        assert_eq!(events[2..], ["order.removed:default/1#0", "order.restored:default/1#0"]);
+    }
+
+    async fn a_failure_that_the_ledger_cannot_store_now_goes_to_the_broker(world) {
+        world.erp.will("1", &[RefuseAfter(Duration::from_secs(5))]);
+        world.place("1").await;
+        world.seconds(1).await;
+        world.database_is_away(true);
+        world.seconds(60).await;
+        assert_eq!(world.wire.published("failed:").len(), 1, "the broker keeps it");
+        world.database_is_away(false);
+        world.settle().await;
+        assert_eq!(world.wire.published("failed:").len(), 1);
+        assert_eq!((world.phase("1").await, world.fail_count("1").await), ("parked", 1));
+        assert_eq!(world.erp.sent_at("1").len(), 1);
+    }
+
+    async fn a_failure_needs_no_message_where_errors_are_handled(world) {
+        world.erp.will("1", &[Busy]);
+        world.place("1").await;
+        world.settle().await;
+        assert_eq!(world.phase("1").await, "transferred");
+        assert!(world.wire.published("failed:").is_empty());
+        assert_eq!(world.wire.published("retry:").len(), 1);
+    }
+}
+
+/// An attempt fails while the broker is away; `counted` is the number of failures that the ledger has by then.
+async fn fail_without_a_broker(world: World, counted: u32) {
+    world.erp.always(Some(Busy));
+    // Everybody reads by then.
+    world.seconds(1).await;
+    world.place("1").await;
+    world.wire.is_away(true);
+    world.seconds(20).await;
+    assert_eq!(world.fail_count("1").await, counted);
+    world.wire.is_away(false);
+    world.erp.always(None);
+    assert!(world.end().await.contains("attempts [1 unavailable http_503; 2 ok]"));
+}
+
+apart! {
+    async fn a_failure_is_kept_until_the_broker_is_back(world) {
+        fail_without_a_broker(world, 0).await;
+    }
+
     async fn a_stranger_s_full_queue_holds_nothing_up(world) {
         world.wire.befalls("order.", Accident::Full, u32::MAX);
         world.erp.will("1", &[Busy, Busy]);
@@ -215,16 +272,6 @@ paused! {
         assert_eq!((world.phase("1").await, world.phase("2").await), ("transferred", "parked"));
         assert_eq!(world.wire.published("failed:").len(), 3, "nothing is repeated");
         assert_eq!(world.metrics.events_dropped.get(), 5, "three failures, parked and confirmed");
-    }
-
-    async fn people_s_verbs_are_events_too(world) {
-        world.erp.will("1", &[Refuse]);
-        world.place("1").await;
-        world.settle().await;
-        world.ops.remove(&key("1"), &world.act("a test order")).await.expect("it is removed");
-        world.ops.restore(&key("1"), &world.act("it was none")).await.expect("it is restored");
-        let events = world.wire.events();
-        assert_eq!(events[2..], ["order.removed:default/1#0", "order.restored:default/1#0"]);
     }
 
     async fn the_trace_of_checkout_is_in_every_later_message(world) {

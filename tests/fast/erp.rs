@@ -23,6 +23,8 @@ pub enum Turn {
     Slow(Duration),
     /// Refuses this order.
     Refuse,
+    /// Refuses it after that time.
+    RefuseAfter(Duration),
     /// Answers 503.
     Busy,
     /// Answers 503 and says how long to wait.
@@ -202,7 +204,10 @@ impl FakeErp {
                 tokio::time::sleep(time).await;
                 Ok(self.accept(&order.key))
             }
-            Turn::Refuse => {
+            Turn::Refuse | Turn::RefuseAfter(_) => {
+                if let Turn::RefuseAfter(time) = turn {
+                    tokio::time::sleep(time).await;
+                }
                 let text = "product '4711' is unknown";
                 failure(ErrorClass::Rejected, "http_422", text, Stage::After)
             }

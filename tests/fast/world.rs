@@ -43,11 +43,12 @@ use order_relay::workers::consume::{ReadMode, Reading, consume};
 use order_relay::workers::context::{ContextParts, WorkerContext};
 use order_relay::workers::erp_gate::Gate;
 use order_relay::workers::error_handler::{DeadLetterCollector, ErrorHandler};
+use order_relay::workers::failure_counter::FailureCounter;
 use order_relay::workers::notifier::Notifier;
 use order_relay::workers::policies::{Policies, ShopPolicy};
 use order_relay::workers::redriver::Redriver;
 use order_relay::workers::submitter::admit::Submitter;
-use order_relay::workers::sweeper::{SweepRule, Sweeper};
+use order_relay::workers::sweeper::{ENOUGH_WAITING, SweepRule, Sweeper};
 use serde_json::json;
 use tempfile::TempDir;
 use tokio::sync::watch;
@@ -80,6 +81,8 @@ pub struct Setup {
     pub with_confirmed: bool,
     /// Another ERP for the shop `at`.
     pub second_erp: bool,
+    /// Submitters leave the counting to error handlers elsewhere.
+    pub counts_apart: bool,
 }
 
 impl Default for Setup {
@@ -104,6 +107,7 @@ impl Default for Setup {
             keep_only: false,
             with_confirmed: true,
             second_erp: false,
+            counts_apart: false,
         }
     }
 }
@@ -246,7 +250,9 @@ impl World {
         let permits = self.setup.permits;
         let reading = |queue, read_mode| Reading { queue, permits, read_mode, stop: stop.clone() };
 
-        let submitter = Arc::new(Submitter::new(context.clone(), self.store.clone()));
+        let counter = Arc::new(FailureCounter::new(context.clone(), self.store.clone()));
+        let counts = (!self.setup.counts_apart).then(|| counter.clone());
+        let submitter = Arc::new(Submitter::new(context.clone(), self.store.clone(), counts));
         let (watcher, read_mode) =
             CircuitWatcher::new(context.clone(), self.store.clone(), submitter.clone());
         watcher.welcome_new_secrets().await.expect("the ledger answers");
@@ -255,7 +261,7 @@ impl World {
         tasks.start("circuit watcher", async move { watcher.run(until).await });
         let (of, submit) = (context.clone(), reading(names.submit(), read_mode));
         tasks.start("submitter", async move { consume(&of, &*submitter, submit).await });
-        let handler = ErrorHandler::new(context.clone(), self.store.clone());
+        let handler = ErrorHandler::new(context.clone(), counter);
         let (of, failed) = (context.clone(), reading(names.failed(), always.clone()));
         tasks.start("error handler", async move { consume(&of, &handler, failed).await });
         for (queue, collector) in [
@@ -278,6 +284,7 @@ impl World {
             every: Duration::from_secs(5),
             grace: Duration::from_secs(30),
             again_after: Duration::from_mins(1),
+            enough_waiting: ENOUGH_WAITING,
         };
         let sweeper = Sweeper::new(context.clone(), self.store.clone(), rule);
         let until = stop.clone();

@@ -55,7 +55,12 @@ async fn survive(place: Place, point: CrashPoint) -> World {
         world.set("amqp.url", "");
     }
     world.set_variable(AT, point.as_str());
-    world.launch(&["serve"]);
+    let arguments: &[&str] = match point {
+        // Only a failure that this process does not count itself is published.
+        CrashPoint::FailurePublished => &["serve", "--roles", "submitter,sweeper"],
+        _ => &["serve"],
+    };
+    world.launch(arguments);
     let order = order_that("victim", victim(place, point).0);
     if point == CrashPoint::DeadLetterRecorded {
         let exchange = world.name.clone();

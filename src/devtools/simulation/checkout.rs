@@ -9,6 +9,7 @@ use serde_json::json;
 
 use crate::devtools::simulation::broker::client::BrokerClient;
 use crate::devtools::simulation::dice::Dice;
+use crate::devtools::simulation::ledger::values::UNSTORABLE;
 use crate::devtools::simulation::people::erika;
 use crate::devtools::simulation::schedule::{Placement, Way};
 use crate::devtools::simulation::shared::Shared;
@@ -87,6 +88,12 @@ impl Checkout {
             Way::Garbage => return self.send_garbage(placement).await,
             Way::Misrouted => {
                 self.publish(WRONG_KEY, &body).await;
+                self.promised.get().others.insert(body);
+                return;
+            }
+            Way::Unstorable => {
+                let body = document(placement, UNSTORABLE).into_bytes();
+                self.publish(ORDER_PLACED, &body).await;
                 self.promised.get().others.insert(body);
                 return;
             }

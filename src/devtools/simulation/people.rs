@@ -1,6 +1,6 @@
 //! People: they do what the back office offers, at moments that nobody would choose.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use crate::devtools::simulation::schedule::Verb;
 use crate::devtools::simulation::shared::Shared;
 use crate::devtools::simulation::story::Story;
 use crate::devtools::simulation::wiring::Parts;
-use crate::domain::circuit::CircuitState;
+use crate::domain::circuit::{Circuit, CircuitState};
 use crate::domain::lifecycle::transitions::OrderRecord;
 use crate::domain::lifecycle::vocabulary::{OrderState, Phase};
 use crate::domain::order::values::OrderKey;
@@ -24,6 +24,7 @@ use crate::ops::principal::Principal;
 use crate::ops::refusal::Refusal;
 use crate::ops::verbs::Ops;
 use crate::ports::audit::Act;
+use crate::ports::circuits::Circuits;
 use crate::ports::dead_letters::DeadLetterDesk;
 use crate::ports::order_lists::OrderLists;
 use crate::ports::redrives::Selection;
@@ -38,6 +39,16 @@ pub struct People {
     erps: Arc<SimulatedErps>,
     story: Arc<Story>,
     dice: Shared<Dice>,
+    holds: Shared<Holds>,
+}
+
+/// What people hold, as far as that is certain.
+#[derive(Default)]
+struct Holds {
+    erps: BTreeSet<String>,
+    /// Releases that have begun, and those that have ended.
+    released: (u32, u32),
+    broken: Vec<String>,
 }
 
 impl People {
@@ -49,7 +60,46 @@ impl People {
             erps: parts.erps.clone(),
             story: parts.story.clone(),
             dice: Shared::new(Dice::new(seed, "people")),
+            holds: Shared::default(),
         }
+    }
+
+    /// Circuits that a person held and that were something else when they were released.
+    pub fn circuits_that_did_not_stay_held(&self) -> Vec<String> {
+        self.holds.get().broken.clone()
+    }
+
+    async fn hold(&self, act: &Act) -> Result<(), Refusal> {
+        let erp = self.some_erp();
+        let before = self.holds.get().released;
+        self.ops.hold(erp, act).await?;
+        let mut holds = self.holds.get();
+        // Nobody released it meanwhile.
+        if before.0 == before.1 && before == holds.released {
+            holds.erps.insert(erp.to_owned());
+        }
+        Ok(())
+    }
+
+    async fn release(&self, erp: &str, act: &Act) -> Result<(), Refusal> {
+        let was_held = {
+            let mut holds = self.holds.get();
+            holds.released.0 += 1;
+            holds.erps.remove(erp)
+        };
+        if was_held {
+            let circuits = self.ledger.circuits().await?;
+            let is_held = |circuit: &&Circuit| {
+                circuit.state == CircuitState::Open && circuit.trial_at.is_none()
+            };
+            let of_erp = circuits.iter().find(|circuit| circuit.erp == erp);
+            if of_erp.filter(is_held).is_none() {
+                self.holds.get().broken.push(format!("{erp} was held and became {of_erp:?}"));
+            }
+        }
+        let released = self.ops.release(erp, act).await;
+        self.holds.get().released.1 += 1;
+        released.map(drop)
     }
 
     /// Somebody does this now, with whatever fits.
@@ -66,8 +116,9 @@ impl People {
     /// At the end nothing waits for a person who went home: circuits are released, redrives resumed.
     pub async fn tidy_up(&self) {
         for circuit in self.ops.circuits(&erika()).await.unwrap_or_default() {
-            if circuit.state != CircuitState::Closed {
-                drop(self.ops.release(&circuit.erp, &self.action("all is well again")).await);
+            let is_held = self.holds.get().erps.contains(&circuit.erp);
+            if circuit.state != CircuitState::Closed || is_held {
+                drop(self.release(&circuit.erp, &self.action("all is well again")).await);
             }
         }
         for redrive in self.ops.redrives(&erika(), 100).await.unwrap_or_default() {
@@ -89,11 +140,11 @@ impl People {
         let act = self.action("as it happens");
         match verb {
             Verb::Hold => {
-                self.ops.hold(self.some_erp(), &act).await?;
+                self.hold(&act).await?;
                 return Ok(Some("held".to_owned()));
             }
             Verb::Release => {
-                self.ops.release(self.some_erp(), &act).await?;
+                self.release(self.some_erp(), &act).await?;
                 return Ok(Some("released".to_owned()));
             }
             Verb::Redrive => return self.redrive(&act).await,

@@ -10,7 +10,7 @@ use jiff::SignedDuration;
 
 use crate::devtools::simulation::dice::Dice;
 use crate::devtools::simulation::erp::client::SECOND_ERP;
-use crate::devtools::simulation::erp::turns::{ErpNature, MOODS, POISONS};
+use crate::devtools::simulation::erp::turns::{ErpNature, MOODS, Mood, POISONS, Poison};
 use crate::devtools::simulation::ledger_weather::LedgerTrouble;
 use crate::devtools::simulation::schedule::{
     BrokerTrouble, Placement, PostTrouble, ProcessTrouble, Step, VERBS, Way, What,
@@ -50,6 +50,8 @@ pub struct Setup {
     pub erp: ErpNature,
     /// Another ERP for the shop `at`.
     pub second_erp: Option<ErpNature>,
+    /// Submitters leave the counting of failures to error handlers, as if these ran in other processes.
+    pub counts_apart: bool,
 }
 
 impl Plan {
@@ -57,11 +59,36 @@ impl Plan {
     pub fn new(seed: u64) -> Self {
         let mut dice = Dice::new(seed, "plan");
         let setup = Setup::draw(&mut dice);
-        let mut steps = orders(&mut dice, &setup);
-        steps.extend(faults(&mut dice, &setup));
-        steps.extend(verbs(&mut dice));
+        let mut steps = match dice.number(0, 19) {
+            0 => good_and_bad_orders(&mut dice),
+            1 => a_plain_outage(&mut dice, &setup),
+            _ => [orders(&mut dice, &setup), faults(&mut dice, &setup), verbs(&mut dice)].concat(),
+        };
         steps.sort_by_key(|step| step.at);
         Self { seed, setup, steps }
+    }
+
+    /// Whether nothing happens but orders.
+    pub fn is_calm(&self) -> bool {
+        self.steps.iter().all(|step| matches!(step.what, What::Place(_)))
+    }
+
+    /// Whether nothing happens but good orders, an ERP that cannot be reached, and processes that end.
+    pub fn is_plain_outage(&self) -> bool {
+        self.steps.iter().all(|step| match &step.what {
+            What::Place(placement) => placement.is_good(),
+            What::Erp { mood, share, .. } => (*mood, *share) == (Mood::Away, 100),
+            What::Process(trouble) => matches!(trouble, ProcessTrouble::Restarts(_)),
+            _ => false,
+        })
+    }
+
+    /// The orders that checkout or the API place, and that the ERP has no reason not to take.
+    pub fn good_orders(&self) -> impl Iterator<Item = &Placement> {
+        self.steps.iter().filter_map(|step| match &step.what {
+            What::Place(placement) if placement.is_good() => Some(placement),
+            _ => None,
+        })
     }
 
     /// From here on all is well.
@@ -115,6 +142,7 @@ impl Setup {
             permits: u16::try_from(dice.pick(&[1, 3, 10, 50])).unwrap_or(1),
             max_in_flight: dice.pick(&[1, 4, 16]),
             rate: dice.chance(20).then(|| NonZeroU32::new(dice.number(1, 20))).flatten(),
+            counts_apart: dice.chance(40),
             second_erp: dice.chance(25).then(|| ErpNature { settle: erp.settle, ..nature(dice) }),
             erp,
         }
@@ -171,6 +199,7 @@ fn orders(dice: &mut Dice, setup: &Setup) -> Vec<Step> {
             5 => Way::ForeignFailure,
             6 => Way::Garbage,
             7 => Way::Misrouted,
+            8 => Way::Unstorable,
             _ => Way::Checkout,
         };
         let poison = dice.chance(poisoned).then(|| dice.pick(&POISONS));
@@ -178,6 +207,36 @@ fn orders(dice: &mut Dice, setup: &Setup) -> Vec<Step> {
         Step { at: moment(dice), lasts: Duration::ZERO, what }
     };
     (1..=count).map(place).collect()
+}
+
+fn placed(number: u32, at: Duration, poison: Option<Poison>) -> Step {
+    let what = Placement { shop: DEFAULT_SHOP, number, way: Way::Checkout, poison };
+    Step { at, lasts: Duration::ZERO, what: What::Place(what) }
+}
+
+/// Good orders come while many others are refused or stumbled over.
+fn good_and_bad_orders(dice: &mut Dice) -> Vec<Step> {
+    let (bad, good) = (dice.number(1, 30), dice.number(10, 40));
+    let poison = dice.pick(&POISONS);
+    let bad = (1..=bad).map(|number| placed(number, dice.millis(0, 60_000), Some(poison)));
+    let mut steps: Vec<Step> = bad.collect();
+    steps.extend((0..good).map(|n| placed(100 + n, dice.millis(20_000, 120_000), None)));
+    steps
+}
+
+/// A few orders come while the ERP cannot be reached.
+fn a_plain_outage(dice: &mut Dice, setup: &Setup) -> Vec<Step> {
+    let count = dice.number(1, 4);
+    let mut steps: Vec<Step> =
+        (1..=count).map(|number| placed(number, dice.millis(0, 60_000), None)).collect();
+    let what = What::Erp { second: false, mood: Mood::Away, share: 100 };
+    steps.push(Step { at: dice.millis(0, 5_000), lasts: dice.seconds(60, 1_500), what });
+    for _ in 0..dice.number(0, 2) {
+        let restarts = ProcessTrouble::Restarts(some_process(dice, setup));
+        let what = What::Process(restarts);
+        steps.push(Step { at: dice.millis(0, 600_000), lasts: dice.seconds(1, 30), what });
+    }
+    steps
 }
 
 /// A kind of fault that a run may have.

@@ -20,6 +20,7 @@ use crate::workers::circuit_watcher::CircuitWatcher;
 use crate::workers::consume::{ReadMode, Reading, consume};
 use crate::workers::context::WorkerContext;
 use crate::workers::error_handler::{DeadLetterCollector, ErrorHandler};
+use crate::workers::failure_counter::FailureCounter;
 use crate::workers::notifier::Notifier;
 use crate::workers::redriver::Redriver;
 use crate::workers::submitter::admit::Submitter;
@@ -36,7 +37,10 @@ const SWEEP: SweepRule = SweepRule {
     every: Duration::from_secs(5),
     grace: Duration::from_secs(30),
     again_after: Duration::from_mins(1),
+    enough_waiting: ENOUGH_WAITING,
 };
+/// As few as make a difference to the few orders of a run.
+pub const ENOUGH_WAITING: u32 = 5;
 
 /// Whether a process is scheduled.
 #[derive(Default)]
@@ -165,7 +169,9 @@ impl Process {
 
     fn start_submitter(&mut self, parts: &Parts, context: &Arc<WorkerContext>) {
         let store = parts.store(process_of(&context.worker));
-        let submitter = Arc::new(Submitter::new(context.clone(), store.clone()));
+        let counter = Arc::new(FailureCounter::new(context.clone(), store.clone()));
+        let counts = (!parts.setup.counts_apart).then_some(counter);
+        let submitter = Arc::new(Submitter::new(context.clone(), store.clone(), counts));
         let (watcher, read_mode) =
             CircuitWatcher::new(context.clone(), store.clone(), submitter.clone());
         let queue = context.broker.topology().names.submit();
@@ -194,7 +200,8 @@ impl Process {
         let names = context.broker.topology().names.clone();
         let always = watch::channel(ReadMode::Full).1;
         let permits = parts.setup.permits;
-        let handler = ErrorHandler::new(context.clone(), store.clone());
+        let counter = Arc::new(FailureCounter::new(context.clone(), store.clone()));
+        let handler = ErrorHandler::new(context.clone(), counter);
         let reading = self.reading(names.failed(), permits, always.clone());
         let of = context.clone();
         self.worker(async move { consume(&of, &handler, reading).await });

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
+use crate::devtools::simulation::checkout::key_of;
+use crate::devtools::simulation::ledger::values::UNSTORABLE;
 use crate::devtools::simulation::post::attempt_name;
+use crate::devtools::simulation::processes::ENOUGH_WAITING;
 use crate::devtools::simulation::world::World;
 use crate::domain::failure::{ErrorClass, Stage};
 use crate::domain::lifecycle::transitions::OrderRecord;
@@ -30,6 +33,11 @@ const MOST_REPEATS: usize = 40;
 /// The same of a nudge of the sweeper, which leaves an order alone for a minute.
 const MOST_NUDGES: usize = 30;
 const WINDOW: Duration = Duration::from_mins(5);
+/// Nudges of the sweeper in one queue at the same time: a few processes may have looked at the same moment, and
+/// faults copy some.
+const MOST_NUDGES_WAITING: usize = 6 * ENOUGH_WAITING as usize;
+/// How long an order waits at most when nothing is wrong but other orders.
+const LONGEST_IN_CALM: Duration = Duration::from_mins(3);
 
 /// A promise that was broken.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -103,7 +111,12 @@ pub async fn broken(world: &World) -> Result<Vec<Broken>, StoreError> {
     look_at_dead_letters(world, &mut broken).await?;
     look_at_ledger(world, &mut broken).await?;
     look_at_mails(world, &mut broken).await?;
+    look_for_delays(world, &mut broken).await?;
     look_for_floods(world, &mut broken);
+    let circuits = world.people.circuits_that_did_not_stay_held();
+    broken.extend(
+        circuits.into_iter().map(|detail| Broken::new("what a person holds stays held", detail)),
+    );
     Ok(broken)
 }
 
@@ -258,8 +271,8 @@ async fn look_at_dead_letters(world: &World, broken: &mut Vec<Broken>) -> Result
         let is_our_fault = [Reason::HandlerPanicked, Reason::Refused]
             .map(Reason::as_str)
             .contains(&letter.reason.as_str());
-        if is_our_fault {
-            let text = String::from_utf8_lossy(&letter.body).into_owned();
+        let text = String::from_utf8_lossy(&letter.body).into_owned();
+        if is_our_fault && !text.contains(UNSTORABLE) {
             let detail = format!("{}: {text}", letter.detail);
             broken.push(Broken::new("no good message becomes a dead letter", detail));
         }
@@ -280,6 +293,32 @@ async fn look_at_ledger(world: &World, broken: &mut Vec<Broken>) -> Result<(), S
     Ok(())
 }
 
+/// Good orders that waited although nothing was wrong but other orders, and orders that an outage parked.
+async fn look_for_delays(world: &World, broken: &mut Vec<Broken>) -> Result<(), StoreError> {
+    let (is_calm, is_outage) = (world.plan.is_calm(), world.plan.is_plain_outage());
+    if !is_calm && !is_outage {
+        return Ok(());
+    }
+    for placement in world.plan.good_orders() {
+        let Some(order) = world.parts.ledger.order(&key_of(placement)).await? else { continue };
+        let (record, attempts) = (&order.record, &order.attempts);
+        let entered = attempts.iter().find(|attempt| !has_failed(attempt));
+        let waited = entered.map(|entered| entered.occurred_at.duration_since(record.received_at));
+        if is_calm && waited.is_none_or(|waited| waited.unsigned_abs() > LONGEST_IN_CALM) {
+            let detail = format!("{} waited {waited:?}", record.key);
+            let promise = "good orders do not wait for bad ones";
+            broken.push(Broken::of(promise, record, detail));
+        }
+        let can_ask = world.parts.erps.of(record.key.shop.as_str()).nature.can_ask;
+        let is_parked = record.phase == Phase::Parked && world.parts.setup.max_count != Some(1);
+        if is_outage && can_ask && is_parked {
+            let detail = format!("{} is parked after {} attempts", record.key, attempts.len());
+            broken.push(Broken::of("an outage uses up no order's attempts", record, detail));
+        }
+    }
+    Ok(())
+}
+
 fn look_for_floods(world: &World, broken: &mut Vec<Broken>) {
     let broker = &world.parts.broker;
     // Checkout repeats an order until it is confirmed; that is not ours to bound.
@@ -288,7 +327,10 @@ fn look_for_floods(world: &World, broken: &mut Vec<Broken>) {
     // Nudges to the notifier all have the same name; how many of them wait is bounded above.
     let repeated = broker.repeated(MOST_REPEATS, WINDOW, |id| !id.starts_with("notices:"));
     let nudges = broker.repeated(MOST_NUDGES, WINDOW, |id| id.starts_with("sweeper:"));
-    for flood in floods.chain(repeated).chain(nudges) {
+    let most = broker.most_nudges();
+    let waiting = (most > MOST_NUDGES_WAITING)
+        .then(|| format!("{most} nudges of the sweeper waited in one queue"));
+    for flood in floods.chain(repeated).chain(nudges).chain(waiting) {
         broken.push(Broken::new("nobody floods a queue", flood));
     }
 }

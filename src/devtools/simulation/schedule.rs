@@ -62,6 +62,17 @@ pub struct Placement {
     pub poison: Option<Poison>,
 }
 
+impl Placement {
+    /// Whether it is an order like any other, and its ERP has no reason not to take it.
+    pub fn is_good(&self) -> bool {
+        let is_plain = matches!(
+            self.way,
+            Way::Checkout | Way::CheckoutTwice | Way::CheckoutChanged | Way::Api
+        );
+        is_plain && self.poison.is_none()
+    }
+}
+
 /// On which way an order arrives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Way {
@@ -77,6 +88,8 @@ pub enum Way {
     ForeignFailure,
     /// A message that is no order.
     Garbage,
+    /// An order with a value that the ledger refuses to store.
+    Unstorable,
     /// A message with a routing key that nothing is bound to.
     Misrouted,
 }

@@ -34,6 +34,7 @@ const HEARTBEATS: Duration = Duration::from_secs(20);
 
 /// Everything of one run.
 pub struct World {
+    pub plan: Plan,
     pub parts: Parts,
     pub checkout: Checkout,
     pub people: People,
@@ -77,6 +78,7 @@ impl World {
         let ops = Arc::new(parts.ops());
         let places = (0..parts.setup.processes()).map(|_| Place::default());
         Arc::new(Self {
+            plan: plan.clone(),
             checkout: Checkout::new(&parts, ops.clone(), seed),
             people: People::new(&parts, ops, seed),
             processes: Shared::new(places.collect()),

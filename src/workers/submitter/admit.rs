@@ -2,8 +2,8 @@
 //! to 7).
 //!
 //! Admit, wait for a turn at the gate, claim, ask if the outcome of an earlier attempt is in doubt, send, and
-//! make the outcome durable: a receipt in the ledger, a failure as `order_failed` with the broker.
-//! It never decides what follows a failure; the error handler does.
+//! make the outcome durable: a receipt or a failure in the ledger, or the failure as `order_failed` with the
+//! broker. What follows a failure is decided where it is counted (`workers/failure_counter.rs`).
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -34,6 +34,7 @@ use crate::ports::store_error::StoreError;
 use crate::workers::consume::Handler;
 use crate::workers::context::WorkerContext;
 use crate::workers::erp_gate::{GateState, Pass, Priority};
+use crate::workers::failure_counter::FailureCounter;
 use crate::workers::policies::ShopPolicy;
 use crate::workers::submitter::lease::{self, Lease};
 
@@ -50,6 +51,8 @@ crate::combined_port! {
 pub struct Submitter {
     pub(super) context: Arc<WorkerContext>,
     pub(super) ledger: Arc<dyn SubmitterLedger>,
+    /// Where this process also handles errors.
+    pub(super) counter: Option<Arc<FailureCounter>>,
     queue: String,
     /// The exchange of retries and nudges; everything else is an order message.
     redrive: String,
@@ -119,11 +122,15 @@ pub(super) enum AttemptOutcome {
 }
 
 impl Submitter {
-    /// A worker over `context`.
-    pub fn new(context: Arc<WorkerContext>, ledger: Arc<dyn SubmitterLedger>) -> Self {
+    /// A worker over `context`; without a counter, failures are published for error handlers elsewhere.
+    pub fn new(
+        context: Arc<WorkerContext>,
+        ledger: Arc<dyn SubmitterLedger>,
+        counter: Option<Arc<FailureCounter>>,
+    ) -> Self {
         let names = &context.broker.topology().names;
         let (queue, redrive) = (names.submit(), names.redrive());
-        Self { context, ledger, queue, redrive, waiting: Waiting::default() }
+        Self { context, ledger, counter, queue, redrive, waiting: Waiting::default() }
     }
 
     fn read(&self, delivery: &Delivery) -> Result<Incoming, Fault> {
@@ -288,16 +295,19 @@ impl Submitter {
         }
     }
 
-    /// A redelivered order that is confirmed already: its event may not have gone out.
+    /// A redelivered order whose attempt has ended already: the event that says so may not have gone out.
     fn tell_again(&self, record: &OrderRecord) {
-        if let Phase::Transferred { erp_order_id } = &record.phase {
-            let trace = record.trace.clone();
-            let mut event = OrderEvent::new(EventKind::Confirmed, &record.key, record.updated_at);
-            event.attempt = record.last_attempt;
-            event.fail_count = record.fail_count;
-            event.erp_order_id.clone_from(erp_order_id);
-            self.context.publisher.publish_event(&event, &trace);
-        }
+        let (kind, erp_order_id) = match &record.phase {
+            Phase::Transferred { erp_order_id } => (EventKind::Confirmed, erp_order_id.clone()),
+            Phase::Parked => (EventKind::Parked, None),
+            Phase::OutcomeUnknown { .. } => (EventKind::OutcomeUnknown, None),
+            _ => return,
+        };
+        let mut event = OrderEvent::new(kind, &record.key, record.updated_at);
+        event.attempt = record.last_attempt;
+        event.fail_count = record.fail_count;
+        event.erp_order_id = erp_order_id;
+        self.context.publisher.publish_event(&event, &record.trace);
     }
 
     async fn transfer(&self, work: Work, pass: Pass) -> Result<(), StoreError> {

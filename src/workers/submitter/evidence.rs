@@ -56,7 +56,7 @@ impl Submitter {
         let evidence = Evidence {
             key: &work.record.key,
             failure,
-            failed_before: work.record.fail_count > 0,
+            failures_before: work.record.fail_count,
             max_count: work.policy.max_count,
         };
         match gate.record_failure(evidence, latency) {

@@ -1,5 +1,5 @@
-//! Making the outcome of an attempt durable: a receipt in the ledger, a failure as `order_failed`
-//! with the broker, a claim handed back, and the exchanges with the ERP.
+//! Making the outcome of an attempt durable: a receipt or a failure in the ledger, or the failure as
+//! `order_failed` with the broker, a claim handed back, and the exchanges with the ERP.
 
 use std::time::Duration;
 
@@ -14,6 +14,7 @@ use crate::ports::notices::Notice;
 use crate::ports::orders::{ConfirmRequest, HandBackRequest, KeepRequest};
 use crate::ports::store_error::StoreError;
 use crate::telemetry::ClassLabel;
+use crate::workers::failure_counter::Failed;
 use crate::workers::submitter::admit::{Submitter, Work};
 
 impl Submitter {
@@ -157,11 +158,22 @@ impl Submitter {
             }
             _ => context.now(),
         });
-        context.publisher.publish_failed(&event, &work.claim, &work.trace).await;
-        reach(CrashPoint::FailurePublished);
+        if !self.count_at_once(work, &event).await {
+            context.publisher.publish_failed(&event, &work.claim, &work.trace).await;
+            reach(CrashPoint::FailurePublished);
+        }
         context.metrics.orders_failed.get_or_create(&ClassLabel::new(failure.class.as_str())).inc();
         if failure.class == ErrorClass::UnknownOutcome {
             context.metrics.outcome_unknown.inc();
         }
+    }
+
+    /// Counts a failure without a message; `false` if an error handler has to: none runs in this process, or
+    /// the ledger does not answer now, and the broker keeps the failure until it does.
+    async fn count_at_once(&self, work: &Work, event: &OrderFailed) -> bool {
+        let Some(counter) = &self.counter else { return false };
+        let claim = Some(work.claim.clone());
+        let failed = Failed { event, claim, order: None, trace: &work.trace };
+        counter.count_now(failed).await.is_ok()
     }
 }

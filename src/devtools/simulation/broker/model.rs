@@ -302,6 +302,11 @@ impl BrokerModel {
         state.queues.floods(limit).into_iter().filter(|((_, id), _)| of(id)).map(tell).collect()
     }
 
+    /// Most nudges of the sweeper that waited in one queue at the same time.
+    pub fn most_nudges(&self) -> usize {
+        self.state.get().queues.most_nudges()
+    }
+
     /// Messages of some that were stored more than `limit` times within `window`.
     pub fn repeated(
         &self,

@@ -125,6 +125,12 @@ pub struct Queues {
     tags: u64,
     /// Most copies of one message that waited in one queue at the same time.
     most_copies: BTreeMap<(String, String), usize>,
+    most_nudges: usize,
+}
+
+/// Whether the sweeper has published it.
+fn is_nudge(id: &str) -> bool {
+    id.starts_with("sweeper:")
 }
 
 impl Queues {
@@ -145,6 +151,7 @@ impl Queues {
             stranger_full_until: Duration::ZERO,
             tags: 0,
             most_copies: BTreeMap::new(),
+            most_nudges: 0,
         }
     }
 
@@ -219,7 +226,14 @@ impl Queues {
             let copies = copies.filter(|other| other.id == message.id).count();
             let most = self.most_copies.entry((name.clone(), message.id.clone())).or_default();
             *most = (*most).max(copies);
+            let nudges = queue.ready.iter().filter(|other| is_nudge(&other.id)).count();
+            self.most_nudges = self.most_nudges.max(nudges);
         }
+    }
+
+    /// Most nudges of the sweeper that waited in one queue at the same time.
+    pub fn most_nudges(&self) -> usize {
+        self.most_nudges
     }
 
     /// Messages that waited more than `limit` times in one queue at the same time.

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 
 use super::memory::MemoryLedger;
 use super::tables::{OrderRow, Outcome, Tables};
-use super::values::{refused, rows, stored_option, stored_text, stored_time};
+use super::values::{UNSTORABLE, refused, rows, stored_option, stored_text, stored_time};
 use crate::domain::lifecycle::claim::Admission;
 use crate::domain::lifecycle::transitions::{OrderRecord, ReceiptEffect};
 use crate::domain::order::document::Order;
@@ -33,7 +33,13 @@ impl OrderIntake for MemoryLedger {
 #[async_trait]
 impl OrderTransfers for MemoryLedger {
     async fn admit(&self, request: AdmitRequest) -> Result<Admitted, StoreError> {
-        self.write(|tables| Ok(tables.admit(&request))).await
+        self.write(|tables| match &request.incoming {
+            Incoming::Placed(placed) if placed.order.document.contains(UNSTORABLE) => {
+                Err(refused("a value is too long for an index"))
+            }
+            _ => Ok(tables.admit(&request)),
+        })
+        .await
     }
 
     async fn renew_claim(&self, request: RenewRequest) -> Result<bool, StoreError> {

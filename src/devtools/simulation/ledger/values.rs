@@ -15,6 +15,10 @@ use crate::domain::lifecycle::vocabulary::Phase;
 use crate::domain::order::document::OrderFacts;
 use crate::ports::store_error::{SharedError, StoreError};
 
+/// What this ledger refuses to store: a database may refuse a value of a single order for a reason that only it
+/// knows.
+pub const UNSTORABLE: &str = "no ledger stores this";
+
 /// A time as it is stored.
 pub(super) fn stored_time(at: Timestamp) -> Timestamp {
     // Every millisecond of a valid time is within the range.
