@@ -10,10 +10,10 @@ use jiff::SignedDuration;
 
 use crate::devtools::simulation::dice::Dice;
 use crate::devtools::simulation::erp::client::SECOND_ERP;
-use crate::devtools::simulation::erp::turns::{ErpNature, MOODS, Mood, POISONS, Poison};
+use crate::devtools::simulation::erp::turns::{ErpNature, MOODS, Mood, POISONS};
 use crate::devtools::simulation::ledger_weather::LedgerTrouble;
 use crate::devtools::simulation::schedule::{
-    BrokerTrouble, Placement, PostTrouble, ProcessTrouble, Step, VERBS, Way, What,
+    BrokerTrouble, Placement, PostTrouble, ProcessTrouble, Step, VERBS, Verb, Way, What,
 };
 use crate::devtools::simulation::traps::{POINTS, Spring};
 use crate::domain::circuit::CircuitRule;
@@ -60,17 +60,12 @@ impl Plan {
         let mut dice = Dice::new(seed, "plan");
         let setup = Setup::draw(&mut dice);
         let mut steps = match dice.number(0, 19) {
-            0 => good_and_bad_orders(&mut dice),
-            1 => a_plain_outage(&mut dice, &setup),
+            0 => a_plain_outage(&mut dice, &setup),
+            1 => holds_in_trouble(&mut dice),
             _ => [orders(&mut dice, &setup), faults(&mut dice, &setup), verbs(&mut dice)].concat(),
         };
         steps.sort_by_key(|step| step.at);
         Self { seed, setup, steps }
-    }
-
-    /// Whether nothing happens but orders.
-    pub fn is_calm(&self) -> bool {
-        self.steps.iter().all(|step| matches!(step.what, What::Place(_)))
     }
 
     /// Whether nothing happens but good orders, an ERP that cannot be reached, and processes that end.
@@ -80,14 +75,6 @@ impl Plan {
             What::Erp { mood, share, .. } => (*mood, *share) == (Mood::Away, 100),
             What::Process(trouble) => matches!(trouble, ProcessTrouble::Restarts(_)),
             _ => false,
-        })
-    }
-
-    /// The orders that checkout or the API place, and that the ERP has no reason not to take.
-    pub fn good_orders(&self) -> impl Iterator<Item = &Placement> {
-        self.steps.iter().filter_map(|step| match &step.what {
-            What::Place(placement) if placement.is_good() => Some(placement),
-            _ => None,
         })
     }
 
@@ -209,32 +196,39 @@ fn orders(dice: &mut Dice, setup: &Setup) -> Vec<Step> {
     (1..=count).map(place).collect()
 }
 
-fn placed(number: u32, at: Duration, poison: Option<Poison>) -> Step {
-    let what = Placement { shop: DEFAULT_SHOP, number, way: Way::Checkout, poison };
+fn placed(number: u32, at: Duration) -> Step {
+    let what = Placement { shop: DEFAULT_SHOP, number, way: Way::Checkout, poison: None };
     Step { at, lasts: Duration::ZERO, what: What::Place(what) }
-}
-
-/// Good orders come while many others are refused or stumbled over.
-fn good_and_bad_orders(dice: &mut Dice) -> Vec<Step> {
-    let (bad, good) = (dice.number(1, 30), dice.number(10, 40));
-    let poison = dice.pick(&POISONS);
-    let bad = (1..=bad).map(|number| placed(number, dice.millis(0, 60_000), Some(poison)));
-    let mut steps: Vec<Step> = bad.collect();
-    steps.extend((0..good).map(|n| placed(100 + n, dice.millis(20_000, 120_000), None)));
-    steps
 }
 
 /// A few orders come while the ERP cannot be reached.
 fn a_plain_outage(dice: &mut Dice, setup: &Setup) -> Vec<Step> {
     let count = dice.number(1, 4);
     let mut steps: Vec<Step> =
-        (1..=count).map(|number| placed(number, dice.millis(0, 60_000), None)).collect();
+        (1..=count).map(|number| placed(number, dice.millis(0, 60_000))).collect();
     let what = What::Erp { second: false, mood: Mood::Away, share: 100 };
     steps.push(Step { at: dice.millis(0, 5_000), lasts: dice.seconds(60, 1_500), what });
     for _ in 0..dice.number(0, 2) {
         let restarts = ProcessTrouble::Restarts(some_process(dice, setup));
         let what = What::Process(restarts);
         steps.push(Step { at: dice.millis(0, 600_000), lasts: dice.seconds(1, 30), what });
+    }
+    steps
+}
+
+/// People hold and release the circuit of an ERP that comes and goes.
+fn holds_in_trouble(dice: &mut Dice) -> Vec<Step> {
+    let moment = |dice: &mut Dice| dice.millis(0, 180_000);
+    let mut steps: Vec<Step> =
+        (1..=dice.number(5, 20)).map(|number| placed(number, moment(dice))).collect();
+    for _ in 0..dice.number(2, 8) {
+        let mood = dice.pick(&[Mood::Away, Mood::Busy, Mood::Slow, Mood::Hangs]);
+        let what = What::Erp { second: false, mood, share: 100 };
+        steps.push(Step { at: moment(dice), lasts: dice.seconds(2, 30), what });
+    }
+    for _ in 0..dice.number(4, 20) {
+        let verb = dice.pick(&[Verb::Hold, Verb::Release]);
+        steps.push(Step { at: moment(dice), lasts: NONE, what: What::Person(verb) });
     }
     steps
 }

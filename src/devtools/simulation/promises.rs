@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use crate::devtools::simulation::checkout::key_of;
 use crate::devtools::simulation::ledger::values::UNSTORABLE;
 use crate::devtools::simulation::post::attempt_name;
 use crate::devtools::simulation::processes::ENOUGH_WAITING;
@@ -36,8 +35,6 @@ const WINDOW: Duration = Duration::from_mins(5);
 /// Nudges of the sweeper in one queue at the same time: a few processes may have looked at the same moment, and
 /// faults copy some.
 const MOST_NUDGES_WAITING: usize = 6 * ENOUGH_WAITING as usize;
-/// How long an order waits at most when nothing is wrong but other orders.
-const LONGEST_IN_CALM: Duration = Duration::from_mins(3);
 
 /// A promise that was broken.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -111,7 +108,7 @@ pub async fn broken(world: &World) -> Result<Vec<Broken>, StoreError> {
     look_at_dead_letters(world, &mut broken).await?;
     look_at_ledger(world, &mut broken).await?;
     look_at_mails(world, &mut broken).await?;
-    look_for_delays(world, &mut broken).await?;
+    look_for_used_up_orders(world, &mut broken).await?;
     look_for_floods(world, &mut broken);
     let circuits = world.people.circuits_that_did_not_stay_held();
     broken.extend(
@@ -293,27 +290,19 @@ async fn look_at_ledger(world: &World, broken: &mut Vec<Broken>) -> Result<(), S
     Ok(())
 }
 
-/// Good orders that waited although nothing was wrong but other orders, and orders that an outage parked.
-async fn look_for_delays(world: &World, broken: &mut Vec<Broken>) -> Result<(), StoreError> {
-    let (is_calm, is_outage) = (world.plan.is_calm(), world.plan.is_plain_outage());
-    if !is_calm && !is_outage {
+/// Orders that an outage parked, in a run in which nothing else was wrong.
+async fn look_for_used_up_orders(
+    world: &World,
+    broken: &mut Vec<Broken>,
+) -> Result<(), StoreError> {
+    if !world.plan.is_plain_outage() || world.parts.setup.max_count == Some(1) {
         return Ok(());
     }
-    for placement in world.plan.good_orders() {
-        let Some(order) = world.parts.ledger.order(&key_of(placement)).await? else { continue };
-        let (record, attempts) = (&order.record, &order.attempts);
-        let entered = attempts.iter().find(|attempt| !has_failed(attempt));
-        let waited = entered.map(|entered| entered.occurred_at.duration_since(record.received_at));
-        if is_calm && waited.is_none_or(|waited| waited.unsigned_abs() > LONGEST_IN_CALM) {
-            let detail = format!("{} waited {waited:?}", record.key);
-            let promise = "good orders do not wait for bad ones";
-            broken.push(Broken::of(promise, record, detail));
-        }
+    for record in records(world).await? {
         let can_ask = world.parts.erps.of(record.key.shop.as_str()).nature.can_ask;
-        let is_parked = record.phase == Phase::Parked && world.parts.setup.max_count != Some(1);
-        if is_outage && can_ask && is_parked {
-            let detail = format!("{} is parked after {} attempts", record.key, attempts.len());
-            broken.push(Broken::of("an outage uses up no order's attempts", record, detail));
+        if can_ask && record.phase == Phase::Parked {
+            let detail = format!("{} is parked after {} failures", record.key, record.fail_count);
+            broken.push(Broken::of("an outage uses up no order's attempts", &record, detail));
         }
     }
     Ok(())
