@@ -3,9 +3,14 @@
 use std::process::ExitCode;
 
 use clap::Parser;
+use mimalloc::MiMalloc;
 use order_relay::app::commands;
 use order_relay::cli::args::Cli;
 use order_relay::cli::exit::{Exit, code_of};
+
+/// Every order is some hundred small texts. The C library's allocator took a fifth of the processor time.
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
