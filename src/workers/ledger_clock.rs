@@ -32,10 +32,14 @@ impl LedgerClock {
     ) -> Result<SignedDuration, StoreError> {
         let before = self.own.now();
         if let Some(theirs) = ledger.ledger_time().await? {
-            // The answer was made somewhere between the question and now.
-            let between = before + self.own.now().duration_since(before) / 2;
-            let ahead = theirs.duration_since(between).as_millis();
-            self.ahead_ms.store(i64::try_from(ahead).unwrap_or_default(), Ordering::Relaxed);
+            // The answer was made somewhere between the question and now. What is known stays where that agrees
+            // with it: an answer that took long says less.
+            let uncertain = self.own.now().duration_since(before) / 2;
+            let ahead = theirs.duration_since(before + uncertain);
+            if (ahead - self.ahead()).abs() > uncertain {
+                let ahead_ms = i64::try_from(ahead.as_millis()).unwrap_or_default();
+                self.ahead_ms.store(ahead_ms, Ordering::Relaxed);
+            }
         }
         Ok(self.ahead())
     }

@@ -1,14 +1,21 @@
 //! The gate in front of an ERP: how many at once, how fast, who first.
 
+use std::collections::BTreeMap;
 use std::num::NonZeroU32;
+use std::sync::Arc;
 use std::time::Duration;
 
+use async_trait::async_trait;
+use order_relay::ports::broker::{Delivery, Settle, Settler};
+use order_relay::workers::consume::Handler;
 use order_relay::workers::erp_gate::{Gate, Priority};
+use order_relay::workers::submitter::admit::Submitter;
+use serde_json::json;
 
 use crate::erp::FakeErp;
 use crate::erp::Turn::*;
 use crate::paused;
-use crate::world::{Setup, World, key};
+use crate::world::{Setup, World, document, key};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -152,5 +159,40 @@ async fn a_turn_that_is_given_to_somebody_who_leaves_is_not_lost() {
     drop(first);
     drop(second);
     assert!(gate.try_enter().is_some());
+    assert_eq!(gate.load().0, 0);
+}
+
+/// Nothing is settled: the handler only says how.
+struct NoSettler;
+
+#[async_trait]
+impl Settler for NoSettler {
+    async fn settle(&self, _: Settle) {}
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_message_waits_for_its_turn_no_longer_than_the_broker_lets_it() {
+    let world = World::without_workers(Setup { max_in_flight: 1, ..Setup::default() });
+    let context = world.context("w1");
+    let gate = context.policies.default.gate.clone();
+    let occupied = gate.try_enter().expect("nobody is there");
+    let submitter = Submitter::new(context, world.store.clone(), None);
+    let delivery = Delivery {
+        exchange: world.names().orders(),
+        routing_key: "order.placed".to_owned(),
+        headers: BTreeMap::new(),
+        body: document("1", &json!({})).into_bytes(),
+        redelivered: false,
+        died: None,
+        settler: Arc::new(NoSettler),
+    };
+    let started = world.now_s();
+    assert_eq!(submitter.handle(&delivery).await, Settle::Ack);
+    let waited = world.now_s() - started;
+    assert!((60..30 * 60).contains(&waited), "RabbitMQ takes it back after 30 min: {waited} s");
+    // It is in the ledger, unclaimed, so that the sweeper finds it.
+    let record = world.order("1").await.record;
+    assert_eq!((record.phase.name(), record.claim), ("queued", None));
+    drop(occupied);
     assert_eq!(gate.load().0, 0);
 }

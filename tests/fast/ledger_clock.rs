@@ -1,6 +1,7 @@
 //! Every process follows the clock of the ledger.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::{SignedDuration, Timestamp};
@@ -15,6 +16,8 @@ use crate::clock::VirtualClock;
 struct Registry {
     own: Arc<VirtualClock>,
     ahead_s: Option<i64>,
+    /// How long its answer is on the way.
+    delay: Duration,
 }
 
 #[async_trait]
@@ -23,7 +26,9 @@ impl WorkerRegistry for Registry {
         Ok(())
     }
     async fn ledger_time(&self) -> Result<Option<Timestamp>, StoreError> {
-        Ok(self.ahead_s.map(|ahead| self.own.now() + SignedDuration::from_secs(ahead)))
+        let told = self.ahead_s.map(|ahead| self.own.now() + SignedDuration::from_secs(ahead));
+        tokio::time::sleep(self.delay).await;
+        Ok(told)
     }
     async fn deregister(&self, _: &str) -> Result<(), StoreError> {
         Ok(())
@@ -35,9 +40,21 @@ async fn a_clock_that_is_wrong_is_corrected_and_stays_so_without_an_answer() {
     let own = Arc::new(VirtualClock::new());
     let clock = LedgerClock::new(own.clone());
     for (ahead_s, expected) in [(None, 0), (Some(29), 29), (None, 29), (Some(-60), -60)] {
-        let registry = Registry { own: own.clone(), ahead_s };
+        let registry = Registry { own: own.clone(), ahead_s, delay: Duration::ZERO };
         let ahead = clock.synchronise(&registry).await.expect("it answers");
         assert_eq!(ahead.as_secs(), expected);
         assert_eq!(clock.now().duration_since(own.now()).as_secs(), expected);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_takes_long_does_not_move_a_clock_that_agrees_with_it() {
+    let own = Arc::new(VirtualClock::new());
+    let clock = LedgerClock::new(own.clone());
+    for (ahead_s, delay_s, expected) in [(29, 0, 29), (29, 10, 29), (50, 10, 45), (29, 0, 29)] {
+        let (ahead_s, delay) = (Some(ahead_s), Duration::from_secs(delay_s));
+        let registry = Registry { own: own.clone(), ahead_s, delay };
+        let ahead = clock.synchronise(&registry).await.expect("it answers");
+        assert_eq!(ahead.as_secs(), expected, "told in {delay_s} s");
     }
 }

@@ -231,10 +231,9 @@ impl World {
             .expect("good templates")
     }
 
-    /// Starts a process with every worker.
-    pub async fn start(&mut self, name: &str) {
-        let stop = CancellationToken::new();
-        let context = Arc::new(WorkerContext::new(ContextParts {
+    /// What the workers of a process share.
+    pub fn context(&self, name: &str) -> Arc<WorkerContext> {
+        Arc::new(WorkerContext::new(ContextParts {
             dead_letters: self.store.clone(),
             broker: Arc::new(self.wire.clone()),
             clock: self.clock.clone(),
@@ -243,7 +242,13 @@ impl World {
             worker: name.to_owned(),
             intake: IntakeRules::of_bytes(1 << 20),
             with_confirmed: self.setup.with_confirmed,
-        }));
+        }))
+    }
+
+    /// Starts a process with every worker.
+    pub async fn start(&mut self, name: &str) {
+        let stop = CancellationToken::new();
+        let context = self.context(name);
         let mut tasks = Supervisor::default();
         let names = context.broker.topology().names.clone();
         let always = watch::channel(ReadMode::Full).1;

@@ -23,8 +23,9 @@ use crate::ports::order_lists::OrderLists;
 use crate::ports::redrives::RedriveDesk;
 use crate::ports::store_error::StoreError;
 
-/// How far two processes that follow the ledger's clock differ.
-const CLOCKS_DIFFER: Duration = Duration::from_secs(2);
+/// How far two processes that follow the ledger's clock differ: each may have started while the ledger took five
+/// seconds to say its time.
+const CLOCKS_DIFFER: Duration = Duration::from_secs(5);
 /// Copies of one message of ours in one queue at the same time, beyond those that faults make.
 const MOST_COPIES: usize = 14;
 /// How often one message may be published within [`WINDOW`].
