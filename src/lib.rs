@@ -187,6 +187,7 @@ pub mod adapters {
         pub mod db;
         pub mod sorting;
         pub mod fault_watch;
+        pub mod outage_watch;
         pub mod read_only;
         pub mod schema;
         pub mod postgres;

@@ -233,6 +233,19 @@ paused! {
         assert_eq!(world.erp.sent_at("1").len(), 1);
     }
 
+    async fn an_order_that_the_database_never_takes_becomes_a_dead_letter(world) {
+        world.database.never_takes("bad");
+        world.place("bad").await;
+        for n in 0..120 {
+            world.place(&n.to_string()).await;
+            world.seconds(1).await;
+            assert_eq!(world.phase(&n.to_string()).await, "transferred", "order {n} waits for it");
+        }
+        let letters = world.dead_letters().await;
+        assert_eq!(letters.len(), 1);
+        assert!(String::from_utf8_lossy(&letters[0].body).contains("bad"));
+    }
+
     async fn a_failure_needs_no_message_where_errors_are_handled(world) {
         world.erp.will("1", &[Busy]);
         world.place("1").await;

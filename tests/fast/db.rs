@@ -7,7 +7,7 @@ use std::collections::HashSet;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::mpsc::{Sender, channel};
-use std::sync::{Arc, LazyLock};
+use std::sync::{Arc, LazyLock, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -69,6 +69,8 @@ pub struct Faults {
     spared: AtomicU32,
     lost_commits: AtomicU32,
     lost_answers: AtomicU32,
+    /// An order whose statement it never answers.
+    never_takes: Mutex<Option<String>>,
 }
 
 impl Faults {
@@ -87,6 +89,11 @@ impl Faults {
     pub fn lose_answer_after(&self, spared: u32) {
         self.spared.store(spared, Ordering::Relaxed);
         self.lost_answers.store(1, Ordering::Relaxed);
+    }
+
+    /// From now on statements that insert this order get no answer.
+    pub fn never_takes(&self, order_id: &str) {
+        *self.never_takes.lock().expect("nobody panics") = Some(order_id.to_owned());
     }
 
     /// Whether the planted fault has happened, or none was planted.
@@ -194,6 +201,10 @@ impl Tx for SteadyTx {
         &mut self,
         rows: &[(&Placed, &OrderRecord)],
     ) -> Result<HashSet<OrderKey>, StoreError> {
+        let never = self.faults.never_takes.lock().expect("nobody panics").clone();
+        if rows.iter().any(|(_, record)| Some(record.key.order_id.as_str()) == never.as_deref()) {
+            return Err(unavailable());
+        }
         self.tx.insert_orders(rows).await
     }
     async fn lock(&mut self, keys: &[OrderKey]) -> Result<(), StoreError> {

@@ -14,6 +14,7 @@ use super::admitting::Entry;
 use super::batch::Batch;
 use super::db::Db;
 use super::fault_watch::FaultWatch;
+use super::outage_watch::OutageWatch;
 use super::sorting::lost_a_race;
 use super::work::{Pending, Work, given_up};
 
@@ -23,6 +24,8 @@ const MAX_BATCH: usize = 400;
 const MAX_BATCH_BYTES: usize = 16 * 1024 * 1024;
 /// How often a transaction that lost against another one is repeated before the caller has to.
 const MAX_RACES: u32 = 3;
+/// Pieces of work that are tried one after the other before it is an outage after all.
+const OUTAGES_OF_ONE: u32 = 2;
 /// Shards of the received tally, so that workers do not wait for each other's row lock.
 const TALLY_SHARDS: u64 = 16;
 
@@ -33,6 +36,7 @@ pub struct SqlStore<D> {
     writer_lock: tokio::sync::Mutex<()>,
     shard: i64,
     watch: FaultWatch,
+    outages: OutageWatch,
 }
 
 impl<D: Db> LedgerHealth for SqlStore<D> {
@@ -47,7 +51,8 @@ impl<D: Db> SqlStore<D> {
         let sum = worker.bytes().fold(0u64, |sum, b| sum.wrapping_mul(31).wrapping_add(b.into()));
         let shard = i64::try_from(sum % TALLY_SHARDS).unwrap_or(0);
         let (queue, writer_lock) = (Mutex::default(), tokio::sync::Mutex::default());
-        Self { db, queue, writer_lock, shard, watch: FaultWatch::default() }
+        let (watch, outages) = (FaultWatch::default(), OutageWatch::default());
+        Self { db, queue, writer_lock, shard, watch, outages }
     }
 
     /// Queues a request as `kind` of work and waits until it is durable.
@@ -89,21 +94,44 @@ impl<D: Db> SqlStore<D> {
         }
     }
 
-    /// One transaction for all; if anything but an outage is in its way, one for each, so that one bad row does
-    /// not block the others.
+    /// One transaction for all; if one row may be in the way, one for each, so that it does not block the others.
     async fn write_all(&self, works: &[Work]) -> Vec<Result<(), StoreError>> {
-        match self.write_again(works).await {
-            Err(StoreError::Refused(_) | StoreError::Corrupt { .. } | StoreError::Broken(_))
-                if works.len() > 1 =>
-            {
-                let mut results = Vec::with_capacity(works.len());
-                for work in works {
-                    results.push(self.write_again(std::slice::from_ref(work)).await);
-                }
-                results
+        if let [work] = works {
+            return vec![self.write_alone(work).await];
+        }
+        let written = self.write_again(works).await;
+        let may_be_one = self.outages.judge_batch(&written);
+        match written {
+            Err(StoreError::Refused(_) | StoreError::Corrupt { .. } | StoreError::Broken(_)) => {
+                self.write_each(works, u32::MAX).await
+            }
+            Err(StoreError::Unavailable(_)) if may_be_one => {
+                self.write_each(works, OUTAGES_OF_ONE).await
             }
             written => works.iter().map(|_| written.clone()).collect(),
         }
+    }
+
+    /// A transaction for each, until so many in a row met an outage.
+    async fn write_each(&self, works: &[Work], outages: u32) -> Vec<Result<(), StoreError>> {
+        let mut results = Vec::with_capacity(works.len());
+        let mut in_a_row = 0;
+        for work in works {
+            let written = self.write_alone(work).await;
+            let is_outage = matches!(written, Err(StoreError::Unavailable(_)));
+            in_a_row = if is_outage { in_a_row + 1 } else { 0 };
+            results.push(written.clone());
+            if in_a_row >= outages {
+                results.resize(works.len(), written);
+                break;
+            }
+        }
+        results
+    }
+
+    async fn write_alone(&self, work: &Work) -> Result<(), StoreError> {
+        let written = self.write_again(std::slice::from_ref(work)).await;
+        self.outages.judge_alone(|| (work.kind(), work.key().clone()), written)
     }
 
     /// Writes it; a transaction that lost against another one is repeated at once.

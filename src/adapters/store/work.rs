@@ -71,17 +71,24 @@ impl Work {
         }
     }
 
+    /// The order that it is about.
+    pub(super) fn key(&self) -> &OrderKey {
+        match self {
+            Self::Admit(pending) => pending.request.incoming.key(),
+            Self::Accept(pending) => &pending.request.placed.order.key,
+            Self::Confirm(pending) => &pending.request.key,
+            Self::Fail(pending) => &pending.request.key,
+            Self::HandBack(pending) => &pending.request.key,
+            Self::Keep(pending) => &pending.request.key,
+        }
+    }
+
     /// The order whose row it changes, if that row is there already.
     pub(super) fn locks(&self) -> Option<&OrderKey> {
         match self {
-            Self::Admit(pending) => match &pending.request.incoming {
-                Incoming::Placed(_) => None,
-                Incoming::Again { key, .. } => Some(key),
-            },
+            Self::Admit(pending) if matches!(pending.request.incoming, Incoming::Placed(_)) => None,
             Self::Accept(_) | Self::Keep(_) => None,
-            Self::Confirm(pending) => Some(&pending.request.key),
-            Self::Fail(pending) => Some(&pending.request.key),
-            Self::HandBack(pending) => Some(&pending.request.key),
+            _ => Some(self.key()),
         }
     }
 

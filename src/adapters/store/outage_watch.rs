@@ -1,0 +1,152 @@
+//! Outages that are none: the database takes every piece of work but one. Its statement may run into a time
+//! limit, or cost the connection, because of the values in it.
+//!
+//! An outage is repeated for as long as it lasts. So that one piece of work does not hold up its neighbours for
+//! ever, pieces are tried alone when several batches in a row were not taken, and what is not taken alone again
+//! and again while others pass is refused.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use crate::domain::order::values::OrderKey;
+use crate::ports::store_error::StoreError;
+
+/// Batches in a row that were not taken before their pieces are tried alone.
+const BATCHES: u32 = 3;
+/// How often a piece is not taken alone before it is refused; its caller pauses up to five seconds between.
+const TIMES_ALONE: u32 = 12;
+/// Most pieces that are remembered.
+const MOST: usize = 1_000;
+
+/// Kind of work, and its order.
+type Piece = (usize, OrderKey);
+
+/// What was taken and what was not.
+#[derive(Default)]
+pub(super) struct OutageWatch(Mutex<State>);
+
+#[derive(Default)]
+struct State {
+    /// Batches in a row that were not taken.
+    batches: u32,
+    /// How often anything was taken.
+    taken: u64,
+    alone: HashMap<Piece, Alone>,
+}
+
+struct Alone {
+    times: u32,
+    /// What `taken` was the last time.
+    taken: u64,
+}
+
+impl OutageWatch {
+    /// A batch of several pieces was taken or not; whether its pieces are to be tried alone now.
+    pub(super) fn judge_batch(&self, written: &Result<(), StoreError>) -> bool {
+        let mut state = self.state();
+        match written {
+            Ok(()) => {
+                state.batches = 0;
+                state.taken += 1;
+                false
+            }
+            Err(StoreError::Unavailable(_)) => {
+                state.batches += 1;
+                state.batches >= BATCHES
+            }
+            Err(_) => false,
+        }
+    }
+
+    /// The result of a piece that was written alone.
+    pub(super) fn judge_alone(
+        &self,
+        piece: impl FnOnce() -> Piece,
+        written: Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        let mut state = self.state();
+        let taken = state.taken;
+        match written {
+            Ok(()) => {
+                state.taken += 1;
+                if !state.alone.is_empty() {
+                    state.alone.remove(&piece());
+                }
+                Ok(())
+            }
+            Err(StoreError::Unavailable(cause)) => {
+                if state.alone.len() >= MOST {
+                    state.alone.clear();
+                }
+                let piece = piece();
+                let alone = state.alone.entry(piece.clone()).or_insert(Alone { times: 0, taken });
+                // In an outage nothing is taken in between.
+                if alone.taken != taken {
+                    alone.times += 1;
+                    alone.taken = taken;
+                }
+                if alone.times < TIMES_ALONE {
+                    return Err(StoreError::Unavailable(cause));
+                }
+                state.alone.remove(&piece);
+                Err(StoreError::Refused(cause))
+            }
+            other => other,
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::ports::store_error::SharedError;
+
+    fn away() -> Result<(), StoreError> {
+        Err(StoreError::Unavailable(SharedError(Arc::new(std::io::Error::other("timeout")))))
+    }
+
+    fn piece(order_id: &str) -> impl FnOnce() -> Piece {
+        let piece = (0, OrderKey::new("default", order_id).unwrap());
+        || piece
+    }
+
+    #[test]
+    fn in_an_outage_nothing_is_refused() {
+        let watch = OutageWatch::default();
+        assert_eq!([0; 4].map(|_| watch.judge_batch(&away())), [false, false, true, true]);
+        for _ in 0..100 {
+            let judged = watch.judge_alone(piece("1"), away());
+            assert!(matches!(judged, Err(StoreError::Unavailable(_))));
+        }
+        assert!(!watch.judge_batch(&Ok(())));
+        assert!(!watch.judge_batch(&away()), "it begins again");
+    }
+
+    #[test]
+    fn what_is_never_taken_while_others_are_is_refused() {
+        let watch = OutageWatch::default();
+        let times = (1..100).find(|_| {
+            let refused = watch.judge_alone(piece("1"), away());
+            watch.judge_alone(piece("2"), Ok(())).unwrap();
+            matches!(refused, Err(StoreError::Refused(_)))
+        });
+        assert_eq!(times, Some(TIMES_ALONE as usize + 1));
+    }
+
+    #[test]
+    fn one_success_is_enough() {
+        let watch = OutageWatch::default();
+        for n in 0..100 {
+            let written = if n % 10 == 9 { Ok(()) } else { away() };
+            let judged = watch.judge_alone(piece("1"), written);
+            assert!(!matches!(judged, Err(StoreError::Refused(_))));
+            watch.judge_alone(piece("2"), Ok(())).unwrap();
+        }
+    }
+}
