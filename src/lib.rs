@@ -98,6 +98,7 @@ pub mod workers {
     pub mod dead_letter_keeper;
     pub mod context;
     pub mod consume;
+    pub mod heartbeat;
     pub mod failure_counter;
     pub mod circuit_watcher;
     pub mod submitter {

@@ -8,7 +8,7 @@ use order_relay::app::commands;
 use order_relay::cli::args::Cli;
 use order_relay::cli::exit::{Exit, code_of};
 
-/// Every order is some hundred small texts. The C library's allocator took a fifth of the processor time.
+/// Every order is about a hundred small strings. The C library's allocator took a fifth of the processor time.
 #[global_allocator]
 static ALLOCATOR: MiMalloc = MiMalloc;
 

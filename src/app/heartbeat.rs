@@ -1,17 +1,12 @@
-//! The heartbeat of this process, by which others see that it lives.
+//! The task that sends the heartbeat of this process.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
 use crate::app::supervisor::{Ended, Supervisor};
-use crate::ports::workers::{Worker, WorkerKind, WorkerRegistry};
-use crate::workers::context::WorkerContext;
-use crate::workers::ledger_clock::LedgerClock;
+use crate::workers::heartbeat::{HEARTBEAT, Heartbeat};
 
-/// Interval of heartbeats; a third of the time after which a process counts as dead.
-const HEARTBEAT: Duration = Duration::from_secs(10);
 /// How long the shutdown waits for deregistering.
 const PARTING: Duration = Duration::from_secs(2);
 
@@ -23,14 +18,9 @@ pub struct Heart {
 
 impl Heart {
     /// Starts to beat.
-    pub fn start(
-        context: Arc<WorkerContext>,
-        clock: Arc<LedgerClock>,
-        registry: Arc<dyn WorkerRegistry>,
-        roles: &[WorkerKind],
-    ) -> Self {
+    pub fn start(heartbeat: Heartbeat) -> Self {
         let (mut task, stop) = (Supervisor::default(), CancellationToken::new());
-        task.start("heartbeat", heartbeat(context, clock, registry, roles, stop.clone()));
+        task.start("heartbeat", beat(heartbeat, stop.clone()));
         Self { task, stop }
     }
 
@@ -49,35 +39,17 @@ impl Heart {
     }
 }
 
-/// Writes the heartbeat of this process, and deregisters it at the end. An unavailable database
-/// does not stop the work: the process then only looks dead.
-fn heartbeat(
-    context: Arc<WorkerContext>,
-    clock: Arc<LedgerClock>,
-    registry: Arc<dyn WorkerRegistry>,
-    roles: &[WorkerKind],
-    stop: CancellationToken,
-) -> impl Future<Output = ()> + Send + 'static {
-    let roles = roles.iter().map(|role| role.as_str().to_owned()).collect();
-    let now = context.now();
-    let mut worker = Worker { name: context.worker.clone(), roles, started_at: now, seen_at: now };
-    async move {
-        loop {
-            match clock.synchronise(&*registry).await {
-                Ok(skew) => drop(context.metrics.clock_skew_seconds.set(skew.as_secs_f64())),
-                Err(error) => tracing::debug!(%error, "clock.not_compared"),
-            }
-            worker.seen_at = context.now();
-            if let Err(error) = registry.heartbeat(&worker).await {
-                tracing::debug!(%error, "heartbeat.skipped");
-            }
-            tokio::select! {
-                () = tokio::time::sleep(HEARTBEAT) => {}
-                () = stop.cancelled() => break,
-            }
+async fn beat(mut heartbeat: Heartbeat, stop: CancellationToken) {
+    loop {
+        if let Err(error) = heartbeat.beat().await {
+            tracing::debug!(%error, "heartbeat.skipped");
         }
-        if let Err(error) = registry.deregister(&worker.name).await {
-            tracing::debug!(%error, "heartbeat.not_taken_back");
+        tokio::select! {
+            () = tokio::time::sleep(HEARTBEAT) => {}
+            () = stop.cancelled() => break,
         }
+    }
+    if let Err(error) = heartbeat.deregister().await {
+        tracing::debug!(%error, "heartbeat.not_taken_back");
     }
 }

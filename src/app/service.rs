@@ -31,6 +31,7 @@ use crate::workers::consume::{ReadMode, Reading, consume, until_drained};
 use crate::workers::context::WorkerContext;
 use crate::workers::error_handler::{DeadLetterCollector, ErrorHandler};
 use crate::workers::failure_counter::FailureCounter;
+use crate::workers::heartbeat::Heartbeat;
 use crate::workers::notifier::Notifier;
 use crate::workers::redriver::Redriver;
 use crate::workers::submitter::admit::Submitter;
@@ -114,13 +115,18 @@ impl Service {
             Sending::Yes => CancellationToken::new(),
             Sending::No => stop.clone(),
         };
+        let mut heartbeat = Heartbeat::new(context.clone(), clock.clone(), store.clone(), roles);
+        // Before the first order is sent: others may send already.
+        if let Err(error) = heartbeat.beat().await {
+            tracing::warn!(%error, "heartbeat.skipped");
+        }
         let mut service = Self {
             ops: wiring::ops(settings, erps, store.clone(), clock.clone(), transport.broker),
             web: None,
             // Before any work starts: a signal during the start must not abort it.
             interrupt: signal(SignalKind::interrupt())?,
             terminate: signal(SignalKind::terminate())?,
-            heart: Heart::start(context.clone(), clock, store.clone(), roles),
+            heart: Heart::start(heartbeat),
             context,
             store,
             roles: Supervisor::default(),

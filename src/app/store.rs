@@ -6,13 +6,13 @@ use crate::ports::dead_letters::DeadLetterIntake;
 use crate::ports::notices::Outbox;
 use crate::ports::orders::OrderFailures;
 use crate::ports::schema::Schema;
-use crate::ports::workers::WorkerRegistry;
 use crate::workers::circuit_watcher::CircuitWatcherLedger;
+use crate::workers::heartbeat::HeartbeatLedger;
 use crate::workers::redriver::RedriverLedger;
 use crate::workers::submitter::admit::SubmitterLedger;
 use crate::workers::sweeper::SweeperLedger;
 
 crate::combined_port! {
     pub trait Store: SubmitterLedger, OrderFailures, DeadLetterIntake, Outbox, SweeperLedger, RedriverLedger,
-        CircuitWatcherLedger, OpsLedger, FillLedger, WorkerRegistry, Schema
+        CircuitWatcherLedger, OpsLedger, FillLedger, HeartbeatLedger, Schema
 }

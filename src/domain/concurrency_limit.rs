@@ -54,6 +54,13 @@ impl ConcurrencyLimit {
         (self.limit as u32).clamp(1, self.max)
     }
 
+    /// Another maximum; the limit keeps its share of it.
+    pub fn set_max(&mut self, max_in_flight: u32) {
+        let max = max_in_flight.max(1);
+        self.limit = (self.limit * f64::from(max) / f64::from(self.max)).max(1.0);
+        self.max = max;
+    }
+
     /// Starts again at one call at a time, doubling with success.
     pub fn restart(&mut self) {
         self.limit = 1.0;

@@ -1,7 +1,7 @@
 //! What can go wrong between us and the ERP, in the five classes of docs/erp.md.
 //!
-//! The ERP port creates a [`Failure`]; the submitter publishes it in `order_failed`; the error
-//! handler decides by its class. How far a call got ([`Stage`]) is what separates "repeat" from
+//! The ERP port creates a [`Failure`]; the submitter counts it or publishes it in `order_failed`; what
+//! follows is decided by its class. How far a call got ([`Stage`]) is what separates "repeat" from
 //! "ask first": only a call that certainly was never sent may be repeated without asking.
 
 use std::time::Duration;

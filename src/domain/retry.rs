@@ -1,7 +1,7 @@
 //! When an attempt is repeated, when an order is parked, and when the ERP is asked about an unclear
 //! one.
 //!
-//! Pure arithmetic over `retry.schedule`, `max_failed_order` and `erp.settle`. The error handler
+//! Pure arithmetic over `retry.schedule`, `max_failed_order` and `erp.settle`. Counting a failure
 //! applies it through [`crate::domain::lifecycle::transitions::OrderRecord::fail`], the submitter through
 //! [`RetryPolicy::next_ask`].
 

@@ -54,7 +54,7 @@ pub trait OrderTransfers: Send + Sync {
     ) -> Result<Vec<OrderKey>, StoreError>;
 }
 
-/// What the error handler does with a failed attempt (docs/architecture.md, row 8).
+/// What is done with a failed attempt (docs/architecture.md, row 8).
 #[async_trait]
 pub trait OrderFailures: Send + Sync {
     /// A failed attempt: counted once, with its verdict and its notice, in one transaction.

@@ -31,6 +31,8 @@ pub enum Priority {
     Live,
     /// A retry, or an overdue order.
     Later,
+    /// An order of a redrive.
+    Redriven,
 }
 
 /// What the circuit lets through here.
@@ -67,9 +69,20 @@ pub struct Gate {
     erp: RwLock<Arc<dyn Erp>>,
     reopen: Option<Reopen>,
     rule: CircuitRule,
-    rate: Option<RateLimit>,
+    /// Of the whole fleet.
+    max_in_flight: u32,
+    /// Of the whole fleet, in calls per second.
+    rate_limit: Option<NonZeroU32>,
+    share: Mutex<Share>,
     turns: Arc<Turns>,
     clock: Stopwatch,
+}
+
+/// What this process may do of it.
+struct Share {
+    /// Processes that send, with this one.
+    senders: u32,
+    rate: Option<Arc<RateLimit>>,
 }
 
 /// Whose turn it is. Shared with every turn that was given, which comes back when it is dropped, wherever that
@@ -85,9 +98,25 @@ struct State {
     in_flight: u32,
     live: VecDeque<oneshot::Sender<Turn>>,
     later: VecDeque<oneshot::Sender<Turn>>,
+    redriven: VecDeque<oneshot::Sender<Turn>>,
     /// In time since the start of the gate.
     paused_until: Duration,
     asking: bool,
+}
+
+impl State {
+    /// Who waits, in the order in which they pass.
+    fn queues(&mut self) -> [&mut VecDeque<oneshot::Sender<Turn>>; 3] {
+        [&mut self.live, &mut self.later, &mut self.redriven]
+    }
+}
+
+/// The share of a rate limit of one of so many senders.
+fn rate_among(limit: Option<NonZeroU32>, senders: u32, clock: Stopwatch) -> Option<Arc<RateLimit>> {
+    let period = Duration::from_secs(1) * senders / limit?.get();
+    // A burst of one: "5 a second" is one every 200 ms, not five at once.
+    let quota = Quota::with_period(period)?.allow_burst(NonZeroU32::MIN);
+    Some(Arc::new(RateLimiter::direct_with_clock(quota, SinceStart(clock))))
 }
 
 impl Gate {
@@ -105,11 +134,9 @@ impl Gate {
             erp: RwLock::new(erp),
             reopen: None,
             rule,
-            // A burst of one: "5 a second" is one every 200 ms, not five at once.
-            rate: rate_limit.map(|rate| {
-                let quota = Quota::per_second(rate).allow_burst(NonZeroU32::MIN);
-                RateLimiter::direct_with_clock(quota, SinceStart(clock))
-            }),
+            max_in_flight,
+            rate_limit,
+            share: Mutex::new(Share { senders: 1, rate: rate_among(rate_limit, 1, clock) }),
             turns: Arc::new(Turns {
                 state: Mutex::new(State {
                     pace: ConcurrencyLimit::new(max_in_flight),
@@ -117,6 +144,7 @@ impl Gate {
                     in_flight: 0,
                     live: VecDeque::new(),
                     later: VecDeque::new(),
+                    redriven: VecDeque::new(),
                     paused_until: Duration::ZERO,
                     asking: false,
                 }),
@@ -124,6 +152,26 @@ impl Gate {
             }),
             clock,
         }
+    }
+
+    /// So many processes send, with this one: each takes an equal share of the calls in flight, at least one, and
+    /// of the rate.
+    pub fn share_with(&self, senders: u32) {
+        let senders = senders.max(1);
+        {
+            let mut share = self.share.lock().unwrap_or_else(PoisonError::into_inner);
+            if share.senders == senders {
+                return;
+            }
+            *share = Share { senders, rate: rate_among(self.rate_limit, senders, self.clock) };
+        }
+        let mut state = self.state();
+        state.pace.set_max(self.max_in_flight / senders);
+        self.turns.call_next(&mut state);
+    }
+
+    fn rate(&self) -> Option<Arc<RateLimit>> {
+        self.share.lock().unwrap_or_else(PoisonError::into_inner).rate.clone()
     }
 
     /// The ERP's name in settings, metrics and circuits.
@@ -175,7 +223,7 @@ impl Gate {
     pub fn try_enter(&self) -> Option<Pass> {
         let turn = {
             let mut state = self.state();
-            let waits = !state.live.is_empty() || !state.later.is_empty();
+            let waits = state.queues().iter().any(|queue| !queue.is_empty());
             let is_paused = state.paused_until > self.clock.elapsed();
             if waits || is_paused || state.in_flight >= self.turns.limit(&state) {
                 return None;
@@ -183,7 +231,7 @@ impl Gate {
             state.in_flight += 1;
             Turn::new(&self.turns)
         };
-        let is_in_time = self.rate.as_ref().is_none_or(|rate| rate.check().is_ok());
+        let is_in_time = self.rate().is_none_or(|rate| rate.check().is_ok());
         is_in_time.then(|| self.pass(turn))
     }
 
@@ -199,6 +247,7 @@ impl Gate {
             match priority {
                 Priority::Live => state.live.push_back(turn),
                 Priority::Later => state.later.push_back(turn),
+                Priority::Redriven => state.redriven.push_back(turn),
             }
             self.turns.call_next(&mut state);
             my_turn
@@ -228,10 +277,9 @@ impl Gate {
             }
             tokio::time::sleep(pause).await;
         }
-        if let Some(rate) = &self.rate {
-            while let Err(early) = rate.check() {
-                tokio::time::sleep(early.wait_time_from(self.clock.elapsed())).await;
-            }
+        // The share may change meanwhile.
+        while let Some(Err(early)) = self.rate().map(|rate| rate.check()) {
+            tokio::time::sleep(early.wait_time_from(self.clock.elapsed())).await;
         }
     }
 
@@ -287,8 +335,7 @@ impl Gate {
             return;
         }
         if flow == GateState::Stopped {
-            state.live.clear();
-            state.later.clear();
+            state.queues().into_iter().for_each(VecDeque::clear);
         } else if before != GateState::Open {
             state.breaker.forget();
             state.pace.restart();
@@ -316,7 +363,7 @@ impl Turns {
 
     fn call_next(self: &Arc<Self>, state: &mut State) {
         while state.in_flight < self.limit(state) {
-            let Some(waiting) = state.live.pop_front().or_else(|| state.later.pop_front()) else {
+            let Some(waiting) = state.queues().into_iter().find_map(VecDeque::pop_front) else {
                 return;
             };
             match waiting.send(Turn::new(self)) {

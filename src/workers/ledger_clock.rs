@@ -2,7 +2,7 @@
 //! by several processes, whose own clocks may differ by a minute: all of them follow the database's.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
 use jiff::{SignedDuration, Timestamp};
 use uuid::Uuid;
@@ -16,12 +16,13 @@ pub struct LedgerClock {
     own: Arc<dyn Clock>,
     /// How far the ledger is ahead of this machine.
     ahead_ms: AtomicI64,
+    is_known: AtomicBool,
 }
 
 impl LedgerClock {
     /// Not corrected yet.
     pub fn new(own: Arc<dyn Clock>) -> Self {
-        Self { own, ahead_ms: AtomicI64::new(0) }
+        Self { own, ahead_ms: AtomicI64::new(0), is_known: AtomicBool::new(false) }
     }
 
     /// Asks the ledger for its time; returns how far it is ahead of this machine. A database on the same
@@ -36,7 +37,8 @@ impl LedgerClock {
             // with it: an answer that took long says less.
             let uncertain = self.own.now().duration_since(before) / 2;
             let ahead = theirs.duration_since(before + uncertain);
-            if (ahead - self.ahead()).abs() > uncertain {
+            let is_known = self.is_known.swap(true, Ordering::Relaxed);
+            if !is_known || (ahead - self.ahead()).abs() > uncertain {
                 let ahead_ms = i64::try_from(ahead.as_millis()).unwrap_or_default();
                 self.ahead_ms.store(ahead_ms, Ordering::Relaxed);
             }

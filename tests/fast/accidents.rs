@@ -6,12 +6,16 @@ use std::time::Duration;
 
 use order_relay::domain::outbound_messages::{Audience, Outgoing};
 use order_relay::domain::trace::{TRACEPARENT, TRACESTATE};
+use order_relay::workers::consume::Handler;
+use order_relay::workers::submitter::admit::Submitter;
 use serde_json::json;
 
 use crate::erp::Turn::{self, *};
 use crate::paused;
 use crate::wire::Accident::{self, Full, Lost, Twice, Unconfirmed, Unroutable};
 use crate::world::{Setup, World, document, key};
+
+const SECOND: Duration = Duration::from_secs(1);
 
 /// What became of order `1`: its phase, its attempts with their seconds, how often it was sent and asked about,
 /// and its mails.
@@ -105,9 +109,19 @@ const TRANSACTIONS: u32 = 40;
 
 /// Plants a fault into every transaction of the life of an order, one after the other.
 async fn survive_everywhere(turns: &[Turn], plant: impl Fn(&World, u32)) {
+    for counts_apart in [false, true] {
+        survive_everywhere_counting(turns, &plant, counts_apart).await;
+    }
+}
+
+async fn survive_everywhere_counting(
+    turns: &[Turn],
+    plant: &impl Fn(&World, u32),
+    counts_apart: bool,
+) {
     let phase = if turns.contains(&Refuse) { "parked" } else { "transferred" };
     for spared in 0..TRANSACTIONS {
-        let world = World::new().await;
+        let world = World::with(Setup { counts_apart, ..Setup::default() }).await;
         world.erp.will("1", turns);
         plant(&world, spared);
         world.place("1").await;
@@ -231,6 +245,48 @@ paused! {
         assert_eq!(world.wire.published("failed:").len(), 1);
         assert_eq!((world.phase("1").await, world.fail_count("1").await), ("parked", 1));
         assert_eq!(world.erp.sent_at("1").len(), 1);
+    }
+
+    async fn a_redelivered_order_says_again_how_its_attempt_ended(world) {
+        world.erp.will("refused", &[Refuse]);
+        world.erp.will("unclear", &[LoseRequest]);
+        let ends = [("refused", "order.parked"), ("unclear", "order.outcome_unknown")];
+        for (order_id, event) in ends {
+            world.place(order_id).await;
+            world.wait("it is told", async || !world.wire.published(event).is_empty()).await;
+            let context = world.context("w2");
+            let submitter = Submitter::new(context.clone(), world.store.clone(), None);
+            submitter.handle(&world.delivery(order_id, true)).await;
+            drop(tokio::time::timeout(SECOND, context.publisher.run_events()).await);
+            let told = world.wire.published(event);
+            assert_eq!(told.len(), 2, "{order_id} is told again");
+            let errors: Vec<serde_json::Value> = told
+                .iter()
+                .map(|event| serde_json::from_slice(&event.body).expect("an event is JSON"))
+                .map(|event: serde_json::Value| event["error"]["code"].clone())
+                .collect();
+            assert_eq!(errors[0], errors[1]);
+        }
+    }
+
+    async fn an_order_that_the_database_never_takes_delays_no_other_for_long(world) {
+        world.database.never_takes("bad");
+        world.seconds(1).await;
+        world.database_is_away(true);
+        for n in 0..10 {
+            world.place(&n.to_string()).await;
+        }
+        world.place("bad").await;
+        for n in 10..20 {
+            world.place(&n.to_string()).await;
+        }
+        // Everybody repeats at the same moments by now, and so in the same batch.
+        world.seconds(60).await;
+        world.database_is_away(false);
+        world.seconds(45).await;
+        for n in 0..20 {
+            assert_eq!(world.phase(&n.to_string()).await, "transferred", "order {n} waits for it");
+        }
     }
 
     async fn an_order_that_the_database_never_takes_becomes_a_dead_letter(world) {

@@ -1,21 +1,18 @@
 //! The gate in front of an ERP: how many at once, how fast, who first.
 
-use std::collections::BTreeMap;
 use std::num::NonZeroU32;
-use std::sync::Arc;
 use std::time::Duration;
 
-use async_trait::async_trait;
-use order_relay::ports::broker::{Delivery, Settle, Settler};
+use order_relay::ports::broker::Settle;
 use order_relay::workers::consume::Handler;
 use order_relay::workers::erp_gate::{Gate, Priority};
+use order_relay::workers::heartbeat::HEARTBEAT;
 use order_relay::workers::submitter::admit::Submitter;
-use serde_json::json;
 
 use crate::erp::FakeErp;
 use crate::erp::Turn::*;
 use crate::paused;
-use crate::world::{Setup, World, document, key};
+use crate::world::{Setup, World, key};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -162,12 +159,77 @@ async fn a_turn_that_is_given_to_somebody_who_leaves_is_not_lost() {
     assert_eq!(gate.load().0, 0);
 }
 
-/// Nothing is settled: the handler only says how.
-struct NoSettler;
+/// Processes of one fleet, which all have started before the first order comes.
+async fn fleet(setup: Setup, processes: u32) -> World {
+    let mut world = World::without_workers(setup);
+    for n in 1..=processes {
+        world.start(&format!("w{n}")).await;
+    }
+    // Every one has seen the others.
+    world.pass(HEARTBEAT).await;
+    world.seconds(1).await;
+    world
+}
 
-#[async_trait]
-impl Settler for NoSettler {
-    async fn settle(&self, _: Settle) {}
+#[tokio::test(start_paused = true)]
+async fn the_calls_at_once_are_those_of_the_whole_fleet() {
+    for (processes, limit) in [(1, 6), (2, 6), (3, 6), (4, 4)] {
+        // Few permits: no process fetches all of them.
+        let setup = Setup { max_in_flight: 6, permits: 8, ..Setup::default() };
+        let world = fleet(setup, processes).await;
+        world.erp.always(Some(Slow(SECOND)));
+        for n in 0..60 {
+            world.place(&n.to_string()).await;
+        }
+        world.settle().await;
+        assert_eq!(world.erp.most_in_flight(), limit, "{processes} processes");
+        world.end().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_share_of_a_process_that_ends_goes_to_the_others() {
+    let mut world = fleet(Setup { max_in_flight: 6, ..Setup::default() }, 2).await;
+    world.drain().await;
+    world.pass(HEARTBEAT).await;
+    world.erp.always(Some(Slow(SECOND)));
+    for n in 0..30 {
+        world.place(&n.to_string()).await;
+    }
+    world.settle().await;
+    assert_eq!(world.erp.most_in_flight(), 6);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_rate_limit_is_that_of_the_whole_fleet() {
+    let setup = Setup { rate: NonZeroU32::new(2), ..Setup::default() };
+    let world = fleet(setup, 3).await;
+    let started = world.now_s();
+    for n in 0..40 {
+        world.place(&n.to_string()).await;
+    }
+    world.settle().await;
+    let took = world.now_s() - started;
+    assert!(took >= 18, "40 orders at two a second took {took} s");
+}
+
+#[tokio::test]
+async fn live_orders_pass_before_retries_and_retries_before_redrives() {
+    let rule = Setup::default().circuit;
+    let gate = Gate::new("default", FakeErp::new(true, false), 1, None, rule);
+    let mut first = gate.try_enter();
+    let order = [Priority::Redriven, Priority::Later, Priority::Live];
+    let mut waiting = order.map(|priority| Box::pin(gate.enter(priority)));
+    for waits in &mut waiting {
+        assert!(futures_util::poll!(waits).is_pending());
+    }
+    for n in [2, 1, 0] {
+        drop(first.take());
+        for earlier in &mut waiting[..n] {
+            assert!(futures_util::poll!(earlier).is_pending(), "before {:?}", order[n]);
+        }
+        first = waiting[n].as_mut().await;
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -177,15 +239,7 @@ async fn a_message_waits_for_its_turn_no_longer_than_the_broker_lets_it() {
     let gate = context.policies.default.gate.clone();
     let occupied = gate.try_enter().expect("nobody is there");
     let submitter = Submitter::new(context, world.store.clone(), None);
-    let delivery = Delivery {
-        exchange: world.names().orders(),
-        routing_key: "order.placed".to_owned(),
-        headers: BTreeMap::new(),
-        body: document("1", &json!({})).into_bytes(),
-        redelivered: false,
-        died: None,
-        settler: Arc::new(NoSettler),
-    };
+    let delivery = world.delivery("1", false);
     let started = world.now_s();
     assert_eq!(submitter.handle(&delivery).await, Settle::Ack);
     let waited = world.now_s() - started;

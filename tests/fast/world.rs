@@ -6,6 +6,7 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use jiff::SignedDuration;
 use order_relay::adapters::mail::templates::{AudienceSettings, Templates};
 use order_relay::adapters::store::ledger::SqlStore;
@@ -30,13 +31,13 @@ use order_relay::ops::passwords::Passwords;
 use order_relay::ops::principal::Principal;
 use order_relay::ops::verbs::{Ops, OpsParts};
 use order_relay::ports::audit::Act;
-use order_relay::ports::broker::Broker;
+use order_relay::ports::broker::{Broker, Delivery, Settle, Settler};
 use order_relay::ports::clock::{Clock, Stopwatch};
 use order_relay::ports::dead_letters::DeadLetter;
 use order_relay::ports::notices::StoredMail;
 use order_relay::ports::order_desk::OrderDetail;
 use order_relay::ports::orders::{AdmitRequest, Incoming};
-use order_relay::ports::workers::Worker;
+use order_relay::ports::workers::WorkerKind;
 use order_relay::telemetry::Metrics;
 use order_relay::workers::circuit_watcher::CircuitWatcher;
 use order_relay::workers::consume::{ReadMode, Reading, consume};
@@ -44,6 +45,8 @@ use order_relay::workers::context::{ContextParts, WorkerContext};
 use order_relay::workers::erp_gate::Gate;
 use order_relay::workers::error_handler::{DeadLetterCollector, ErrorHandler};
 use order_relay::workers::failure_counter::FailureCounter;
+use order_relay::workers::heartbeat::{HEARTBEAT, Heartbeat};
+use order_relay::workers::ledger_clock::LedgerClock;
 use order_relay::workers::notifier::Notifier;
 use order_relay::workers::policies::{Policies, ShopPolicy};
 use order_relay::workers::redriver::Redriver;
@@ -231,6 +234,19 @@ impl World {
             .expect("good templates")
     }
 
+    /// An order as the broker delivers it, for the first time or again.
+    pub fn delivery(&self, order_id: &str, redelivered: bool) -> Delivery {
+        Delivery {
+            exchange: self.names().orders(),
+            routing_key: "order.placed".to_owned(),
+            headers: BTreeMap::new(),
+            body: document(order_id, &json!({})).into_bytes(),
+            redelivered,
+            died: None,
+            settler: Arc::new(NoSettler),
+        }
+    }
+
     /// What the workers of a process share.
     pub fn context(&self, name: &str) -> Arc<WorkerContext> {
         Arc::new(WorkerContext::new(ContextParts {
@@ -297,21 +313,17 @@ impl World {
         let redriver = Redriver::new(context.clone(), self.store.clone());
         let until = stop.clone();
         tasks.start("redriver", async move { redriver.run(until).await });
-        let (registry, clock, until) = (self.store.clone(), self.clock.clone(), stop.clone());
-        let mut alive = Worker {
-            name: name.to_owned(),
-            roles: Vec::new(),
-            started_at: clock.now(),
-            seen_at: clock.now(),
-        };
+        let clock = Arc::new(LedgerClock::new(self.clock.clone()));
+        let roles = [WorkerKind::Submitter];
+        let mut heartbeat = Heartbeat::new(context.clone(), clock, self.store.clone(), &roles);
+        heartbeat.beat().await.expect("the ledger answers");
+        let until = stop.clone();
         tasks.start("heartbeat", async move {
             while !until.is_cancelled() {
-                alive.seen_at = clock.now();
-                drop(registry.heartbeat(&alive).await);
-                let pause = tokio::time::sleep(Duration::from_secs(10));
-                until.run_until_cancelled(pause).await;
+                until.run_until_cancelled(tokio::time::sleep(HEARTBEAT)).await;
+                drop(heartbeat.beat().await);
             }
-            drop(registry.deregister(&alive.name).await);
+            drop(heartbeat.deregister().await);
         });
         let of_events = context.clone();
         tasks.start("events", async move { of_events.publisher.run_events().await });
@@ -551,6 +563,14 @@ impl World {
     pub fn act(&self, reason: &str) -> Act {
         self.ops.act(&operator(), Some(reason))
     }
+}
+
+/// Nothing is settled: the handler only says how.
+struct NoSettler;
+
+#[async_trait]
+impl Settler for NoSettler {
+    async fn settle(&self, _: Settle) {}
 }
 
 pub fn operator() -> Principal {

@@ -24,8 +24,8 @@ const MAX_BATCH: usize = 400;
 const MAX_BATCH_BYTES: usize = 16 * 1024 * 1024;
 /// How often a transaction that lost against another one is repeated before the caller has to.
 const MAX_RACES: u32 = 3;
-/// Pieces of work that are tried one after the other before it is an outage after all.
-const OUTAGES_OF_ONE: u32 = 2;
+/// Orders in a row that the database does not take one by one before it is an outage after all.
+const OUTAGES_OF_ONE: usize = 3;
 /// Shards of the received tally, so that workers do not wait for each other's row lock.
 const TALLY_SHARDS: u64 = 16;
 
@@ -100,28 +100,31 @@ impl<D: Db> SqlStore<D> {
             return vec![self.write_alone(work).await];
         }
         let written = self.write_again(works).await;
-        let may_be_one = self.outages.judge_batch(&written);
+        let pieces = works.iter().map(Work::piece);
+        let may_be_one = self.outages.judge_batch(pieces, &written);
         match written {
             Err(StoreError::Refused(_) | StoreError::Corrupt { .. } | StoreError::Broken(_)) => {
-                self.write_each(works, u32::MAX).await
+                self.write_each(works).await
             }
-            Err(StoreError::Unavailable(_)) if may_be_one => {
-                self.write_each(works, OUTAGES_OF_ONE).await
-            }
+            Err(StoreError::Unavailable(_)) if may_be_one => self.write_each(works).await,
             written => works.iter().map(|_| written.clone()).collect(),
         }
     }
 
-    /// A transaction for each, until so many in a row met an outage.
-    async fn write_each(&self, works: &[Work], outages: u32) -> Vec<Result<(), StoreError>> {
+    /// A transaction for each, until those of several orders in a row meet an outage.
+    async fn write_each(&self, works: &[Work]) -> Vec<Result<(), StoreError>> {
         let mut results = Vec::with_capacity(works.len());
-        let mut in_a_row = 0;
+        let mut orders = Vec::new();
         for work in works {
             let written = self.write_alone(work).await;
-            let is_outage = matches!(written, Err(StoreError::Unavailable(_)));
-            in_a_row = if is_outage { in_a_row + 1 } else { 0 };
+            match &written {
+                // An order may have several pieces side by side.
+                Err(StoreError::Unavailable(_)) if orders.contains(&work.key()) => {}
+                Err(StoreError::Unavailable(_)) => orders.push(work.key()),
+                _ => orders.clear(),
+            }
             results.push(written.clone());
-            if in_a_row >= outages {
+            if orders.len() >= OUTAGES_OF_ONE {
                 results.resize(works.len(), written);
                 break;
             }
@@ -131,7 +134,7 @@ impl<D: Db> SqlStore<D> {
 
     async fn write_alone(&self, work: &Work) -> Result<(), StoreError> {
         let written = self.write_again(std::slice::from_ref(work)).await;
-        self.outages.judge_alone(|| (work.kind(), work.key().clone()), written)
+        self.outages.judge_alone(|| work.piece(), written)
     }
 
     /// Writes it; a transaction that lost against another one is repeated at once.

@@ -11,6 +11,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use crate::domain::order::values::OrderKey;
 use crate::ports::store_error::StoreError;
 
+use super::fault_watch::KINDS;
+
 /// Batches in a row that were not taken before their pieces are tried alone.
 const BATCHES: u32 = 3;
 /// How often a piece is not taken alone before it is refused; its caller pauses up to five seconds between.
@@ -27,10 +29,10 @@ pub(super) struct OutageWatch(Mutex<State>);
 
 #[derive(Default)]
 struct State {
-    /// Batches in a row that were not taken.
+    /// Batches in a row that were not taken, whatever was taken alone in between.
     batches: u32,
-    /// How often anything was taken.
-    taken: u64,
+    /// How often something of each kind was taken: what is in the way of one kind need not be in the way of others.
+    taken: [u64; KINDS],
     alone: HashMap<Piece, Alone>,
 }
 
@@ -40,14 +42,30 @@ struct Alone {
     taken: u64,
 }
 
+impl State {
+    fn take(&mut self, pieces: impl Iterator<Item = Piece>) {
+        for piece in pieces {
+            self.taken[piece.0] += 1;
+            self.alone.remove(&piece);
+        }
+    }
+}
+
 impl OutageWatch {
-    /// A batch of several pieces was taken or not; whether its pieces are to be tried alone now.
-    pub(super) fn judge_batch(&self, written: &Result<(), StoreError>) -> bool {
+    /// A batch of these pieces was taken or not; whether its pieces are to be tried alone now.
+    pub(super) fn judge_batch(
+        &self,
+        pieces: impl Iterator<Item = Piece>,
+        written: &Result<(), StoreError>,
+    ) -> bool {
         let mut state = self.state();
         match written {
             Ok(()) => {
                 state.batches = 0;
-                state.taken += 1;
+                // Nothing has to be remembered where nothing is wrong.
+                if !state.alone.is_empty() {
+                    state.take(pieces);
+                }
                 false
             }
             Err(StoreError::Unavailable(_)) => {
@@ -65,12 +83,10 @@ impl OutageWatch {
         written: Result<(), StoreError>,
     ) -> Result<(), StoreError> {
         let mut state = self.state();
-        let taken = state.taken;
         match written {
             Ok(()) => {
-                state.taken += 1;
                 if !state.alone.is_empty() {
-                    state.alone.remove(&piece());
+                    state.take(std::iter::once(piece()));
                 }
                 Ok(())
             }
@@ -79,6 +95,7 @@ impl OutageWatch {
                     state.alone.clear();
                 }
                 let piece = piece();
+                let taken = state.taken[piece.0];
                 let alone = state.alone.entry(piece.clone()).or_insert(Alone { times: 0, taken });
                 // In an outage nothing is taken in between.
                 if alone.taken != taken {
@@ -111,42 +128,57 @@ mod tests {
         Err(StoreError::Unavailable(SharedError(Arc::new(std::io::Error::other("timeout")))))
     }
 
-    fn piece(order_id: &str) -> impl FnOnce() -> Piece {
-        let piece = (0, OrderKey::new("default", order_id).unwrap());
+    fn piece(kind: usize, order_id: &str) -> impl FnOnce() -> Piece {
+        let piece = (kind, OrderKey::new("default", order_id).unwrap());
         || piece
+    }
+
+    fn is_refused(judged: &Result<(), StoreError>) -> bool {
+        matches!(judged, Err(StoreError::Refused(_)))
     }
 
     #[test]
     fn in_an_outage_nothing_is_refused() {
         let watch = OutageWatch::default();
-        assert_eq!([0; 4].map(|_| watch.judge_batch(&away())), [false, false, true, true]);
+        let batch = |written: Result<(), StoreError>| watch.judge_batch([].into_iter(), &written);
+        assert_eq!([0; 4].map(|_| batch(away())), [false, false, true, true]);
         for _ in 0..100 {
-            let judged = watch.judge_alone(piece("1"), away());
+            let judged = watch.judge_alone(piece(0, "1"), away());
             assert!(matches!(judged, Err(StoreError::Unavailable(_))));
         }
-        assert!(!watch.judge_batch(&Ok(())));
-        assert!(!watch.judge_batch(&away()), "it begins again");
+        assert!(!batch(Ok(())));
+        assert!(!batch(away()), "it begins again");
     }
 
     #[test]
-    fn what_is_never_taken_while_others_are_is_refused() {
-        let watch = OutageWatch::default();
-        let times = (1..100).find(|_| {
-            let refused = watch.judge_alone(piece("1"), away());
-            watch.judge_alone(piece("2"), Ok(())).unwrap();
-            matches!(refused, Err(StoreError::Refused(_)))
-        });
-        assert_eq!(times, Some(TIMES_ALONE as usize + 1));
+    fn what_is_never_taken_while_others_of_its_kind_are_is_refused() {
+        for (kind, expected) in [(0, Some(TIMES_ALONE as usize + 1)), (1, None)] {
+            let watch = OutageWatch::default();
+            let times = (1..100).find(|_| {
+                let judged = watch.judge_alone(piece(0, "1"), away());
+                watch.judge_alone(piece(kind, "2"), Ok(())).unwrap();
+                is_refused(&judged)
+            });
+            assert_eq!(times, expected);
+        }
     }
 
     #[test]
     fn one_success_is_enough() {
-        let watch = OutageWatch::default();
-        for n in 0..100 {
-            let written = if n % 10 == 9 { Ok(()) } else { away() };
-            let judged = watch.judge_alone(piece("1"), written);
-            assert!(!matches!(judged, Err(StoreError::Refused(_))));
-            watch.judge_alone(piece("2"), Ok(())).unwrap();
+        for is_in_batch in [false, true] {
+            let watch = OutageWatch::default();
+            for n in 0..100 {
+                let judged = match n % 10 {
+                    9 if is_in_batch => {
+                        watch.judge_batch([piece(0, "1")()].into_iter(), &Ok(()));
+                        Ok(())
+                    }
+                    9 => watch.judge_alone(piece(0, "1"), Ok(())),
+                    _ => watch.judge_alone(piece(0, "1"), away()),
+                };
+                assert!(!is_refused(&judged));
+                watch.judge_alone(piece(0, "2"), Ok(())).unwrap();
+            }
         }
     }
 }

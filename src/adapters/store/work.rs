@@ -71,6 +71,11 @@ impl Work {
         }
     }
 
+    /// What it is, for those that remember it.
+    pub(super) fn piece(&self) -> (usize, OrderKey) {
+        (self.kind(), self.key().clone())
+    }
+
     /// The order that it is about.
     pub(super) fn key(&self) -> &OrderKey {
         match self {

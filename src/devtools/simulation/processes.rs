@@ -14,13 +14,13 @@ use tokio_util::sync::CancellationToken;
 use crate::devtools::simulation::ledger::memory::MemoryLedger;
 use crate::devtools::simulation::shared::Shared;
 use crate::devtools::simulation::wiring::{Parts, process_of};
-use crate::ports::clock::Clock;
-use crate::ports::workers::{Worker, WorkerRegistry};
+use crate::ports::workers::{WorkerKind, WorkerRegistry};
 use crate::workers::circuit_watcher::CircuitWatcher;
 use crate::workers::consume::{ReadMode, Reading, consume};
 use crate::workers::context::WorkerContext;
 use crate::workers::error_handler::{DeadLetterCollector, ErrorHandler};
 use crate::workers::failure_counter::FailureCounter;
+use crate::workers::heartbeat::{HEARTBEAT, Heartbeat};
 use crate::workers::notifier::Notifier;
 use crate::workers::redriver::Redriver;
 use crate::workers::submitter::admit::Submitter;
@@ -28,8 +28,6 @@ use crate::workers::sweeper::{SweepRule, Sweeper};
 
 /// How long a process may take to end when it is asked to.
 const DRAIN_PATIENCE: Duration = Duration::from_secs(60);
-/// How often the clock is compared with the ledger's and the ledger hears that the process is alive.
-const HEARTBEAT: Duration = Duration::from_secs(10);
 /// Pause before a process that could not start is started again.
 const START_AGAIN: Duration = Duration::from_secs(1);
 
@@ -96,18 +94,11 @@ impl Process {
         let clock = parts.clock(process_of(name));
         let (store, is_in_time) = (parts.store(process_of(name)), process.is_in_time.clone());
         let context = parts.context(name, clock.clone());
-        let mut alive = Worker {
-            name: name.to_owned(),
-            roles: Vec::new(),
-            started_at: clock.now(),
-            seen_at: clock.now(),
-        };
+        let mut heartbeat = Heartbeat::new(context.clone(), clock, store, &[WorkerKind::Submitter]);
         process.other(async move {
             loop {
-                if clock.synchronise(&*store).await.is_ok() {
+                if heartbeat.beat().await.is_ok() {
                     is_in_time.cancel();
-                    alive.seen_at = clock.now();
-                    drop(store.heartbeat(&alive).await);
                 }
                 let pause = if is_in_time.is_cancelled() { HEARTBEAT } else { START_AGAIN };
                 tokio::time::sleep(pause).await;

@@ -13,7 +13,8 @@ use async_trait::async_trait;
 use futures_util::future::join;
 
 use crate::crash::{CrashPoint, reach};
-use crate::domain::failure::Failure;
+use crate::domain::failure::{Failure, Stage};
+use crate::domain::failure_summary::FailureSummary;
 use crate::domain::lifecycle::claim::{Admission, Doubt, HandBack, Intent};
 use crate::domain::lifecycle::transitions::OrderRecord;
 use crate::domain::lifecycle::vocabulary::{Phase, Trigger};
@@ -94,7 +95,8 @@ struct Candidate {
 fn priority_of(trigger: Trigger) -> Priority {
     match trigger {
         Trigger::Checkout | Trigger::Operator => Priority::Live,
-        Trigger::Retry | Trigger::Redrive | Trigger::Sweeper => Priority::Later,
+        Trigger::Retry | Trigger::Sweeper => Priority::Later,
+        Trigger::Redrive => Priority::Redriven,
     }
 }
 
@@ -307,6 +309,12 @@ impl Submitter {
         event.attempt = record.last_attempt;
         event.fail_count = record.fail_count;
         event.erp_order_id = erp_order_id;
+        if kind != EventKind::Confirmed {
+            event.error = record.last_failure.as_ref().map(|last| {
+                let FailureSummary { class, code, message, .. } = &last.summary;
+                Failure { stage: None, ..Failure::new(*class, code, message, Stage::At) }
+            });
+        }
         self.context.publisher.publish_event(&event, &record.trace);
     }
 

@@ -26,18 +26,22 @@ const MANY_UNDER: u32 = 20;
 #[async_trait]
 impl OrderIntake for MemoryLedger {
     async fn accept(&self, placed: Placed, now: Timestamp) -> Result<Accepted, StoreError> {
-        self.write(|tables| Ok(tables.accept(&placed, now))).await
+        self.write(|tables| {
+            check_storable(&placed)?;
+            Ok(tables.accept(&placed, now))
+        })
+        .await
     }
 }
 
 #[async_trait]
 impl OrderTransfers for MemoryLedger {
     async fn admit(&self, request: AdmitRequest) -> Result<Admitted, StoreError> {
-        self.write(|tables| match &request.incoming {
-            Incoming::Placed(placed) if placed.order.document.contains(UNSTORABLE) => {
-                Err(refused("a value is too long for an index"))
+        self.write(|tables| {
+            if let Incoming::Placed(placed) = &request.incoming {
+                check_storable(placed)?;
             }
-            _ => Ok(tables.admit(&request)),
+            Ok(tables.admit(&request))
         })
         .await
     }
@@ -248,6 +252,13 @@ fn known(
     conflict: bool,
 ) -> Admitted {
     Admitted::Known { admission, record: Box::new(record), document, conflict, new: false }
+}
+
+fn check_storable(placed: &Placed) -> Result<(), StoreError> {
+    match placed.order.document.contains(UNSTORABLE) {
+        true => Err(refused("a value is too long for an index")),
+        false => Ok(()),
+    }
 }
 
 fn check_attempt(number: u32) -> Result<(), StoreError> {
