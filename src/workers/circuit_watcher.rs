@@ -130,9 +130,14 @@ impl CircuitWatcher {
     /// Obeys every circuit once. Called before the first order is taken, so that a process that
     /// starts during an outage does not begin with a burst.
     pub async fn round(&self) -> Result<(), StoreError> {
-        let circuits = self.ledger.circuits().await?;
         let gates = self.context.policies.gates();
-        for gate in &gates {
+        let changes: Vec<Option<u64>> = gates.iter().map(|gate| gate.changes()).collect();
+        let circuits = self.ledger.circuits().await?;
+        for (gate, changes) in gates.iter().zip(changes) {
+            if changes.is_none() || gate.changes() != changes {
+                // An attempt opens or closes the circuit, or has done so since it was read.
+                continue;
+            }
             let circuit = circuits.iter().find(|circuit| circuit.erp == gate.erp_name());
             let state = circuit.map_or(CircuitState::Closed, |circuit| circuit.state);
             match circuit {

@@ -7,6 +7,7 @@
 
 use std::collections::VecDeque;
 use std::num::NonZeroU32;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -74,6 +75,10 @@ pub struct Gate {
     /// Of the whole fleet, in calls per second.
     rate_limit: Option<NonZeroU32>,
     share: Mutex<Share>,
+    /// How often the flow changed.
+    changes: AtomicU64,
+    /// Attempts that are changing the circuit in the ledger.
+    deciding: Arc<AtomicU32>,
     turns: Arc<Turns>,
     clock: Stopwatch,
 }
@@ -137,6 +142,8 @@ impl Gate {
             max_in_flight,
             rate_limit,
             share: Mutex::new(Share { senders: 1, rate: rate_among(rate_limit, 1, clock) }),
+            changes: AtomicU64::new(0),
+            deciding: Arc::default(),
             turns: Arc::new(Turns {
                 state: Mutex::new(State {
                     pace: ConcurrencyLimit::new(max_in_flight),
@@ -206,6 +213,19 @@ impl Gate {
     /// What the circuit lets through now.
     pub fn flow(&self) -> GateState {
         self.turns.flow()
+    }
+
+    /// An attempt changes the circuit in the ledger until this is dropped.
+    pub fn decide(&self) -> Deciding {
+        self.deciding.fetch_add(1, Ordering::Relaxed);
+        Deciding(self.deciding.clone())
+    }
+
+    /// How often the flow changed; `None` while an attempt changes the circuit. What was read from the ledger
+    /// before a change, or during one, says nothing about now.
+    pub fn changes(&self) -> Option<u64> {
+        let is_quiet = self.deciding.load(Ordering::Relaxed) == 0;
+        is_quiet.then(|| self.changes.load(Ordering::Relaxed))
     }
 
     /// Notifies of every change of [`Gate::flow`].
@@ -334,6 +354,7 @@ impl Gate {
         if flow == before {
             return;
         }
+        self.changes.fetch_add(1, Ordering::Relaxed);
         if flow == GateState::Stopped {
             state.queues().into_iter().for_each(VecDeque::clear);
         } else if before != GateState::Open {
@@ -396,6 +417,15 @@ impl Drop for Turn {
         let mut state = turns.state();
         state.in_flight -= 1;
         turns.call_next(&mut state);
+    }
+}
+
+/// A change of the circuit that is under way.
+pub struct Deciding(Arc<AtomicU32>);
+
+impl Drop for Deciding {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

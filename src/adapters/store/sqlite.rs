@@ -1,8 +1,8 @@
 //! SQLite: one writer, a pool of readers; WAL with synchronous=FULL, so that what was committed
 //! survives a power loss before anything is acknowledged.
 //!
-//! Mirrors `postgres.rs`, function by function; a batch is a loop, which costs little inside one
-//! transaction in the same process.
+//! Mirrors `postgres.rs`, function by function. What every order passes takes a whole batch as JSON; what only some
+//! pass, and what holds documents, is a loop.
 
 use std::collections::HashSet;
 use std::str::FromStr;
@@ -231,42 +231,35 @@ impl Tx for SqliteTx {
         let sql = format!(
             "SELECT {ORDER_COLUMNS}, digest
             FROM orders
-            WHERE shop = $1 AND order_id = $2"
+            WHERE (shop, order_id) IN (SELECT value ->> 0, value ->> 1 FROM json_each($1))"
         );
-        let sql = Sql::Built(sql);
-        let mut rows = Vec::with_capacity(keys.len());
-        for key in keys {
-            let args = sql_args![key.shop.as_str(), key.order_id.as_str()];
-            rows.extend(self.fetch(&sql, args).await?);
-        }
-        Ok(rows)
+        self.fetch(&Sql::Built(sql), by_key(keys)).await
     }
 
     async fn documents(&mut self, keys: &[OrderKey]) -> Result<Vec<Row>, StoreError> {
         let sql = "SELECT shop, order_id, document, edited
             FROM orders
-            WHERE shop = $1 AND order_id = $2";
-        let mut rows = Vec::with_capacity(keys.len());
-        for key in keys {
-            let args = sql_args![key.shop.as_str(), key.order_id.as_str()];
-            rows.extend(self.fetch(&sql.into(), args).await?);
-        }
-        Ok(rows)
+            WHERE (shop, order_id) IN (SELECT value ->> 0, value ->> 1 FROM json_each($1))";
+        self.fetch(&sql.into(), by_key(keys)).await
     }
 
     async fn save(&mut self, records: &[&OrderRecord]) -> Result<u64, StoreError> {
         let sql = "UPDATE orders
-            SET state = $4, phase = $5, due_at_ms = $6, fail_count = $7, max_count = $8,
-              last_attempt = $9, claim_worker = $10, claim_attempt = $11, claimed_until_ms = $12,
-              unclear_since_ms = $13, error_class = $14, error_code = $15, error_message = $16,
-              error_fingerprint = $17, failed_at_ms = $18, in_doubt = $19, updated_at_ms = $20,
-              claim_preparing = $21, swept_at_ms = NULL,
-              version = version + 1
-            WHERE shop = $1 AND order_id = $2 AND version = $3";
-        let mut written = 0;
-        for record in records {
+            SET state = i.value ->> 3, phase = i.value ->> 4, due_at_ms = i.value ->> 5,
+              fail_count = i.value ->> 6, max_count = i.value ->> 7, last_attempt = i.value ->> 8,
+              claim_worker = i.value ->> 9, claim_attempt = i.value ->> 10,
+              claimed_until_ms = i.value ->> 11, unclear_since_ms = i.value ->> 12,
+              error_class = i.value ->> 13, error_code = i.value ->> 14,
+              error_message = i.value ->> 15, error_fingerprint = i.value ->> 16,
+              failed_at_ms = i.value ->> 17, in_doubt = i.value ->> 18,
+              updated_at_ms = i.value ->> 19, claim_preparing = i.value ->> 20,
+              swept_at_ms = NULL, version = version + 1
+            FROM json_each($1) AS i
+            WHERE orders.shop = i.value ->> 0 AND orders.order_id = i.value ->> 1
+              AND orders.version = i.value ->> 2";
+        let args = records.iter().map(|record| {
             let failure = record.last_failure.as_ref();
-            let args = sql_args![
+            sql_args![
                 record.key.shop.as_str(),
                 record.key.order_id.as_str(),
                 record.version,
@@ -288,43 +281,48 @@ impl Tx for SqliteTx {
                 i64::from(failure.is_some_and(|failure| failure.in_doubt)),
                 record.updated_at,
                 record.claim.as_ref().and_then(Claim::preparing),
-            ];
-            written += self.execute(&sql.into(), args).await?;
-        }
-        Ok(written)
+            ]
+        });
+        self.execute(&sql.into(), batch(args)).await
     }
 
     async fn confirm(&mut self, rows: &[&ConfirmRequest]) -> Result<Vec<Row>, StoreError> {
-        let was = "SELECT shop, order_id, phase, erp_order_id, fail_count, $3
-            FROM orders
-            WHERE shop = $1 AND order_id = $2";
-        let twice =
-            "INSERT INTO second_entries (shop, order_id, number, first_number, attempt, worker, at_ms)
-            SELECT shop, order_id, $3, erp_order_id, $4, $5, $6
-            FROM orders
-            WHERE shop = $1 AND order_id = $2 AND phase = 'transferred' AND erp_order_id <> $3
-            ON CONFLICT DO NOTHING";
+        let was = "SELECT o.shop, o.order_id, o.phase, o.erp_order_id, o.fail_count,
+              COALESCE(o.phase = 'transferred' AND o.erp_order_id <> (i.value ->> 7)
+                AND NOT EXISTS (
+                  SELECT 1
+                  FROM second_entries AS s
+                  WHERE s.shop = o.shop AND s.order_id = o.order_id AND s.number = i.value ->> 7), 0)
+            FROM json_each($1) AS i
+            CROSS JOIN orders AS o ON o.shop = i.value ->> 0 AND o.order_id = i.value ->> 1";
         let tried = "INSERT INTO attempts (shop, order_id, attempt, outcome, triggered_by, worker,
               request, http_status, erp_order_id, found, occurred_at_ms, duration_ms)
-            SELECT $1, $2, $3, 'succeeded', $4, $5, $6, $7, $8, $9, $10, $11
-            FROM orders
-            WHERE shop = $1 AND order_id = $2
-              AND (phase <> 'transferred' OR erp_order_id IS NOT $8)
+            SELECT o.shop, o.order_id, i.value ->> 2, 'succeeded', i.value ->> 3, i.value ->> 4,
+              i.value ->> 5, i.value ->> 6, i.value ->> 7, i.value ->> 8, i.value ->> 9, i.value ->> 10
+            FROM json_each($1) AS i
+            CROSS JOIN orders AS o ON o.shop = i.value ->> 0 AND o.order_id = i.value ->> 1
+            WHERE o.phase <> 'transferred' OR o.erp_order_id IS NOT i.value ->> 7
             ON CONFLICT DO NOTHING";
         let done = "UPDATE orders
-            SET state = 'confirmed', phase = 'transferred', due_at_ms = NULL, erp_order_id = $3,
-              last_attempt = MAX(last_attempt, $4), claim_worker = NULL, claim_attempt = NULL,
-              claimed_until_ms = NULL, unclear_since_ms = NULL, updated_at_ms = $5,
-              version = version + 1
-            WHERE shop = $1 AND order_id = $2 AND phase <> 'transferred'";
-        let mut before = Vec::with_capacity(rows.len());
-        for r in rows {
-            let (shop, order_id) = (r.key.shop.as_str(), r.key.order_id.as_str());
-            let number = r.erp_order_id.as_deref();
-            before.extend(self.fetch(&was.into(), sql_args![shop, order_id, 0_i64]).await?);
-            let args = sql_args![
-                shop,
-                order_id,
+            SET state = 'confirmed', phase = 'transferred', due_at_ms = NULL,
+              erp_order_id = i.value ->> 7, last_attempt = MAX(last_attempt, i.value ->> 2),
+              claim_worker = NULL, claim_attempt = NULL, claimed_until_ms = NULL,
+              unclear_since_ms = NULL, updated_at_ms = i.value ->> 9, version = version + 1
+            FROM json_each($1) AS i
+            WHERE orders.shop = i.value ->> 0 AND orders.order_id = i.value ->> 1
+              AND phase <> 'transferred'";
+        let twice =
+            "INSERT INTO second_entries (shop, order_id, number, first_number, attempt, worker, at_ms)
+            SELECT o.shop, o.order_id, i.value ->> 7, o.erp_order_id, i.value ->> 2, i.value ->> 4,
+              i.value ->> 9
+            FROM json_each($1) AS i
+            CROSS JOIN orders AS o ON o.shop = i.value ->> 0 AND o.order_id = i.value ->> 1
+            WHERE o.phase = 'transferred' AND o.erp_order_id <> i.value ->> 7
+            ON CONFLICT DO NOTHING";
+        let args = batch(rows.iter().map(|r| {
+            sql_args![
+                r.key.shop.as_str(),
+                r.key.order_id.as_str(),
                 r.attempt,
                 r.trigger.as_str(),
                 &r.worker,
@@ -334,18 +332,14 @@ impl Tx for SqliteTx {
                 i64::from(r.found),
                 r.now,
                 i64::try_from(r.duration_ms).unwrap_or(i64::MAX),
-            ];
-            self.execute(&tried.into(), args).await?;
-            let args = sql_args![shop, order_id, number, r.attempt, r.now];
-            if self.execute(&done.into(), args).await? > 0 {
-                continue;
-            }
-            // Another receipt; its number may be a second one.
-            let args = sql_args![shop, order_id, number, r.attempt, &r.worker, r.now];
-            if self.execute(&twice.into(), args).await? > 0 {
-                before.pop();
-                before.extend(self.fetch(&was.into(), sql_args![shop, order_id, 1_i64]).await?);
-            }
+            ]
+        }));
+        let before = self.fetch(&was.into(), args.clone()).await?;
+        self.execute(&tried.into(), args.clone()).await?;
+        let done = self.execute(&done.into(), args.clone()).await?;
+        if done < before.len() as u64 {
+            // Some were there before, perhaps under another number.
+            self.execute(&twice.into(), args).await?;
         }
         Ok(before)
     }
@@ -458,6 +452,23 @@ fn row(row: &SqliteRow) -> Result<Row, StoreError> {
     };
     let values = (0..row.len()).map(value).collect::<Result<_, _>>().map_err(read_failed)?;
     Ok(Row::new(values))
+}
+
+/// Rows as one argument, a JSON array of arrays, which `json_each` takes apart again: each statement goes to
+/// another thread and back, whatever it does there.
+fn batch(rows: impl Iterator<Item = Vec<Value>>) -> Vec<Value> {
+    let value = |value| match value {
+        Value::Int(number) => serde_json::Value::from(number),
+        Value::Text(text) => serde_json::Value::from(text),
+        Value::Bytes(bytes) => serde_json::Value::from(bytes),
+    };
+    let rows = rows.map(|row| row.into_iter().map(value).collect::<Vec<_>>());
+    let rows: Vec<_> = rows.map(serde_json::Value::from).collect();
+    sql_args![serde_json::Value::from(rows).to_string()]
+}
+
+fn by_key(keys: &[OrderKey]) -> Vec<Value> {
+    batch(keys.iter().map(|key| sql_args![key.shop.as_str(), key.order_id.as_str()]))
 }
 
 fn int(number: Option<i64>) -> Value {

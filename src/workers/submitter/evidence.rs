@@ -22,6 +22,7 @@ impl Submitter {
             return;
         }
         let (context, gate) = (&self.context, &work.policy.gate);
+        let _deciding = gate.decide();
         let closed = context
             .availability
             .retry_until_available(|| self.ledger.close_circuit(gate.erp_name()))
@@ -74,6 +75,7 @@ impl Submitter {
 
     pub(super) async fn open_circuit(&self, work: &Work, failure: &Failure) {
         let (context, gate) = (&self.context, &work.policy.gate);
+        let _deciding = gate.decide();
         gate.set_flow(GateState::Stopped);
         let now = context.now();
         let pause = gate.rule().pause_for(failure, 0);
@@ -105,6 +107,7 @@ impl Submitter {
 
     pub(super) async fn fail_trial(&self, work: &Work, failure: &Failure) {
         let (context, gate) = (&self.context, &work.policy.gate);
+        let _deciding = gate.decide();
         gate.set_flow(GateState::Stopped);
         let (erp, reason) = (gate.erp_name(), reason_of(failure));
         let failed = context
