@@ -62,6 +62,7 @@ impl Plan {
         let mut steps = match dice.number(0, 19) {
             0 => a_plain_outage(&mut dice, &setup),
             1 => holds_in_trouble(&mut dice),
+            2 => many_orders_for_a_slow_erp(&mut dice),
             _ => [orders(&mut dice, &setup), faults(&mut dice, &setup), verbs(&mut dice)].concat(),
         };
         steps.sort_by_key(|step| step.at);
@@ -213,6 +214,16 @@ fn a_plain_outage(dice: &mut Dice, setup: &Setup) -> Vec<Step> {
         let what = What::Process(restarts);
         steps.push(Step { at: dice.millis(0, 600_000), lasts: dice.seconds(1, 30), what });
     }
+    steps
+}
+
+/// More orders come than the ERP can take: they wait in the queue for minutes.
+fn many_orders_for_a_slow_erp(dice: &mut Dice) -> Vec<Step> {
+    let count = dice.number(25, 45);
+    let mut steps: Vec<Step> =
+        (1..=count).map(|number| placed(number, dice.millis(0, 30_000))).collect();
+    let what = What::Erp { second: false, mood: Mood::Slow, share: 100 };
+    steps.push(Step { at: NONE, lasts: dice.seconds(200, 600), what });
     steps
 }
 
