@@ -259,7 +259,10 @@ async fn what_is_published_after_a_retry_carries_none_of_the_brokers_headers() {
     let mut world = World::new(Place::Services).await;
     world.set("retry.schedule", "100ms, 1h");
     world.set("sweeper.grace", "1h");
-    world.serve().await;
+    // Apart, so that failures travel as messages.
+    world.make_ready().await;
+    world.start(&["serve", "--roles", "submitter"]).await;
+    world.start(&["serve", "--roles", "error-handler"]).await;
     let spy = format!("{}.spy", world.name);
     let connection = world.connection().await;
     let channel = connection.create_channel().await.expect("a channel");

@@ -23,21 +23,27 @@ pub struct Browser {
     driver: Child,
 }
 
-impl Browser {
-    /// Starts a browser without a window to see.
-    pub async fn start() -> Self {
+/// A driver and its port. It looks for a free port and then opens it: somebody may be faster, and then it ends.
+async fn start_driver() -> (Child, String) {
+    for _ in 0..5 {
         let mut command = Command::new("chromedriver");
         command.args(["--port=0"]).stdout(Stdio::piped()).stderr(Stdio::null()).process_group(0);
         let started = command.spawn();
         let mut driver = started.expect("chromedriver is there; `scripts/test` installs it");
         let mut lines = BufReader::new(driver.stdout.take().expect("it is piped")).lines();
-        let port = loop {
-            let line = lines.next_line().await.expect("chromedriver speaks");
-            let line = line.expect("chromedriver tells its port");
+        while let Some(line) = lines.next_line().await.expect("chromedriver speaks") {
             if let Some((_, port)) = line.split_once("started successfully on port ") {
-                break port.trim_end_matches('.').to_owned();
+                return (driver, port.trim_end_matches('.').to_owned());
             }
-        };
+        }
+    }
+    panic!("chromedriver tells its port");
+}
+
+impl Browser {
+    /// Starts a browser without a window to see.
+    pub async fn start() -> Self {
+        let (driver, port) = start_driver().await;
         order_relay::app::commands::install_tls();
         let client = reqwest::Client::new();
         let options = json!({
