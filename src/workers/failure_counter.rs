@@ -4,6 +4,7 @@
 //! counts what comes as a message.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::crash::{CrashPoint, reach};
 use crate::domain::lifecycle::transitions::{OrderRecord, Verdict};
@@ -12,6 +13,10 @@ use crate::domain::trace::Trace;
 use crate::ports::orders::{FailureRequest, OrderFailures, Placed, Recorded};
 use crate::ports::store_error::StoreError;
 use crate::workers::context::WorkerContext;
+
+/// How long the ledger may take to count a failure before the broker gets it: until one of the two has it, it is
+/// only in memory.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Counts failures for one process.
 pub struct FailureCounter {
@@ -56,10 +61,13 @@ impl FailureCounter {
         self.follow(&failed, recorded).await
     }
 
-    /// Counts a failure if the ledger answers now.
-    pub async fn count_now(&self, failed: Failed<'_>) -> Result<(), NotCounted> {
-        let recorded = self.failures.record_failure(self.request(&failed)).await;
-        self.follow(&failed, recorded).await
+    /// Counts a failure if the ledger answers soon; whether it did. What follows may take longer.
+    pub async fn count_now(&self, failed: Failed<'_>) -> bool {
+        let recording = self.failures.record_failure(self.request(&failed));
+        match tokio::time::timeout(PATIENCE, recording).await {
+            Ok(recorded) => self.follow(&failed, recorded).await.is_ok(),
+            Err(_) => false,
+        }
     }
 
     fn request(&self, failed: &Failed<'_>) -> FailureRequest {

@@ -323,6 +323,9 @@ async fn fail_without_a_broker(world: World, counted: u32) {
     assert_eq!(world.fail_count("1").await, counted);
     world.wire.is_away(false);
     world.erp.always(None);
+    world.settle().await;
+    let messages = world.wire.published("failed:").len();
+    assert_eq!(messages == 0, counted == 1, "what is counted needs no message");
     assert!(world.end().await.contains("attempts [1 unavailable http_503; 2 ok]"));
 }
 

@@ -1,25 +1,16 @@
 //! The ERP as a whole is away: work pauses, nothing is lost, one trial at a time, and it ramps up again.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use async_trait::async_trait;
-use jiff::Timestamp;
-use order_relay::app::store::Store;
-use order_relay::domain::circuit::{Circuit, CircuitState};
+use order_relay::domain::circuit::CircuitState;
 use order_relay::domain::lifecycle::transitions::OrderRecord;
 use order_relay::domain::notice::NoticeKind;
-use order_relay::ports::circuits::Circuits;
-use order_relay::ports::notices::Notice;
-use order_relay::ports::orders::{Overdue, OverdueOrders, Sweep};
-use order_relay::ports::store_error::StoreError;
 use order_relay::workers::circuit_watcher::CircuitWatcher;
 use order_relay::workers::consume::Handler;
 use order_relay::workers::erp_gate::GateState;
 use order_relay::workers::submitter::admit::Submitter;
 use serde_json::json;
-use tokio::sync::watch;
 
 use crate::erp::Knowledge;
 use crate::erp::Turn::*;
@@ -299,65 +290,6 @@ async fn a_slow_erp_makes_the_sweeper_no_busier() {
     assert_eq!(world.erp.sends().len(), 200);
 }
 
-/// The ledger's circuits, whose answers can be held back on their way.
-struct LateAnswers {
-    store: Arc<dyn Store>,
-    is_late: watch::Sender<bool>,
-    /// Answers that are on their way.
-    asked: AtomicUsize,
-}
-
-#[async_trait]
-impl Circuits for LateAnswers {
-    async fn circuits(&self) -> Result<Vec<Circuit>, StoreError> {
-        let answer = self.store.circuits().await;
-        self.asked.fetch_add(1, Ordering::Relaxed);
-        self.is_late.subscribe().wait_for(|late| !late).await.expect("it is there");
-        answer
-    }
-    async fn open_circuit(
-        &self,
-        erp: &str,
-        reason: &str,
-        trial_at: Timestamp,
-        notice: Option<Notice>,
-        now: Timestamp,
-    ) -> Result<bool, StoreError> {
-        self.store.open_circuit(erp, reason, trial_at, notice, now).await
-    }
-    async fn begin_trial(
-        &self,
-        erp: &str,
-        worker: &str,
-        until: Timestamp,
-        now: Timestamp,
-    ) -> Result<bool, StoreError> {
-        self.store.begin_trial(erp, worker, until, now).await
-    }
-    async fn fail_trial(
-        &self,
-        erp: &str,
-        worker: &str,
-        reason: &str,
-        trial_at: Timestamp,
-    ) -> Result<(), StoreError> {
-        self.store.fail_trial(erp, worker, reason, trial_at).await
-    }
-    async fn hasten_trial(&self, erp: &str, at: Timestamp) -> Result<(), StoreError> {
-        self.store.hasten_trial(erp, at).await
-    }
-    async fn close_circuit(&self, erp: &str) -> Result<bool, StoreError> {
-        self.store.close_circuit(erp).await
-    }
-}
-
-#[async_trait]
-impl OverdueOrders for LateAnswers {
-    async fn take_overdue(&self, sweep: Sweep) -> Result<Vec<Overdue>, StoreError> {
-        self.store.take_overdue(sweep).await
-    }
-}
-
 #[tokio::test(start_paused = true)]
 async fn what_was_read_before_the_circuit_opened_does_not_open_the_gate_again() {
     let world = World::without_workers(Setup::default());
@@ -365,20 +297,17 @@ async fn what_was_read_before_the_circuit_opened_does_not_open_the_gate_again() 
     let context = world.context("w1");
     let gate = context.policies.default.gate.clone();
     let submitter = Arc::new(Submitter::new(context.clone(), world.store.clone(), None));
-    let ledger = Arc::new(LateAnswers {
-        store: world.store.clone(),
-        is_late: watch::channel(true).0,
-        asked: AtomicUsize::new(0),
-    });
-    let (watcher, _read_mode) = CircuitWatcher::new(context, ledger.clone(), submitter.clone());
+    let (watcher, _read_mode) =
+        CircuitWatcher::new(context, world.store.clone(), submitter.clone());
+    world.database.holds_answers(true);
     let reads = watcher.round();
     let opens = async {
-        while ledger.asked.load(Ordering::Relaxed) == 0 {
+        while world.database.held_answers() == 0 {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
         submitter.handle(&world.delivery("1", false)).await;
         assert_eq!(gate.flow(), GateState::Stopped);
-        ledger.is_late.send_replace(false);
+        world.database.holds_answers(false);
     };
     let (read, ()) = tokio::join!(reads, opens);
     read.expect("the ledger answers");

@@ -20,6 +20,7 @@ use order_relay::ports::orders::{ConfirmRequest, FailureRequest, KeepRequest, Pl
 use order_relay::ports::schema::SchemaStatus;
 use order_relay::ports::store_error::{SharedError, StoreError};
 use tempfile::TempDir;
+use tokio::sync::watch;
 
 /// Time stands still until this is dropped.
 struct Still(#[expect(dead_code, reason = "it is there to be dropped")] Sender<()>);
@@ -71,6 +72,8 @@ pub struct Faults {
     lost_answers: AtomicU32,
     /// An order whose statement it never answers.
     never_takes: Mutex<Option<String>>,
+    holds_answers: watch::Sender<bool>,
+    held_answers: AtomicU32,
 }
 
 impl Faults {
@@ -94,6 +97,24 @@ impl Faults {
     /// From now on statements that insert this order get no answer.
     pub fn never_takes(&self, order_id: &str) {
         *self.never_takes.lock().expect("nobody panics") = Some(order_id.to_owned());
+    }
+
+    /// From now on answers to reads outside of transactions are held on their way, or arrive again.
+    pub fn holds_answers(&self, holds: bool) {
+        self.holds_answers.send_replace(holds);
+    }
+
+    /// Answers that have been held so far.
+    pub fn held_answers(&self) -> u32 {
+        self.held_answers.load(Ordering::Relaxed)
+    }
+
+    async fn deliver(&self) {
+        let mut holds = self.holds_answers.subscribe();
+        if *holds.borrow() {
+            self.held_answers.fetch_add(1, Ordering::Relaxed);
+            holds.wait_for(|holds| !holds).await.expect("the sender is here");
+        }
     }
 
     /// Whether the planted fault has happened, or none was planted.
@@ -160,8 +181,11 @@ impl Db for SteadyDb {
         Ok(SteadyTx { tx: self.db.begin().await?, still, faults: self.faults.clone() })
     }
     async fn fetch(&self, sql: &Sql, args: Vec<Value>) -> Result<Vec<Row>, StoreError> {
-        let _still = self.reach()?;
-        self.db.fetch(sql, args).await
+        let still = self.reach()?;
+        let answer = self.db.fetch(sql, args).await;
+        drop(still);
+        self.faults.deliver().await;
+        answer
     }
     async fn execute(&self, sql: &Sql, args: Vec<Value>) -> Result<u64, StoreError> {
         let _still = self.reach()?;

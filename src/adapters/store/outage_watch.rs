@@ -1,5 +1,5 @@
-//! Outages that are none: the database takes every piece of work but one. Its statement may run into a time
-//! limit, or cost the connection, because of the values in it.
+//! What looks like an outage and is none: the database writes every piece of work but one. The statement of that
+//! one may run into a time limit, or end the connection, because of the values in it.
 //!
 //! An outage is repeated for as long as it lasts. So that one piece of work does not hold up its neighbours for
 //! ever, pieces are tried alone when several batches in a row were not taken, and what is not taken alone again

@@ -17,10 +17,6 @@ use crate::telemetry::ClassLabel;
 use crate::workers::failure_counter::Failed;
 use crate::workers::submitter::admit::{Submitter, Work};
 
-/// How long the ledger may take to count a failure before the broker gets it: until one of the two has it, it is
-/// only in memory.
-const COUNT_PATIENCE: Duration = Duration::from_secs(5);
-
 impl Submitter {
     /// The exchanges with the ERP are stored for people; the order does not depend on them.
     pub(super) async fn keep_exchanges(&self, work: &Work, only_asked: bool) {
@@ -178,7 +174,6 @@ impl Submitter {
         let Some(counter) = &self.counter else { return false };
         let claim = Some(work.claim.clone());
         let failed = Failed { event, claim, order: None, trace: &work.trace };
-        let counted = tokio::time::timeout(COUNT_PATIENCE, counter.count_now(failed)).await;
-        matches!(counted, Ok(Ok(())))
+        counter.count_now(failed).await
     }
 }
