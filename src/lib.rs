@@ -160,10 +160,13 @@ pub mod adapters {
         //! The ledger in a database: decisions once, statements per database.
         pub mod ledger;
         pub mod work;
+        pub mod moves;
         pub mod batch;
         pub mod admitting;
+        pub mod plain;
         pub mod outcomes;
         pub mod orders;
+        pub mod in_hand;
         pub mod overdue;
         pub mod notices;
         pub mod circuits;

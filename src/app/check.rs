@@ -80,7 +80,7 @@ pub async fn look(settings: &Settings) -> Vec<CheckLine> {
 
 async fn database(settings: &Settings) -> Vec<CheckLine> {
     let url = &settings.known["database.url"].shown;
-    let store = match wiring::open_store(settings, "check") {
+    let store = match wiring::open_store(settings) {
         Ok(store) => store,
         Err(error) => return vec![CheckLine::bad("database", format!("{error:#}"))],
     };
@@ -176,7 +176,7 @@ async fn mail(settings: &Settings) -> Vec<CheckLine> {
 }
 
 async fn erps(settings: &Settings) -> Vec<CheckLine> {
-    let circuits = match wiring::open_store(settings, "check") {
+    let circuits = match wiring::open_store(settings) {
         Ok(store) => store.circuits().await.unwrap_or_default(),
         Err(_) => Vec::new(),
     };

@@ -88,7 +88,7 @@ async fn with_settings(
             }
         }
         Command::Fill(command) => {
-            let store = wiring::open_ready_store(settings, "fill").await?;
+            let store = wiring::open_ready_store(settings).await?;
             fill_command::fill(&Filler::new(store, Arc::new(SystemClock)), &command, out).await
         }
         command => at_desk(command, settings, out).await,

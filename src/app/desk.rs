@@ -35,7 +35,7 @@ impl Desk {
     pub async fn open(settings: &Settings, helpers: Helpers) -> anyhow::Result<Self> {
         require_ledger(settings)?;
         let worker = wiring::worker_name(&SystemClock);
-        let store = wiring::open_ready_store(settings, &worker).await?;
+        let store = wiring::open_ready_store(settings).await?;
         let clock = wiring::ledger_clock(&*store).await?;
         Self::over(settings, helpers, store, clock, worker).await
     }
@@ -43,7 +43,7 @@ impl Desk {
     /// For commands that may be the first one: the ledger is created if it is missing.
     pub async fn open_or_make(settings: &Settings) -> anyhow::Result<Self> {
         let worker = wiring::worker_name(&SystemClock);
-        let store = wiring::open_ready_store(settings, &worker).await?;
+        let store = wiring::open_ready_store(settings).await?;
         let clock = wiring::ledger_clock(&*store).await?;
         Self::over(settings, Helpers::None, store, clock, worker).await
     }
@@ -54,7 +54,7 @@ impl Desk {
             return Self::open_or_make(settings).await;
         }
         let worker = wiring::worker_name(&SystemClock);
-        let store = wiring::open_store(settings, &worker)?;
+        let store = wiring::open_store(settings)?;
         Self::over(settings, Helpers::None, store, Arc::new(SystemClock), worker).await
     }
 

@@ -6,6 +6,7 @@ use anyhow::Context;
 
 use crate::app::wiring;
 use crate::cli::exit::Exit;
+use crate::cli::output::progress;
 use crate::config::settings::Settings;
 
 /// `migrate`
@@ -14,7 +15,7 @@ pub async fn migrate(
     dry_run: bool,
     out: &mut dyn Write,
 ) -> anyhow::Result<Exit> {
-    let store = wiring::open_store(settings, "migrate")?;
+    let store = wiring::open_store(settings)?;
     let unreachable = "the database cannot be used: is it running, is database.url right?";
     let status = store.schema_status().await.context(unreachable)?;
     if status.pending.is_empty() {
@@ -25,7 +26,15 @@ pub async fn migrate(
         writeln!(out, "would apply {}", status.pending.join(", "))?;
         return Ok(Exit::Done);
     }
-    let applied = store.migrate().await.context("the migration failed and was rolled back")?;
+    let bar = progress(0, "copying orders");
+    let told = |copied, all| {
+        bar.set_length(all);
+        bar.set_position(copied);
+    };
+    let applied = store.migrate(&told).await.context(
+        "the migration failed; nothing is lost, and `order-relay migrate` continues where it stopped",
+    )?;
+    bar.finish_and_clear();
     writeln!(out, "applied {}", applied.join(", "))?;
     Ok(Exit::Done)
 }

@@ -90,7 +90,7 @@ impl Service {
         listener: Option<TcpListener>,
     ) -> anyhow::Result<Self> {
         let worker = wiring::worker_name(&SystemClock);
-        let store = wiring::open_ready_store(settings, &worker).await?;
+        let store = wiring::open_ready_store(settings).await?;
         if let Some(address) = wiring::amqp_address(settings, &worker)? {
             amqp::topology::ensure(&address, &wiring::topology(settings)).await?;
         }

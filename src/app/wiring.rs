@@ -71,7 +71,7 @@ pub fn worker_name(clock: &dyn Clock) -> String {
 }
 
 /// Opens the ledger. Nothing is connected yet.
-pub fn open_store(settings: &Settings, worker: &str) -> anyhow::Result<Arc<dyn Store>> {
+pub fn open_store(settings: &Settings) -> anyhow::Result<Arc<dyn Store>> {
     let database = &settings.database;
     let (url, size, patience) =
         (database.url.expose_secret(), database.max_connections, database.patience);
@@ -79,19 +79,19 @@ pub fn open_store(settings: &Settings, worker: &str) -> anyhow::Result<Arc<dyn S
     Ok(match scheme {
         "postgres" | "postgresql" => {
             let db = PostgresDb::open(url, size, patience).context("database.url")?;
-            Arc::new(SqlStore::new(db, worker))
+            Arc::new(SqlStore::new(db))
         }
         "sqlite" => {
             let db = SqliteDb::open(url, size, patience).context("database.url")?;
-            Arc::new(SqlStore::new(db, worker))
+            Arc::new(SqlStore::new(db))
         }
         _ => bail!("database.url begins with neither postgres:// nor sqlite://"),
     })
 }
 
 /// Opens the ledger and requires the tables of this release.
-pub async fn open_ready_store(settings: &Settings, worker: &str) -> anyhow::Result<Arc<dyn Store>> {
-    let store = open_store(settings, worker)?;
+pub async fn open_ready_store(settings: &Settings) -> anyhow::Result<Arc<dyn Store>> {
+    let store = open_store(settings)?;
     let unreachable = "the database cannot be used: is it running, is database.url right?";
     let status = store.schema_status().await.context(unreachable)?;
     if status.is_newer {
@@ -101,7 +101,10 @@ pub async fn open_ready_store(settings: &Settings, worker: &str) -> anyhow::Resu
         return Ok(store);
     }
     if status.migrates_itself {
-        store.migrate().await.context("the database could not be migrated to this release")?;
+        store
+            .migrate(&|_, _| {})
+            .await
+            .context("the database could not be migrated to this release")?;
         return Ok(store);
     }
     bail!(

@@ -9,9 +9,12 @@ use crate::ports::store_error::StoreError;
 pub trait Schema: Send + Sync {
     /// Whether the tables are those of this release.
     async fn schema_status(&self) -> Result<SchemaStatus, StoreError>;
-    /// Applies missing migrations.
-    async fn migrate(&self) -> Result<Vec<String>, StoreError>;
+    /// Applies missing migrations. `told` hears how many orders were copied, and of how many, while that is going on.
+    async fn migrate(&self, told: CopyTold<'_>) -> Result<Vec<String>, StoreError>;
 }
+
+/// Hears how far a migration that copies orders is: orders copied, orders in all.
+pub type CopyTold<'a> = &'a (dyn Fn(u64, u64) + Send + Sync);
 
 /// Whether the tables are those of this release.
 #[derive(Debug, Clone, PartialEq, Eq)]

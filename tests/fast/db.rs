@@ -11,13 +11,13 @@ use std::sync::{Arc, LazyLock, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use order_relay::adapters::store::db::{Db, Row, Sql, Tx, Value};
+use order_relay::adapters::store::db::{Db, PlainWrites, Row, Sql, Tx, Value};
 use order_relay::adapters::store::sqlite::{SqliteDb, SqliteTx};
 use order_relay::domain::lifecycle::transitions::OrderRecord;
 use order_relay::domain::order::values::OrderKey;
 use order_relay::ports::notices::Notice;
 use order_relay::ports::orders::{ConfirmRequest, FailureRequest, KeepRequest, Placed};
-use order_relay::ports::schema::SchemaStatus;
+use order_relay::ports::schema::{CopyTold, SchemaStatus};
 use order_relay::ports::store_error::{SharedError, StoreError};
 use tempfile::TempDir;
 use tokio::sync::watch;
@@ -39,7 +39,7 @@ static MIGRATED: LazyLock<Vec<u8>> = LazyLock::new(|| {
             let folder = folder();
             let file = folder.path().join("migrated.db");
             let db = open(&file);
-            db.migrate().await.expect("the tables are made");
+            db.migrate(&|_, _| {}).await.expect("the tables are made");
             db.execute(&"PRAGMA wal_checkpoint(TRUNCATE)".into(), Vec::new())
                 .await
                 .expect("all of it is in the file");
@@ -191,13 +191,16 @@ impl Db for SteadyDb {
         let _still = self.reach()?;
         self.db.execute(sql, args).await
     }
+    fn plain(&self) -> Option<&dyn PlainWrites> {
+        self.db.plain()
+    }
     async fn schema_status(&self) -> Result<SchemaStatus, StoreError> {
         let _still = self.reach()?;
         self.db.schema_status().await
     }
-    async fn migrate(&self) -> Result<Vec<String>, StoreError> {
+    async fn migrate(&self, told: CopyTold<'_>) -> Result<Vec<String>, StoreError> {
         let _still = self.reach()?;
-        self.db.migrate().await
+        self.db.migrate(told).await
     }
 }
 
@@ -243,8 +246,15 @@ impl Tx for SteadyTx {
     async fn save(&mut self, records: &[&OrderRecord]) -> Result<u64, StoreError> {
         self.tx.save(records).await
     }
-    async fn confirm(&mut self, rows: &[&ConfirmRequest]) -> Result<Vec<Row>, StoreError> {
-        self.tx.confirm(rows).await
+    async fn confirm_plain(
+        &mut self,
+        rows: &[&ConfirmRequest],
+    ) -> Result<HashSet<OrderKey>, StoreError> {
+        self.tx.confirm_plain(rows).await
+    }
+
+    async fn confirm_known(&mut self, rows: &[&ConfirmRequest]) -> Result<Vec<Row>, StoreError> {
+        self.tx.confirm_known(rows).await
     }
     async fn insert_failures(
         &mut self,

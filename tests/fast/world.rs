@@ -154,7 +154,7 @@ impl World {
         let folder = folder();
         let database = Arc::new(Faults::default());
         let db = SteadyDb::new(folder.path(), database.clone());
-        let store: Arc<dyn Store> = Arc::new(SqlStore::new(db, "test"));
+        let store: Arc<dyn Store> = Arc::new(SqlStore::new(db));
         let topology = Topology::new(Names::new("orders"), &setup.schedule);
         let wire = Wire::new(topology);
         let clock = Arc::new(VirtualClock::new());

@@ -112,8 +112,8 @@ async fn until_admitted(store: &Arc<dyn Store>, id: &str) {
 async fn the_flow_goes_on_after_a_server_was_read_only_for_a_while() {
     let database = PrivatePostgres::new();
     let url = database.run("start").await;
-    let store = open_store(&url, "first");
-    store.migrate().await.expect("the tables can be made");
+    let store = open_store(&url);
+    store.migrate(&|_, _| {}).await.expect("the tables can be made");
     until_admitted(&store, "before").await;
     let admin = PgPool::connect(&url).await.expect("PostgreSQL");
     let set = async |value: &str| {
@@ -174,7 +174,7 @@ async fn processes_that_lock_the_same_rows_never_wait_in_a_ring() {
     };
     let before = deadlocks().await;
     let works = async |worker: &str, reversed: bool| {
-        let store = ledger.opened_by(worker);
+        let store = ledger.opened_again();
         for round in 0..15i64 {
             let names: Vec<String> = match reversed {
                 true => ids.iter().rev().cloned().collect(),
@@ -196,7 +196,7 @@ async fn processes_that_lock_the_same_rows_never_wait_in_a_ring() {
         }
     };
     let sweeps = async {
-        let store = ledger.opened_by("sweeper");
+        let store = ledger.opened_again();
         for round in 0..60 {
             let sweep = Sweep {
                 now: at(1_000 + round),

@@ -150,7 +150,7 @@ impl Ledger {
     /// A fresh one with the tables of this release.
     pub async fn open(place: Place) -> Self {
         let ledger = Self::open_empty(place).await;
-        ledger.store.migrate().await.expect("the tables can be made");
+        ledger.store.migrate(&|_, _| {}).await.expect("the tables can be made");
         ledger
     }
 
@@ -161,7 +161,7 @@ impl Ledger {
             Place::Embedded => format!("sqlite://{}", folder.path().join("ledger.db").display()),
             Place::Services => postgres_schema(&postgres_url(), &name).await,
         };
-        let store = open_store(&url, "first");
+        let store = open_store(&url);
         Self { store, source: Source::Database(Database { place, name, folder, url }) }
     }
 
@@ -172,9 +172,9 @@ impl Ledger {
     }
 
     /// The same ledger as another process opens it.
-    pub fn opened_by(&self, worker: &str) -> Arc<dyn Store> {
+    pub fn opened_again(&self) -> Arc<dyn Store> {
         match &self.source {
-            Source::Database(database) => open_store(&database.url, worker),
+            Source::Database(database) => open_store(&database.url),
             Source::Memory(memory) => Arc::new(memory.clone()),
         }
     }
@@ -274,12 +274,12 @@ impl Ledger {
     }
 }
 
-pub fn open_store(url: &str, worker: &str) -> Arc<dyn Store> {
+pub fn open_store(url: &str) -> Arc<dyn Store> {
     let env =
         [("ORDER_RELAY__DATABASE__URL", url), ("ORDER_RELAY__DATABASE__MAX_CONNECTIONS", "4")];
     let env = env.map(|(name, value)| (name.to_owned(), value.to_owned())).into_iter();
     let settings = Settings::load(SettingsFile::None, env, &[]).expect("good settings");
-    app::open_store(&settings, worker).expect("the address is right")
+    app::open_store(&settings).expect("the address is right")
 }
 
 /// A moment of the test's own time.
@@ -425,7 +425,7 @@ async fn asking_twice_under_one_name_is_asking_once(ledger: &Ledger) {
 }
 
 async fn two_processes_racing_claim_every_order_exactly_once(ledger: &Ledger) {
-    let processes = [ledger.opened_by("one"), ledger.opened_by("two")];
+    let processes = [ledger.opened_again(), ledger.opened_again()];
     let asked = (0..200).map(|n: usize| {
         let (store, id) = (&processes[n % 2], format!("R-{}", n / 4));
         let incoming = Incoming::Placed(placed(&order(&id)));
@@ -519,7 +519,7 @@ async fn a_failure_is_counted_once_however_often_it_is_reported(ledger: &Ledger)
 
 async fn many_reports_of_one_failure_at_once_count_once(ledger: &Ledger) {
     ledger.admit("1", "w", at(0)).await;
-    let other = ledger.opened_by("second");
+    let other = ledger.opened_again();
     let reports = (0..40u32).map(|n| {
         let store = if n % 2 == 0 { &ledger.store } else { &other };
         store.record_failure(failure("1", 1 + n % 2, at(1)))

@@ -204,7 +204,9 @@ async fn every_metric_of_the_contract_is_there_and_moves() {
 async fn a_loss_shows_in_the_metrics() {
     let mut world = World::new(Place::Embedded).await;
     world.store().await;
-    world.tamper("INSERT INTO tallies (shop, shard, received) VALUES ('default', 99, 3)").await;
+    world
+        .tamper("INSERT INTO added_tallies (shop, shard, received) VALUES ('default', 99, 3)")
+        .await;
     world.serve().await;
     world
         .until("the loss is seen", async || {
@@ -215,7 +217,7 @@ async fn a_loss_shows_in_the_metrics() {
             }
         })
         .await;
-    world.tamper("DELETE FROM tallies WHERE shard = 99").await;
+    world.tamper("DELETE FROM added_tallies WHERE shard = 99").await;
     world.end().await;
 }
 

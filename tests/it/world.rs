@@ -393,8 +393,7 @@ impl World {
         if let Some(store) = &self.store {
             return store.clone();
         }
-        let store =
-            app::open_ready_store(&self.settings(), "test").await.expect("the ledger opens");
+        let store = app::open_ready_store(&self.settings()).await.expect("the ledger opens");
         self.store = Some(store.clone());
         store
     }

@@ -94,6 +94,35 @@ impl<'a> Entry<'a> {
     }
 }
 
+/// An order that is new if the ledger does not have it.
+pub(super) struct Fresh<'a> {
+    /// Its place among the entries.
+    pub(super) place: usize,
+    pub(super) placed: &'a Placed,
+    pub(super) record: OrderRecord,
+}
+
+/// The order messages among these entries, answered as new, in the order of their keys, so that two processes never
+/// wait for each other in a ring. And the places of the others: of retries, and of messages of an order that is among
+/// them already.
+pub(super) fn fresh<'a>(entries: &[Entry<'a>]) -> (Vec<Fresh<'a>>, Vec<usize>) {
+    let mut seen = HashSet::new();
+    let (mut fresh, mut known) = (Vec::new(), Vec::new());
+    for (place, entry) in entries.iter().enumerate() {
+        match entry.placed() {
+            Some(placed) if seen.insert(entry.key()) => {
+                let mut record = OrderRecord::received(&placed.order, entry.now());
+                record.trace.clone_from(&placed.trace);
+                entry.enter(&mut record, placed.order.document.clone(), Content::New);
+                fresh.push(Fresh { place, placed, record });
+            }
+            _ => known.push(place),
+        }
+    }
+    fresh.sort_by(|a, b| a.record.key.cmp(&b.record.key));
+    (fresh, known)
+}
+
 /// What the content of an order message is to the ledger.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Content {
@@ -149,25 +178,11 @@ impl<T: Tx> Batch<T> {
         &mut self,
         entries: &[Entry<'e>],
     ) -> Result<Vec<Entry<'e>>, StoreError> {
-        let mut seen = HashSet::new();
-        let (mut fresh, mut known) = (Vec::new(), Vec::new());
-        for (place, entry) in entries.iter().enumerate() {
-            match entry.placed() {
-                Some(placed) if seen.insert(entry.key()) => {
-                    let mut record = OrderRecord::received(&placed.order, entry.now());
-                    record.trace.clone_from(&placed.trace);
-                    entry.enter(&mut record, placed.order.document.clone(), Content::New);
-                    fresh.push((place, placed, record));
-                }
-                _ => known.push(place),
-            }
-        }
-        // In the order of their keys, so that two processes never deadlock.
-        fresh.sort_by(|a, b| a.2.key.cmp(&b.2.key));
-        let rows: Vec<_> = fresh.iter().map(|(_, placed, record)| (*placed, record)).collect();
+        let (fresh, mut known) = fresh(entries);
+        let rows: Vec<_> = fresh.iter().map(|new| (new.placed, &new.record)).collect();
         let inserted = self.insert_orders(&rows).await?;
-        let existed = fresh.iter().filter(|(.., record)| !inserted.contains(&record.key));
-        known.extend(existed.map(|(place, ..)| *place));
+        let existed = fresh.iter().filter(|new| !inserted.contains(&new.record.key));
+        known.extend(existed.map(|new| new.place));
         // As they came: of two messages of one order the first is admitted first.
         known.sort_unstable();
         Ok(known.into_iter().map(|place| entries[place]).collect())

@@ -6,22 +6,23 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use crate::domain::lifecycle::transitions::OrderRecord;
+use crate::domain::lifecycle::vocabulary::Phase;
 use crate::domain::order::values::OrderKey;
 use crate::ports::orders::Placed;
 use crate::ports::store_error::StoreError;
 use crate::sql_args;
 
 use super::db::Tx;
+use super::moves::{Moves, Place};
 use super::rows;
+use super::sorting::raced;
 use super::work::Work;
 
 /// One transaction in progress.
 pub(super) struct Batch<T> {
     pub(super) tx: T,
-    /// Shard of the received tally that it counts in.
-    shard: i64,
-    /// Orders inserted, by shop.
-    received: BTreeMap<String, i64>,
+    /// What it does to the numbers of orders.
+    pub(super) moves: Moves,
 }
 
 /// Orders loaded and locked, and which of them changed.
@@ -29,12 +30,22 @@ pub(super) struct Batch<T> {
 pub(super) struct Loaded {
     pub(super) records: HashMap<OrderKey, (OrderRecord, Vec<u8>)>,
     pub(super) changed: HashSet<OrderKey>,
+    /// Where they stood, and their failed attempts.
+    before: HashMap<OrderKey, (Place, u32)>,
+}
+
+impl Loaded {
+    fn add(&mut self, record: OrderRecord, digest: Vec<u8>) {
+        let before = (Place::of(&record), record.fail_count);
+        self.before.insert(record.key.clone(), before);
+        self.records.insert(record.key.clone(), (record, digest));
+    }
 }
 
 impl<T: Tx> Batch<T> {
-    /// A batch in `tx` that counts in `shard`.
-    pub(super) fn new(tx: T, shard: i64) -> Self {
-        Self { tx, shard, received: BTreeMap::new() }
+    /// A batch in `tx`.
+    pub(super) fn new(tx: T) -> Self {
+        Self { tx, moves: Moves::default() }
     }
 
     /// Locks the rows that several kinds of work are about, in the order of their keys.
@@ -59,18 +70,13 @@ impl<T: Tx> Batch<T> {
         self.tx.lock(&keys).await
     }
 
-    /// Makes it durable; the tally comes last, because others may wait for its rows.
+    /// Makes it durable.
     pub(super) async fn commit(mut self) -> Result<(), StoreError> {
-        let sql = "INSERT INTO tallies (shop, shard, received)
-            VALUES ($1, $2, $3)
-            ON CONFLICT (shop, shard) DO UPDATE SET received = tallies.received + excluded.received";
-        for (shop, received) in &self.received {
-            self.tx.execute(&sql.into(), sql_args![shop, self.shard, *received]).await?;
-        }
+        self.moves.write(&mut self.tx).await?;
         self.tx.commit().await
     }
 
-    /// Inserts rows and counts those that are new in the tally.
+    /// Inserts orders; of those that are new and not plain, the state too.
     pub(super) async fn insert_orders(
         &mut self,
         rows: &[(&Placed, &OrderRecord)],
@@ -79,9 +85,18 @@ impl<T: Tx> Batch<T> {
             return Ok(HashSet::new());
         }
         let inserted = self.tx.insert_orders(rows).await?;
-        for key in &inserted {
-            *self.received.entry(key.shop.to_string()).or_default() += 1;
+        let mut states = Loaded::default();
+        for (placed, record) in rows {
+            if record.phase != Phase::Queued && inserted.contains(&record.key) {
+                states.add(OrderRecord::received(&placed.order, record.received_at), Vec::new());
+                states.changed.insert(record.key.clone());
+                if let Some((state, _)) = states.records.get_mut(&record.key) {
+                    // It came like this: nothing has changed yet.
+                    *state = OrderRecord { version: -1, ..(*record).clone() };
+                }
+            }
         }
+        self.save(&states).await?;
         Ok(inserted)
     }
 
@@ -99,7 +114,7 @@ impl<T: Tx> Batch<T> {
         for mut row in self.tx.load(&keys).await? {
             let record = rows::order_record(&mut row)?;
             let digest = row.bytes("digest")?;
-            loaded.records.insert(record.key.clone(), (record, digest));
+            loaded.add(record, digest);
         }
         Ok(loaded)
     }
@@ -112,18 +127,47 @@ impl<T: Tx> Batch<T> {
         }
         changed.sort_by(|a, b| a.key.cmp(&b.key));
         let written = self.tx.save(&changed).await?;
-        if written == changed.len() as u64 {
-            return Ok(());
+        if written != changed.len() as u64 {
+            // Rows that were there are locked since they were loaded: somebody else wrote a first state.
+            return Err(raced());
         }
-        // The rows were locked when they were loaded, so nobody can have changed them since.
-        Err(StoreError::Corrupt {
-            table: "orders",
-            column: "version",
-            row: changed.iter().map(|r| r.key.to_string()).collect::<Vec<_>>().join(", "),
-            detail: format!(
-                "{written} of {} rows were unchanged since they were loaded",
-                changed.len()
-            ),
-        })
+        let mut failed: Vec<&OrderRecord> = Vec::new();
+        for record in changed {
+            let Some((place, failures)) = loaded.before.get(&record.key) else { continue };
+            let failures = record.fail_count.saturating_sub(*failures);
+            self.moves.change(place, record, failures);
+            if failures > 0 {
+                failed.push(record);
+            }
+        }
+        self.add_failure_groups(&failed).await
+    }
+
+    /// Failures of a kind that was not seen before.
+    async fn add_failure_groups(&mut self, failed: &[&OrderRecord]) -> Result<(), StoreError> {
+        let mut groups = BTreeMap::new();
+        for record in failed {
+            if let Some(failure) = &record.last_failure {
+                groups.entry(failure.summary.fingerprint.as_str()).or_insert((failure, record));
+            }
+        }
+        // In the order of their fingerprints, so that two processes never wait for each other in a ring.
+        for (fingerprint, (failure, record)) in groups {
+            let sql =
+                "INSERT INTO failure_groups (fingerprint, class, code, message, first_seen_ms)
+                SELECT $1, $2, $3, $4, CAST($5 AS BIGINT)
+                WHERE NOT EXISTS (SELECT 1 FROM failure_groups WHERE fingerprint = $1)
+                ON CONFLICT DO NOTHING";
+            let summary = &failure.summary;
+            let args = sql_args![
+                fingerprint,
+                summary.class.as_str(),
+                &summary.code,
+                &summary.message,
+                record.updated_at
+            ];
+            self.tx.execute(&sql.into(), args).await?;
+        }
+        Ok(())
     }
 }

@@ -22,7 +22,7 @@ impl Default for Conditions {
 }
 
 impl Conditions {
-    /// The rows of `orders` that a filter selects; `shop` is [`Db::SHOP_IN_LISTS`].
+    /// The orders that a filter selects; `shop` is [`Db::SHOP_IN_LISTS`].
     pub(super) fn of(filter: &OrderFilter, shop: &'static str) -> Self {
         let mut conditions = Self { shop, ..Self::default() };
         conditions.place(filter);
@@ -41,7 +41,7 @@ impl Conditions {
             (_, Some((state, name))) => {
                 self.add(&format!("phase = '{name}'"), Vec::new());
                 if state != OrderState::Confirmed {
-                    // SQLite does not infer it, and needs it to use the index `orders_open`.
+                    // SQLite does not infer it, and needs it to use the index `states_open`.
                     self.add("state <> 'confirmed'", Vec::new());
                 }
             }
@@ -105,20 +105,24 @@ impl Conditions {
             // SQLite's LOWER knows only ASCII, PostgreSQL's what its locale does.
             let mut typed = vec![search.to_lowercase(), search.to_ascii_lowercase()];
             typed.dedup();
-            let part =
-                typed.iter().map(|_| "search_text LIKE ? ESCAPE '!' OR ").collect::<String>();
-            let mut args: Vec<Value> =
+            let like =
+                |what: &str| vec![format!("{what} LIKE ? ESCAPE '!'"); typed.len()].join(" OR ");
+            let patterns: Vec<Value> =
                 typed.iter().map(|text| format!("%{}%", escape_like(text)).into()).collect();
-            args.extend(sql_args![search, search]);
-            self.add(
-                &format!(
-                    "({part}(shop, order_id) IN (
-                      SELECT shop, order_id FROM orders WHERE erp_order_id = ?
-                      UNION ALL
-                      SELECT shop, order_id FROM orders WHERE customer_number = ?))"
-                ),
-                args,
+            let part = format!(
+                "({} OR (shop, order_id) IN (
+                  SELECT shop, order_id FROM order_states
+                  WHERE error_fingerprint IS NOT NULL AND ({})
+                  UNION ALL
+                  SELECT shop, order_id FROM order_states WHERE erp_order_id = ?
+                  UNION ALL
+                  SELECT shop, order_id FROM orders WHERE customer_number = ?))",
+                like("search_text"),
+                like("LOWER(error_message)")
             );
+            let named = sql_args![search, search];
+            let args = [&patterns[..], &patterns[..], &named[..]].concat();
+            self.add(&part, args);
         }
     }
 }

@@ -14,16 +14,16 @@ use crate::domain::lifecycle::transitions::OrderRecord;
 use crate::domain::order::values::OrderKey;
 use crate::ports::notices::Notice;
 use crate::ports::orders::{ConfirmRequest, FailureRequest, KeepRequest, Placed};
-use crate::ports::schema::SchemaStatus;
+use crate::ports::schema::{CopyTold, SchemaStatus};
 use crate::ports::store_error::StoreError;
 
 #[async_trait]
 pub trait Db: Send + Sync + 'static {
     /// Its transactions.
     type Tx: Tx;
-    /// Statements that add up the rows of `order_counts`.
+    /// Statements that add up `moves`, and the rows that this makes.
     const FOLD_COUNTS: &'static [&'static str];
-    /// Statements that turn buckets of `activity` that are $1 minutes wide and begin before $3 into
+    /// Statements that turn buckets of `added_activity` that are $1 minutes wide and begin before $3 into
     /// such of $2 minutes.
     const FOLD_ACTIVITY: &'static [&'static str];
     /// The column `shop` of `orders` as lists and counts name it.
@@ -40,10 +40,28 @@ pub trait Db: Send + Sync + 'static {
     async fn fetch(&self, sql: &Sql, args: Vec<Value>) -> Result<Vec<Row>, StoreError>;
     /// Runs one statement as a transaction of its own; the number of rows it touched.
     async fn execute(&self, sql: &Sql, args: Vec<Value>) -> Result<u64, StoreError>;
+    /// What can be written as one statement, without a transaction around it; `None`: one writer does everything in
+    /// one transaction.
+    fn plain(&self) -> Option<&dyn PlainWrites>;
     /// Which migrations are missing.
     async fn schema_status(&self) -> Result<SchemaStatus, StoreError>;
     /// Applies them; the names of those applied.
-    async fn migrate(&self) -> Result<Vec<String>, StoreError>;
+    async fn migrate(&self, told: CopyTold<'_>) -> Result<Vec<String>, StoreError>;
+}
+
+/// The plain way of an order, each step one statement for a whole batch: durable when it returns.
+#[async_trait]
+pub trait PlainWrites: Send + Sync {
+    /// As [`Tx::insert_orders`].
+    async fn insert_orders(
+        &self,
+        rows: &[(&Placed, &OrderRecord)],
+    ) -> Result<HashSet<OrderKey>, StoreError>;
+    /// As [`Tx::confirm_plain`].
+    async fn confirm_plain(
+        &self,
+        rows: &[&ConfirmRequest],
+    ) -> Result<HashSet<OrderKey>, StoreError>;
 }
 
 /// A transaction; rolled back when dropped.
@@ -56,24 +74,31 @@ pub trait Tx: Send {
     /// Makes it durable.
     async fn commit(self) -> Result<(), StoreError>;
 
-    /// Inserts orders that are not there; the keys of those inserted. Keys in `rows` are unique.
+    /// Inserts orders that are not there, queued and with their first claim, and counts them as received; the
+    /// keys of those inserted. Keys in `rows` are unique.
     async fn insert_orders(
         &mut self,
         rows: &[(&Placed, &OrderRecord)],
     ) -> Result<HashSet<OrderKey>, StoreError>;
-    /// Locks the rows of orders until the end of the transaction, in the order of their keys.
+    /// Locks the states of orders until the end of the transaction, in the order of their keys. An order that
+    /// has none yet cannot be locked: whoever writes its state first wins.
     async fn lock(&mut self, keys: &[OrderKey]) -> Result<(), StoreError>;
-    /// Loads orders and locks them until the end of the transaction, in the order of their keys.
+    /// Locks orders and loads them.
     async fn load(&mut self, keys: &[OrderKey]) -> Result<Vec<Row>, StoreError>;
     /// The documents of orders: shop, order_id, document, edited.
     async fn documents(&mut self, keys: &[OrderKey]) -> Result<Vec<Row>, StoreError>;
-    /// Writes back what transitions changed, where `version` is still the loaded one; the number
-    /// of rows written.
+    /// Writes the states of orders where `version` is still the loaded one, 0 meaning that there was none; the
+    /// number of rows written. A receipt is written by the two methods that follow.
     async fn save(&mut self, records: &[&OrderRecord]) -> Result<u64, StoreError>;
-    /// Confirms orders with their attempts, and adds numbers that differ from the stored one as second
-    /// entries; for each order that exists: shop, order_id, phase before, ERP number before,
-    /// fail_count, 1 if a second entry was added. Keys in `rows` are unique.
-    async fn confirm(&mut self, rows: &[&ConfirmRequest]) -> Result<Vec<Row>, StoreError>;
+    /// Confirms orders that have no state yet, and counts them; their keys. Keys in `rows` are unique.
+    async fn confirm_plain(
+        &mut self,
+        rows: &[&ConfirmRequest],
+    ) -> Result<HashSet<OrderKey>, StoreError>;
+    /// Confirms orders that have a state, and adds numbers that differ from the stored one as second entries.
+    /// For each such order what was before: shop, order_id, phase, state, error_fingerprint, erp_order_id,
+    /// fail_count, currency, total, and 1 if a second entry was added. Keys in `rows` are unique.
+    async fn confirm_known(&mut self, rows: &[&ConfirmRequest]) -> Result<Vec<Row>, StoreError>;
     /// Inserts failed attempts that are not there; those inserted.
     async fn insert_failures(
         &mut self,

@@ -184,7 +184,7 @@ impl<D: Db> SqlStore<D> {
         let message = match shops.is_all() {
             true => "g.message".to_owned(),
             false => format!(
-                "COALESCE((SELECT o.error_message FROM orders AS o
+                "COALESCE((SELECT o.error_message FROM order_states AS o
                 WHERE o.error_fingerprint = g.fingerprint AND o.state = 'ordered_failed' AND {}
                 LIMIT 1), '')",
                 conditions.text

@@ -15,6 +15,7 @@ use super::batch::Batch;
 use super::db::Db;
 use super::fault_watch::FaultWatch;
 use super::outage_watch::OutageWatch;
+use super::plain;
 use super::sorting::lost_a_race;
 use super::work::{Pending, Work, given_up};
 
@@ -26,15 +27,19 @@ const MAX_BATCH_BYTES: usize = 16 * 1024 * 1024;
 const MAX_RACES: u32 = 3;
 /// Orders in a row that the database does not take one by one before it is an outage after all.
 const OUTAGES_OF_ONE: usize = 3;
-/// Shards of the received tally, so that workers do not wait for each other's row lock.
-const TALLY_SHARDS: u64 = 16;
+
+/// Work that waits for its batch, and who writes one.
+#[derive(Default)]
+struct Queue {
+    works: Mutex<Vec<Work>>,
+    writer_lock: tokio::sync::Mutex<()>,
+}
 
 /// A ledger in a database.
 pub struct SqlStore<D> {
     pub(super) db: D,
-    queue: Mutex<Vec<Work>>,
-    writer_lock: tokio::sync::Mutex<()>,
-    shard: i64,
+    /// New orders apart from everything else where the database writes both at once.
+    queues: [Queue; 2],
     watch: FaultWatch,
     outages: OutageWatch,
 }
@@ -46,13 +51,10 @@ impl<D: Db> LedgerHealth for SqlStore<D> {
 }
 
 impl<D: Db> SqlStore<D> {
-    /// A ledger in `db`; `worker` chooses its shard of the tally.
-    pub fn new(db: D, worker: &str) -> Self {
-        let sum = worker.bytes().fold(0u64, |sum, b| sum.wrapping_mul(31).wrapping_add(b.into()));
-        let shard = i64::try_from(sum % TALLY_SHARDS).unwrap_or(0);
-        let (queue, writer_lock) = (Mutex::default(), tokio::sync::Mutex::default());
+    /// A ledger in `db`.
+    pub fn new(db: D) -> Self {
         let (watch, outages) = (FaultWatch::default(), OutageWatch::default());
-        Self { db, queue, writer_lock, shard, watch, outages }
+        Self { db, queues: <[Queue; 2]>::default(), watch, outages }
     }
 
     /// Queues a request as `kind` of work and waits until it is durable.
@@ -66,19 +68,27 @@ impl<D: Db> SqlStore<D> {
         kind: fn(Pending<R, A>) -> Work,
     ) -> Result<A, StoreError> {
         let (pending, mut answer) = Pending::new(request);
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner).push(kind(pending));
+        let work = kind(pending);
+        let queue = self.queue_of(&work);
+        queue.works.lock().unwrap_or_else(PoisonError::into_inner).push(work);
         loop {
             tokio::select! {
                 biased;
                 answer = &mut answer => return answer.unwrap_or_else(|_| Err(given_up())),
-                _writer = self.writer_lock.lock() => self.write_batch().await,
+                _writer = queue.writer_lock.lock() => self.write_batch(queue).await,
             }
         }
     }
 
-    async fn write_batch(&self) {
+    fn queue_of(&self, work: &Work) -> &Queue {
+        let is_claim = matches!(work, Work::Admit(_) | Work::Accept(_));
+        let [claims, outcomes] = &self.queues;
+        if is_claim && self.db.plain().is_some() { claims } else { outcomes }
+    }
+
+    async fn write_batch(&self, queue: &Queue) {
         let works: Vec<Work> = {
-            let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut queue = queue.works.lock().unwrap_or_else(PoisonError::into_inner);
             let mut bytes = 0;
             let fits = queue.iter().take(MAX_BATCH).take_while(|work| {
                 bytes += work.bytes();
@@ -87,6 +97,7 @@ impl<D: Db> SqlStore<D> {
             let size = fits.count().max(1).min(queue.len());
             queue.drain(..size).collect()
         };
+        let works = self.write_plain(works).await;
         let results = self.write_all(&works).await;
         for (work, written) in works.into_iter().zip(results) {
             let written = self.watch.judge(work.kind(), written);
@@ -94,8 +105,34 @@ impl<D: Db> SqlStore<D> {
         }
     }
 
+    /// Writes and answers what goes the plain way; returns the rest. What the database does not take comes back, too:
+    /// the careful way finds out why.
+    async fn write_plain(&self, works: Vec<Work>) -> Vec<Work> {
+        let Some(db) = self.db.plain() else { return works };
+        let written = plain::write(db, &works).await;
+        if written.is_empty() {
+            return works;
+        }
+        let mut left = Vec::new();
+        let mut pieces = Vec::new();
+        for (place, work) in works.into_iter().enumerate() {
+            if written.contains(&place) {
+                pieces.push(work.piece());
+                let judged = self.watch.judge(work.kind(), Ok(()));
+                work.settle(judged);
+            } else {
+                left.push(work);
+            }
+        }
+        self.outages.judge_batch(pieces.into_iter(), &Ok(()));
+        left
+    }
+
     /// One transaction for all; if one row may be in the way, one for each, so that it does not block the others.
     async fn write_all(&self, works: &[Work]) -> Vec<Result<(), StoreError>> {
+        if works.is_empty() {
+            return Vec::new();
+        }
         if let [work] = works {
             return vec![self.write_alone(work).await];
         }
@@ -149,7 +186,7 @@ impl<D: Db> SqlStore<D> {
     }
 
     async fn write(&self, works: &[Work]) -> Result<(), StoreError> {
-        let mut batch = Batch::new(self.db.begin().await?, self.shard);
+        let mut batch = Batch::new(self.db.begin().await?);
         let mut entries = Vec::new();
         let mut receipts = Vec::new();
         let mut failures = Vec::new();

@@ -12,6 +12,7 @@ use crate::ports::store_error::StoreError;
 use crate::sql_args;
 
 use super::audit::insert_audit;
+use super::batch::Batch;
 use super::db::{Db, Sql, Tx, Value};
 use super::ledger::SqlStore;
 use super::rows::{self, ATTEMPT_COLUMNS, MAIL_COLUMNS, ORDER_COLUMNS, ROWS_AT_ONCE, these_orders};
@@ -21,7 +22,7 @@ impl<D: Db> OrderDesk for SqlStore<D> {
     async fn order(&self, key: &OrderKey) -> Result<Option<OrderDetail>, StoreError> {
         let sql = format!(
             "SELECT {ORDER_COLUMNS}, source, document
-            FROM orders
+            FROM order_rows
             WHERE shop = $1 AND order_id = $2"
         );
         let Some(mut row) = self.db.fetch(&Sql::Built(sql), of(key)).await?.pop() else {
@@ -32,7 +33,7 @@ impl<D: Db> OrderDesk for SqlStore<D> {
         let document = row.text("document")?.into();
         let attempts = format!(
             "SELECT {ATTEMPT_COLUMNS}
-            FROM attempts
+            FROM order_attempts
             WHERE shop = $1 AND order_id = $2
             ORDER BY attempt, outcome"
         );
@@ -125,7 +126,7 @@ impl<D: Db> OrderRecords for SqlStore<D> {
         let mut records = Vec::with_capacity(keys.len());
         for some in keys.chunks(ROWS_AT_ONCE) {
             let (these, args) = these_orders(some);
-            let sql = format!("SELECT {ORDER_COLUMNS} FROM orders WHERE {these}");
+            let sql = format!("SELECT {ORDER_COLUMNS} FROM order_rows WHERE {these}");
             for mut row in self.db.fetch(&Sql::Built(sql), args).await? {
                 records.push(rows::order_record(&mut row)?);
             }
@@ -136,7 +137,7 @@ impl<D: Db> OrderRecords for SqlStore<D> {
     async fn attempt(&self, key: &OrderKey, number: u32) -> Result<Option<Attempt>, StoreError> {
         let sql = format!(
             "SELECT {ATTEMPT_COLUMNS}
-            FROM attempts
+            FROM order_attempts
             WHERE shop = $1 AND order_id = $2 AND attempt = $3
             ORDER BY outcome DESC
             LIMIT 1"
@@ -156,22 +157,23 @@ impl<D: Db> SqlStore<D> {
         action: &str,
         transition: impl FnOnce(&mut OrderRecord) -> Result<(), InvalidTransition> + Send,
     ) -> Result<Result<OrderRecord, InvalidTransition>, StoreError> {
-        let mut tx = self.db.begin().await?;
-        let Some(mut row) = tx.load(std::slice::from_ref(key)).await?.pop() else {
+        let mut batch = Batch::new(self.db.begin().await?);
+        let mut loaded = batch.load(std::iter::once(key)).await?;
+        let Some((record, _)) = loaded.records.get_mut(key) else {
             let state = OrderState::Confirmed;
             return Ok(Err(InvalidTransition::InvalidState { state, phase: "unknown" }));
         };
-        let mut record = rows::order_record(&mut row)?;
-        let before = standing(&record);
-        if let Err(invalid) = transition(&mut record) {
+        let before = standing(record);
+        if let Err(invalid) = transition(record) {
             return Ok(Err(invalid));
         }
         record.updated_at = act.now;
-        tx.save(&[&record]).await?;
-        let after = standing(&record);
-        insert_audit(&mut tx, act, action, &key.to_string(), Some(key), Some((before, after)))
-            .await?;
-        tx.commit().await?;
+        let record = record.clone();
+        loaded.changed.insert(key.clone());
+        batch.save(&loaded).await?;
+        let change = Some((before, standing(&record)));
+        insert_audit(&mut batch.tx, act, action, &key.to_string(), Some(key), change).await?;
+        batch.commit().await?;
         Ok(Ok(record))
     }
 }

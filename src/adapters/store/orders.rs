@@ -36,13 +36,27 @@ impl<D: Db> OrderTransfers for SqlStore<D> {
 
     async fn renew_claim(&self, request: RenewRequest) -> Result<bool, StoreError> {
         let RenewRequest { key, worker, until, begins, now } = &request;
-        let sql = "UPDATE orders
+        let renewed = "UPDATE order_states
             SET claimed_until_ms = $4, version = version + 1,
               claim_preparing = CASE WHEN $6 = 0 THEN claim_preparing END
             WHERE shop = $1 AND order_id = $2 AND claim_worker = $3 AND claimed_until_ms > $5";
+        // The claim under which an order came: from now on the order has a state.
+        let first = "INSERT INTO order_states (shop, order_id, state, phase, received_at_ms, updated_at_ms,
+              claim_worker, claim_attempt, claimed_until_ms, claim_preparing)
+            SELECT shop, order_id, 'payed', 'queued', received_at_ms, received_at_ms, claim_worker, 1,
+              CAST($4 AS BIGINT), CASE WHEN $6 = 0 THEN claim_preparing END
+            FROM orders
+            WHERE shop = $1 AND order_id = $2 AND claim_worker = $3 AND claimed_until_ms > $5
+            ON CONFLICT DO NOTHING";
         let (shop, order_id) = (key.shop.as_str(), key.order_id.as_str());
         let args = sql_args![shop, order_id, worker, *until, *now, i64::from(*begins)];
-        Ok(self.db.execute(&sql.into(), args).await? > 0)
+        // The third looks once more, because somebody may have written the first state in between.
+        for sql in [renewed, first, renewed] {
+            if self.db.execute(&sql.into(), args.clone()).await? > 0 {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     async fn orders_under(
@@ -51,7 +65,7 @@ impl<D: Db> OrderTransfers for SqlStore<D> {
         except: &OrderKey,
     ) -> Result<Vec<OrderKey>, StoreError> {
         let sql = "SELECT shop, order_id
-            FROM orders
+            FROM order_states
             WHERE erp_order_id = $1 AND NOT (shop = $2 AND order_id = $3)
             ORDER BY shop, order_id
             LIMIT 20";

@@ -2,9 +2,13 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
+use jiff::Timestamp;
+
 use crate::domain::lifecycle::transitions::{InvalidTransition, OrderRecord, ReceiptEffect};
 use crate::domain::lifecycle::vocabulary::{OrderState, Trigger};
+use crate::domain::money::Sum;
 use crate::domain::notice::{NoticeKind, order_notice_id};
+use crate::domain::order::values::OrderKey;
 use crate::ports::mail::NoticeDetail;
 use crate::ports::notices::Notice;
 use crate::ports::orders::{
@@ -15,6 +19,7 @@ use crate::sql_args;
 
 use super::batch::{Batch, Loaded};
 use super::db::Tx;
+use super::moves::{Place, What};
 use super::rows;
 use super::work::Pending;
 
@@ -41,19 +46,17 @@ impl<T: Tx> Batch<T> {
     ) -> Result<(), StoreError> {
         let requests: Vec<&ConfirmRequest> =
             receipts.iter().map(|pending| &pending.request).collect();
-        let mut before = HashMap::new();
-        for mut row in self.tx.confirm(&requests).await? {
-            row.table = "orders";
-            let key = rows::order_key(&mut row)?;
-            let was_transferred = row.text("phase")? == "transferred";
-            let erp_order_id = row.text_or_null("erp_order_id")?;
-            let (fail_count, added) = (row.number("fail_count")?, row.int("added")?);
-            before.insert(key, (was_transferred, erp_order_id, fail_count, added > 0));
-        }
+        let plain = self.tx.confirm_plain(&requests).await?;
+        let known: Vec<&ConfirmRequest> =
+            requests.into_iter().filter(|request| !plain.contains(&request.key)).collect();
+        let mut before = self.confirm_known(&known).await?;
+        let first =
+            || Before { was_transferred: false, number: None, fail_count: 0, is_new_double: false };
+        before.extend(plain.into_iter().map(|key| (key, first())));
         let (mut notices, mut doubles) = (Vec::new(), Vec::new());
         for pending in receipts {
             let request = &pending.request;
-            let Some((was_transferred, erp_order_id, fail_count, is_new_double)) =
+            let Some(Before { was_transferred, number: stored, fail_count, is_new_double }) =
                 before.remove(&request.key)
             else {
                 return Err(StoreError::Corrupt {
@@ -64,7 +67,7 @@ impl<T: Tx> Batch<T> {
                 });
             };
             let number = request.erp_order_id.as_deref();
-            let effect = ReceiptEffect::of(was_transferred, erp_order_id.as_deref(), number);
+            let effect = ReceiptEffect::of(was_transferred, stored.as_deref(), number);
             let first = effect == ReceiptEffect::First;
             if first {
                 notices.extend(request.notice.clone());
@@ -80,6 +83,38 @@ impl<T: Tx> Batch<T> {
         }
         notices.extend(self.notices_of(doubles).await?);
         if notices.is_empty() { Ok(()) } else { self.tx.insert_notices(&notices).await }
+    }
+
+    /// Confirms orders that have a state, and counts the move of those that were not transferred yet.
+    async fn confirm_known(
+        &mut self,
+        requests: &[&ConfirmRequest],
+    ) -> Result<HashMap<OrderKey, Before>, StoreError> {
+        let mut before = HashMap::new();
+        if requests.is_empty() {
+            return Ok(before);
+        }
+        let mut at: HashMap<&OrderKey, Timestamp> =
+            requests.iter().map(|request| (&request.key, request.now)).collect();
+        for mut row in self.tx.confirm_known(requests).await? {
+            row.table = "order_states";
+            let key = rows::order_key(&mut row)?;
+            let (phase, state) = (row.text("phase")?, row.text("state")?);
+            let was = Place::stored(&phase, &state, row.text_or_null("error_fingerprint")?);
+            let is = Place::plain("transferred");
+            let number = row.text_or_null("erp_order_id")?;
+            let fail_count = row.number("fail_count")?;
+            let (currency, total) = (row.text("currency")?, row.text("total")?);
+            let was_transferred = was == is;
+            if let Some(now) = at.remove(&key).filter(|_| !was_transferred) {
+                let whose = (key.shop.as_str(), currency.as_str());
+                let what = (What::Confirmed, 0);
+                self.moves.add(whose, (was, is), what, Sum::of_total(&total), now.as_millisecond());
+            }
+            let is_new_double = row.int("added")? > 0;
+            before.insert(key, Before { was_transferred, number, fail_count, is_new_double });
+        }
+        Ok(before)
     }
 
     /// Notices about receipts with another number than the one that the ledger had.
@@ -188,6 +223,16 @@ impl<T: Tx> Batch<T> {
         keeps.iter().for_each(|keep| keep.answer(()));
         Ok(())
     }
+}
+
+/// What the ledger knew of an order before its receipt.
+struct Before {
+    was_transferred: bool,
+    /// The ERP's number.
+    number: Option<String>,
+    fail_count: u32,
+    /// Whether this receipt was added as a second entry.
+    is_new_double: bool,
 }
 
 fn is_open(loaded: &Loaded, request: &FailureRequest) -> bool {

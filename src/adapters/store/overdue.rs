@@ -9,8 +9,9 @@ use crate::sql_args;
 
 use super::conditions::shop_condition;
 use super::db::{Db, Sql, Tx};
+use super::in_hand;
 use super::ledger::SqlStore;
-use super::rows;
+use super::rows::{self, ROWS_AT_ONCE, these_orders};
 
 /// A claim that had begun is overdue `grace` after its end, or at once where its process is gone. What had not begun is
 /// as if it were not claimed.
@@ -28,7 +29,7 @@ impl<D: Db> OverdueOrders for SqlStore<D> {
         let sql = format!(
             "WITH due AS (
               SELECT shop, order_id
-              FROM orders
+              FROM order_states
               WHERE state <> 'confirmed'
                 AND (swept_at_ms IS NULL OR swept_at_ms <= $3)
                 AND (claim_worker <> coalesce(claim_preparing, '') AND (claimed_until_ms <= $2
@@ -44,18 +45,33 @@ impl<D: Db> OverdueOrders for SqlStore<D> {
               ORDER BY {order}
               LIMIT $4
               {free})
-            UPDATE orders
+            UPDATE order_states
             SET swept_at_ms = $1
             WHERE (shop, order_id) IN (SELECT shop, order_id FROM due)
-            RETURNING shop, order_id, last_attempt, phase, traceparent, tracestate, received_at_ms"
+            RETURNING shop, order_id"
         );
         let before = |time| sweep.now.checked_sub(time).unwrap_or(Timestamp::MIN);
         let mut args =
             sql_args![sweep.now, before(sweep.grace), before(sweep.again_after), sweep.limit];
         args.append(&mut shop_args);
         let mut tx = self.db.begin().await?;
-        let rows = tx.fetch(&Sql::Built(sql), args).await?;
+        in_hand::give_states_to_overdue(&mut tx, &sweep).await?;
+        let mut due = Vec::new();
+        for mut row in tx.fetch(&Sql::Built(sql), args).await? {
+            due.push(rows::order_key(&mut row)?);
+        }
+        let mut rows = Vec::with_capacity(due.len());
+        for some in due.chunks(ROWS_AT_ONCE) {
+            let (these, args) = these_orders(some);
+            let sql = format!(
+                "SELECT shop, order_id, last_attempt, phase, traceparent, tracestate, received_at_ms
+                FROM state_rows
+                WHERE {these}"
+            );
+            rows.append(&mut tx.fetch(&Sql::Built(sql), args).await?);
+        }
         tx.commit().await?;
+        in_hand::move_mark(&self.db, sweep.now).await?;
         let mut overdue = Vec::with_capacity(rows.len());
         for mut row in rows {
             let key = rows::order_key(&mut row)?;
@@ -69,7 +85,6 @@ impl<D: Db> OverdueOrders for SqlStore<D> {
             let is_later = sweep.fresh_first && last_attempt > 0;
             overdue.push(((is_later, row.int("received_at_ms")?), order));
         }
-        // RETURNING guarantees no order.
         overdue.sort_by(|a, b| (a.0, &a.1.key).cmp(&(b.0, &b.1.key)));
         Ok(overdue.into_iter().map(|(_, order)| order).collect())
     }

@@ -15,20 +15,23 @@ use sqlx::query::Query;
 use sqlx::{Column, Row as _, Transaction, TypeInfo, ValueRef};
 
 use crate::domain::lifecycle::transitions::OrderRecord;
+use crate::domain::money::Sum;
 use crate::domain::order::values::{Email, OrderKey};
 use crate::ports::erp::Exchange;
 use crate::ports::notices::Notice;
 use crate::ports::orders::{ConfirmRequest, FailureRequest, KeepRequest, Placed};
-use crate::ports::schema::SchemaStatus;
+use crate::ports::schema::{CopyTold, SchemaStatus};
 use crate::ports::store_error::StoreError;
 
-use super::db::{Db, Row, Sql, Tx, Value, storable};
+use crate::sql_args;
+
+use super::db::{Db, PlainWrites, Row, Sql, Tx, Value, storable};
 use super::read_only::Freshness;
-use super::rows::{self, ORDER_COLUMNS};
-use super::schema::{self, skus};
+use super::rows::{self, EDITED, ORDER_COLUMNS};
+use super::schema::{self, searched, skus};
 use super::sorting::read_failed;
 
-const MIGRATIONS: [(&str, &str); 8] = [
+const MIGRATIONS: [(&str, &str); 10] = [
     ("0001_ledger", include_str!("../../../migrations/postgres/0001_ledger.sql")),
     ("0002_exchanges", include_str!("../../../migrations/postgres/0002_exchanges.sql")),
     ("0003_figures", include_str!("../../../migrations/postgres/0003_figures.sql")),
@@ -40,7 +43,23 @@ const MIGRATIONS: [(&str, &str); 8] = [
     ("0006_search", include_str!("../../../migrations/postgres/0006_search.sql")),
     ("0007_second_entries", include_str!("../../../migrations/postgres/0007_second_entries.sql")),
     ("0008_commit_begun", include_str!("../../../migrations/postgres/0008_commit_begun.sql")),
+    ("0009_order_states", include_str!("../../../migrations/postgres/0009_order_states.sql")),
+    (
+        "0010_insert_only_orders",
+        include_str!("../../../migrations/postgres/0010_insert_only_orders.sql"),
+    ),
 ];
+
+/// The migration that needs `order_states` to be filled.
+const INSERT_ONLY_ORDERS: &str = "0010_insert_only_orders";
+/// Orders that are copied in one transaction.
+const COPIED_AT_ONCE: i64 = 5_000;
+
+/// Columns of `orders` before that migration that go to `order_states`.
+const COPIED_COLUMNS: &str = "shop, order_id, state, phase, received_at_ms, updated_at_ms, version, fail_count, \
+    last_attempt, in_doubt, revision, erp_order_id, due_at_ms, max_count, claim_worker, claim_attempt, \
+    claimed_until_ms, claim_preparing, unclear_since_ms, error_class, error_code, error_message, \
+    error_fingerprint, failed_at_ms, swept_at_ms";
 
 /// A PostgreSQL database.
 pub struct PostgresDb {
@@ -59,6 +78,55 @@ impl PostgresDb {
         let pool = freshness.guard(pool).connect_lazy_with(options);
         Ok(Self { pool, migrator: schema::migrator(&MIGRATIONS), freshness })
     }
+
+    async fn keys(
+        &self,
+        query: Query<'_, Postgres, PgArguments>,
+    ) -> Result<HashSet<OrderKey>, StoreError> {
+        let rows = query.fetch_all(&self.pool).await.map_err(|e| self.freshness.read(e))?;
+        keys(rows.iter().map(row).collect::<Result<_, _>>()?)
+    }
+
+    /// Copies where orders stand into `order_states`, beside processes of an older release, in the order of their
+    /// keys. A copy that was interrupted goes on where it was; the migration that follows copies what is missing.
+    async fn copy_order_states(&self, told: CopyTold<'_>) -> Result<(), StoreError> {
+        let all = "SELECT COUNT(*), (SELECT COUNT(*) FROM order_states) FROM orders";
+        let mut row = rows::only(self.fetch(&all.into(), Vec::new()).await?)?;
+        let (all, mut copied): (u64, u64) = (row.number("count")?, row.number("count")?);
+        let last = "SELECT shop, order_id
+            FROM order_states
+            ORDER BY shop DESC, order_id DESC
+            LIMIT 1";
+        let some = format!(
+            "WITH batch AS (
+              SELECT {COPIED_COLUMNS}
+              FROM orders
+              WHERE (shop, order_id) > ($1, $2)
+              ORDER BY shop, order_id
+              LIMIT $3),
+            copied AS (
+              INSERT INTO order_states ({COPIED_COLUMNS})
+              SELECT *
+              FROM batch
+              ON CONFLICT DO NOTHING)
+            SELECT shop, order_id, (SELECT COUNT(*) FROM batch)
+            FROM batch
+            ORDER BY shop DESC, order_id DESC
+            LIMIT 1"
+        );
+        let some = Sql::Built(some);
+        let (mut shop, mut order_id) = (String::new(), String::new());
+        if let Some(mut row) = self.fetch(&last.into(), Vec::new()).await?.pop() {
+            (shop, order_id) = (row.text("shop")?, row.text("order_id")?);
+        }
+        loop {
+            let args = sql_args![&shop, &order_id, COPIED_AT_ONCE];
+            let Some(mut row) = self.fetch(&some, args).await?.pop() else { return Ok(()) };
+            (shop, order_id) = (row.text("shop")?, row.text("order_id")?);
+            copied += row.number::<u64>("count")?;
+            told(copied.min(all), all);
+        }
+    }
 }
 
 #[async_trait]
@@ -70,34 +138,75 @@ impl Db for PostgresDb {
     const NOW: Option<&'static str> =
         Some("SELECT (EXTRACT(EPOCH FROM clock_timestamp()) * 1000)::bigint AS now_ms");
     const FOR_UPDATE_OF_FREE: &'static str = "FOR UPDATE SKIP LOCKED";
-    const FOLD_COUNTS: &'static [&'static str] = &["WITH taken AS (
+    const FOLD_COUNTS: &'static [&'static str] = &[
+        "WITH taken AS (
               SELECT ctid
-              FROM order_counts
-              WHERE (
-                SELECT COUNT(*) > 200 + 2 * COUNT(DISTINCT (shop, state, phase, currency, fingerprint))
-                FROM order_counts)
+              FROM moves
               FOR UPDATE SKIP LOCKED),
             gone AS (
-              DELETE FROM order_counts
+              DELETE FROM moves
+              WHERE ctid IN (SELECT ctid FROM taken)
+              RETURNING *),
+            counted AS (
+              INSERT INTO added_counts
+                (shop, state, phase, currency, fingerprint, orders, units, nanos, unsummed)
+              SELECT shop, CASE WHEN phase IN ('queued', 'held') THEN 'payed'
+                  WHEN phase IN ('transferred', 'removed') THEN 'confirmed' ELSE 'ordered_failed' END,
+                phase, currency, fingerprint, SUM(orders), SUM(units), SUM(nanos), SUM(unsummed)
+              FROM (
+                SELECT shop, phase, currency, fingerprint, orders, units, nanos, unsummed
+                FROM gone
+                UNION ALL
+                SELECT shop, was, currency, was_fingerprint, -orders, -units, -nanos, -unsummed
+                FROM gone) AS sides
+              WHERE phase <> ''
+              GROUP BY shop, phase, currency, fingerprint
+              HAVING SUM(orders) <> 0 OR SUM(units) <> 0 OR SUM(nanos) <> 0 OR SUM(unsummed) <> 0),
+            happened AS (
+              INSERT INTO added_activity (bucket_ms, minutes, shop, what, fingerprint, orders, last_ms)
+              SELECT at_ms - at_ms % 60000, 0, shop, what,
+                CASE WHEN what = 'failed' THEN fingerprint ELSE '' END,
+                SUM(CASE WHEN what = 'failed' THEN failures ELSE orders END), MAX(at_ms)
+              FROM gone
+              WHERE what <> ''
+              GROUP BY 1, 3, 4, 5)
+            INSERT INTO added_tallies (shop, shard, received)
+            SELECT shop, 0, SUM(orders)
+            FROM gone
+            WHERE what = 'received'
+            GROUP BY shop
+            ORDER BY shop
+            ON CONFLICT (shop, shard) DO UPDATE SET
+              received = added_tallies.received + excluded.received",
+        "WITH taken AS (
+              SELECT ctid
+              FROM added_counts
+              WHERE (
+                SELECT COUNT(*) > 200 + 2 * COUNT(DISTINCT (shop, state, phase, currency, fingerprint))
+                FROM added_counts)
+              FOR UPDATE SKIP LOCKED),
+            gone AS (
+              DELETE FROM added_counts
               WHERE ctid IN (SELECT ctid FROM taken)
               RETURNING *)
-            INSERT INTO order_counts
+            INSERT INTO added_counts
               (shop, state, phase, currency, fingerprint, orders, units, nanos, unsummed)
             SELECT shop, state, phase, currency, fingerprint, SUM(orders), SUM(units), SUM(nanos),
               SUM(unsummed)
             FROM gone
             GROUP BY shop, state, phase, currency, fingerprint
-            HAVING SUM(orders) <> 0 OR SUM(units) <> 0 OR SUM(nanos) <> 0 OR SUM(unsummed) <> 0"];
+            HAVING SUM(orders) <> 0 OR SUM(units) <> 0 OR SUM(nanos) <> 0 OR SUM(unsummed) <> 0",
+    ];
     const FOLD_ACTIVITY: &'static [&'static str] = &["WITH taken AS (
               SELECT ctid
-              FROM activity
+              FROM added_activity
               WHERE minutes = $1 AND bucket_ms < $3
               FOR UPDATE SKIP LOCKED),
             gone AS (
-              DELETE FROM activity
+              DELETE FROM added_activity
               WHERE ctid IN (SELECT ctid FROM taken)
               RETURNING *, bucket_ms - bucket_ms % ($2 * 60000) AS begins)
-            INSERT INTO activity (bucket_ms, minutes, shop, what, fingerprint, orders, last_ms)
+            INSERT INTO added_activity (bucket_ms, minutes, shop, what, fingerprint, orders, last_ms)
             SELECT begins, $2, shop, what, fingerprint, SUM(orders), MAX(last_ms)
             FROM gone
             GROUP BY begins, shop, what, fingerprint"];
@@ -119,15 +228,41 @@ impl Db for PostgresDb {
         Ok(done.rows_affected())
     }
 
+    fn plain(&self) -> Option<&dyn PlainWrites> {
+        Some(self)
+    }
+
     async fn schema_status(&self) -> Result<SchemaStatus, StoreError> {
         let applied = self.fetch(&schema::APPLIED.into(), Vec::new()).await;
         schema::status(applied, &self.migrator, false)
     }
 
-    async fn migrate(&self) -> Result<Vec<String>, StoreError> {
+    async fn migrate(&self, told: CopyTold<'_>) -> Result<Vec<String>, StoreError> {
         let pending = self.schema_status().await?.pending;
+        if pending.iter().any(|name| name == INSERT_ONLY_ORDERS) {
+            let before = schema::before(&self.migrator, 10);
+            before.run(&self.pool).await.map_err(|e| self.freshness.read(e.into()))?;
+            self.copy_order_states(told).await?;
+        }
         self.migrator.run(&self.pool).await.map_err(|e| self.freshness.read(e.into()))?;
         Ok(pending)
+    }
+}
+
+#[async_trait]
+impl PlainWrites for PostgresDb {
+    async fn insert_orders(
+        &self,
+        rows: &[(&Placed, &OrderRecord)],
+    ) -> Result<HashSet<OrderKey>, StoreError> {
+        self.keys(insert_orders(rows)).await
+    }
+
+    async fn confirm_plain(
+        &self,
+        rows: &[&ConfirmRequest],
+    ) -> Result<HashSet<OrderKey>, StoreError> {
+        self.keys(receipts(sqlx::query(CONFIRM_PLAIN), rows)).await
     }
 }
 
@@ -172,56 +307,12 @@ impl Tx for PostgresTx {
         &mut self,
         rows: &[(&Placed, &OrderRecord)],
     ) -> Result<HashSet<OrderKey>, StoreError> {
-        let sql = "INSERT INTO orders (shop, order_id, state, phase, claim_worker, claim_attempt,
-              claimed_until_ms, claim_preparing, placed_at_ms, currency, total, customer_number,
-              customer_name, customer_email, customer_locale, payment, skus, traceparent,
-              tracestate, received_at_ms, updated_at_ms, source, digest, document)
-            SELECT i.shop, i.order_id, i.state, i.phase, i.worker, i.attempt,
-              i.until, i.preparing, i.placed_at, i.currency, i.total, i.number, i.name,
-              i.email, i.locale, i.payment, i.skus, i.traceparent, i.tracestate, i.received_at,
-              i.received_at, i.source, i.digest, i.document
-            FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::bigint[],
-              $7::bigint[], $8::bigint[], $9::text[], $10::text[], $11::text[], $12::text[],
-              $13::text[], $14::text[], $15::text[], $16::text[], $17::text[], $18::text[],
-              $19::bigint[], $20::text[], $21::bytea[], $22::text[], $23::text[])
-              AS i (shop, order_id, state, phase, worker, attempt, until, placed_at, currency,
-                total, number, name, email, locale, payment, skus, traceparent, tracestate,
-                received_at, source, digest, document, preparing)
-            ON CONFLICT DO NOTHING
-            RETURNING shop, order_id";
-        let of = |get: fn(&OrderRecord) -> &str| texts(rows.iter().map(|(_, r)| Some(get(r))));
-        let maybe = |get: fn(&OrderRecord) -> Option<&str>| texts(rows.iter().map(|(_, r)| get(r)));
-        let int = |get: fn(&OrderRecord) -> Option<i64>| ints(rows.iter().map(|(_, r)| get(r)));
-        let query = sqlx::query(sql)
-            .bind(of(|r| r.key.shop.as_str()))
-            .bind(of(|r| r.key.order_id.as_str()))
-            .bind(of(|r| r.phase.state().as_str()))
-            .bind(of(|r| r.phase.name()))
-            .bind(maybe(|r| Some(r.claim.as_ref()?.worker.as_str())))
-            .bind(int(|r| Some(r.claim.as_ref()?.attempt.into())))
-            .bind(int(|r| Some(r.claim.as_ref()?.until.as_millisecond())))
-            .bind(int(|r| Some(r.facts.placed_at?.as_millisecond())))
-            .bind(of(|r| r.facts.currency.as_str()))
-            .bind(of(|r| r.facts.total.as_str()))
-            .bind(maybe(|r| r.facts.customer.number.as_deref()))
-            .bind(maybe(|r| r.facts.customer.name.as_deref()))
-            .bind(of(|r| r.facts.customer.email.as_ref().map_or("", Email::as_str)))
-            .bind(maybe(|r| r.facts.customer.locale.as_deref()))
-            .bind(maybe(|r| r.facts.payment.as_deref()))
-            .bind(rows.iter().map(|(placed, _)| storable(&skus(&placed.order))).collect::<Vec<_>>())
-            .bind(maybe(|r| r.trace.parent.as_deref()))
-            .bind(maybe(|r| r.trace.state.as_deref()))
-            .bind(int(|r| Some(r.received_at.as_millisecond())))
-            .bind(texts(rows.iter().map(|(placed, _)| Some(placed.source.as_str()))))
-            .bind(rows.iter().map(|(placed, _)| placed.order.digest.to_vec()).collect::<Vec<_>>())
-            .bind(texts(rows.iter().map(|(placed, _)| Some(&*placed.order.document))))
-            .bind(maybe(|r| r.claim.as_ref()?.preparing()));
-        self.rows(query).await?.iter_mut().map(rows::order_key).collect()
+        keys(self.rows(insert_orders(rows)).await?)
     }
 
     async fn lock(&mut self, keys: &[OrderKey]) -> Result<(), StoreError> {
         let sql = "SELECT CAST(1 AS BIGINT)
-            FROM orders
+            FROM order_states
             WHERE (shop, order_id) IN (SELECT * FROM unnest($1::text[], $2::text[]))
             ORDER BY shop COLLATE \"C\", order_id COLLATE \"C\"
             FOR UPDATE";
@@ -229,49 +320,58 @@ impl Tx for PostgresTx {
     }
 
     async fn load(&mut self, keys: &[OrderKey]) -> Result<Vec<Row>, StoreError> {
+        // In a statement of its own: the next one sees what the last holder of a lock has written.
+        self.lock(keys).await?;
+        // OFFSET 0 keeps the planner from reading all orders when the tables were small a moment ago.
         let sql = format!(
             "SELECT {ORDER_COLUMNS}, digest
-            FROM orders
-            WHERE (shop, order_id) IN (SELECT * FROM unnest($1::text[], $2::text[]))
-            ORDER BY shop COLLATE \"C\", order_id COLLATE \"C\"
-            FOR UPDATE"
+            FROM unnest($1::text[], $2::text[]) AS k (of_shop, number)
+            CROSS JOIN LATERAL (
+              SELECT * FROM order_rows WHERE shop = k.of_shop AND order_id = k.number OFFSET 0) AS o"
         );
         let query = sqlx::query(&sql).bind(shops(keys)).bind(order_ids(keys));
         self.rows(query).await
     }
 
     async fn documents(&mut self, keys: &[OrderKey]) -> Result<Vec<Row>, StoreError> {
-        let sql = "SELECT shop, order_id, document, edited
-            FROM orders
-            WHERE (shop, order_id) IN (SELECT * FROM unnest($1::text[], $2::text[]))";
-        self.rows(sqlx::query(sql).bind(shops(keys)).bind(order_ids(keys))).await
+        let sql = format!(
+            "SELECT shop, order_id, document, {EDITED}
+            FROM order_rows AS o
+            WHERE (shop, order_id) IN (SELECT * FROM unnest($1::text[], $2::text[]))"
+        );
+        self.rows(sqlx::query(&sql).bind(shops(keys)).bind(order_ids(keys))).await
     }
 
     async fn save(&mut self, records: &[&OrderRecord]) -> Result<u64, StoreError> {
-        let sql = "UPDATE orders AS o
-            SET state = i.state, phase = i.phase, due_at_ms = i.due_at, fail_count = i.fail_count,
-              max_count = i.max_count, last_attempt = i.last_attempt, claim_worker = i.worker,
-              claim_attempt = i.attempt, claimed_until_ms = i.until,
-              unclear_since_ms = i.unclear_since, error_class = i.class, error_code = i.code,
-              error_message = i.message, error_fingerprint = i.fingerprint,
-              failed_at_ms = i.failed_at, in_doubt = i.in_doubt, updated_at_ms = i.updated_at,
-              claim_preparing = i.preparing, swept_at_ms = NULL,
-              version = o.version + 1
+        let sql = "INSERT INTO order_states AS s (shop, order_id, version, state, phase, due_at_ms,
+              fail_count, max_count, last_attempt, claim_worker, claim_attempt, claimed_until_ms,
+              unclear_since_ms, error_class, error_code, error_message, error_fingerprint, failed_at_ms,
+              in_doubt, updated_at_ms, claim_preparing, received_at_ms, revision)
+            SELECT *
             FROM unnest($1::text[], $2::text[], $3::bigint[], $4::text[], $5::text[], $6::bigint[],
               $7::bigint[], $8::bigint[], $9::bigint[], $10::text[], $11::bigint[], $12::bigint[],
               $13::bigint[], $14::text[], $15::text[], $16::text[], $17::text[], $18::bigint[],
-              $19::bigint[], $20::bigint[], $21::text[])
-              AS i (shop, order_id, version, state, phase, due_at, fail_count, max_count,
-                last_attempt, worker, attempt, until, unclear_since, class, code, message,
-                fingerprint, failed_at, in_doubt, updated_at, preparing)
-            WHERE o.shop = i.shop AND o.order_id = i.order_id AND o.version = i.version";
+              $19::bigint[], $20::bigint[], $21::text[], $22::bigint[], $23::bigint[])
+            ON CONFLICT (shop, order_id) DO UPDATE
+            SET version = excluded.version, state = excluded.state, phase = excluded.phase,
+              due_at_ms = excluded.due_at_ms, fail_count = excluded.fail_count,
+              max_count = excluded.max_count, last_attempt = excluded.last_attempt,
+              claim_worker = excluded.claim_worker, claim_attempt = excluded.claim_attempt,
+              claimed_until_ms = excluded.claimed_until_ms,
+              unclear_since_ms = excluded.unclear_since_ms, error_class = excluded.error_class,
+              error_code = excluded.error_code, error_message = excluded.error_message,
+              error_fingerprint = excluded.error_fingerprint, failed_at_ms = excluded.failed_at_ms,
+              in_doubt = excluded.in_doubt, updated_at_ms = excluded.updated_at_ms,
+              claim_preparing = excluded.claim_preparing, revision = excluded.revision,
+              swept_at_ms = NULL
+            WHERE s.version = excluded.version - 1";
         let of = |get: fn(&OrderRecord) -> &str| texts(records.iter().map(|r| Some(get(r))));
         let maybe = |get: fn(&OrderRecord) -> Option<&str>| texts(records.iter().map(|r| get(r)));
         let int = |get: fn(&OrderRecord) -> Option<i64>| ints(records.iter().map(|r| get(r)));
         let query = sqlx::query(sql)
             .bind(of(|r| r.key.shop.as_str()))
             .bind(of(|r| r.key.order_id.as_str()))
-            .bind(int(|r| Some(r.version)))
+            .bind(int(|r| Some(r.version + 1)))
             .bind(of(|r| r.phase.state().as_str()))
             .bind(of(|r| r.phase.name()))
             .bind(int(|r| Some(r.phase.due_at()?.as_millisecond())))
@@ -289,38 +389,47 @@ impl Tx for PostgresTx {
             .bind(int(|r| Some(r.last_failure.as_ref()?.at.as_millisecond())))
             .bind(int(|r| Some(r.last_failure.as_ref().is_some_and(|f| f.in_doubt).into())))
             .bind(int(|r| Some(r.updated_at.as_millisecond())))
-            .bind(maybe(|r| r.claim.as_ref()?.preparing()));
+            .bind(maybe(|r| r.claim.as_ref()?.preparing()))
+            .bind(int(|r| Some(r.received_at.as_millisecond())))
+            .bind(int(|r| Some(r.revision.into())));
         let done = query.execute(self.conn()).await.map_err(|e| self.freshness.read(e))?;
         Ok(done.rows_affected())
     }
 
-    async fn confirm(&mut self, rows: &[&ConfirmRequest]) -> Result<Vec<Row>, StoreError> {
-        let sql = "WITH i AS (
-              SELECT *
-              FROM unnest($1::text[], $2::text[], $3::bigint[], $4::text[], $5::text[], $6::text[],
-                $7::text[], $8::bigint[], $9::bigint[], $10::bigint[], $11::bigint[])
-                AS t (shop, order_id, attempt, trigger, worker, erp_order_id, request, status,
-                  duration, found, now)),
+    async fn confirm_plain(
+        &mut self,
+        rows: &[&ConfirmRequest],
+    ) -> Result<HashSet<OrderKey>, StoreError> {
+        keys(self.rows(receipts(sqlx::query(CONFIRM_PLAIN), rows)).await?)
+    }
+
+    async fn confirm_known(&mut self, rows: &[&ConfirmRequest]) -> Result<Vec<Row>, StoreError> {
+        let sql = format!(
+            "WITH i AS (SELECT * FROM {RECEIPTS}),
             was AS (
-              SELECT o.shop, o.order_id, o.phase, o.erp_order_id, o.fail_count
-              FROM orders AS o JOIN i USING (shop, order_id)
-              ORDER BY o.shop COLLATE \"C\", o.order_id COLLATE \"C\"
-              FOR UPDATE OF o),
+              SELECT s.shop, s.order_id, s.phase, s.state, s.error_fingerprint, s.erp_order_id,
+                s.fail_count, s.attempt
+              FROM order_states AS s JOIN i USING (shop, order_id)
+              ORDER BY s.shop COLLATE \"C\", s.order_id COLLATE \"C\"
+              FOR UPDATE OF s),
             done AS (
-              UPDATE orders AS o
+              UPDATE order_states AS s
               SET state = 'confirmed', phase = 'transferred', due_at_ms = NULL,
-                erp_order_id = i.erp_order_id, last_attempt = GREATEST(o.last_attempt, i.attempt),
+                erp_order_id = i.erp_order_id, last_attempt = GREATEST(s.last_attempt, i.attempt),
                 claim_worker = NULL, claim_attempt = NULL, claimed_until_ms = NULL,
-                unclear_since_ms = NULL, updated_at_ms = i.now, version = o.version + 1
+                unclear_since_ms = NULL, updated_at_ms = i.now, version = s.version + 1,
+                attempt = i.attempt, triggered_by = i.trigger, worker = i.worker, request = i.request,
+                http_status = i.status, found = i.found, duration_ms = i.duration
               FROM i
-              WHERE o.shop = i.shop AND o.order_id = i.order_id AND o.phase <> 'transferred'),
+              WHERE s.shop = i.shop AND s.order_id = i.order_id AND s.phase <> 'transferred'),
             tried AS (
               INSERT INTO attempts (shop, order_id, attempt, outcome, triggered_by, worker, request,
                 http_status, erp_order_id, found, occurred_at_ms, duration_ms)
               SELECT i.shop, i.order_id, i.attempt, 'succeeded', i.trigger, i.worker, i.request,
                 i.status, i.erp_order_id, i.found, i.now, i.duration
               FROM i JOIN was USING (shop, order_id)
-              WHERE was.phase <> 'transferred' OR was.erp_order_id IS DISTINCT FROM i.erp_order_id
+              WHERE was.phase = 'transferred' AND was.erp_order_id IS DISTINCT FROM i.erp_order_id
+                AND was.attempt IS DISTINCT FROM i.attempt
               ON CONFLICT DO NOTHING),
             twice AS (
               INSERT INTO second_entries (shop, order_id, number, first_number, attempt, worker, at_ms)
@@ -329,23 +438,14 @@ impl Tx for PostgresTx {
               WHERE was.phase = 'transferred' AND was.erp_order_id <> i.erp_order_id
               ON CONFLICT DO NOTHING
               RETURNING shop, order_id)
-            SELECT w.shop, w.order_id, w.phase, w.erp_order_id, w.fail_count,
+            SELECT w.shop, w.order_id, w.phase, w.state, w.error_fingerprint, w.erp_order_id,
+              w.fail_count, o.currency, o.total,
               CAST(CASE WHEN t.shop IS NULL THEN 0 ELSE 1 END AS BIGINT)
-            FROM was AS w LEFT JOIN twice AS t ON t.shop = w.shop AND t.order_id = w.order_id";
-        let of = |get: fn(&ConfirmRequest) -> &str| texts(rows.iter().map(|r| Some(get(r))));
-        let int = |get: fn(&ConfirmRequest) -> i64| ints(rows.iter().map(|r| Some(get(r))));
-        let query = sqlx::query(sql)
-            .bind(of(|r| r.key.shop.as_str()))
-            .bind(of(|r| r.key.order_id.as_str()))
-            .bind(int(|r| r.attempt.into()))
-            .bind(of(|r| r.trigger.as_str()))
-            .bind(of(|r| r.worker.as_str()))
-            .bind(texts(rows.iter().map(|r| r.erp_order_id.as_deref())))
-            .bind(of(|r| r.request.as_str()))
-            .bind(int(|r| r.status.into()))
-            .bind(int(|r| i64::try_from(r.duration_ms).unwrap_or(i64::MAX)))
-            .bind(int(|r| r.found.into()))
-            .bind(int(|r| r.now.as_millisecond()));
+            FROM was AS w
+            JOIN orders AS o ON o.shop = w.shop AND o.order_id = w.order_id
+            LEFT JOIN twice AS t ON t.shop = w.shop AND t.order_id = w.order_id"
+        );
+        let query = receipts(sqlx::query(&sql), rows);
         self.rows(query).await
     }
 
@@ -470,6 +570,125 @@ fn row(row: &PgRow) -> Result<Row, StoreError> {
     };
     let values = (0..row.len()).map(value).collect::<Result<_, _>>().map_err(read_failed)?;
     Ok(Row::new(values))
+}
+
+/// Confirms orders that have no state yet, and counts them. OFFSET 0 keeps the planner from reading all orders when the
+/// tables were small a moment ago.
+const CONFIRM_PLAIN: &str = "WITH known AS MATERIALIZED (
+      SELECT i.*, o.*
+      FROM unnest($1::text[], $2::text[], $3::bigint[], $4::text[], $5::text[], $6::text[],
+        $7::text[], $8::bigint[], $9::bigint[], $10::bigint[], $11::bigint[])
+        AS i (shop, order_id, attempt, trigger, worker, erp_order_id, request, status, duration,
+          found, now)
+      CROSS JOIN LATERAL (
+        SELECT received_at_ms, currency, COALESCE(units, total_units(total), 0) AS units,
+          COALESCE(nanos, total_nanos(total), 0) AS nanos,
+          COALESCE(unsummed,
+            CAST(CASE WHEN total_units(total) IS NULL THEN 1 ELSE 0 END AS BIGINT)) AS unsummed
+        FROM orders
+        WHERE shop = i.shop AND order_id = i.order_id
+        OFFSET 0) AS o),
+    new AS (
+      INSERT INTO order_states (shop, order_id, state, phase, received_at_ms, updated_at_ms,
+        last_attempt, erp_order_id, attempt, triggered_by, worker, request, http_status, found,
+        duration_ms)
+      SELECT shop, order_id, 'confirmed', 'transferred', received_at_ms, now, attempt,
+        erp_order_id, attempt, trigger, worker, request, status, found, duration
+      FROM known
+      ON CONFLICT DO NOTHING
+      RETURNING shop, order_id),
+    moved AS (
+      INSERT INTO moves (at_ms, shop, currency, was, was_fingerprint, phase, fingerprint, what,
+        failures, orders, units, nanos, unsummed)
+      SELECT MAX(now), shop, currency, 'queued', '', 'transferred', '', 'confirmed', 0, COUNT(*),
+        SUM(units), SUM(nanos), SUM(unsummed)
+      FROM known JOIN new USING (shop, order_id)
+      GROUP BY shop, currency, now / 60000)
+    SELECT shop, order_id
+    FROM new";
+
+/// The statement that inserts orders and counts them as received.
+fn insert_orders<'q>(rows: &[(&Placed, &OrderRecord)]) -> Query<'q, Postgres, PgArguments> {
+    let sql = "WITH new AS (
+          INSERT INTO orders (shop, order_id, claim_worker, claimed_until_ms, claim_preparing,
+            placed_at_ms, currency, total, units, nanos, unsummed, customer_number, customer_name,
+            customer_email, customer_locale, payment, skus, traceparent, tracestate, received_at_ms,
+            source, search_text, digest, document)
+          SELECT *
+          FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[], $5::text[], $6::bigint[],
+            $7::text[], $8::text[], $9::bigint[], $10::bigint[], $11::bigint[], $12::text[],
+            $13::text[], $14::text[], $15::text[], $16::text[], $17::text[], $18::text[],
+            $19::text[], $20::bigint[], $21::text[], $22::text[], $23::bytea[], $24::text[])
+          ON CONFLICT DO NOTHING
+          RETURNING shop, order_id, currency, units, nanos, unsummed, received_at_ms),
+        moved AS (
+          INSERT INTO moves (at_ms, shop, currency, was, was_fingerprint, phase, fingerprint, what,
+            failures, orders, units, nanos, unsummed)
+          SELECT MAX(received_at_ms), shop, currency, '', '', 'queued', '', 'received', 0, COUNT(*),
+            SUM(units), SUM(nanos), SUM(unsummed)
+          FROM new
+          GROUP BY shop, currency, received_at_ms / 60000)
+        SELECT shop, order_id
+        FROM new";
+    let of = |get: fn(&OrderRecord) -> &str| texts(rows.iter().map(|(_, r)| Some(get(r))));
+    let maybe = |get: fn(&OrderRecord) -> Option<&str>| texts(rows.iter().map(|(_, r)| get(r)));
+    let int = |get: fn(&OrderRecord) -> Option<i64>| ints(rows.iter().map(|(_, r)| get(r)));
+    let sums: Vec<Sum> = rows.iter().map(|(_, r)| Sum::of_total(r.facts.total.as_str())).collect();
+    sqlx::query(sql)
+        .bind(of(|r| r.key.shop.as_str()))
+        .bind(of(|r| r.key.order_id.as_str()))
+        .bind(maybe(|r| Some(r.claim.as_ref()?.worker.as_str())))
+        .bind(int(|r| Some(r.claim.as_ref()?.until.as_millisecond())))
+        .bind(maybe(|r| r.claim.as_ref()?.preparing()))
+        .bind(int(|r| Some(r.facts.placed_at?.as_millisecond())))
+        .bind(of(|r| r.facts.currency.as_str()))
+        .bind(of(|r| r.facts.total.as_str()))
+        .bind(sums.iter().map(|sum| sum.units).collect::<Vec<_>>())
+        .bind(sums.iter().map(|sum| sum.nanos).collect::<Vec<_>>())
+        .bind(sums.iter().map(|sum| sum.unsummed).collect::<Vec<_>>())
+        .bind(maybe(|r| r.facts.customer.number.as_deref()))
+        .bind(maybe(|r| r.facts.customer.name.as_deref()))
+        .bind(of(|r| r.facts.customer.email.as_ref().map_or("", Email::as_str)))
+        .bind(maybe(|r| r.facts.customer.locale.as_deref()))
+        .bind(maybe(|r| r.facts.payment.as_deref()))
+        .bind(rows.iter().map(|(placed, _)| storable(&skus(&placed.order))).collect::<Vec<_>>())
+        .bind(maybe(|r| r.trace.parent.as_deref()))
+        .bind(maybe(|r| r.trace.state.as_deref()))
+        .bind(int(|r| Some(r.received_at.as_millisecond())))
+        .bind(texts(rows.iter().map(|(placed, _)| Some(placed.source.as_str()))))
+        .bind(rows.iter().map(|(_, r)| storable(&searched(r))).collect::<Vec<_>>())
+        .bind(rows.iter().map(|(placed, _)| placed.order.digest.to_vec()).collect::<Vec<_>>())
+        .bind(texts(rows.iter().map(|(placed, _)| Some(&*placed.order.document))))
+}
+
+/// Receipts as a table.
+const RECEIPTS: &str = "unnest($1::text[], $2::text[], $3::bigint[], $4::text[], $5::text[], $6::text[],
+    $7::text[], $8::bigint[], $9::bigint[], $10::bigint[], $11::bigint[])
+    AS i (shop, order_id, attempt, trigger, worker, erp_order_id, request, status, duration, found, now)";
+
+/// The arguments of [`RECEIPTS`].
+fn receipts<'q>(
+    query: Query<'q, Postgres, PgArguments>,
+    rows: &[&ConfirmRequest],
+) -> Query<'q, Postgres, PgArguments> {
+    let of = |get: fn(&ConfirmRequest) -> &str| texts(rows.iter().map(|r| Some(get(r))));
+    let int = |get: fn(&ConfirmRequest) -> i64| ints(rows.iter().map(|r| Some(get(r))));
+    query
+        .bind(of(|r| r.key.shop.as_str()))
+        .bind(of(|r| r.key.order_id.as_str()))
+        .bind(int(|r| r.attempt.into()))
+        .bind(of(|r| r.trigger.as_str()))
+        .bind(of(|r| r.worker.as_str()))
+        .bind(texts(rows.iter().map(|r| r.erp_order_id.as_deref())))
+        .bind(of(|r| r.request.as_str()))
+        .bind(int(|r| r.status.into()))
+        .bind(int(|r| i64::try_from(r.duration_ms).unwrap_or(i64::MAX)))
+        .bind(int(|r| r.found.into()))
+        .bind(int(|r| r.now.as_millisecond()))
+}
+
+fn keys(rows: Vec<Row>) -> Result<HashSet<OrderKey>, StoreError> {
+    rows.into_iter().map(|mut row| rows::order_key(&mut row)).collect()
 }
 
 fn texts<'a>(values: impl Iterator<Item = Option<&'a str>>) -> Vec<Option<String>> {

@@ -52,7 +52,7 @@ impl<D: Db> LedgerProof for SqlStore<D> {
               CAST(COALESCE(SUM(CASE WHEN phase = 'held' THEN 1 ELSE 0 END), 0) AS BIGINT),
               COUNT(*),
               (SELECT CAST(COALESCE(SUM(received), 0) AS BIGINT) FROM tallies)
-            FROM orders
+            FROM order_rows
             WHERE received_at_ms >= $1";
         let rows = self.db.fetch(&counted.into(), sql_args![since_ms]).await?;
         let mut row = rows::only(rows)?;
@@ -90,12 +90,12 @@ impl<D: Db> LedgerProof for SqlStore<D> {
 }
 
 /// Promises that rows can break; `||` keeps SQLite from searching by shop, which all share. Each
-/// with the condition on `orders AS o` that does.
+/// with the condition on `order_rows AS o` that does.
 const PROMISES: [(&str, &str); 6] = [
     (
         "a transferred order has exactly one successful attempt",
         "o.phase = 'transferred' AND 1 <> (
-          SELECT COUNT(*) FROM attempts AS a
+          SELECT COUNT(*) FROM order_attempts AS a
           WHERE a.shop = o.shop AND a.order_id = o.order_id AND a.outcome = 'succeeded'
             AND NOT EXISTS (
               SELECT 1 FROM second_entries AS e
@@ -112,13 +112,13 @@ const PROMISES: [(&str, &str); 6] = [
     (
         "an order that is not transferred has no successful attempt",
         "o.phase <> 'transferred' AND EXISTS (
-          SELECT 1 FROM attempts AS a
+          SELECT 1 FROM order_attempts AS a
           WHERE a.shop = o.shop AND a.order_id = o.order_id AND a.outcome = 'succeeded')",
     ),
     (
         "fail_count equals the failed attempts",
         "o.fail_count <> (
-          SELECT COUNT(*) FROM attempts AS a
+          SELECT COUNT(*) FROM order_attempts AS a
           WHERE a.shop = o.shop AND a.order_id = o.order_id AND a.outcome = 'failed')",
     ),
     (
@@ -130,7 +130,7 @@ const PROMISES: [(&str, &str); 6] = [
     (
         "no two orders of a shop have the same number in the ERP",
         "o.erp_order_id IS NOT NULL AND EXISTS (
-          SELECT 1 FROM orders AS p
+          SELECT 1 FROM order_states AS p
           WHERE p.shop || '' = o.shop AND p.erp_order_id = o.erp_order_id AND p.order_id <> o.order_id)",
     ),
 ];
@@ -168,7 +168,7 @@ impl<D: Db> SqlStore<D> {
         since: Timestamp,
     ) -> Result<Option<Violation>, StoreError> {
         let count = format!(
-            "SELECT COUNT(*) FROM orders AS o WHERE o.received_at_ms >= $1 AND {condition}"
+            "SELECT COUNT(*) FROM order_rows AS o WHERE o.received_at_ms >= $1 AND {condition}"
         );
         let rows = self.db.fetch(&Sql::Built(count), sql_args![since]).await?;
         let rows: u64 = rows::only(rows)?.number("count")?;
@@ -177,7 +177,7 @@ impl<D: Db> SqlStore<D> {
         }
         let some = format!(
             "SELECT shop, order_id
-            FROM orders AS o
+            FROM order_rows AS o
             WHERE o.received_at_ms >= $1 AND {condition}
             ORDER BY shop, order_id
             LIMIT 5"

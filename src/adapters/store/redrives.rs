@@ -247,7 +247,7 @@ impl<D: Db> RedriveRunner for SqlStore<D> {
         }
         let sql = format!(
             "SELECT {ORDER_COLUMNS}
-            FROM orders
+            FROM order_rows
             WHERE (shop, order_id) IN (
               SELECT shop, order_id
               FROM redrive_items

@@ -5,16 +5,18 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use crate::domain::lifecycle::transitions::OrderRecord;
+use crate::domain::money::Sum;
 use crate::domain::order::values::{Email, OrderKey};
 use crate::ports::order_desk::{EditRequest, NotEdited, Revision, Revisions};
 use crate::ports::store_error::StoreError;
 use crate::sql_args;
 
 use super::audit::insert_audit;
+use super::batch::Batch;
 use super::db::{Db, Sql, Tx};
 use super::ledger::SqlStore;
-use super::rows::{self, ORDER_COLUMNS, ROWS_AT_ONCE, these_orders};
-use super::schema::skus;
+use super::rows::{self, EDITED, ORDER_COLUMNS, ROWS_AT_ONCE, these_orders};
+use super::schema::{searched, skus};
 
 #[async_trait]
 impl<D: Db> Revisions for SqlStore<D> {
@@ -22,30 +24,35 @@ impl<D: Db> Revisions for SqlStore<D> {
         &self,
         edit: EditRequest,
     ) -> Result<Result<OrderRecord, NotEdited>, StoreError> {
-        let mut tx = self.db.begin().await?;
-        let Some(mut row) = tx.load(std::slice::from_ref(&edit.key)).await?.pop() else {
+        let mut batch = Batch::new(self.db.begin().await?);
+        let mut loaded = batch.load(std::iter::once(&edit.key)).await?;
+        let Some((record, _)) = loaded.records.get_mut(&edit.key) else {
             return Ok(Err(NotEdited::Unknown));
         };
-        let mut record = rows::order_record(&mut row)?;
         if record.revision != edit.base_revision {
-            let newest = newest(&mut tx, &record).await?;
+            let newest = newest(&mut batch.tx, record).await?;
             return Ok(Err(NotEdited::Newer(newest)));
         }
+        let before = record.clone();
         if let Err(invalid) = record.edit(edit.edited.facts.clone(), edit.act.now) {
             return Ok(Err(NotEdited::Invalid(invalid)));
         }
         record.updated_at = edit.act.now;
-        insert_revision(&mut tx, &record, &edit).await?;
-        update_order(&mut tx, &record, &edit).await?;
+        let mut record = record.clone();
+        loaded.changed.insert(edit.key.clone());
+        batch.save(&loaded).await?;
+        batch.moves.edit(&before, &record);
+        insert_revision(&mut batch.tx, &record, &edit).await?;
+        update_order(&mut batch.tx, &record, &edit).await?;
         record.version += 1;
         let change = (
             format!("revision {}", edit.base_revision),
             format!("revision {}: {}", record.revision, edit.places),
         );
         let target = edit.key.to_string();
-        insert_audit(&mut tx, &edit.act, "order.edit", &target, Some(&edit.key), Some(change))
-            .await?;
-        tx.commit().await?;
+        let (act, key) = (&edit.act, Some(&edit.key));
+        insert_audit(&mut batch.tx, act, "order.edit", &target, key, Some(change)).await?;
+        batch.commit().await?;
         Ok(Ok(record))
     }
 
@@ -54,8 +61,8 @@ impl<D: Db> Revisions for SqlStore<D> {
         for some in keys.chunks(ROWS_AT_ONCE) {
             let (these, args) = these_orders(some);
             let sql = format!(
-                "SELECT {ORDER_COLUMNS}, COALESCE(edited, document)
-                FROM orders
+                "SELECT {ORDER_COLUMNS}, COALESCE({EDITED}, document)
+                FROM order_rows AS o
                 WHERE {these}"
             );
             for mut row in self.db.fetch(&Sql::Built(sql), args).await? {
@@ -122,27 +129,28 @@ async fn update_order<T: Tx>(
     edit: &EditRequest,
 ) -> Result<(), StoreError> {
     let sql = "UPDATE orders
-        SET revision = $4, edited = $5, placed_at_ms = $6, currency = $7, total = $8,
+        SET placed_at_ms = $3, currency = $4, total = $5, units = $6, nanos = $7, unsummed = $8,
           customer_number = $9, customer_name = $10, customer_email = $11, customer_locale = $12,
-          payment = $13, skus = $14, updated_at_ms = $15, version = version + 1
-        WHERE shop = $1 AND order_id = $2 AND version = $3";
+          payment = $13, skus = $14, search_text = $15
+        WHERE shop = $1 AND order_id = $2";
     let facts = &record.facts;
+    let sum = Sum::of_total(facts.total.as_str());
     let args = sql_args![
         record.key.shop.as_str(),
         record.key.order_id.as_str(),
-        record.version,
-        record.revision,
-        &*edit.edited.document,
         facts.placed_at,
         facts.currency.as_str(),
         facts.total.as_str(),
+        sum.units,
+        sum.nanos,
+        sum.unsummed,
         facts.customer.number.as_deref(),
         facts.customer.name.as_deref(),
         facts.customer.email.as_ref().map_or("", Email::as_str),
         facts.customer.locale.as_deref(),
         facts.payment.as_deref(),
         skus(&edit.edited),
-        edit.act.now,
+        searched(record),
     ];
     tx.execute(&sql.into(), args).await.map(|_| ())
 }

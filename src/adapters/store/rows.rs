@@ -32,6 +32,10 @@ pub const ORDER_COLUMNS: &str = "shop, order_id, phase, due_at_ms, erp_order_id,
     currency, total, customer_number, customer_name, customer_email, customer_locale, \
     payment, traceparent, tracestate, received_at_ms, updated_at_ms, version, revision";
 
+/// The newest revision of an order out of `order_rows AS o`; NULL: as it came.
+pub const EDITED: &str = "(SELECT r.document FROM revisions AS r
+    WHERE r.shop = o.shop AND r.order_id = o.order_id AND r.revision = o.revision)";
+
 /// Columns of a mail in the order that [`stored_mail`] reads them.
 pub const MAIL_COLUMNS: &str = "id, audience, kind, sender, receivers, subject, text_body, \
     html_body, message_id, status, tries, error, created_at_ms, sent_at_ms";

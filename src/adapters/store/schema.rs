@@ -6,10 +6,11 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use sqlx::migrate::{Migration, MigrationType, Migrator};
 
+use crate::domain::lifecycle::transitions::OrderRecord;
 use crate::domain::order::document::Order;
-use crate::domain::order::values::Sku;
+use crate::domain::order::values::{Email, Sku};
 use crate::ports::notices::Notice;
-use crate::ports::schema::{Schema, SchemaStatus};
+use crate::ports::schema::{CopyTold, Schema, SchemaStatus};
 use crate::ports::store_error::{SharedError, StoreError};
 
 use super::conditions::framed;
@@ -23,8 +24,8 @@ impl<D: Db> Schema for SqlStore<D> {
         self.db.schema_status().await
     }
 
-    async fn migrate(&self) -> Result<Vec<String>, StoreError> {
-        self.db.migrate().await
+    async fn migrate(&self, told: CopyTold<'_>) -> Result<Vec<String>, StoreError> {
+        self.db.migrate(told).await
     }
 }
 
@@ -40,6 +41,12 @@ pub fn migrator(migrations: &'static [(&'static str, &'static str)]) -> Migrator
         Migration::new(version, Cow::Borrowed(description), kind, Cow::Borrowed(sql), false)
     });
     Migrator { migrations: migrations.collect::<Vec<_>>().into(), ..Migrator::DEFAULT }
+}
+
+/// The same without the migrations from `version` on.
+pub fn before(migrator: &Migrator, version: i64) -> Migrator {
+    let earlier = migrator.iter().filter(|m| m.version < version).cloned();
+    Migrator { migrations: earlier.collect::<Vec<_>>().into(), ..Migrator::DEFAULT }
 }
 
 /// Compares the applied migrations with those of this release.
@@ -85,4 +92,12 @@ pub fn notice_detail(notice: &Notice) -> Result<String, StoreError> {
 /// An order's article numbers as they are stored.
 pub fn skus(order: &Order) -> String {
     framed(order.skus.iter().map(Sku::as_str))
+}
+
+/// What a search of an order looks through, beside its error: one text in small letters.
+pub fn searched(record: &OrderRecord) -> String {
+    let customer = &record.facts.customer;
+    let email = customer.email.as_ref().map_or("", Email::as_str);
+    let name = customer.name.as_deref().unwrap_or_default();
+    format!("{}\n{name}\n{email}", record.key.order_id).to_lowercase()
 }

@@ -40,7 +40,21 @@ pub fn spoils_connections(error: &StoreError) -> bool {
 
 /// Whether the transaction lost against another one and can be repeated at once.
 pub fn lost_a_race(error: &StoreError) -> bool {
-    matches!(sqlstate(error).as_deref(), Some("40001" | "40P01"))
+    let is_raced = |error: &SharedError| error.0.downcast_ref::<Raced>().is_some();
+    matches!(error, StoreError::Unavailable(shared) if is_raced(shared))
+        || matches!(sqlstate(error).as_deref(), Some("40001" | "40P01"))
+}
+
+/// Another transaction wrote the first state of an order since it was loaded.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "another process has changed the order in the meantime; the same request succeeds when it is repeated"
+)]
+struct Raced;
+
+/// The error of a transaction that is to be repeated: somebody else wrote the first state of an order.
+pub fn raced() -> StoreError {
+    StoreError::Unavailable(SharedError(Arc::new(Raced)))
 }
 
 /// The code of an error of PostgreSQL.

@@ -1,8 +1,8 @@
 //! SQLite: one writer, a pool of readers; WAL with synchronous=FULL, so that what was committed
 //! survives a power loss before anything is acknowledged.
 //!
-//! Mirrors `postgres.rs`, function by function. What every order passes takes a whole batch as JSON; what only some
-//! pass, and what holds documents, is a loop.
+//! Mirrors `postgres.rs`, function by function. What every order passes takes a whole batch, as JSON or as arguments;
+//! what only some pass is a loop.
 
 use std::collections::HashSet;
 use std::str::FromStr;
@@ -19,20 +19,22 @@ use sqlx::{Row as _, Transaction, TypeInfo, ValueRef};
 
 use crate::domain::lifecycle::claim::Claim;
 use crate::domain::lifecycle::transitions::OrderRecord;
+use crate::domain::money::Sum;
 use crate::domain::order::values::{Email, OrderKey};
 use crate::ports::clock::Stopwatch;
 use crate::ports::notices::Notice;
 use crate::ports::orders::{ConfirmRequest, FailureRequest, KeepRequest, Placed};
-use crate::ports::schema::SchemaStatus;
+use crate::ports::schema::{CopyTold, SchemaStatus};
 use crate::ports::store_error::StoreError;
 use crate::sql_args;
 
-use super::db::{Db, Row, Sql, Tx, Value};
-use super::rows::ORDER_COLUMNS;
-use super::schema::{self, skus};
+use super::db::{Db, PlainWrites, Row, Sql, Tx, Value};
+use super::moves::Moves;
+use super::rows::{self, EDITED, ORDER_COLUMNS};
+use super::schema::{self, searched, skus};
 use super::sorting::{read_failed, sqlite_code};
 
-const MIGRATIONS: [(&str, &str); 8] = [
+const MIGRATIONS: [(&str, &str); 10] = [
     ("0001_ledger", include_str!("../../../migrations/sqlite/0001_ledger.sql")),
     ("0002_exchanges", include_str!("../../../migrations/sqlite/0002_exchanges.sql")),
     ("0003_figures", include_str!("../../../migrations/sqlite/0003_figures.sql")),
@@ -44,6 +46,11 @@ const MIGRATIONS: [(&str, &str); 8] = [
     ("0006_search", include_str!("../../../migrations/sqlite/0006_search.sql")),
     ("0007_second_entries", include_str!("../../../migrations/sqlite/0007_second_entries.sql")),
     ("0008_commit_begun", include_str!("../../../migrations/sqlite/0008_commit_begun.sql")),
+    ("0009_order_states", include_str!("../../../migrations/sqlite/0009_order_states.sql")),
+    (
+        "0010_insert_only_orders",
+        include_str!("../../../migrations/sqlite/0010_insert_only_orders.sql"),
+    ),
 ];
 
 const LOCKED_PAUSE: Duration = Duration::from_millis(20);
@@ -86,19 +93,53 @@ impl Db for SqliteDb {
     const FOR_UPDATE: &'static str = "";
     const NOW: Option<&'static str> = None;
     const FOR_UPDATE_OF_FREE: &'static str = "";
-    const FOLD_COUNTS: &'static [&'static str] = &["DELETE FROM order_counts
-            WHERE orders = 0 AND units = 0 AND nanos = 0 AND unsummed = 0"];
+    const FOLD_COUNTS: &'static [&'static str] = &[
+        "INSERT INTO added_counts
+              (shop, state, phase, currency, fingerprint, orders, units, nanos, unsummed)
+            SELECT shop, CASE WHEN phase IN ('queued', 'held') THEN 'payed'
+                WHEN phase IN ('transferred', 'removed') THEN 'confirmed' ELSE 'ordered_failed' END,
+              phase, currency, fingerprint, SUM(orders), SUM(units), SUM(nanos), SUM(unsummed)
+            FROM (
+              SELECT shop, phase, currency, fingerprint, orders, units, nanos, unsummed
+              FROM moves
+              UNION ALL
+              SELECT shop, was, currency, was_fingerprint, -orders, -units, -nanos, -unsummed
+              FROM moves) AS sides
+            WHERE phase <> ''
+            GROUP BY shop, phase, currency, fingerprint
+            ON CONFLICT (state, fingerprint, shop, phase, currency) DO UPDATE SET
+              orders = orders + excluded.orders, units = units + excluded.units,
+              nanos = nanos + excluded.nanos, unsummed = unsummed + excluded.unsummed",
+        "INSERT INTO added_activity (bucket_ms, minutes, shop, what, fingerprint, orders, last_ms)
+            SELECT at_ms - at_ms % 60000 AS begins, 0, shop, what,
+              CASE WHEN what = 'failed' THEN fingerprint ELSE '' END AS failure,
+              SUM(CASE WHEN what = 'failed' THEN failures ELSE orders END), MAX(at_ms)
+            FROM moves
+            WHERE what <> ''
+            GROUP BY begins, shop, what, failure
+            ON CONFLICT (minutes, bucket_ms, shop, what, fingerprint) DO UPDATE SET
+              orders = orders + excluded.orders, last_ms = MAX(last_ms, excluded.last_ms)",
+        "INSERT INTO added_tallies (shop, shard, received)
+            SELECT shop, 0, SUM(orders)
+            FROM moves
+            WHERE what = 'received'
+            GROUP BY shop
+            ON CONFLICT (shop, shard) DO UPDATE SET received = received + excluded.received",
+        "DELETE FROM moves",
+        "DELETE FROM added_counts
+            WHERE orders = 0 AND units = 0 AND nanos = 0 AND unsummed = 0",
+    ];
     const FOLD_ACTIVITY: &'static [&'static str] = &[
-        "INSERT INTO activity (bucket_ms, minutes, shop, what, fingerprint, orders, last_ms)
+        "INSERT INTO added_activity (bucket_ms, minutes, shop, what, fingerprint, orders, last_ms)
             SELECT bucket_ms - bucket_ms % ($2 * 60000) AS begins, $2, shop, what, fingerprint,
               SUM(orders), MAX(last_ms)
-            FROM activity
+            FROM added_activity
             WHERE minutes = $1 AND bucket_ms < $3
             GROUP BY begins, shop, what, fingerprint
             ON CONFLICT (minutes, bucket_ms, shop, what, fingerprint) DO UPDATE SET
               orders = orders + excluded.orders, last_ms = MAX(last_ms, excluded.last_ms)",
         // $2 is not used here; it keeps the arguments the same as in the other statements.
-        "DELETE FROM activity
+        "DELETE FROM added_activity
             WHERE $2 > $1 AND minutes = $1 AND bucket_ms < $3",
     ];
 
@@ -118,6 +159,10 @@ impl Db for SqliteDb {
         Ok(done.rows_affected())
     }
 
+    fn plain(&self) -> Option<&dyn PlainWrites> {
+        None
+    }
+
     async fn schema_status(&self) -> Result<SchemaStatus, StoreError> {
         // While another process creates the file, SQLite answers "locked" without waiting:
         // switching to WAL ignores the busy timeout.
@@ -133,7 +178,7 @@ impl Db for SqliteDb {
         }
     }
 
-    async fn migrate(&self) -> Result<Vec<String>, StoreError> {
+    async fn migrate(&self, _: CopyTold<'_>) -> Result<Vec<String>, StoreError> {
         let pending = self.schema_status().await?.pending;
         // One transaction around all of it: two processes that open the same new file are
         // serialised.
@@ -180,45 +225,57 @@ impl Tx for SqliteTx {
         &mut self,
         rows: &[(&Placed, &OrderRecord)],
     ) -> Result<HashSet<OrderKey>, StoreError> {
-        let sql = "INSERT INTO orders (shop, order_id, state, phase, claim_worker, claim_attempt,
-              claimed_until_ms, claim_preparing, placed_at_ms, currency, total, customer_number, customer_name,
-              customer_email, customer_locale, payment, skus, traceparent, tracestate,
-              received_at_ms, updated_at_ms, source, digest, document)
-            VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18,
-              $19, $20, $20, $21, $22, $23)
-            ON CONFLICT DO NOTHING";
         let mut inserted = HashSet::new();
-        for (placed, record) in rows {
-            let customer = &record.facts.customer;
-            let args = sql_args![
-                record.key.shop.as_str(),
-                record.key.order_id.as_str(),
-                record.phase.state().as_str(),
-                record.phase.name(),
-                record.claim.as_ref().map(|claim| claim.worker.as_str()),
-                int(record.claim.as_ref().map(|claim| claim.attempt.into())),
-                record.claim.as_ref().map(|claim| claim.until),
-                record.claim.as_ref().and_then(Claim::preparing),
-                record.facts.placed_at,
-                record.facts.currency.as_str(),
-                record.facts.total.as_str(),
-                customer.number.as_deref(),
-                customer.name.as_deref(),
-                customer.email.as_ref().map_or("", Email::as_str),
-                customer.locale.as_deref(),
-                record.facts.payment.as_deref(),
-                skus(&placed.order),
-                record.trace.parent.as_deref(),
-                record.trace.state.as_deref(),
-                record.received_at,
-                placed.source.as_str(),
-                &placed.order.digest[..],
-                &*placed.order.document,
-            ];
-            if self.execute(&sql.into(), args).await? > 0 {
-                inserted.insert(record.key.clone());
+        for rows in at_once(rows) {
+            let sql = format!(
+                "INSERT INTO orders (shop, order_id, claim_worker, claimed_until_ms, claim_preparing,
+                  placed_at_ms, currency, total, units, nanos, unsummed, customer_number, customer_name,
+                  customer_email, customer_locale, payment, skus, traceparent, tracestate, received_at_ms,
+                  source, search_text, digest, document)
+                VALUES {}
+                ON CONFLICT DO NOTHING
+                RETURNING shop, order_id",
+                places(rows.len(), 24)
+            );
+            let args = rows.iter().flat_map(|(placed, record)| {
+                let customer = &record.facts.customer;
+                let sum = Sum::of_total(record.facts.total.as_str());
+                sql_args![
+                    record.key.shop.as_str(),
+                    record.key.order_id.as_str(),
+                    record.claim.as_ref().map(|claim| claim.worker.as_str()),
+                    record.claim.as_ref().map(|claim| claim.until),
+                    record.claim.as_ref().and_then(Claim::preparing),
+                    record.facts.placed_at,
+                    record.facts.currency.as_str(),
+                    record.facts.total.as_str(),
+                    sum.units,
+                    sum.nanos,
+                    sum.unsummed,
+                    customer.number.as_deref(),
+                    customer.name.as_deref(),
+                    customer.email.as_ref().map_or("", Email::as_str),
+                    customer.locale.as_deref(),
+                    record.facts.payment.as_deref(),
+                    skus(&placed.order),
+                    record.trace.parent.as_deref(),
+                    record.trace.state.as_deref(),
+                    record.received_at,
+                    placed.source.as_str(),
+                    searched(record),
+                    &placed.order.digest[..],
+                    &*placed.order.document,
+                ]
+            });
+            for mut row in self.fetch(&Sql::Built(sql), args.collect()).await? {
+                inserted.insert(rows::order_key(&mut row)?);
             }
         }
+        let mut moves = Moves::default();
+        for (_, record) in rows.iter().filter(|(_, record)| inserted.contains(&record.key)) {
+            moves.receive(record);
+        }
+        moves.write(self).await?;
         Ok(inserted)
     }
 
@@ -230,39 +287,51 @@ impl Tx for SqliteTx {
     async fn load(&mut self, keys: &[OrderKey]) -> Result<Vec<Row>, StoreError> {
         let sql = format!(
             "SELECT {ORDER_COLUMNS}, digest
-            FROM orders
+            FROM order_rows
             WHERE (shop, order_id) IN (SELECT value ->> 0, value ->> 1 FROM json_each($1))"
         );
         self.fetch(&Sql::Built(sql), by_key(keys)).await
     }
 
     async fn documents(&mut self, keys: &[OrderKey]) -> Result<Vec<Row>, StoreError> {
-        let sql = "SELECT shop, order_id, document, edited
-            FROM orders
-            WHERE (shop, order_id) IN (SELECT value ->> 0, value ->> 1 FROM json_each($1))";
-        self.fetch(&sql.into(), by_key(keys)).await
+        let sql = format!(
+            "SELECT shop, order_id, document, {EDITED}
+            FROM order_rows AS o
+            WHERE (shop, order_id) IN (SELECT value ->> 0, value ->> 1 FROM json_each($1))"
+        );
+        self.fetch(&Sql::Built(sql), by_key(keys)).await
     }
 
     async fn save(&mut self, records: &[&OrderRecord]) -> Result<u64, StoreError> {
-        let sql = "UPDATE orders
-            SET state = i.value ->> 3, phase = i.value ->> 4, due_at_ms = i.value ->> 5,
-              fail_count = i.value ->> 6, max_count = i.value ->> 7, last_attempt = i.value ->> 8,
-              claim_worker = i.value ->> 9, claim_attempt = i.value ->> 10,
-              claimed_until_ms = i.value ->> 11, unclear_since_ms = i.value ->> 12,
-              error_class = i.value ->> 13, error_code = i.value ->> 14,
-              error_message = i.value ->> 15, error_fingerprint = i.value ->> 16,
-              failed_at_ms = i.value ->> 17, in_doubt = i.value ->> 18,
-              updated_at_ms = i.value ->> 19, claim_preparing = i.value ->> 20,
-              swept_at_ms = NULL, version = version + 1
-            FROM json_each($1) AS i
-            WHERE orders.shop = i.value ->> 0 AND orders.order_id = i.value ->> 1
-              AND orders.version = i.value ->> 2";
+        let sql = "INSERT INTO order_states (shop, order_id, version, state, phase, due_at_ms,
+              fail_count, max_count, last_attempt, claim_worker, claim_attempt, claimed_until_ms,
+              unclear_since_ms, error_class, error_code, error_message, error_fingerprint, failed_at_ms,
+              in_doubt, updated_at_ms, claim_preparing, received_at_ms, revision)
+            SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5,
+              value ->> 6, value ->> 7, value ->> 8, value ->> 9, value ->> 10, value ->> 11,
+              value ->> 12, value ->> 13, value ->> 14, value ->> 15, value ->> 16, value ->> 17,
+              value ->> 18, value ->> 19, value ->> 20, value ->> 21, value ->> 22
+            FROM json_each($1)
+            WHERE TRUE
+            ON CONFLICT (shop, order_id) DO UPDATE
+            SET version = excluded.version, state = excluded.state, phase = excluded.phase,
+              due_at_ms = excluded.due_at_ms, fail_count = excluded.fail_count,
+              max_count = excluded.max_count, last_attempt = excluded.last_attempt,
+              claim_worker = excluded.claim_worker, claim_attempt = excluded.claim_attempt,
+              claimed_until_ms = excluded.claimed_until_ms,
+              unclear_since_ms = excluded.unclear_since_ms, error_class = excluded.error_class,
+              error_code = excluded.error_code, error_message = excluded.error_message,
+              error_fingerprint = excluded.error_fingerprint, failed_at_ms = excluded.failed_at_ms,
+              in_doubt = excluded.in_doubt, updated_at_ms = excluded.updated_at_ms,
+              claim_preparing = excluded.claim_preparing, revision = excluded.revision,
+              swept_at_ms = NULL
+            WHERE order_states.version = excluded.version - 1";
         let args = records.iter().map(|record| {
             let failure = record.last_failure.as_ref();
             sql_args![
                 record.key.shop.as_str(),
                 record.key.order_id.as_str(),
-                record.version,
+                record.version + 1,
                 record.phase.state().as_str(),
                 record.phase.name(),
                 record.phase.due_at(),
@@ -281,66 +350,94 @@ impl Tx for SqliteTx {
                 i64::from(failure.is_some_and(|failure| failure.in_doubt)),
                 record.updated_at,
                 record.claim.as_ref().and_then(Claim::preparing),
+                record.received_at,
+                record.revision,
             ]
         });
         self.execute(&sql.into(), batch(args)).await
     }
 
-    async fn confirm(&mut self, rows: &[&ConfirmRequest]) -> Result<Vec<Row>, StoreError> {
-        let was = "SELECT o.shop, o.order_id, o.phase, o.erp_order_id, o.fail_count,
-              COALESCE(o.phase = 'transferred' AND o.erp_order_id <> (i.value ->> 7)
-                AND NOT EXISTS (
-                  SELECT 1
-                  FROM second_entries AS s
-                  WHERE s.shop = o.shop AND s.order_id = o.order_id AND s.number = i.value ->> 7), 0)
-            FROM json_each($1) AS i
-            CROSS JOIN orders AS o ON o.shop = i.value ->> 0 AND o.order_id = i.value ->> 1";
-        let tried = "INSERT INTO attempts (shop, order_id, attempt, outcome, triggered_by, worker,
-              request, http_status, erp_order_id, found, occurred_at_ms, duration_ms)
-            SELECT o.shop, o.order_id, i.value ->> 2, 'succeeded', i.value ->> 3, i.value ->> 4,
-              i.value ->> 5, i.value ->> 6, i.value ->> 7, i.value ->> 8, i.value ->> 9, i.value ->> 10
+    async fn confirm_plain(
+        &mut self,
+        rows: &[&ConfirmRequest],
+    ) -> Result<HashSet<OrderKey>, StoreError> {
+        let sql = "INSERT INTO order_states (shop, order_id, state, phase, received_at_ms, updated_at_ms,
+              last_attempt, erp_order_id, attempt, triggered_by, worker, request, http_status, found,
+              duration_ms)
+            SELECT o.shop, o.order_id, 'confirmed', 'transferred', o.received_at_ms, i.value ->> 9,
+              i.value ->> 2, i.value ->> 7, i.value ->> 2, i.value ->> 3, i.value ->> 4, i.value ->> 5,
+              i.value ->> 6, i.value ->> 8, i.value ->> 10
             FROM json_each($1) AS i
             CROSS JOIN orders AS o ON o.shop = i.value ->> 0 AND o.order_id = i.value ->> 1
-            WHERE o.phase <> 'transferred' OR o.erp_order_id IS NOT i.value ->> 7
+            WHERE TRUE
+            ON CONFLICT DO NOTHING
+            RETURNING shop, order_id";
+        let moved = "INSERT INTO moves (at_ms, shop, currency, was, was_fingerprint, phase, fingerprint,
+              what, failures, orders, units, nanos, unsummed)
+            SELECT MAX(i.value ->> 2), o.shop, o.currency, 'queued', '', 'transferred', '', 'confirmed', 0,
+              COUNT(*), SUM(o.units), SUM(o.nanos), SUM(o.unsummed)
+            FROM json_each($1) AS i
+            CROSS JOIN orders AS o ON o.shop = i.value ->> 0 AND o.order_id = i.value ->> 1
+            GROUP BY o.shop, o.currency, (i.value ->> 2) / 60000";
+        let mut new = HashSet::new();
+        for mut row in self.fetch(&sql.into(), receipts(rows)).await? {
+            new.insert(rows::order_key(&mut row)?);
+        }
+        let args = rows
+            .iter()
+            .filter(|r| new.contains(&r.key))
+            .map(|r| sql_args![r.key.shop.as_str(), r.key.order_id.as_str(), r.now]);
+        if !new.is_empty() {
+            self.execute(&moved.into(), batch(args)).await?;
+        }
+        Ok(new)
+    }
+
+    async fn confirm_known(&mut self, rows: &[&ConfirmRequest]) -> Result<Vec<Row>, StoreError> {
+        let was = "SELECT s.shop, s.order_id, s.phase, s.state, s.error_fingerprint, s.erp_order_id,
+              s.fail_count, o.currency, o.total,
+              COALESCE(s.phase = 'transferred' AND s.erp_order_id <> (i.value ->> 7)
+                AND NOT EXISTS (
+                  SELECT 1
+                  FROM second_entries AS e
+                  WHERE e.shop = s.shop AND e.order_id = s.order_id AND e.number = i.value ->> 7), 0)
+            FROM json_each($1) AS i
+            CROSS JOIN order_states AS s ON s.shop = i.value ->> 0 AND s.order_id = i.value ->> 1
+            CROSS JOIN orders AS o ON o.shop = s.shop AND o.order_id = s.order_id";
+        let tried = "INSERT INTO attempts (shop, order_id, attempt, outcome, triggered_by, worker,
+              request, http_status, erp_order_id, found, occurred_at_ms, duration_ms)
+            SELECT s.shop, s.order_id, i.value ->> 2, 'succeeded', i.value ->> 3, i.value ->> 4,
+              i.value ->> 5, i.value ->> 6, i.value ->> 7, i.value ->> 8, i.value ->> 9, i.value ->> 10
+            FROM json_each($1) AS i
+            CROSS JOIN order_states AS s ON s.shop = i.value ->> 0 AND s.order_id = i.value ->> 1
+            WHERE s.phase = 'transferred' AND s.erp_order_id IS NOT i.value ->> 7
+              AND s.attempt IS NOT i.value ->> 2
             ON CONFLICT DO NOTHING";
-        let done = "UPDATE orders
+        let twice =
+            "INSERT INTO second_entries (shop, order_id, number, first_number, attempt, worker, at_ms)
+            SELECT s.shop, s.order_id, i.value ->> 7, s.erp_order_id, i.value ->> 2, i.value ->> 4,
+              i.value ->> 9
+            FROM json_each($1) AS i
+            CROSS JOIN order_states AS s ON s.shop = i.value ->> 0 AND s.order_id = i.value ->> 1
+            WHERE s.phase = 'transferred' AND s.erp_order_id <> i.value ->> 7
+            ON CONFLICT DO NOTHING";
+        let done = "UPDATE order_states
             SET state = 'confirmed', phase = 'transferred', due_at_ms = NULL,
               erp_order_id = i.value ->> 7, last_attempt = MAX(last_attempt, i.value ->> 2),
               claim_worker = NULL, claim_attempt = NULL, claimed_until_ms = NULL,
-              unclear_since_ms = NULL, updated_at_ms = i.value ->> 9, version = version + 1
+              unclear_since_ms = NULL, updated_at_ms = i.value ->> 9, version = version + 1,
+              attempt = i.value ->> 2, triggered_by = i.value ->> 3, worker = i.value ->> 4,
+              request = i.value ->> 5, http_status = i.value ->> 6, found = i.value ->> 8,
+              duration_ms = i.value ->> 10
             FROM json_each($1) AS i
-            WHERE orders.shop = i.value ->> 0 AND orders.order_id = i.value ->> 1
+            WHERE order_states.shop = i.value ->> 0 AND order_states.order_id = i.value ->> 1
               AND phase <> 'transferred'";
-        let twice =
-            "INSERT INTO second_entries (shop, order_id, number, first_number, attempt, worker, at_ms)
-            SELECT o.shop, o.order_id, i.value ->> 7, o.erp_order_id, i.value ->> 2, i.value ->> 4,
-              i.value ->> 9
-            FROM json_each($1) AS i
-            CROSS JOIN orders AS o ON o.shop = i.value ->> 0 AND o.order_id = i.value ->> 1
-            WHERE o.phase = 'transferred' AND o.erp_order_id <> i.value ->> 7
-            ON CONFLICT DO NOTHING";
-        let args = batch(rows.iter().map(|r| {
-            sql_args![
-                r.key.shop.as_str(),
-                r.key.order_id.as_str(),
-                r.attempt,
-                r.trigger.as_str(),
-                &r.worker,
-                &r.request,
-                u32::from(r.status),
-                r.erp_order_id.as_deref(),
-                i64::from(r.found),
-                r.now,
-                i64::try_from(r.duration_ms).unwrap_or(i64::MAX),
-            ]
-        }));
+        let args = receipts(rows);
         let before = self.fetch(&was.into(), args.clone()).await?;
+        // Those that were there before, perhaps under another number.
         self.execute(&tried.into(), args.clone()).await?;
-        let done = self.execute(&done.into(), args.clone()).await?;
-        if done < before.len() as u64 {
-            // Some were there before, perhaps under another number.
-            self.execute(&twice.into(), args).await?;
-        }
+        self.execute(&twice.into(), args.clone()).await?;
+        self.execute(&done.into(), args).await?;
         Ok(before)
     }
 
@@ -351,11 +448,15 @@ impl Tx for SqliteTx {
         let sql = "INSERT INTO attempts (shop, order_id, attempt, outcome, triggered_by, worker,
               error_class, error_code, error_message, stage, request, http_status, occurred_at_ms,
               duration_ms)
-            VALUES ($1, $2, $3, 'failed', $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
-            ON CONFLICT DO NOTHING";
-        let mut inserted = HashSet::new();
-        for r in rows {
-            let args = sql_args![
+            SELECT value ->> 0, value ->> 1, value ->> 2, 'failed', value ->> 3, value ->> 4,
+              value ->> 5, value ->> 6, value ->> 7, value ->> 8, value ->> 9, value ->> 10,
+              value ->> 11, value ->> 12
+            FROM json_each($1)
+            WHERE TRUE
+            ON CONFLICT DO NOTHING
+            RETURNING shop, order_id, attempt";
+        let args = rows.iter().map(|r| {
+            sql_args![
                 r.key.shop.as_str(),
                 r.key.order_id.as_str(),
                 r.failed.attempt,
@@ -369,12 +470,13 @@ impl Tx for SqliteTx {
                 int(r.failed.failure.status.map(i64::from)),
                 r.failed.occurred_at,
                 i64::try_from(r.duration_ms).unwrap_or(i64::MAX),
-            ];
-            if self.execute(&sql.into(), args).await? > 0 {
-                inserted.insert((r.key.clone(), r.failed.attempt));
-            }
-        }
-        Ok(inserted)
+            ]
+        });
+        let inserted = self.fetch(&sql.into(), batch(args)).await?;
+        inserted
+            .into_iter()
+            .map(|mut row| Ok((rows::order_key(&mut row)?, row.number("attempt")?)))
+            .collect()
     }
 
     async fn insert_exchanges(&mut self, rows: &[&KeepRequest]) -> Result<(), StoreError> {
@@ -465,6 +567,47 @@ fn batch(rows: impl Iterator<Item = Vec<Value>>) -> Vec<Value> {
     let rows = rows.map(|row| row.into_iter().map(value).collect::<Vec<_>>());
     let rows: Vec<_> = rows.map(serde_json::Value::from).collect();
     sql_args![serde_json::Value::from(rows).to_string()]
+}
+
+/// Receipts as an argument of [`batch`].
+fn receipts(rows: &[&ConfirmRequest]) -> Vec<Value> {
+    batch(rows.iter().map(|r| {
+        sql_args![
+            r.key.shop.as_str(),
+            r.key.order_id.as_str(),
+            r.attempt,
+            r.trigger.as_str(),
+            &r.worker,
+            &r.request,
+            u32::from(r.status),
+            r.erp_order_id.as_deref(),
+            i64::from(r.found),
+            r.now,
+            i64::try_from(r.duration_ms).unwrap_or(i64::MAX),
+        ]
+    }))
+}
+
+/// Rows in pieces of a few sizes, so that a statement for each is prepared once. Documents would grow by a third as JSON,
+/// so their rows are arguments of their own.
+fn at_once<T>(mut rows: &[T]) -> Vec<&[T]> {
+    let mut pieces = Vec::new();
+    while !rows.is_empty() {
+        let size = [64, 8, 1].into_iter().find(|size| *size <= rows.len()).unwrap_or(1);
+        let (piece, rest) = rows.split_at(size);
+        pieces.push(piece);
+        rows = rest;
+    }
+    pieces
+}
+
+/// `rows` times `columns` arguments of `VALUES`.
+fn places(rows: usize, columns: usize) -> String {
+    let row = |row: usize| {
+        let numbers = row * columns + 1..=(row + 1) * columns;
+        format!("({})", numbers.map(|number| format!("${number}")).collect::<Vec<_>>().join(", "))
+    };
+    (0..rows).map(row).collect::<Vec<_>>().join(", ")
 }
 
 fn by_key(keys: &[OrderKey]) -> Vec<Value> {

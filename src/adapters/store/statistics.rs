@@ -1,5 +1,5 @@
-//! Numbers of orders, and what happened when. Counters and buckets are written by triggers on `orders`
-//! (migration `0003_figures`); they are added up and read here.
+//! Numbers of orders, and what happened when. Every transaction writes what it moved (`moves.rs`); that is added
+//! up and read here.
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
@@ -21,8 +21,8 @@ use super::rows;
 
 const MINUTE_MS: i64 = 60_000;
 const HOUR_MS: i64 = 60 * MINUTE_MS;
-/// Which buckets of `activity` become wider when: what was just appended, in PostgreSQL one row for
-/// each statement, becomes minutes, those hours, and those days.
+/// Which buckets of `added_activity` become wider when: what was just added up becomes minutes, those hours, and
+/// those days.
 const FOLDS: [(i64, i64, SignedDuration); 3] = [
     (0, 1, SignedDuration::ZERO),
     (1, 60, SignedDuration::from_hours(48)),
@@ -140,18 +140,27 @@ impl<D: Db> SqlStore<D> {
             .map(|(_, phase)| {
                 format!(
                     "SELECT '{phase}', MIN(received_at_ms)
-                    FROM orders
+                    FROM order_states
                     WHERE state <> 'confirmed' AND phase = '{phase}' AND {}",
                     conditions.text
                 )
             })
             .collect();
-        let sql = parts.join(" UNION ALL ");
+        let in_hand = format!(
+            "SELECT 'queued', MIN(received_at_ms)
+            FROM in_hand_rows
+            WHERE {}",
+            conditions.text
+        );
+        let sql = format!("{} UNION ALL {in_hand}", parts.join(" UNION ALL "));
         let mut oldest = HashMap::new();
         for mut row in self.db.fetch(&Sql::Built(sql), conditions.args).await? {
             let phase = row.text("phase")?;
             if let Some(at) = row.time_or_null("received_at_ms")? {
-                oldest.insert(phase, at);
+                oldest
+                    .entry(phase)
+                    .and_modify(|oldest: &mut Timestamp| *oldest = at.min(*oldest))
+                    .or_insert(at);
             }
         }
         Ok(oldest)

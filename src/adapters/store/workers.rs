@@ -10,6 +10,7 @@ use crate::ports::workers::{ALIVE, DeadProcesses, Leases, Worker, WorkerList, Wo
 use crate::sql_args;
 
 use super::db::{Db, Sql, Tx};
+use super::in_hand;
 use super::ledger::SqlStore;
 
 /// How long a process that is not seen any more stays in the list.
@@ -84,11 +85,11 @@ impl<D: Db> DeadProcesses for SqlStore<D> {
         let sql = format!(
             "WITH abandoned AS (
               SELECT shop, order_id
-              FROM orders
+              FROM order_states
               WHERE state <> 'confirmed' AND claimed_until_ms > $2
                 AND rtrim(claim_worker, '0123456789') = $1
               {free})
-            UPDATE orders
+            UPDATE order_states
             SET unclear_since_ms = CASE
                 WHEN claim_preparing = claim_worker OR unclear_since_ms >= claimed_until_ms
                 THEN unclear_since_ms ELSE claimed_until_ms END,
@@ -96,6 +97,7 @@ impl<D: Db> DeadProcesses for SqlStore<D> {
             WHERE (shop, order_id) IN (SELECT shop, order_id FROM abandoned)"
         );
         let mut tx = self.db.begin().await?;
+        in_hand::give_states_to_claimed(&mut tx, process, now).await?;
         let ended = tx.execute(&Sql::Built(sql), sql_args![format!("{process}."), now]).await?;
         tx.commit().await?;
         Ok(ended)

@@ -144,7 +144,7 @@ impl OrderRecord {
             trace: Trace::default(),
             received_at: now,
             updated_at: now,
-            version: 1,
+            version: 0,
             revision: 0,
         }
     }

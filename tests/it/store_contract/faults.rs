@@ -16,7 +16,7 @@ on_every_ledger!(
 async fn a_table_that_is_not_ours_is_a_fault_until_it_is_mended(ledger: &Ledger) {
     ledger.admit("1", "w", at(0)).await;
     ledger.tamper("ALTER TABLE attempts RENAME COLUMN stage TO gone").await;
-    let other = ledger.opened_by("other");
+    let other = ledger.opened_again();
     for _ in 0..3 {
         let error = other.record_failure(failure("1", 1, at(1))).await.expect_err("no such column");
         assert!(matches!(error, StoreError::Broken(_)), "nothing becomes a dead letter: {error:?}");

@@ -97,7 +97,7 @@ async fn mails_take_their_notices_all_or_nothing(ledger: &Ledger) {
 
 async fn of_two_who_compose_the_same_mail_one_is_told_no(ledger: &Ledger) {
     add(ledger, &["a"]).await;
-    let other = ledger.opened_by("other");
+    let other = ledger.opened_again();
     let both =
         [&ledger.store, &other].map(|store| store.compose_mails(vec![mail("1", &["a"])], None));
     let mut written: Vec<bool> =
@@ -125,7 +125,7 @@ async fn a_mail_is_taken_by_one_worker_at_a_time(ledger: &Ledger) {
     add(ledger, &["a", "b"]).await;
     assert!(compose(ledger, vec![mail("1", &["a"]), mail("2", &["b"])]).await);
     assert!(taken(ledger, "early", 9).await.is_empty(), "they are due at 10");
-    let other = ledger.opened_by("other");
+    let other = ledger.opened_again();
     let race = join_all((0..8).map(|n| {
         let store = if n % 2 == 0 { &ledger.store } else { &other };
         store.claim_mails("w", at(10), at(110), 10)
@@ -196,7 +196,7 @@ async fn due_mail_is_noticed(ledger: &Ledger) {
 }
 
 async fn a_circuit_is_opened_by_one_and_tried_by_one(ledger: &Ledger) {
-    let (store, other) = (&ledger.store, ledger.opened_by("other"));
+    let (store, other) = (&ledger.store, ledger.opened_again());
     let opens = join_all((0..6).map(|n| {
         let store = if n % 2 == 0 { store } else { &other };
         store.open_circuit("erp", "away", at(10), Some(notice(&format!("n-{n}"), at(0))), at(0))
@@ -232,7 +232,7 @@ async fn a_circuit_is_opened_by_one_and_tried_by_one(ledger: &Ledger) {
 }
 
 async fn one_worker_leads_until_its_lease_ends(ledger: &Ledger) {
-    let other = ledger.opened_by("other");
+    let other = ledger.opened_again();
     let race =
         join_all(
             (0..6).map(|n| {

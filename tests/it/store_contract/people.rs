@@ -166,7 +166,7 @@ async fn the_last_administrator_stays_one(ledger: &Ledger) {
 }
 
 async fn two_administrators_who_end_each_other_at_once_leave_one(ledger: &Ledger) {
-    let stores = [ledger.store.clone(), ledger.opened_by("second")];
+    let stores = [ledger.store.clone(), ledger.opened_again()];
     for name in ["erika", "kim"] {
         add(ledger, name, admin_in(None)).await;
     }
@@ -301,7 +301,7 @@ async fn failed_logins_have_to_wait_longer_and_longer(ledger: &Ledger) {
 }
 
 async fn guesses_side_by_side_are_all_counted(ledger: &Ledger) {
-    let stores = [ledger.store.clone(), ledger.opened_by("second")];
+    let stores = [ledger.store.clone(), ledger.opened_again()];
     let guesses = (0..30).map(|n| {
         let store = stores[n % 2].clone();
         async move { store.login_begins(&[tried(1, 5)], at(0)).await.expect("the ledger answers") }

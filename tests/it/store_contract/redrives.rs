@@ -133,7 +133,7 @@ async fn two_runners_never_send_the_same_order(ledger: &Ledger) {
     let items = (1u64..).zip(["a", "b", "c"]).map(|(seq, id)| item(seq, id)).collect();
     let id = planned(ledger, items).await;
     let redrive = change(ledger, id, RedriveVerb::Start).await.expect("it starts");
-    let other = ledger.opened_by("second");
+    let other = ledger.opened_again();
     let all = [sent(1), sent(2), sent(3)];
     let (one, two) =
         join(ledger.store.mark_sent(&redrive, &all, at(6)), other.mark_sent(&redrive, &all, at(6)))

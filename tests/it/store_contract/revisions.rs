@@ -94,7 +94,7 @@ async fn the_original_stays_what_duplicates_are_compared_with(ledger: &Ledger) {
 
 async fn of_two_editors_the_second_is_told(ledger: &Ledger) {
     ledger.parked("1", at(0)).await;
-    let other = ledger.opened_by("second");
+    let other = ledger.opened_again();
     let (one, two) = join(
         ledger.store.edit_order(edit("1", 0, &remarked("1", "a"), 1)),
         other.edit_order(edit("1", 0, &remarked("1", "b"), 1)),

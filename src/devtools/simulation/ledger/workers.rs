@@ -9,7 +9,7 @@ use super::memory::MemoryLedger;
 use super::tables::{Lease, OrderRow};
 use super::values::{long_before, stored_time};
 use crate::domain::lifecycle::claim::Claim;
-use crate::ports::schema::{Schema, SchemaStatus};
+use crate::ports::schema::{CopyTold, Schema, SchemaStatus};
 use crate::ports::store_error::StoreError;
 use crate::ports::workers::{ALIVE, DeadProcesses, Leases, Worker, WorkerList, WorkerRegistry};
 
@@ -121,7 +121,7 @@ impl Schema for MemoryLedger {
         self.read(|_| status).await
     }
 
-    async fn migrate(&self) -> Result<Vec<String>, StoreError> {
+    async fn migrate(&self, _: CopyTold<'_>) -> Result<Vec<String>, StoreError> {
         self.write(|_| Ok(Vec::new())).await
     }
 }

@@ -1,0 +1,168 @@
+-- From here on `orders` is only added to, and `order_states` says where orders stand.
+
+-- From here on each database in its own way.
+
+INSERT INTO order_states (shop, order_id, state, phase, received_at_ms, updated_at_ms, version, fail_count,
+  last_attempt, in_doubt, revision, erp_order_id, due_at_ms, max_count, claim_worker, claim_attempt,
+  claimed_until_ms, claim_preparing, unclear_since_ms, error_class, error_code, error_message,
+  error_fingerprint, failed_at_ms, swept_at_ms)
+SELECT shop, order_id, state, phase, received_at_ms, updated_at_ms, version, fail_count,
+  last_attempt, in_doubt, revision, erp_order_id, due_at_ms, max_count, claim_worker, claim_attempt,
+  claimed_until_ms, claim_preparing, unclear_since_ms, error_class, error_code, error_message,
+  error_fingerprint, failed_at_ms, swept_at_ms
+FROM orders;
+
+DROP TRIGGER orders_added;
+DROP TRIGGER orders_gone;
+DROP TRIGGER orders_moved;
+DROP VIEW order_figures;
+
+-- The claim is the one under which the order came; with a row in `order_states` it says nothing. The total in
+-- whole units and billionths.
+CREATE TABLE plain_orders (
+  shop             TEXT    NOT NULL,
+  order_id         TEXT    NOT NULL,
+  claim_worker     TEXT,
+  claimed_until_ms INTEGER,
+  claim_preparing  TEXT,
+  placed_at_ms     INTEGER,
+  currency         TEXT    NOT NULL,
+  total            TEXT    NOT NULL,
+  units            INTEGER NOT NULL,
+  nanos            INTEGER NOT NULL,
+  unsummed         INTEGER NOT NULL,
+  customer_number  TEXT,
+  customer_name    TEXT,
+  customer_email   TEXT    NOT NULL,
+  customer_locale  TEXT,
+  payment          TEXT,
+  skus             TEXT,
+  traceparent      TEXT,
+  tracestate       TEXT,
+  received_at_ms   INTEGER NOT NULL,
+  source           TEXT    NOT NULL,
+  search_text      TEXT    NOT NULL,
+  digest           BLOB    NOT NULL,
+  document         TEXT    NOT NULL,
+  PRIMARY KEY (shop, order_id)
+) STRICT;
+
+INSERT INTO plain_orders (shop, order_id, claim_worker, claimed_until_ms, claim_preparing, placed_at_ms,
+  currency, total, units, nanos, unsummed, customer_number, customer_name, customer_email, customer_locale,
+  payment, skus, traceparent, tracestate, received_at_ms, source, search_text, digest, document)
+SELECT shop, order_id, claim_worker, claimed_until_ms, claim_preparing, placed_at_ms, currency, total,
+  COALESCE(total_units, 0), IIF(total_units IS NULL, 0, total_nanos), total_units IS NULL, customer_number,
+  customer_name, customer_email, customer_locale, payment, skus, traceparent, tracestate, received_at_ms,
+  source, search_text, digest, document
+FROM orders;
+
+DROP TABLE orders;
+ALTER TABLE plain_orders RENAME TO orders;
+
+CREATE INDEX orders_received ON orders (received_at_ms, shop, order_id, payment, skus, search_text);
+CREATE INDEX orders_of_customer ON orders (customer_number) WHERE customer_number IS NOT NULL;
+CREATE INDEX orders_of_address ON orders (customer_email);
+
+-- Every order with where it stands. One without a row in `order_states` is queued.
+CREATE VIEW order_rows AS
+SELECT o.shop, o.order_id, COALESCE(s.state, 'payed') AS state, COALESCE(s.phase, 'queued') AS phase,
+  s.due_at_ms, s.erp_order_id, COALESCE(s.fail_count, 0) AS fail_count, s.max_count,
+  COALESCE(s.last_attempt, 0) AS last_attempt,
+  CASE WHEN s.shop IS NULL THEN o.claim_worker ELSE s.claim_worker END AS claim_worker,
+  CASE WHEN s.shop IS NOT NULL THEN s.claim_attempt WHEN o.claim_worker IS NOT NULL THEN 1 END
+    AS claim_attempt,
+  CASE WHEN s.shop IS NULL THEN o.claimed_until_ms ELSE s.claimed_until_ms END AS claimed_until_ms,
+  CASE WHEN s.shop IS NULL THEN o.claim_preparing ELSE s.claim_preparing END AS claim_preparing,
+  s.unclear_since_ms, s.error_class, s.error_code, s.error_message, s.error_fingerprint, s.failed_at_ms,
+  COALESCE(s.in_doubt, 0) AS in_doubt, o.placed_at_ms, o.currency, o.total, o.customer_number,
+  o.customer_name, o.customer_email, o.customer_locale, o.payment, o.skus, o.traceparent, o.tracestate,
+  o.received_at_ms, COALESCE(s.updated_at_ms, o.received_at_ms) AS updated_at_ms,
+  COALESCE(s.version, 0) AS version, COALESCE(s.revision, 0) AS revision, o.search_text, o.source, o.digest,
+  o.document
+FROM orders AS o
+LEFT JOIN order_states AS s ON s.shop = o.shop AND s.order_id = o.order_id;
+
+-- The same of orders with a row in `order_states`: its indexes serve.
+CREATE VIEW state_rows AS
+SELECT s.shop, s.order_id, s.state, s.phase, s.due_at_ms, s.erp_order_id, s.fail_count, s.max_count,
+  s.last_attempt, s.claim_worker, s.claim_attempt, s.claimed_until_ms, s.claim_preparing,
+  s.unclear_since_ms, s.error_class, s.error_code, s.error_message, s.error_fingerprint, s.failed_at_ms,
+  s.in_doubt, o.placed_at_ms, o.currency, o.total, o.customer_number, o.customer_name, o.customer_email,
+  o.customer_locale, o.payment, o.skus, o.traceparent, o.tracestate, s.received_at_ms, s.updated_at_ms,
+  s.version, s.revision, o.search_text, o.source, o.digest, o.document
+FROM order_states AS s
+CROSS JOIN orders AS o ON o.shop = s.shop AND o.order_id = s.order_id;
+
+-- The same of orders without one.
+CREATE VIEW in_hand_rows AS
+SELECT o.shop, o.order_id, 'payed' AS state, 'queued' AS phase, CAST(NULL AS INTEGER) AS due_at_ms,
+  CAST(NULL AS TEXT) AS erp_order_id, 0 AS fail_count, CAST(NULL AS INTEGER) AS max_count,
+  0 AS last_attempt, o.claim_worker,
+  CAST(CASE WHEN o.claim_worker IS NOT NULL THEN 1 END AS INTEGER) AS claim_attempt, o.claimed_until_ms,
+  o.claim_preparing, CAST(NULL AS INTEGER) AS unclear_since_ms, CAST(NULL AS TEXT) AS error_class,
+  CAST(NULL AS TEXT) AS error_code, CAST(NULL AS TEXT) AS error_message,
+  CAST(NULL AS TEXT) AS error_fingerprint, CAST(NULL AS INTEGER) AS failed_at_ms,
+  0 AS in_doubt, o.placed_at_ms, o.currency, o.total, o.customer_number, o.customer_name,
+  o.customer_email, o.customer_locale, o.payment, o.skus, o.traceparent, o.tracestate, o.received_at_ms,
+  o.received_at_ms AS updated_at_ms, 0 AS version, 0 AS revision,
+  o.search_text, o.source, o.digest, o.document
+FROM orders AS o
+WHERE o.received_at_ms >= (SELECT at_ms FROM ledger_marks WHERE name = 'in_hand_since')
+  AND NOT EXISTS (SELECT 1 FROM order_states AS s WHERE s.shop = o.shop AND s.order_id = o.order_id);
+
+-- Every attempt that ended.
+CREATE VIEW order_attempts AS
+SELECT shop, order_id, attempt, outcome, triggered_by, worker, error_class, error_code, error_message, stage,
+  request, http_status, occurred_at_ms, duration_ms, erp_order_id, found
+FROM attempts
+UNION ALL
+SELECT shop, order_id, attempt, 'succeeded', triggered_by, worker, NULL, NULL, NULL, NULL, request,
+  http_status, updated_at_ms, duration_ms, erp_order_id, found
+FROM order_states
+WHERE attempt IS NOT NULL;
+
+-- The numbers of orders with what was not added up yet.
+ALTER TABLE order_counts RENAME TO added_counts;
+ALTER TABLE activity RENAME TO added_activity;
+ALTER TABLE tallies RENAME TO added_tallies;
+
+CREATE VIEW order_counts AS
+SELECT shop, state, phase, currency, fingerprint, orders, units, nanos, unsummed
+FROM added_counts
+UNION ALL
+SELECT shop, CASE WHEN phase IN ('queued', 'held') THEN 'payed'
+    WHEN phase IN ('transferred', 'removed') THEN 'confirmed' ELSE 'ordered_failed' END,
+  phase, currency, fingerprint, orders, units, nanos, unsummed
+FROM moves
+WHERE phase <> ''
+UNION ALL
+SELECT shop, CASE WHEN was IN ('queued', 'held') THEN 'payed'
+    WHEN was IN ('transferred', 'removed') THEN 'confirmed' ELSE 'ordered_failed' END,
+  was, currency, was_fingerprint, -orders, -units, -nanos, -unsummed
+FROM moves
+WHERE was <> '';
+
+CREATE VIEW activity AS
+SELECT bucket_ms, minutes, shop, what, fingerprint, orders, last_ms
+FROM added_activity
+UNION ALL
+SELECT at_ms - at_ms % 60000, 0, shop, what, CASE WHEN what = 'failed' THEN fingerprint ELSE '' END,
+  CASE WHEN what = 'failed' THEN failures ELSE orders END, at_ms
+FROM moves
+WHERE what <> '';
+
+CREATE VIEW tallies AS
+SELECT shop, received
+FROM added_tallies
+UNION ALL
+SELECT shop, orders
+FROM moves
+WHERE what = 'received';
+
+-- What each order adds to `order_counts`.
+CREATE VIEW order_figures AS
+SELECT o.shop, o.order_id, COALESCE(s.state, 'payed') AS state, COALESCE(s.phase, 'queued') AS phase,
+  o.currency, CASE WHEN s.state = 'ordered_failed' THEN COALESCE(s.error_fingerprint, '') ELSE '' END
+    AS fingerprint, o.units, o.nanos, o.unsummed
+FROM orders AS o
+LEFT JOIN order_states AS s ON s.shop = o.shop AND s.order_id = o.order_id;
