@@ -27,7 +27,12 @@ use sqlx::postgres::PgPoolOptions;
 
 const RELAY: &str = env!("CARGO_BIN_EXE_order-relay");
 const SIZES: Sizes = Sizes { orders: 10_000, rounds: 3 };
+const QUICK: Sizes = Sizes { orders: 5_000, rounds: 1 };
+/// Orders a second of the steady pair, and how long its ERP takes.
+const STEADY_RATE: usize = 300;
+const STEADY_LATENCY: Duration = Duration::from_millis(20);
 
+#[derive(Clone, Copy)]
 struct Sizes {
     orders: usize,
     rounds: usize,
@@ -38,48 +43,94 @@ struct Place {
     postgres: String,
     erp: String,
     prefix: String,
+    /// The program that is measured.
+    relay: String,
+    postmaster: Option<u32>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Path {
     Happy,
     Failing,
+    /// Orders that come one by one, to an ERP that takes its time.
+    Steady,
 }
 
-/// The result of one side.
+impl Path {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Happy => "RabbitMQ + PostgreSQL, ERP accepts",
+            Self::Failing => "RabbitMQ + PostgreSQL, ERP refuses each",
+            Self::Steady => "300 orders/s, ERP of 20 ms",
+        }
+    }
+
+    fn stub(self) -> StubSettings {
+        match self {
+            Self::Happy => StubSettings::default(),
+            Self::Failing => StubSettings { mode: StubMode::Reject, ..Default::default() },
+            Self::Steady => {
+                let latency_ms = u64::try_from(STEADY_LATENCY.as_millis()).unwrap_or(0);
+                StubSettings { latency_ms, ..Default::default() }
+            }
+        }
+    }
+}
+
+/// The result of one side; CPU-seconds for 10,000 orders.
 #[derive(Clone, Copy)]
 struct Figures {
     orders_per_s: f64,
-    /// Of the process itself, for 10,000 orders.
-    own_cpu_s: f64,
-    /// Of the process, the broker, the database and the stub ERP together, for 10,000 orders.
-    all_cpu_s: f64,
+    own: f64,
+    broker: f64,
+    database: f64,
+    stub: f64,
+}
+
+impl Figures {
+    fn all(&self) -> f64 {
+        self.own + self.broker + self.database + self.stub
+    }
+}
+
+/// Whose CPU-seconds they are.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Whose {
+    Broker,
+    Database,
+    Stub,
 }
 
 /// CPU-seconds of processes at one moment, by process id.
 struct Cpu {
     own: f64,
-    others: HashMap<u32, f64>,
+    others: HashMap<u32, (Whose, f64)>,
 }
 
 impl Cpu {
-    fn of(pid: u32) -> anyhow::Result<Self> {
-        let mut others = servers()?;
+    fn of(pid: u32, postmaster: Option<u32>) -> anyhow::Result<Self> {
+        let mut others = servers(postmaster)?;
         // The stub ERP runs in this process.
-        others.insert(std::process::id(), cpu_seconds(std::process::id())?);
+        let me = std::process::id();
+        others.insert(me, (Whose::Stub, cpu_seconds(me)?));
         Ok(Self { own: cpu_seconds(pid)?, others })
     }
 
     fn figures(&self, begin: &Self, orders: usize, seconds: f64) -> Figures {
         let for_10k = 10_000.0 / orders as f64;
-        let own = self.own - begin.own;
-        // A process that has ended is counted by its parent.
-        let of_others =
-            self.others.iter().map(|(pid, end)| end - begin.others.get(pid).unwrap_or(&0.0));
+        let of = |whose: Whose| {
+            let some = self.others.iter().filter(|(_, (other, _))| *other == whose);
+            // A process that has ended is counted by its parent.
+            let spent =
+                some.map(|(pid, (_, end))| end - begin.others.get(pid).map_or(0.0, |b| b.1));
+            spent.sum::<f64>() * for_10k
+        };
         Figures {
             orders_per_s: orders as f64 / seconds,
-            own_cpu_s: own * for_10k,
-            all_cpu_s: (own + of_others.sum::<f64>()) * for_10k,
+            own: (self.own - begin.own) * for_10k,
+            broker: of(Whose::Broker),
+            database: of(Whose::Database),
+            stub: of(Whose::Stub),
         }
     }
 }
@@ -95,11 +146,16 @@ fn main() -> anyhow::Result<()> {
 }
 
 async fn measure(arguments: &[String]) -> anyhow::Result<()> {
-    let number = |name: &str, default: usize| {
-        let at = arguments.iter().position(|argument| argument == name);
-        at.and_then(|at| arguments.get(at + 1)?.parse().ok()).unwrap_or(default)
+    let text = |name: &str| {
+        let at = arguments.iter().position(|argument| argument == name)?;
+        arguments.get(at + 1).map(String::as_str)
     };
-    let (orders, rounds) = (number("--orders", SIZES.orders), number("--rounds", SIZES.rounds));
+    let number = |name: &str, default: usize| {
+        text(name).and_then(|text| text.parse().ok()).unwrap_or(default)
+    };
+    let quick = arguments.iter().any(|argument| argument == "--quick");
+    let sizes = if quick { QUICK } else { SIZES };
+    let (orders, rounds) = (number("--orders", sizes.orders), number("--rounds", sizes.rounds));
     let stub = ErpStub::new(StubSettings::default());
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
     let erp = format!("http://{}/orders", listener.local_addr()?);
@@ -107,32 +163,43 @@ async fn measure(arguments: &[String]) -> anyhow::Result<()> {
     tasks.spawn(stub.clone().serve(listener));
     let env =
         |name: &str, default: &str| std::env::var(name).unwrap_or_else(|_| default.to_owned());
+    let postgres = env("ORDER_RELAY_TEST_POSTGRES", "postgres://postgres@127.0.0.1/postgres");
     let place = Place {
         amqp: env("ORDER_RELAY_TEST_AMQP", "amqp://guest:guest@127.0.0.1:5672/%2f"),
-        postgres: env("ORDER_RELAY_TEST_POSTGRES", "postgres://postgres@127.0.0.1/postgres"),
+        postmaster: postmaster(&postgres).await?,
+        postgres,
         erp,
         prefix: format!("bench{}", std::process::id()),
+        relay: text("--relay").unwrap_or(RELAY).to_owned(),
     };
     println!("{orders} orders of 2 KB, {rounds} rounds; ERP answers at once\n");
-    println!("{:<44} {:>9} {:>8} {:>8} {:>6} {:>6}", "", "orders/s", "CPU-s", "all", "rate", "CPU");
+    let columns = ["orders/s", "process", "broker", "database", "stub", "all", "rate", "CPU"];
+    println!("{:<46}{}", "", columns.map(|column| format!("{column:>9}")).concat());
+    let wanted = |name: &str| text("--only").is_none_or(|only| name.contains(only));
     for path in [Path::Happy, Path::Failing] {
+        if !wanted(path.name()) {
+            continue;
+        }
         let (mut bare, mut relay) = (Vec::new(), Vec::new());
         for _ in 0..rounds {
             bare.push(run_bare(&place, &stub, path, orders).await?);
             relay.push(run_relay(&place, &stub, path, orders).await?);
         }
-        let name = match path {
-            Path::Happy => "RabbitMQ + PostgreSQL, ERP accepts",
-            Path::Failing => "RabbitMQ + PostgreSQL, ERP refuses each",
-        };
-        report(name, &bare, &relay);
+        report(path.name(), &bare, &relay);
     }
+    let embedded = "embedded (SQLite, POST /api/v1/orders)";
     let (mut bare, mut relay) = (Vec::new(), Vec::new());
-    for _ in 0..rounds {
+    for _ in (0..rounds).filter(|_| wanted(embedded)) {
         bare.push(run_bare_http(&place, &stub, orders).await?);
         relay.push(run_embedded(&place, &stub, orders).await?);
     }
-    report("embedded (SQLite, POST /api/v1/orders)", &bare, &relay);
+    report(embedded, &bare, &relay);
+    let (mut bare, mut relay) = (Vec::new(), Vec::new());
+    for _ in (0..rounds).filter(|_| wanted(Path::Steady.name())) {
+        bare.push(run_bare(&place, &stub, Path::Steady, orders.min(3_000)).await?);
+        relay.push(run_relay(&place, &stub, Path::Steady, orders.min(3_000)).await?);
+    }
+    report(Path::Steady.name(), &bare, &relay);
     Ok(())
 }
 
@@ -141,24 +208,27 @@ fn best(rounds: &[Figures]) -> Figures {
     let least = |get: fn(&Figures) -> f64| rounds.iter().map(get).fold(f64::INFINITY, f64::min);
     Figures {
         orders_per_s: rounds.iter().map(|f| f.orders_per_s).fold(0.0, f64::max),
-        own_cpu_s: least(|f| f.own_cpu_s),
-        all_cpu_s: least(|f| f.all_cpu_s),
+        own: least(|f| f.own),
+        broker: least(|f| f.broker),
+        database: least(|f| f.database),
+        stub: least(|f| f.stub),
     }
 }
 
 fn report(name: &str, bare: &[Figures], relay: &[Figures]) {
+    if relay.is_empty() {
+        return;
+    }
     let (bare, relay) = (best(bare), best(relay));
     let line = |side: &str, f: Figures| {
         let name = format!("{name}: {side}");
-        format!("{name:<44} {:>9.0} {:>8.2} {:>8.2}", f.orders_per_s, f.own_cpu_s, f.all_cpu_s)
+        let parts = [f.own, f.broker, f.database, f.stub, f.all()];
+        let parts = parts.map(|part| format!("{part:>9.2}")).concat();
+        format!("{name:<46}{:>9.0}{parts}", f.orders_per_s)
     };
     println!("{}", line("bare", bare));
-    println!(
-        "{} {:>6.2} {:>6.2}",
-        line("relay", relay),
-        relay.orders_per_s / bare.orders_per_s,
-        bare.all_cpu_s / relay.all_cpu_s
-    );
+    let (rate, cpu) = (relay.orders_per_s / bare.orders_per_s, bare.all() / relay.all());
+    println!("{}{rate:>9.2}{cpu:>9.2}", line("relay", relay));
 }
 
 fn document(number: usize) -> String {
@@ -187,8 +257,19 @@ fn cpu_seconds(pid: u32) -> anyhow::Result<f64> {
     Ok(ticks / 100.0)
 }
 
-/// The same of every process of the broker and the database on this machine, whoever else uses them.
-fn servers() -> anyhow::Result<HashMap<u32, f64>> {
+/// The process that has started the sessions of this database, if it runs on this machine.
+async fn postmaster(postgres: &str) -> anyhow::Result<Option<u32>> {
+    let pool = PgPoolOptions::new().max_connections(1).connect(postgres).await?;
+    let (pid,): (i32,) = sqlx::query_as("SELECT pg_backend_pid()").fetch_one(&pool).await?;
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let Some((name, fields)) = stat.rsplit_once(')') else { return Ok(None) };
+    let parent = fields.split_whitespace().nth(1).and_then(|field| field.parse().ok());
+    Ok(parent.filter(|_| name.ends_with("(postgres")))
+}
+
+/// The same of the processes of the broker and the database on this machine, whoever else uses them. Of a database
+/// on another machine nothing is known.
+fn servers(postmaster: Option<u32>) -> anyhow::Result<HashMap<u32, (Whose, f64)>> {
     let mut servers = HashMap::new();
     for entry in std::fs::read_dir("/proc")? {
         let entry = entry?;
@@ -198,22 +279,39 @@ fn servers() -> anyhow::Result<HashMap<u32, f64>> {
         // Processes come and go.
         let Ok(stat) = std::fs::read_to_string(entry.path().join("stat")) else { continue };
         let Some((name, fields)) = stat.rsplit_once(')') else { continue };
-        if ["(postgres", "(beam.smp"].iter().any(|server| name.ends_with(server)) {
+        let parent = fields.split_whitespace().nth(1).and_then(|field| field.parse::<u32>().ok());
+        let kinds = [("(postgres", Whose::Database), ("(beam.smp", Whose::Broker)];
+        let is_theirs = |whose| {
+            whose != Whose::Database || postmaster.is_some_and(|p| p == pid || parent == Some(p))
+        };
+        let kind = kinds.iter().find(|(server, _)| name.ends_with(server));
+        if let Some((_, whose)) = kind.filter(|(_, whose)| is_theirs(*whose)) {
             // With what children used that have ended, as sessions of PostgreSQL do.
             let ticks = fields.split_whitespace().skip(11).take(4);
             let ticks: f64 = ticks.filter_map(|field| field.parse::<f64>().ok()).sum();
-            servers.insert(pid, ticks / 100.0);
+            servers.insert(pid, (*whose, ticks / 100.0));
         }
     }
     Ok(servers)
 }
 
-async fn publish(place: &Place, exchange: &str, key: &str, orders: usize) -> anyhow::Result<()> {
+/// Publishes orders: all at once, or `STEADY_RATE` in a second.
+async fn publish(
+    place: &Place,
+    exchange: &str,
+    key: &str,
+    orders: usize,
+    path: Path,
+) -> anyhow::Result<()> {
+    let mut ticks = tokio::time::interval(Duration::from_secs(1) / u32::try_from(STEADY_RATE)?);
     let connection = Connection::connect(&place.amqp, ConnectionProperties::default()).await?;
     let channel = connection.create_channel().await?;
     channel.confirm_select(ConfirmSelectOptions::default()).await?;
     let mut confirms = FuturesUnordered::new();
     for number in 0..orders {
+        if path == Path::Steady {
+            ticks.tick().await;
+        }
         let properties = BasicProperties::default().with_delivery_mode(2);
         let body = document(number);
         let options = BasicPublishOptions::default();
@@ -235,6 +333,7 @@ async fn publish(place: &Place, exchange: &str, key: &str, orders: usize) -> any
 /// Waits until the ERP has seen `orders` and `done` is true; returns the resources of `child` in that time.
 async fn watch(
     child: &mut Child,
+    postmaster: Option<u32>,
     stub: &ErpStub,
     orders: usize,
     mut done: impl AsyncFnMut() -> anyhow::Result<bool>,
@@ -246,14 +345,17 @@ async fn watch(
         }
         let seen = stub.requests();
         if seen > 0 && begin.is_none() {
-            begin = Some((Stopwatch::start(), Cpu::of(child.id())?));
+            begin = Some((Stopwatch::start(), Cpu::of(child.id(), postmaster)?));
         }
         if seen >= orders as u64
             && let Some((started, cpu)) = &begin
             && done().await?
         {
-            let figures =
-                Cpu::of(child.id())?.figures(cpu, orders, started.elapsed().as_secs_f64());
+            let figures = Cpu::of(child.id(), postmaster)?.figures(
+                cpu,
+                orders,
+                started.elapsed().as_secs_f64(),
+            );
             child.kill()?;
             child.wait()?;
             return Ok(figures);
@@ -262,8 +364,26 @@ async fn watch(
     }
 }
 
-fn mode(path: Path) -> StubMode {
-    if path == Path::Happy { StubMode::Ok } else { StubMode::Reject }
+/// Starts a process over a queue that is full, or that is filled while it runs.
+async fn fed_and_watched(
+    place: &Place,
+    path: Path,
+    feed: impl Future<Output = anyhow::Result<()>>,
+    serve: impl Fn() -> std::io::Result<Child>,
+    stub: &ErpStub,
+    orders: usize,
+    done: impl AsyncFnMut() -> anyhow::Result<bool>,
+) -> anyhow::Result<Figures> {
+    if path != Path::Steady {
+        feed.await?;
+        return watch(&mut serve()?, place.postmaster, stub, orders, done).await;
+    }
+    let mut child = serve()?;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let (figures, fed) =
+        tokio::join!(watch(&mut child, place.postmaster, stub, orders, done), feed);
+    fed?;
+    figures
 }
 
 async fn fresh_schema(place: &Place, name: &str) -> anyhow::Result<String> {
@@ -284,7 +404,7 @@ async fn run_relay(
 ) -> anyhow::Result<Figures> {
     let database = fresh_schema(place, "relay_bench").await?;
     let command = |arguments: &[&str]| {
-        let mut command = Command::new(RELAY);
+        let mut command = Command::new(&place.relay);
         command
             .args(arguments)
             .env("ORDER_RELAY__DATABASE__URL", &database)
@@ -303,19 +423,20 @@ async fn run_relay(
             bail!("{arguments:?} failed");
         }
     }
-    publish(place, &place.prefix, "order.placed", orders).await?;
-    stub.reset(StubSettings { mode: mode(path), ..Default::default() });
-    let mut child = command(&["serve", "--roles", "submitter,error-handler"]).spawn()?;
+    stub.reset(path.stub());
+    let feed = publish(place, &place.prefix, "order.placed", orders, path);
+    let serve = || command(&["serve", "--roles", "submitter,error-handler"]).spawn();
     let pool = PgPoolOptions::new().max_connections(1).connect(&database).await?;
     let settled = match path {
-        Path::Happy => "SELECT COUNT(*) FROM orders WHERE state = 'confirmed'",
-        Path::Failing => "SELECT COUNT(*) FROM orders WHERE state = 'ordered_failed'",
+        Path::Happy | Path::Steady => "confirmed",
+        Path::Failing => "ordered_failed",
     };
-    let figures = watch(&mut child, stub, orders, async || {
-        let (count,): (i64,) = sqlx::query_as(settled).fetch_one(&pool).await?;
+    let sum = "SELECT COALESCE(SUM(orders), 0)::bigint FROM order_counts WHERE state = $1";
+    let done = async || {
+        let (count,): (i64,) = sqlx::query_as(sum).bind(settled).fetch_one(&pool).await?;
         Ok(usize::try_from(count)? >= orders)
-    })
-    .await?;
+    };
+    let figures = fed_and_watched(place, path, feed, serve, stub, orders, done).await?;
     delete_topology(place).await?;
     Ok(figures)
 }
@@ -354,25 +475,24 @@ async fn run_bare(
             .queue_declare(queue.as_str().into(), QueueDeclareOptions::durable(), arguments)
             .await?;
     }
-    publish(place, "", &queues[0], orders).await?;
-    stub.reset(StubSettings { mode: mode(path), ..Default::default() });
+    stub.reset(path.stub());
+    let feed = publish(place, "", &queues[0], orders, path);
     let database = fresh_schema(place, "relay_bare").await?;
-    let mut child = Command::new(std::env::current_exe()?)
-        .args(["--bare", &place.amqp, &queues[0], &place.erp])
-        .args(
-            (path == Path::Failing)
-                .then_some(["--failed", &queues[1], &database])
-                .into_iter()
-                .flatten(),
-        )
-        .spawn()?;
-    let figures = watch(&mut child, stub, orders, async || {
+    let me = std::env::current_exe()?;
+    let serve = || {
+        let failed = (path == Path::Failing).then_some(["--failed", &queues[1], &database]);
+        Command::new(&me)
+            .args(["--bare", &place.amqp, &queues[0], &place.erp])
+            .args(failed.into_iter().flatten())
+            .spawn()
+    };
+    let done = async || {
         let passive = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::durable() };
         let queue =
             channel.queue_declare(queues[0].as_str().into(), passive, FieldTable::default());
         Ok(queue.await?.message_count() == 0)
-    })
-    .await?;
+    };
+    let figures = fed_and_watched(place, path, feed, serve, stub, orders, done).await?;
     for queue in &queues {
         channel.queue_delete(queue.as_str().into(), QueueDeleteOptions::default()).await?;
     }
@@ -478,7 +598,7 @@ async fn run_embedded(place: &Place, stub: &ErpStub, orders: usize) -> anyhow::R
     let database = format!("sqlite://{}", folder.path().join("bench.db").display());
     let free = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?;
     let command = |arguments: &[&str]| {
-        let mut command = Command::new(RELAY);
+        let mut command = Command::new(&place.relay);
         command
             .args(arguments)
             .env("ORDER_RELAY__DATABASE__URL", &database)
@@ -509,7 +629,7 @@ async fn run_embedded(place: &Place, stub: &ErpStub, orders: usize) -> anyhow::R
         }
         Ok(())
     };
-    let status = watch(&mut child, stub, orders, async || {
+    let status = watch(&mut child, place.postmaster, stub, orders, async || {
         let metrics = http.get(format!("http://{free}/metrics")).send().await?.text().await?;
         let line =
             metrics.lines().find(|line| line.starts_with("order_relay_orders_confirmed_total"));
@@ -539,9 +659,7 @@ async fn run_bare_http(place: &Place, stub: &ErpStub, orders: usize) -> anyhow::
     let seconds = started.elapsed().as_secs_f64();
     let all = cpu_seconds(std::process::id())? - cpu;
     let for_10k = 10_000.0 / orders as f64;
-    Ok(Figures {
-        orders_per_s: orders as f64 / seconds,
-        own_cpu_s: all / 2.0 * for_10k,
-        all_cpu_s: all * for_10k,
-    })
+    let half = all / 2.0 * for_10k;
+    let orders_per_s = orders as f64 / seconds;
+    Ok(Figures { orders_per_s, own: half, broker: 0.0, database: 0.0, stub: half })
 }

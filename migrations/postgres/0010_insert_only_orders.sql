@@ -65,6 +65,10 @@ ALTER TABLE orders
   ADD COLUMN unsummed BIGINT;
 -- The claim in `orders` is the one under which an order came; with a row in `order_states` it says nothing.
 
+-- All that are there have a state now. One that is on its way may have been received a while ago.
+UPDATE ledger_marks
+SET at_ms = GREATEST(COALESCE((SELECT MAX(received_at_ms) FROM orders), 0) - 60000, 0);
+
 -- Every order with where it stands. One without a row in `order_states` is queued.
 CREATE VIEW order_rows AS
 SELECT o.shop, o.order_id, COALESCE(s.state, 'payed') AS state, COALESCE(s.phase, 'queued') AS phase,

@@ -63,6 +63,10 @@ CREATE INDEX orders_received ON orders (received_at_ms, shop, order_id, payment,
 CREATE INDEX orders_of_customer ON orders (customer_number) WHERE customer_number IS NOT NULL;
 CREATE INDEX orders_of_address ON orders (customer_email);
 
+-- All that are there have a state now. One that is on its way may have been received a while ago.
+UPDATE ledger_marks
+SET at_ms = MAX(COALESCE((SELECT MAX(received_at_ms) FROM orders), 0) - 60000, 0);
+
 -- Every order with where it stands. One without a row in `order_states` is queued.
 CREATE VIEW order_rows AS
 SELECT o.shop, o.order_id, COALESCE(s.state, 'payed') AS state, COALESCE(s.phase, 'queued') AS phase,

@@ -255,6 +255,11 @@ impl Gate {
         is_in_time.then(|| self.pass(turn))
     }
 
+    /// Whether the ERP wants a pause, or orders go no faster than its rate: a turn may be far away.
+    pub fn is_paced(&self) -> bool {
+        self.rate().is_some() || self.state().paused_until > self.clock.elapsed()
+    }
+
     /// Waits for a turn; `None` if the circuit is open or opens.
     pub async fn enter(&self, priority: Priority) -> Option<Pass> {
         let mut flow = self.watch_flow();

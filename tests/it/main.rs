@@ -21,6 +21,7 @@ mod amqp_hazards;
 mod amqp_outages;
 mod flows;
 mod forty_orders;
+mod cost;
 mod crash_points;
 mod kills;
 mod redrives;

@@ -119,6 +119,18 @@ impl Process {
         String::from_utf8_lossy(&std::fs::read(&self.log).unwrap_or_default()).into_owned()
     }
 
+    /// How often its threads have gone to sleep or were put to sleep (proc(5), `status`).
+    pub fn context_switches(&self) -> u64 {
+        let id = self.child.id().expect("it runs");
+        let tasks = std::fs::read_dir(format!("/proc/{id}/task")).expect("Linux");
+        let of_task = |task: std::fs::DirEntry| -> u64 {
+            let status = std::fs::read_to_string(task.path().join("status")).unwrap_or_default();
+            let lines = status.lines().filter(|line| line.contains("ctxt_switches"));
+            lines.filter_map(|line| line.rsplit('\t').next()?.parse::<u64>().ok()).sum()
+        };
+        tasks.flatten().map(of_task).sum()
+    }
+
     /// Sends a signal.
     pub async fn signal(&self, name: &str) {
         let Some(id) = self.child.id() else { return };

@@ -109,16 +109,22 @@ impl Conditions {
                 |what: &str| vec![format!("{what} LIKE ? ESCAPE '!'"); typed.len()].join(" OR ");
             let patterns: Vec<Value> =
                 typed.iter().map(|text| format!("%{}%", escape_like(text)).into()).collect();
+            let error = like("LOWER(error_message)");
+            // Lost orders are looked at with their errors. Of all orders few have one: those are found first.
+            let error = match is_lost(filter) {
+                true => error,
+                false => format!(
+                    "(shop, order_id) IN (
+                      SELECT shop, order_id FROM order_states
+                      WHERE error_fingerprint IS NOT NULL AND ({error}))"
+                ),
+            };
             let part = format!(
-                "({} OR (shop, order_id) IN (
-                  SELECT shop, order_id FROM order_states
-                  WHERE error_fingerprint IS NOT NULL AND ({})
-                  UNION ALL
+                "({} OR {error} OR (shop, order_id) IN (
                   SELECT shop, order_id FROM order_states WHERE erp_order_id = ?
                   UNION ALL
                   SELECT shop, order_id FROM orders WHERE customer_number = ?))",
                 like("search_text"),
-                like("LOWER(error_message)")
             );
             let named = sql_args![search, search];
             let args = [&patterns[..], &patterns[..], &named[..]].concat();
@@ -140,12 +146,16 @@ pub(super) fn is_counted(filter: &OrderFilter) -> bool {
         ..OrderFilter::default()
     };
     // It knows the failures of lost orders alone.
-    let is_lost = filter.state == Some(OrderState::OrderedFailed)
+    let of_failure = [&filter.fingerprint, &filter.class, &filter.code];
+    plain == *filter && (is_lost(filter) || of_failure.iter().all(|part| part.is_none()))
+}
+
+/// Whether only lost orders match.
+fn is_lost(filter: &OrderFilter) -> bool {
+    filter.state == Some(OrderState::OrderedFailed)
         || PHASES.iter().any(|(state, name)| {
             *state == OrderState::OrderedFailed && filter.phase.as_deref() == Some(*name)
-        });
-    let of_failure = [&filter.fingerprint, &filter.class, &filter.code];
-    plain == *filter && (is_lost || of_failure.iter().all(|part| part.is_none()))
+        })
 }
 
 /// Article numbers as `orders.skus` keeps them: each between line breaks, so that one of them is

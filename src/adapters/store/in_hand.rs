@@ -22,10 +22,10 @@ const BEHIND: Duration = Duration::from_secs(60);
 const GIVE_STATES: &str = "INSERT INTO order_states (shop, order_id, state, phase, received_at_ms,
       updated_at_ms, version, claim_worker, claim_attempt, claimed_until_ms, claim_preparing)
     SELECT shop, order_id, state, phase, received_at_ms, received_at_ms, version, claim_worker, claim_attempt,
-      claimed_until_ms, claim_preparing
-    FROM in_hand_rows";
+      claimed_until_ms, claim_preparing";
 
-/// What is overdue gets a state, so that it is found like all others. The conditions are those of `take_overdue`.
+/// What is overdue gets a state, so that it is found like all others. The conditions are those of `take_overdue`. Rows are
+/// written in the order of their keys, so that two processes never wait for each other in a ring.
 pub(super) async fn give_states_to_overdue<T: Tx>(
     tx: &mut T,
     sweep: &Sweep,
@@ -33,12 +33,16 @@ pub(super) async fn give_states_to_overdue<T: Tx>(
     let (shops, mut shop_args) = shop_condition("shop", &sweep.shops, 4);
     let sql = format!(
         "{GIVE_STATES}
-        WHERE (claim_worker <> COALESCE(claim_preparing, '') AND claimed_until_ms <= $2
-            OR (claim_worker IS NULL OR claim_worker = claim_preparing AND claimed_until_ms <= $1)
-              AND received_at_ms <= $2)
-          AND {shops}
-        ORDER BY received_at_ms, shop, order_id
-        LIMIT $3
+        FROM (
+          SELECT *
+          FROM in_hand_rows
+          WHERE (claim_worker <> COALESCE(claim_preparing, '') AND claimed_until_ms <= $2
+              OR (claim_worker IS NULL OR claim_worker = claim_preparing AND claimed_until_ms <= $1)
+                AND received_at_ms <= $2)
+            AND {shops}
+          ORDER BY received_at_ms, shop, order_id
+          LIMIT $3) AS overdue
+        ORDER BY shop, order_id
         ON CONFLICT DO NOTHING"
     );
     let before = sweep.now.checked_sub(sweep.grace).unwrap_or(Timestamp::MIN);
@@ -55,6 +59,7 @@ pub(super) async fn give_states_to_claimed<T: Tx>(
 ) -> Result<(), StoreError> {
     let sql = format!(
         "{GIVE_STATES}
+        FROM in_hand_rows
         WHERE rtrim(claim_worker, '0123456789') = $1 AND claimed_until_ms > $2
         ORDER BY shop, order_id
         ON CONFLICT DO NOTHING"

@@ -576,8 +576,10 @@ fn row(row: &PgRow) -> Result<Row, StoreError> {
 /// tables were small a moment ago.
 const CONFIRM_PLAIN: &str = "WITH known AS MATERIALIZED (
       SELECT i.*, o.*
-      FROM unnest($1::text[], $2::text[], $3::bigint[], $4::text[], $5::text[], $6::text[],
-        $7::text[], $8::bigint[], $9::bigint[], $10::bigint[], $11::bigint[])
+      FROM unnest(
+        (SELECT $1::text[]), (SELECT $2::text[]), (SELECT $3::bigint[]), (SELECT $4::text[]),
+        (SELECT $5::text[]), (SELECT $6::text[]), (SELECT $7::text[]), (SELECT $8::bigint[]),
+        (SELECT $9::bigint[]), (SELECT $10::bigint[]), (SELECT $11::bigint[]))
         AS i (shop, order_id, attempt, trigger, worker, erp_order_id, request, status, duration,
           found, now)
       CROSS JOIN LATERAL (
@@ -607,7 +609,7 @@ const CONFIRM_PLAIN: &str = "WITH known AS MATERIALIZED (
     SELECT shop, order_id
     FROM new";
 
-/// The statement that inserts orders and counts them as received.
+/// The statement that inserts orders and counts them as received. Its arguments are subqueries as in [`RECEIPTS`].
 fn insert_orders<'q>(rows: &[(&Placed, &OrderRecord)]) -> Query<'q, Postgres, PgArguments> {
     let sql = "WITH new AS (
           INSERT INTO orders (shop, order_id, claim_worker, claimed_until_ms, claim_preparing,
@@ -615,10 +617,13 @@ fn insert_orders<'q>(rows: &[(&Placed, &OrderRecord)]) -> Query<'q, Postgres, Pg
             customer_email, customer_locale, payment, skus, traceparent, tracestate, received_at_ms,
             source, search_text, digest, document)
           SELECT *
-          FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[], $5::text[], $6::bigint[],
-            $7::text[], $8::text[], $9::bigint[], $10::bigint[], $11::bigint[], $12::text[],
-            $13::text[], $14::text[], $15::text[], $16::text[], $17::text[], $18::text[],
-            $19::text[], $20::bigint[], $21::text[], $22::text[], $23::bytea[], $24::text[])
+          FROM unnest(
+            (SELECT $1::text[]), (SELECT $2::text[]), (SELECT $3::text[]), (SELECT $4::bigint[]),
+            (SELECT $5::text[]), (SELECT $6::bigint[]), (SELECT $7::text[]), (SELECT $8::text[]),
+            (SELECT $9::bigint[]), (SELECT $10::bigint[]), (SELECT $11::bigint[]), (SELECT $12::text[]),
+            (SELECT $13::text[]), (SELECT $14::text[]), (SELECT $15::text[]), (SELECT $16::text[]),
+            (SELECT $17::text[]), (SELECT $18::text[]), (SELECT $19::text[]), (SELECT $20::bigint[]),
+            (SELECT $21::text[]), (SELECT $22::text[]), (SELECT $23::bytea[]), (SELECT $24::text[]))
           ON CONFLICT DO NOTHING
           RETURNING shop, order_id, currency, units, nanos, unsummed, received_at_ms),
         moved AS (
@@ -661,9 +666,12 @@ fn insert_orders<'q>(rows: &[(&Placed, &OrderRecord)]) -> Query<'q, Postgres, Pg
         .bind(texts(rows.iter().map(|(placed, _)| Some(&*placed.order.document))))
 }
 
-/// Receipts as a table.
-const RECEIPTS: &str = "unnest($1::text[], $2::text[], $3::bigint[], $4::text[], $5::text[], $6::text[],
-    $7::text[], $8::bigint[], $9::bigint[], $10::bigint[], $11::bigint[])
+/// Receipts as a table. Arguments are subqueries so that the planner expects the same number of rows whatever they hold,
+/// and keeps one plan: planning each time was a third of PostgreSQL's work at 300 orders a second.
+const RECEIPTS: &str = "unnest(
+    (SELECT $1::text[]), (SELECT $2::text[]), (SELECT $3::bigint[]), (SELECT $4::text[]),
+    (SELECT $5::text[]), (SELECT $6::text[]), (SELECT $7::text[]), (SELECT $8::bigint[]),
+    (SELECT $9::bigint[]), (SELECT $10::bigint[]), (SELECT $11::bigint[]))
     AS i (shop, order_id, attempt, trigger, worker, erp_order_id, request, status, duration, found, now)";
 
 /// The arguments of [`RECEIPTS`].

@@ -43,6 +43,9 @@ use crate::workers::submitter::lease::{self, Lease};
 /// order is in the ledger by then, and the sweeper finds it.
 const LONGEST_IN_HAND: Duration = Duration::from_mins(15);
 
+/// How long an order message waits for its turn before it is stored without a claim.
+const SOON: Duration = Duration::from_millis(250);
+
 crate::combined_port! {
     /// What the submitter asks of the ledger.
     pub trait SubmitterLedger: OrderTransfers, Circuits
@@ -185,8 +188,13 @@ impl Submitter {
         redelivered: bool,
     ) -> Result<(), Unsettled> {
         let trigger = incoming.call().trigger;
-        // An order is claimed only when its turn has come. Mostly that is now, and one transaction is enough.
+        // An order is claimed only when its turn has come. Mostly that is now or soon, and one transaction is enough.
+        // A message that waits longer is stored without a claim, so that people see the order.
         let mut pass = policy.gate.try_enter();
+        if pass.is_none() && matches!(incoming, Incoming::Placed(_)) && !policy.gate.is_paced() {
+            let turn = policy.gate.enter(priority_of(trigger));
+            pass = tokio::time::timeout(SOON, turn).await.ok().flatten();
+        }
         let mut admitted = self.admit(incoming, policy, pass.as_ref()).await?;
         reach(CrashPoint::Admitted);
         self.count(&admitted, trigger);
