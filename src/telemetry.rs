@@ -77,6 +77,8 @@ pub struct Metrics {
     pub notices_sent: Count<KindLabel>,
     pub notices_failed: Count<KindLabel>,
     pub notices_waiting: Gauge<i64, AtomicI64>,
+    pub alerts_unheard: Gauge<i64, AtomicI64>,
+    pub mail_receivers_refused: Gauge<i64, AtomicI64>,
     pub settle_duration_seconds: Histogram,
     pub sweeper_remade: Count<WhatLabel>,
     pub ledger_difference: Gauge<i64, AtomicI64>,
@@ -109,6 +111,8 @@ impl Metrics {
             notices_sent: Family::default(),
             notices_failed: Family::default(),
             notices_waiting: Gauge::default(),
+            alerts_unheard: Gauge::default(),
+            mail_receivers_refused: Gauge::default(),
             // 10 ms to 7 days.
             settle_duration_seconds: Histogram::new(exponential_buckets(0.01, 4.0, 14)),
             sweeper_remade: Family::default(),
@@ -163,9 +167,21 @@ impl Metrics {
         let twice = self.entered_twice.clone();
         r.register("entered_twice", "Second numbers in the ERP for the same order", twice);
         r.register("dead_letters", "Messages not accepted", self.dead_letters.clone());
-        r.register("notices_sent", "Mails sent or stored", self.notices_sent.clone());
-        r.register("notices_failed", "Mails abandoned", self.notices_failed.clone());
+        let sent = self.notices_sent.clone();
+        r.register("notices_sent", "Mails accepted, for each receiver, or stored", sent);
+        let failed = self.notices_failed.clone();
+        r.register("notices_failed", "Mails abandoned, for each receiver", failed);
         r.register("notices_waiting", "Notices and mails not sent", self.notices_waiting.clone());
+        r.register(
+            "alerts_unheard",
+            "Mails to administrators that none of them got",
+            self.alerts_unheard.clone(),
+        );
+        r.register(
+            "mail_receivers_refused",
+            "Administrators whose last mail was refused for good",
+            self.mail_receivers_refused.clone(),
+        );
         let settle = self.settle_duration_seconds.clone();
         r.register("settle_duration_seconds", "From received to confirmed", settle);
         r.register("sweeper_remade", "Messages published again", self.sweeper_remade.clone());

@@ -11,8 +11,10 @@ use crate::cli::flags::Format;
 use crate::cli::output::print;
 use crate::config::settings::Settings;
 use crate::domain::circuit::CircuitState;
+use crate::domain::text::one_line;
 use crate::ports::clock::SystemClock;
 use crate::ports::erp::{Erp, ProbeAnswer};
+use crate::ports::notices::RefusedReceiver;
 use crate::ports::workers::WorkerRegistry;
 use crate::views::checks::CheckLine;
 use crate::views::csv::Column;
@@ -74,6 +76,7 @@ pub async fn look(settings: &Settings) -> Vec<CheckLine> {
     lines.extend(database(settings).await);
     lines.extend(broker(settings).await);
     lines.extend(mail(settings).await);
+    lines.extend(mails(settings).await);
     lines.extend(erps(settings).await);
     lines
 }
@@ -173,6 +176,37 @@ async fn mail(settings: &Settings) -> Vec<CheckLine> {
         lines.push(CheckLine::of(&what, "answers", result));
     }
     lines
+}
+
+/// Whether the administrators get what is sent to them.
+async fn mails(settings: &Settings) -> Vec<CheckLine> {
+    let Ok(store) = wiring::open_store(settings, "check") else { return Vec::new() };
+    let (Ok(counts), Ok(refused)) = (store.count_mails().await, store.refused_receivers().await)
+    else {
+        // The line about the database says why.
+        return Vec::new();
+    };
+    let mut lines = vec![match counts.unheard {
+        0 => CheckLine::good("alerts", "each reached an administrator"),
+        unheard => CheckLine::bad(
+            "alerts",
+            format!(
+                "{unheard} reached no administrator: see `order-relay mails list --status failed`, \
+                 then correct mail.receiver or the mail server"
+            ),
+        ),
+    }];
+    lines.extend(refused.into_iter().filter(|one| is_set(settings, one)).map(|one| {
+        let (receiver, error) = (one_line(&one.receiver, 320), one_line(&one.error, 300));
+        let detail = format!("{receiver} is refused: {error}: correct mail.receiver");
+        CheckLine::note(&format!("mail receiver ({})", one.audience), detail)
+    }));
+    lines
+}
+
+/// Whether the settings still name this receiver.
+fn is_set(settings: &Settings, refused: &RefusedReceiver) -> bool {
+    settings.shop(&refused.audience).mail.receivers.contains(&refused.receiver)
 }
 
 async fn erps(settings: &Settings) -> Vec<CheckLine> {

@@ -12,10 +12,11 @@ use anyhow::Context;
 
 use crate::cli::exit::Exit;
 use crate::cli::output::{facts, local, print, print_one};
+use crate::domain::text::one_line;
 use crate::ops::verbs::Ops;
 use crate::ports::audit::{AuditFilter, AuditRow};
 use crate::ports::ledger::LedgerReport;
-use crate::ports::notices::MailStatus;
+use crate::ports::notices::{MailDelivery, MailStatus};
 use crate::views::csv::Column;
 use crate::views::mails::MailView;
 
@@ -26,11 +27,15 @@ pub async fn mails(ops: &Ops, command: Mails, out: &mut dyn Write) -> anyhow::Re
             let status = status.as_deref().and_then(MailStatus::from_name);
             let mails = ops.mails(&whoever(), status, limit).await?;
             let views: Vec<MailView> = mails.iter().map(MailView::of).collect();
-            let columns: [Column<'_, MailView>; 6] = [
+            let columns: [Column<'_, MailView>; 7] = [
                 ("ID", &|m| m.id.clone()),
                 ("STATUS", &|m| m.status.to_owned()),
                 ("KIND", &|m| m.kind.to_owned()),
                 ("TO", &|m| m.receivers.join(", ")),
+                ("NOT TO", &|m| {
+                    let failed = m.deliveries.iter().filter(|d| d.status == "failed");
+                    failed.map(|d| d.receiver.as_str()).collect::<Vec<_>>().join(", ")
+                }),
                 ("SUBJECT", &|m| m.subject.clone()),
                 ("ERROR", &|m| m.error.clone().unwrap_or_default()),
             ];
@@ -50,16 +55,32 @@ pub async fn mails(ops: &Ops, command: Mails, out: &mut dyn Write) -> anyhow::Re
                         ("Subject", Some(mail.mail.subject.clone())),
                         ("Message-ID", Some(mail.mail.message_id.clone())),
                         ("Status", Some(mail.status.as_str().to_owned())),
-                        ("Error", mail.error.clone()),
                         ("Written", Some(local(mail.created_at))),
-                        ("Sent", mail.sent_at.map(local)),
                     ],
                 )?;
+                show_deliveries(out, &mail.deliveries)?;
                 writeln!(out, "\n{}", mail.mail.text)
             })?;
         }
     }
     Ok(Exit::Done)
+}
+
+/// What became of it, receiver by receiver.
+fn show_deliveries(out: &mut dyn Write, deliveries: &[MailDelivery]) -> std::io::Result<()> {
+    for delivery in deliveries {
+        let sent = delivery.sent_at.map(|at| format!(" {}", local(at))).unwrap_or_default();
+        let error = delivery.error.as_deref().map(|error| format!(": {}", one_line(error, 300)));
+        writeln!(
+            out,
+            "  {} {}{sent} (attempts: {}){}",
+            one_line(&delivery.receiver, 320),
+            delivery.status.as_str(),
+            delivery.tries,
+            error.unwrap_or_default()
+        )?;
+    }
+    Ok(())
 }
 
 /// `audit`
@@ -122,7 +143,7 @@ fn show_report(out: &mut dyn Write, r: &LedgerReport, is_sound: bool) -> std::io
 pub enum Mails {
     /// List mails, newest first
     List {
-        /// waiting, sent, kept or failed
+        /// waiting, sent, kept or failed: for all or for one of the receivers
         #[arg(long, value_parser = PossibleValuesParser::new(MailStatus::ALL.map(MailStatus::as_str)))]
         status: Option<String>,
         /// Most to show

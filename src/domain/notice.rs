@@ -38,6 +38,11 @@ impl NoticeKind {
     pub fn is_digestible(self) -> bool {
         self == Self::OrderFailed
     }
+
+    /// Whether it tells administrators that something is wrong: somebody has to get it.
+    pub fn is_alert(self) -> bool {
+        self != Self::CustomerConfirmation
+    }
 }
 
 /// Identity of the notice about one attempt, so that reporting twice is the same as reporting once.

@@ -20,6 +20,12 @@ impl Ops {
         Ok(self.store.list_mails(status, limit).await?)
     }
 
+    /// Mails to administrators that none of them got, or 0 while the ledger does not answer. A number without
+    /// order data, for everybody who is logged in.
+    pub async fn count_unheard(&self) -> u64 {
+        self.store.count_mails().await.map_or(0, |counts| counts.unheard)
+    }
+
     /// One of them, by its id.
     pub async fn mail(&self, principal: &Principal, id: &str) -> Result<StoredMail, Refusal> {
         principal.authorize(Permission::Read, None)?;

@@ -1,7 +1,7 @@
 //! Mail: composing what people read, and handing it to a mail server.
 //!
-//! A mail is rendered once, stored in the ledger as it will be sent, and then sent until the server
-//! accepts it, always with the same Message-ID.
+//! A mail is rendered once, stored in the ledger as it will be sent, and then sent to each receiver on
+//! its own account until the server accepts it, always with the same Message-ID.
 
 use std::time::Duration;
 
@@ -167,13 +167,22 @@ pub trait Composer: Send + Sync {
     fn keeps_only(&self, audience: &str) -> bool;
 }
 
-/// Why a mail was not accepted.
+/// Why a mail was not accepted for a receiver.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum MailError {
-    /// It may be accepted later.
+    /// The server takes nothing from us now: it cannot be reached, refuses the greeting or the login, or says
+    /// 421 (RFC 5321, 3.8).
+    #[error("{error}")]
+    ServerAway {
+        /// What it said.
+        error: String,
+        /// The same for mails that were not attempted: without the server's text, which may name this receiver.
+        of_server: String,
+    },
+    /// This receiver may accept it later.
     #[error("{0}")]
     Later(String),
-    /// It will never be accepted.
+    /// This receiver will never accept it.
     #[error("{0}")]
     Never(String),
 }
@@ -181,8 +190,8 @@ pub enum MailError {
 /// Sends mails.
 #[async_trait]
 pub trait Mailer: Send + Sync {
-    /// Returns when the mail server has taken responsibility for it.
-    async fn send(&self, audience: &str, mail: &Mail) -> Result<(), MailError>;
+    /// Returns when the mail server has taken responsibility for it, for this one receiver.
+    async fn send(&self, audience: &str, mail: &Mail, receiver: &str) -> Result<(), MailError>;
     /// Longest time one [`Mailer::send`] can take.
     fn send_budget(&self) -> Duration;
 }

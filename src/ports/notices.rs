@@ -28,23 +28,30 @@ pub trait Outbox: Send + Sync {
         mails: Vec<NewMail>,
         window: Option<(String, DigestWindow)>,
     ) -> Result<bool, StoreError>;
-    /// Takes mails that are due, under a lease.
-    async fn claim_mails(
+    /// Takes deliveries that are due, under a lease.
+    async fn claim_deliveries(
         &self,
         worker: &str,
         now: Timestamp,
         until: Timestamp,
         limit: u32,
-    ) -> Result<Vec<StoredMail>, StoreError>;
-    /// The outcome of a claimed mail.
-    async fn settle_mail(&self, id: Uuid, fate: MailFate) -> Result<(), StoreError>;
+    ) -> Result<Vec<ClaimedDelivery>, StoreError>;
+    /// The outcome of a claimed delivery; returns the status of its mail after it.
+    async fn settle_delivery(
+        &self,
+        mail_id: Uuid,
+        receiver: &str,
+        fate: MailFate,
+    ) -> Result<MailStatus, StoreError>;
 }
 
 /// How many mails wait, and whether one is due.
 #[async_trait]
 pub trait MailLevels: Send + Sync {
-    /// Mails and notices that wait, and mails that failed for good.
+    /// Mails and notices that wait or failed for good.
     async fn count_mails(&self) -> Result<MailCounts, StoreError>;
+    /// Administrators whose last mail was refused for good.
+    async fn refused_receivers(&self) -> Result<Vec<RefusedReceiver>, StoreError>;
     /// Whether a notice or a mail is due at `now`.
     async fn has_due_mail(&self, now: Timestamp) -> Result<bool, StoreError>;
 }
@@ -52,7 +59,7 @@ pub trait MailLevels: Send + Sync {
 /// Mails for people.
 #[async_trait]
 pub trait MailArchive: Send + Sync {
-    /// Mails, newest first.
+    /// Mails that have this status, for all or for one of their receivers; newest first.
     async fn list_mails(
         &self,
         status: Option<MailStatus>,
@@ -119,18 +126,72 @@ pub struct StoredMail {
     pub audience: String,
     /// The mail.
     pub mail: Mail,
+    /// Of all receivers together: see [`MailStatus::of_all`].
     pub status: MailStatus,
-    /// How often it was sent.
+    /// Each receiver on its own account, in the order of the mail.
+    pub deliveries: Vec<MailDelivery>,
+    /// When it was written.
+    pub created_at: Timestamp,
+}
+
+impl StoredMail {
+    /// How often it was sent, to the receiver with the most attempts.
+    pub fn tries(&self) -> u32 {
+        self.deliveries.iter().map(|delivery| delivery.tries).max().unwrap_or(0)
+    }
+
+    /// The error of the first receiver that has one.
+    pub fn error(&self) -> Option<&str> {
+        self.deliveries.iter().find_map(|delivery| delivery.error.as_deref())
+    }
+
+    /// When the server accepted it for the last receiver so far.
+    pub fn sent_at(&self) -> Option<Timestamp> {
+        self.deliveries.iter().filter_map(|delivery| delivery.sent_at).max()
+    }
+
+    /// Whether the administrators are to act on it, and none of them got it.
+    pub fn is_unheard(&self) -> bool {
+        self.mail.kind.is_alert() && self.status == MailStatus::Failed
+    }
+}
+
+/// One receiver of a mail.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MailDelivery {
+    /// `Name <address>` or an address.
+    pub receiver: String,
+    pub status: MailStatus,
+    /// How often it was sent to this receiver.
     pub tries: u32,
     /// The last error.
     pub error: Option<String>,
-    /// When it was written.
-    pub created_at: Timestamp,
     /// When the server accepted it.
     pub sent_at: Option<Timestamp>,
 }
 
-/// The status of a mail.
+/// A mail that is to be sent to one receiver now.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ClaimedDelivery {
+    pub mail_id: Uuid,
+    pub audience: String,
+    pub mail: Mail,
+    pub receiver: String,
+    /// This attempt included.
+    pub tries: u32,
+    /// Since when it is to be sent.
+    pub queued_at: Timestamp,
+}
+
+/// An administrator whose last mail was refused for good.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RefusedReceiver {
+    pub audience: String,
+    pub receiver: String,
+    pub error: String,
+}
+
+/// The status of a mail, or of one of its deliveries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum MailStatus {
@@ -151,7 +212,19 @@ crate::names!(MailStatus {
     Failed = "failed",
 });
 
-/// The outcome of a mail.
+impl MailStatus {
+    /// The status of a mail out of those of its receivers, at least one: `waiting` while it is to be sent to one
+    /// of them, `failed` when none got it.
+    pub fn of_all(deliveries: &[MailDelivery]) -> Self {
+        let any = |status| deliveries.iter().any(|delivery| delivery.status == status);
+        [Self::Waiting, Self::Sent, Self::Kept]
+            .into_iter()
+            .find(|status| any(*status))
+            .unwrap_or(Self::Failed)
+    }
+}
+
+/// The outcome of a delivery.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum MailFate {
     /// The server accepted it.
@@ -159,14 +232,18 @@ pub enum MailFate {
     /// Send it again then.
     Later { at: Timestamp, error: String },
     /// Abandoned; it stays visible.
-    Failed(String),
+    Failed { at: Timestamp, error: String },
+    /// There was no time for it: the claim ends, and no attempt is counted.
+    Untried,
 }
 
 /// Mails and notices by status.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct MailCounts {
-    /// Notices that are in no mail yet, and mails that were not sent.
+    /// Notices that are in no mail yet, and deliveries that wait.
     pub waiting: u64,
-    /// Abandoned mails.
+    /// Abandoned deliveries.
     pub failed: u64,
+    /// Mails to administrators that none of them got.
+    pub unheard: u64,
 }

@@ -3,14 +3,14 @@
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use crate::ports::notices::StoredMail;
+use crate::ports::notices::{MailDelivery, StoredMail};
 
 /// A mail.
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct MailView {
     pub id: String,
     pub kind: &'static str,
-    /// waiting, sent, kept or failed.
+    /// waiting while one receiver waits; failed when none got it; else sent or kept.
     pub status: &'static str,
     pub sender: String,
     pub receivers: Vec<String>,
@@ -21,6 +21,31 @@ pub struct MailView {
     pub sent_at: Option<String>,
     pub message_id: String,
     pub text: String,
+    /// Each receiver on its own account.
+    pub deliveries: Vec<DeliveryView>,
+}
+
+/// One receiver of a mail.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct DeliveryView {
+    pub receiver: String,
+    /// waiting, sent, kept or failed.
+    pub status: &'static str,
+    pub tries: u32,
+    pub error: Option<String>,
+    pub sent_at: Option<String>,
+}
+
+impl DeliveryView {
+    fn of(delivery: &MailDelivery) -> Self {
+        Self {
+            receiver: delivery.receiver.clone(),
+            status: delivery.status.as_str(),
+            tries: delivery.tries,
+            error: delivery.error.clone(),
+            sent_at: delivery.sent_at.map(|at| at.to_string()),
+        }
+    }
 }
 
 impl MailView {
@@ -34,12 +59,13 @@ impl MailView {
             sender: mail.sender.clone(),
             receivers: mail.receivers.clone(),
             subject: mail.subject.clone(),
-            tries: stored.tries,
-            error: stored.error.clone(),
+            tries: stored.tries(),
+            error: stored.error().map(str::to_owned),
             created_at: stored.created_at.to_string(),
-            sent_at: stored.sent_at.map(|at| at.to_string()),
+            sent_at: stored.sent_at().map(|at| at.to_string()),
             message_id: mail.message_id.clone(),
             text: mail.text.clone(),
+            deliveries: stored.deliveries.iter().map(DeliveryView::of).collect(),
         }
     }
 }

@@ -1,17 +1,18 @@
 //! The notifier: turns notices into mails and hands mails to the mail server (docs/architecture.md, row 11).
 //!
 //! A nudge only says that something waits; the work is what is due in the ledger. First every due
-//! notice goes into exactly one mail, rendered and stored; then mails are sent, each until it is
-//! accepted and always with the same Message-ID. A mail server that is unavailable delays mails,
-//! nothing else.
+//! notice goes into exactly one mail, rendered and stored; then each mail is sent to each of its
+//! receivers, until it is accepted and always with the same Message-ID. What one receiver's address
+//! does concerns that receiver alone; a mail server that is unavailable delays the mails of its
+//! audience, nothing else.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use futures_util::stream::{self, StreamExt};
 use jiff::Timestamp;
-
 use tokio_util::sync::CancellationToken;
 
 use crate::crash::{CrashPoint, reach};
@@ -20,7 +21,7 @@ use crate::domain::notice::{DigestRule, DigestWindow, Plan, plan};
 use crate::domain::retry::later;
 use crate::ports::broker::{Delivery, Settle};
 use crate::ports::mail::{Composer, MailError, Mailer, NoticeDetail};
-use crate::ports::notices::{MailFate, NewMail, Notice, Outbox, StoredMail};
+use crate::ports::notices::{ClaimedDelivery, MailFate, MailStatus, NewMail, Notice, Outbox};
 use crate::ports::store_error::StoreError;
 use crate::telemetry::KindLabel;
 use crate::workers::consume::Handler;
@@ -28,15 +29,17 @@ use crate::workers::context::WorkerContext;
 
 /// Most notices handled at a time, and so the longest digest.
 const MAX_NOTICES: u32 = 10_000;
-/// Mails taken for sending at a time.
-const MAX_MAILS: u32 = 20;
-/// The lease on a batch of mails, in multiples of the time limit for one mail.
+/// Deliveries taken for sending at a time.
+const MAX_DELIVERIES: u32 = 20;
+/// Deliveries under way at the same time.
+const SENT_AT_ONCE: usize = 4;
+/// The lease on a batch of deliveries, in multiples of the time limit for one.
 const LEASE_IN_BUDGETS: u32 = 3;
 /// Failures of redrives have a separate window for each audience; no shop has a blank in its name.
 const OF_REDRIVES: &str = " (redrives)";
 const FIRST_PAUSE: Duration = Duration::from_secs(15);
 const LONGEST_PAUSE: Duration = Duration::from_mins(15);
-/// A mail that no server accepted for this long is abandoned, and stays visible.
+/// What no server accepted for this long is abandoned, and stays visible.
 const MAX_MAIL_AGE: Duration = Duration::from_hours(7 * 24);
 
 /// The worker.
@@ -77,7 +80,8 @@ impl Notifier {
     pub async fn send_what_is_due(&self) -> Result<(), StoreError> {
         let _round = self.round.lock().await;
         while !self.stop.is_cancelled() && self.compose().await? {}
-        while !self.stop.is_cancelled() && self.send().await? {}
+        let away = Away::default();
+        while !self.stop.is_cancelled() && self.send(&away).await? {}
         Ok(())
     }
 
@@ -194,79 +198,112 @@ impl Notifier {
         }
     }
 
-    /// Sends some of the mails that are due; whether there may be more.
-    async fn send(&self) -> Result<bool, StoreError> {
+    /// Sends some of the deliveries that are due; whether there may be more. An audience in `away` has a server
+    /// that takes nothing now: what is due for it is put off without an attempt.
+    async fn send(&self, away: &Away) -> Result<bool, StoreError> {
         let context = &self.context;
         let now = context.now();
-        let budget = self.mailer.send_budget();
-        let until = later(now, budget * LEASE_IN_BUDGETS);
-        let mails = context
+        let until = later(now, self.mailer.send_budget() * LEASE_IN_BUDGETS);
+        let claimed = context
             .availability
             .retry_until_available(|| {
-                self.outbox.claim_mails(&context.worker, now, until, MAX_MAILS)
+                self.outbox.claim_deliveries(&context.worker, now, until, MAX_DELIVERIES)
             })
             .await?;
-        let any = !mails.is_empty();
-        // If the server of an audience is unavailable, the rest of its mails are not attempted.
-        let mut away = BTreeMap::<String, String>::new();
-        for mail in mails {
-            if self.stop.is_cancelled() || later(context.now(), budget) > until {
-                // What cannot be sent now or within the lease is left for the next worker.
-                break;
-            }
-            let fate = match away.get(&mail.audience) {
-                Some(error) => self.later(&mail, error.clone()),
-                None => self.send_one(&mail).await,
-            };
-            if let MailFate::Later { error, .. } = &fate {
-                away.insert(mail.audience.clone(), error.clone());
-            }
-            self.settle(&mail, fate).await?;
+        let any = !claimed.is_empty();
+        let sending = claimed.into_iter().map(|delivery| async move {
+            let fate = self.deliver(&delivery, until, away).await;
+            self.settle(&delivery, fate).await
+        });
+        // A receiver whose server takes its time holds up those that share its place, not all.
+        let mut settled = stream::iter(sending).buffer_unordered(SENT_AT_ONCE);
+        while let Some(settled) = settled.next().await {
+            settled?;
         }
-        Ok(any && away.is_empty())
+        Ok(any && !self.stop.is_cancelled())
     }
 
-    async fn send_one(&self, mail: &StoredMail) -> MailFate {
-        let kind = mail.mail.kind.as_str();
-        match self.mailer.send(&mail.audience, &mail.mail).await {
+    async fn deliver(&self, delivery: &ClaimedDelivery, until: Timestamp, away: &Away) -> MailFate {
+        let audience = &delivery.audience;
+        let budget = self.mailer.send_budget();
+        if self.stop.is_cancelled() || later(self.context.now(), budget) > until {
+            return MailFate::Untried;
+        }
+        if let Some(error) = away.of(audience) {
+            return self.later(delivery, error);
+        }
+        let (kind, mail_id) = (delivery.mail.kind.as_str(), delivery.mail_id);
+        // The server's text may contain addresses: it is in `mails show`, not in the log.
+        match self.mailer.send(audience, &delivery.mail, &delivery.receiver).await {
             Ok(()) => {
                 reach(CrashPoint::MailSent);
-                tracing::info!(kind, mail_id = %mail.id, "mail.sent");
+                tracing::info!(kind, %mail_id, "mail.sent");
                 MailFate::Sent(self.context.now())
             }
+            Err(MailError::ServerAway { error, of_server }) => {
+                tracing::warn!(kind, %mail_id, audience, of_server, "mail.server_away");
+                away.add(audience, of_server);
+                self.later(delivery, error)
+            }
             Err(MailError::Later(error)) => {
-                // The server's text may contain addresses: it is in `mails show`, not in the log.
-                tracing::warn!(kind, mail_id = %mail.id, tries = mail.tries, "mail.delayed");
-                self.later(mail, error)
+                tracing::warn!(kind, %mail_id, tries = delivery.tries, "mail.delayed");
+                self.later(delivery, error)
             }
             Err(MailError::Never(error)) => {
-                tracing::error!(kind, mail_id = %mail.id, "mail.failed");
-                MailFate::Failed(error)
+                tracing::error!(kind, %mail_id, "mail.failed");
+                MailFate::Failed { at: self.context.now(), error }
             }
         }
     }
 
-    fn later(&self, mail: &StoredMail, error: String) -> MailFate {
+    fn later(&self, delivery: &ClaimedDelivery, error: String) -> MailFate {
         let now = self.context.now();
-        if now >= later(mail.created_at, MAX_MAIL_AGE) {
-            return MailFate::Failed(error);
+        if now >= later(delivery.queued_at, MAX_MAIL_AGE) {
+            return MailFate::Failed { at: now, error };
         }
-        let pause = FIRST_PAUSE * 2u32.saturating_pow(mail.tries.saturating_sub(1).min(10));
+        let pause = FIRST_PAUSE * 2u32.saturating_pow(delivery.tries.saturating_sub(1).min(10));
         MailFate::Later { at: later(now, pause.min(LONGEST_PAUSE)), error }
     }
 
-    async fn settle(&self, mail: &StoredMail, fate: MailFate) -> Result<(), StoreError> {
-        let context = &self.context;
-        let kind = KindLabel::new(mail.mail.kind.as_str());
+    async fn settle(&self, delivery: &ClaimedDelivery, fate: MailFate) -> Result<(), StoreError> {
+        let (context, mail) = (&self.context, &delivery.mail);
+        let status = context
+            .availability
+            .retry_until_available(|| {
+                self.outbox.settle_delivery(delivery.mail_id, &delivery.receiver, fate.clone())
+            })
+            .await?;
+        let kind = KindLabel::new(mail.kind.as_str());
         match &fate {
             MailFate::Sent(_) => drop(context.metrics.notices_sent.get_or_create(&kind).inc()),
-            MailFate::Failed(_) => drop(context.metrics.notices_failed.get_or_create(&kind).inc()),
-            MailFate::Later { .. } => {}
+            MailFate::Failed { .. } => {
+                context.metrics.notices_failed.get_or_create(&kind).inc();
+                if status == MailStatus::Failed && mail.kind.is_alert() {
+                    let (kind, mail_id) = (mail.kind.as_str(), delivery.mail_id);
+                    tracing::error!(
+                        kind,
+                        %mail_id,
+                        "mail.unheard: no administrator got this mail; see `order-relay mails show`"
+                    );
+                }
+            }
+            MailFate::Later { .. } | MailFate::Untried => {}
         }
-        context
-            .availability
-            .retry_until_available(|| self.outbox.settle_mail(mail.id, fate.clone()))
-            .await
+        Ok(())
+    }
+}
+
+/// Why the mail servers of audiences take nothing now, as found within one run.
+#[derive(Default)]
+struct Away(Mutex<BTreeMap<String, String>>);
+
+impl Away {
+    fn of(&self, audience: &str) -> Option<String> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(audience).cloned()
+    }
+
+    fn add(&self, audience: &str, error: String) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(audience.to_owned(), error);
     }
 }
 

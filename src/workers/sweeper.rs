@@ -280,6 +280,9 @@ impl Sweeper {
         }
         let mails = store.count_mails().await?;
         metrics.notices_waiting.set(i64::try_from(mails.waiting).unwrap_or(i64::MAX));
+        metrics.alerts_unheard.set(i64::try_from(mails.unheard).unwrap_or(i64::MAX));
+        let refused = store.refused_receivers().await?.len();
+        metrics.mail_receivers_refused.set(i64::try_from(refused).unwrap_or(i64::MAX));
         Ok(())
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use order_relay::domain::notice::{DigestRule, NoticeKind};
+use order_relay::domain::notice::{CustomerConfirmation, DigestRule, NoticeKind};
 use order_relay::ports::notices::MailStatus;
 use serde_json::json;
 
@@ -88,7 +88,7 @@ paused! {
         world.seconds(120).await;
         let mails = world.stored_mails().await;
         assert_eq!(mails.iter().map(|mail| mail.status).collect::<Vec<_>>(), [MailStatus::Failed]);
-        assert!(mails[0].error.as_deref().unwrap_or_default().contains("550"));
+        assert!(mails[0].error().unwrap_or_default().contains("550"));
     }
 
     async fn a_mail_server_that_is_away_holds_up_no_order(world) {
@@ -154,6 +154,107 @@ paused! {
         let missing = world.ops.mail(&operator(), "nonsense").await.expect_err("no id");
         assert_eq!(missing.to_string(), "there is no mail nonsense");
     }
+}
+
+const TWO: [&str; 2] = ["first@example.com", "last@example.com"];
+
+async fn with_two_receivers() -> World {
+    World::with(Setup { receivers: TWO.map(str::to_owned).to_vec(), ..Setup::default() }).await
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refused_address_silences_nobody_else_wherever_it_stands() {
+    for (refused, other) in [(TWO[0], TWO[1]), (TWO[1], TWO[0])] {
+        let world = with_two_receivers().await;
+        world.post.is(Service::RefusesOnly(refused));
+        failures(&world, 2).await;
+        world.settle().await;
+        assert_eq!(world.post.receivers(), [other, other]);
+        for mail in world.stored_mails().await {
+            assert_eq!(mail.status, MailStatus::Sent, "somebody got it");
+            let of = |receiver| mail.deliveries.iter().find(|d| d.receiver == receiver).unwrap();
+            let (bad, good) = (of(refused), of(other));
+            assert_eq!((bad.status, good.status), (MailStatus::Failed, MailStatus::Sent));
+            assert!(bad.error.as_deref().is_some_and(|error| error.contains("550")));
+            assert_eq!((&good.error, good.tries), (&None, 1));
+        }
+        let refusals = world.store.refused_receivers().await.expect("the ledger answers");
+        assert_eq!(refusals.iter().map(|one| &*one.receiver).collect::<Vec<_>>(), [refused]);
+        let counts = world.store.count_mails().await.expect("the ledger answers");
+        assert_eq!((counts.failed, counts.unheard), (2, 0));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_address_that_is_taken_again_is_no_longer_shown_as_refused() {
+    let world = with_two_receivers().await;
+    world.post.is(Service::RefusesOnly(TWO[0]));
+    world.erp.always(Some(Refuse));
+    world.place("1").await;
+    world.settle().await;
+    world.post.is(Service::Takes);
+    world.place("2").await;
+    world.settle().await;
+    assert_eq!(world.store.refused_receivers().await.expect("the ledger answers"), []);
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_busy_address_delays_only_itself() {
+    let world = with_two_receivers().await;
+    world.post.is(Service::IsBusyFor(TWO[0]));
+    failures(&world, 6).await;
+    world.seconds(60).await;
+    assert_eq!(world.post.receivers(), [TWO[1]; 6], "the other one waits for nothing");
+    for mail in world.stored_mails().await {
+        let busy = &mail.deliveries[0];
+        assert_eq!((busy.status, mail.status), (MailStatus::Waiting, MailStatus::Waiting));
+        assert!(mail.deliveries[1].error.is_none(), "no stranger's error");
+    }
+    world.post.is(Service::Takes);
+    world.settle().await;
+    assert_eq!(world.post.receivers().len(), 12);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_alert_that_nobody_got_is_counted_as_unheard() {
+    let world = with_two_receivers().await;
+    world.post.is(Service::Refuses);
+    failures(&world, 1).await;
+    world.settle().await;
+    let counts = world.store.count_mails().await.expect("the ledger answers");
+    assert_eq!((counts.failed, counts.unheard), (2, 1));
+    assert!(world.stored_mails().await[0].is_unheard());
+    assert_eq!(world.ops.count_unheard().await, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_news_that_the_erp_is_away_goes_past_a_refused_address_too() {
+    let world = with_two_receivers().await;
+    world.post.is(Service::RefusesOnly(TWO[0]));
+    world.erp.always(Some(Away));
+    for id in ["1", "2", "3", "4"] {
+        world.place(id).await;
+    }
+    world
+        .wait("the circuit is told", async || !world.post.of(NoticeKind::CircuitOpened).is_empty())
+        .await;
+    let mails = world.stored_mails().await;
+    let mail = mails.iter().find(|m| m.mail.kind == NoticeKind::CircuitOpened).expect("told");
+    assert_eq!(mail.deliveries[1].status, MailStatus::Sent);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_customer_s_refused_mail_is_no_alert_and_holds_up_no_administrator() {
+    let world =
+        World::with(Setup { customer: CustomerConfirmation::Always, ..Setup::default() }).await;
+    world.post.is(Service::RefusesOnly("erika@example.com"));
+    world.place("good").await;
+    failures(&world, 1).await;
+    world.settle().await;
+    assert_eq!(world.post.receivers(), ["admin@example.com"]);
+    let counts = world.store.count_mails().await.expect("the ledger answers");
+    assert_eq!((counts.failed, counts.unheard), (1, 0));
+    assert_eq!(world.store.refused_receivers().await.expect("the ledger answers"), []);
 }
 
 #[tokio::test(start_paused = true)]

@@ -12,11 +12,16 @@ pub enum Service {
     Takes,
     Away,
     Refuses,
+    /// Refuses this receiver for good.
+    RefusesOnly(&'static str),
+    /// Puts off every mail to this receiver.
+    IsBusyFor(&'static str),
 }
 
 pub struct FakePost {
     service: Mutex<Service>,
     taken: Mutex<Vec<Mail>>,
+    receivers: Mutex<Vec<String>>,
     attempts: Mutex<u32>,
 }
 
@@ -29,6 +34,7 @@ impl FakePost {
         Arc::new(Self {
             service: Mutex::new(Service::Takes),
             taken: Mutex::default(),
+            receivers: Mutex::default(),
             attempts: Mutex::default(),
         })
     }
@@ -52,6 +58,11 @@ impl FakePost {
         self.mails().into_iter().filter(|mail| mail.kind == kind).collect()
     }
 
+    /// Who got them, in the same order.
+    pub fn receivers(&self) -> Vec<String> {
+        open(&self.receivers).clone()
+    }
+
     pub fn attempts(&self) -> u32 {
         *open(&self.attempts)
     }
@@ -59,13 +70,23 @@ impl FakePost {
 
 #[async_trait]
 impl Mailer for FakePost {
-    async fn send(&self, _: &str, mail: &Mail) -> Result<(), MailError> {
+    async fn send(&self, _: &str, mail: &Mail, receiver: &str) -> Result<(), MailError> {
         *open(&self.attempts) += 1;
+        let gone = || MailError::Never("550 no such user".to_owned());
         match *open(&self.service) {
-            Service::Takes => open(&self.taken).push(mail.clone()),
-            Service::Away => return Err(MailError::Later("connection refused".to_owned())),
-            Service::Refuses => return Err(MailError::Never("550 no such user".to_owned())),
+            Service::Away => {
+                let error = "connection refused".to_owned();
+                return Err(MailError::ServerAway { of_server: error.clone(), error });
+            }
+            Service::Refuses => return Err(gone()),
+            Service::RefusesOnly(one) if receiver == one => return Err(gone()),
+            Service::IsBusyFor(one) if receiver == one => {
+                return Err(MailError::Later(format!("450 {one} is busy")));
+            }
+            _ => {}
         }
+        open(&self.taken).push(mail.clone());
+        open(&self.receivers).push(receiver.to_owned());
         Ok(())
     }
 

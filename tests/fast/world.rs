@@ -80,6 +80,8 @@ pub struct Setup {
     pub circuit: CircuitRule,
     pub permits: u16,
     pub keep_only: bool,
+    /// Administrators.
+    pub receivers: Vec<String>,
     /// `events.confirmed`
     pub with_confirmed: bool,
     /// Another ERP for the shop `at`.
@@ -108,6 +110,7 @@ impl Default for Setup {
             },
             permits: 50,
             keep_only: false,
+            receivers: vec!["admin@example.com".to_owned()],
             with_confirmed: true,
             second_erp: false,
             counts_apart: false,
@@ -225,7 +228,7 @@ impl World {
     fn templates(&self) -> Templates {
         let audience = AudienceSettings {
             sender: "shop@example.com".to_owned(),
-            receivers: vec!["admin@example.com".to_owned()],
+            receivers: self.setup.receivers.clone(),
             subject: "Order {{ n.order_id }} failed ({{ n.fail_count }})".to_owned(),
             digest: self.setup.digest,
             keep_only: self.setup.keep_only,

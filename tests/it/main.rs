@@ -31,6 +31,7 @@ mod postgres_faults;
 mod second_entries;
 mod command_line;
 mod intake;
+mod mail_matrix;
 mod mails;
 mod web;
 mod people;

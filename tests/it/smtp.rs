@@ -1,8 +1,10 @@
 //! A mail server that stores what it accepts, and can be configured to fail: real SMTP (RFC 5321)
-//! with STARTTLS, TLS from the first byte and AUTH PLAIN, for one test each.
+//! with STARTTLS, TLS from the first byte and AUTH PLAIN, for one test each; and with any answer at any command,
+//! for all receivers or for one.
 
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
 use base64::Engine as _;
 use mail_parser::{Message, MessageParser};
@@ -22,6 +24,37 @@ pub enum Mood {
     Busy,
     /// Answers 550 to every mail: never.
     Refuses,
+}
+
+/// The command of a session at which a [`Rule`] applies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stage {
+    Greeting,
+    MailFrom,
+    RcptTo,
+    Data,
+    Content,
+}
+
+/// What the server does instead of accepting.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Answer {
+    /// This line.
+    Says(&'static str),
+    /// Nothing, ever.
+    Hangs,
+    /// Closes the connection.
+    Closes,
+    /// Accepts after that many milliseconds.
+    IsSlow(u64),
+}
+
+/// An answer at a command; from RCPT TO on it may be for one receiver alone.
+#[derive(Debug, Clone)]
+pub struct Rule {
+    pub stage: Stage,
+    pub receiver: Option<String>,
+    pub answer: Answer,
 }
 
 /// The protocol of the server.
@@ -75,8 +108,14 @@ impl Received {
 #[derive(Clone)]
 pub struct MailServer {
     pub address: SocketAddr,
-    state: Arc<Mutex<(Mood, Vec<Received>)>>,
+    state: Arc<Mutex<State>>,
     security: Security,
+}
+
+struct State {
+    mood: Mood,
+    received: Vec<Received>,
+    rules: Vec<Rule>,
 }
 
 impl MailServer {
@@ -84,24 +123,57 @@ impl MailServer {
     pub async fn start(tasks: &mut JoinSet<()>, security: Security) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("a bound port");
-        let state = Arc::new(Mutex::new((Mood::Fine, Vec::new())));
-        let server = Self { address, state, security };
+        let state = State { mood: Mood::Fine, received: Vec::new(), rules: Vec::new() };
+        let server = Self { address, state: Arc::new(Mutex::new(state)), security };
         tasks.spawn(server.clone().serve(listener));
         server
     }
 
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect("no test panics here")
+    }
+
     /// Behaves like this from now on.
     pub fn set(&self, mood: Mood) {
-        self.state.lock().expect("no test panics here").0 = mood;
+        self.state().mood = mood;
+    }
+
+    /// Answers by these rules from now on; the first that applies counts.
+    pub fn rules(&self, rules: Vec<Rule>) {
+        self.state().rules = rules;
     }
 
     fn mood(&self) -> Mood {
-        self.state.lock().expect("no test panics here").0
+        self.state().mood
     }
 
     /// Every mail that was accepted so far.
     pub fn mails(&self) -> Vec<Received> {
-        self.state.lock().expect("no test panics here").1.clone()
+        self.state().received.clone()
+    }
+
+    /// Follows the rule for this command; `false`: the command is not to be accepted any more.
+    async fn obey<S: AsyncRead + AsyncWrite + Unpin>(
+        &self,
+        socket: &mut BufStream<S>,
+        stage: Stage,
+        receivers: &[String],
+    ) -> std::io::Result<bool> {
+        let applies = |rule: &&Rule| {
+            rule.stage == stage
+                && rule.receiver.as_ref().is_none_or(|receiver| receivers.contains(receiver))
+        };
+        let answer = self.state().rules.iter().find(applies).map(|rule| rule.answer);
+        match answer {
+            None => Ok(true),
+            Some(Answer::IsSlow(ms)) => {
+                tokio::time::sleep(Duration::from_millis(ms)).await;
+                Ok(true)
+            }
+            Some(Answer::Says(line)) => say(socket, &format!("{line}\r\n")).await.map(|()| false),
+            Some(Answer::Hangs) => std::future::pending().await,
+            Some(Answer::Closes) => Err(std::io::ErrorKind::ConnectionAborted.into()),
+        }
     }
 
     async fn serve(self, listener: TcpListener) {
@@ -152,6 +224,9 @@ impl MailServer {
             _ => "250-test\r\n250 8BITMIME\r\n",
         };
         if greet {
+            if !self.obey(&mut socket, Stage::Greeting, &[]).await? {
+                return Ok(None);
+            }
             say(&mut socket, "220 test\r\n").await?;
         }
         let mut receivers = Vec::new();
@@ -162,7 +237,10 @@ impl MailServer {
             }
             let line = line.trim_end();
             let upper = line.to_ascii_uppercase();
-            if self.mood() == Mood::Away {
+            let greets_otherwise =
+                self.state().rules.iter().any(|rule| rule.stage == Stage::Greeting);
+            if self.mood() == Mood::Away || greets_otherwise {
+                // As after a restart: an old session does not spare the client the greeting.
                 return Ok(None);
             }
             if upper.starts_with("EHLO") {
@@ -178,11 +256,19 @@ impl MailServer {
                 say(&mut socket, "530 authenticate first\r\n").await?;
             } else if upper.starts_with("MAIL FROM") {
                 receivers.clear();
-                say(&mut socket, "250 ok\r\n").await?;
+                if self.obey(&mut socket, Stage::MailFrom, &receivers).await? {
+                    say(&mut socket, "250 ok\r\n").await?;
+                }
             } else if upper.starts_with("RCPT TO") {
-                receivers.push(line.split(['<', '>']).nth(1).unwrap_or_default().to_owned());
-                say(&mut socket, "250 ok\r\n").await?;
+                let receiver = line.split(['<', '>']).nth(1).unwrap_or_default().to_owned();
+                if self.obey(&mut socket, Stage::RcptTo, std::slice::from_ref(&receiver)).await? {
+                    receivers.push(receiver);
+                    say(&mut socket, "250 ok\r\n").await?;
+                }
             } else if upper == "DATA" {
+                if !self.obey(&mut socket, Stage::Data, &receivers).await? {
+                    continue;
+                }
                 match self.mood() {
                     Mood::Busy => say(&mut socket, "451 later\r\n").await?,
                     Mood::Refuses => say(&mut socket, "550 never\r\n").await?,
@@ -216,8 +302,11 @@ impl MailServer {
             }
         }
         data.truncate(data.len() - 3);
+        if !self.obey(socket, Stage::Content, receivers).await? {
+            return Ok(());
+        }
         let received = Received { receivers: receivers.to_vec(), data };
-        self.state.lock().expect("no test panics here").1.push(received);
+        self.state().received.push(received);
         say(socket, "250 taken\r\n").await
     }
 }

@@ -1,72 +1,85 @@
-//! Handing mails to an SMTP server, with a pool of connections.
+//! Handing mails to an SMTP server, one receiver at a time.
 //!
 //! `smtp://` uses STARTTLS if it is offered, and requires it if there is a password and the server
 //! is not on this machine; `smtps://` is TLS from the first byte; `?tls=required`,
 //! `?tls=opportunistic` and `?tls=none` say so explicitly.
+//!
+//! The commands are sent one by one, not by lettre's transport: its errors do not say at which
+//! command they came, and a 450 at RCPT is about one receiver, while one at the greeting is about the server.
 
 use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 use lettre::address::AddressError;
 use lettre::message::header::{ContentType, HeaderName, HeaderValue};
 use lettre::message::{Mailbox, MultiPart, SinglePart};
-use lettre::transport::smtp::PoolConfig;
-use lettre::transport::smtp::authentication::Credentials;
-use lettre::transport::smtp::client::{Tls, TlsParameters};
-use lettre::{AsyncSmtpTransport, AsyncTransport, Message, Tokio1Executor};
+use lettre::transport::smtp::Error;
+use lettre::transport::smtp::authentication::{Credentials, DEFAULT_MECHANISMS};
+use lettre::transport::smtp::client::{AsyncSmtpConnection, Tls, TlsParameters};
+use lettre::transport::smtp::commands::{Data, Mail as MailFrom, Rcpt};
+use lettre::transport::smtp::extension::ClientId;
+use lettre::{Address, Message};
 use percent_encoding::percent_decode_str;
 use reqwest::Url;
 use secrecy::{ExposeSecret, SecretString};
+use tokio::time::timeout;
 
 use crate::domain::text::one_line;
+use crate::ports::clock::Stopwatch;
 use crate::ports::mail::{Mail, MailError, Mailer};
 
 use super::templates::DEFAULT_AUDIENCE;
 
-const CONNECTIONS: u32 = 4;
-const IDLE: Duration = Duration::from_secs(30);
-
-type Transport = AsyncSmtpTransport<Tokio1Executor>;
+/// Connections that are kept for the next mail.
+const MAX_IDLE: usize = 4;
+/// A server may end a connection that is idle for longer.
+const MAX_IDLE_TIME: Duration = Duration::from_secs(30);
+/// For the farewell after a refusal.
+const QUIT_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Mail servers by audience.
 pub struct Smtp {
-    transports: BTreeMap<String, Transport>,
+    servers: BTreeMap<String, Server>,
     patience: Duration,
 }
 
 impl Smtp {
-    /// A transport for each audience that has a server; `patience` is for one mail.
+    /// A connection for each audience that has a server; `patience` is for one mail to one receiver.
     pub fn new(
         servers: &BTreeMap<String, SecretString>,
         patience: Duration,
     ) -> Result<Self, String> {
-        let transports = servers
+        let servers = servers
             .iter()
-            .map(|(audience, url)| Ok((audience.clone(), transport(url, patience)?)))
+            .map(|(audience, url)| Ok((audience.clone(), Server::new(url)?)))
             .collect::<Result<_, String>>()?;
-        Ok(Self { transports, patience })
+        Ok(Self { servers, patience })
     }
 
     /// Whether the server of an audience answers.
     pub async fn test(&self, audience: &str) -> Result<(), String> {
-        let Some(transport) = self.of(audience) else { return Ok(()) };
-        match tokio::time::timeout(self.patience, transport.test_connection()).await {
-            Ok(Ok(true)) => Ok(()),
-            Ok(Ok(false)) => Err("the mail server closed the connection".to_owned()),
+        let Some(server) = self.of(audience) else { return Ok(()) };
+        match timeout(self.patience, server.connect()).await {
+            Ok(Ok(mut connection)) => {
+                // What it says to the farewell does not matter.
+                drop(timeout(QUIT_PATIENCE, connection.abort()).await);
+                Ok(())
+            }
             Ok(Err(error)) => Err(explain(&error)),
             Err(_) => Err(format!("no answer within {} ms", self.patience.as_millis())),
         }
     }
 
-    fn of(&self, audience: &str) -> Option<&Transport> {
-        self.transports.get(audience).or_else(|| self.transports.get(DEFAULT_AUDIENCE))
+    fn of(&self, audience: &str) -> Option<&Server> {
+        self.servers.get(audience).or_else(|| self.servers.get(DEFAULT_AUDIENCE))
     }
 }
 
 /// Checks an address of a mail server without using it.
 pub fn check_url(url: &SecretString) -> Result<(), String> {
-    transport(url, Duration::ZERO).map(|_| ())
+    Server::new(url).map(|_| ())
 }
 
 /// Checks that text is valid in From or To.
@@ -74,56 +87,124 @@ pub fn check_mailbox(text: &str) -> Result<(), String> {
     mailbox(text).map(|_| ()).map_err(|error| format!("`{}`: {error}", one_line(text, 80)))
 }
 
-fn transport(url: &SecretString, patience: Duration) -> Result<Transport, String> {
-    let expected = "expected smtp://user:password@host:587 or smtps://host:465";
-    let url = Url::parse(url.expose_secret()).map_err(|error| format!("{error}; {expected}"))?;
-    let host = url.host_str().filter(|host| !host.is_empty()).ok_or(expected)?.to_owned();
-    let wanted =
-        url.query_pairs().find(|(name, _)| name == "tls").map(|(_, value)| value.into_owned());
-    let is_local = host == "localhost" || host.starts_with("127.") || host == "[::1]";
-    let parameters = || TlsParameters::new(host.clone()).map_err(|error| error.to_string());
-    let has_password = url.password().is_some();
-    if !url.username().is_empty() && !has_password {
-        return Err(format!("it has a user but no password; {expected}"));
-    }
-    let (tls, port) = match (url.scheme(), wanted.as_deref()) {
-        ("smtps", _) => (Tls::Wrapper(parameters()?), 465),
-        ("smtp", Some("required")) => (Tls::Required(parameters()?), 587),
-        ("smtp", Some("none")) => (Tls::None, 25),
-        ("smtp", None) if has_password && !is_local => (Tls::Required(parameters()?), 587),
-        ("smtp", None) if is_local => (Tls::None, 25),
-        ("smtp", Some("opportunistic") | None) => (Tls::Opportunistic(parameters()?), 25),
-        ("smtp", Some(other)) => {
-            return Err(format!("tls={other} is not required, opportunistic or none"));
+/// One mail server.
+struct Server {
+    host: String,
+    port: u16,
+    tls: Tls,
+    credentials: Option<Credentials>,
+    /// Connections that wait for the next mail, and since when.
+    idle: Mutex<Vec<(AsyncSmtpConnection, Stopwatch)>>,
+}
+
+impl Server {
+    fn new(url: &SecretString) -> Result<Self, String> {
+        let expected = "expected smtp://user:password@host:587 or smtps://host:465";
+        let url =
+            Url::parse(url.expose_secret()).map_err(|error| format!("{error}; {expected}"))?;
+        let host = url.host_str().filter(|host| !host.is_empty()).ok_or(expected)?.to_owned();
+        let wanted =
+            url.query_pairs().find(|(name, _)| name == "tls").map(|(_, value)| value.into_owned());
+        let is_local = host == "localhost" || host.starts_with("127.") || host == "[::1]";
+        let parameters = || TlsParameters::new(host.clone()).map_err(|error| error.to_string());
+        let has_password = url.password().is_some();
+        if !url.username().is_empty() && !has_password {
+            return Err(format!("it has a user but no password; {expected}"));
         }
-        _ => return Err(expected.to_owned()),
-    };
-    let mut builder = Transport::builder_dangerous(&host)
-        .port(url.port().unwrap_or(port))
-        .tls(tls)
-        .timeout(Some(patience))
-        .pool_config(PoolConfig::new().max_size(CONNECTIONS).idle_timeout(IDLE));
-    if let Some(password) = url.password() {
+        let (tls, port) = match (url.scheme(), wanted.as_deref()) {
+            ("smtps", _) => (Tls::Wrapper(parameters()?), 465),
+            ("smtp", Some("required")) => (Tls::Required(parameters()?), 587),
+            ("smtp", Some("none")) => (Tls::None, 25),
+            ("smtp", None) if has_password && !is_local => (Tls::Required(parameters()?), 587),
+            ("smtp", None) if is_local => (Tls::None, 25),
+            ("smtp", Some("opportunistic") | None) => (Tls::Opportunistic(parameters()?), 25),
+            ("smtp", Some(other)) => {
+                return Err(format!("tls={other} is not required, opportunistic or none"));
+            }
+            _ => return Err(expected.to_owned()),
+        };
         let decode = |text: &str| percent_decode_str(text).decode_utf8_lossy().into_owned();
-        builder = builder.credentials(Credentials::new(decode(url.username()), decode(password)));
+        let credentials =
+            url.password().map(|word| Credentials::new(decode(url.username()), decode(word)));
+        let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
+        let port = url.port().unwrap_or(port);
+        Ok(Self { host, port, tls, credentials, idle: Mutex::default() })
     }
-    Ok(builder.build())
+
+    /// A connection that is ready for a mail: one that waits, or a new one.
+    async fn connection(&self) -> Result<AsyncSmtpConnection, Error> {
+        while let Some((mut connection, since)) = self.take_idle() {
+            if since.elapsed() < MAX_IDLE_TIME && connection.test_connected().await {
+                return Ok(connection);
+            }
+        }
+        self.connect().await
+    }
+
+    fn take_idle(&self) -> Option<(AsyncSmtpConnection, Stopwatch)> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop()
+    }
+
+    fn keep(&self, connection: AsyncSmtpConnection) {
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        if idle.len() < MAX_IDLE {
+            idle.push((connection, Stopwatch::start()));
+        }
+    }
+
+    /// Connects, encrypts and logs in.
+    async fn connect(&self) -> Result<AsyncSmtpConnection, Error> {
+        let hello = ClientId::default();
+        let wrapper = match &self.tls {
+            Tls::Wrapper(parameters) => Some(parameters.clone()),
+            _ => None,
+        };
+        let place = (self.host.as_str(), self.port);
+        let mut connection =
+            AsyncSmtpConnection::connect_tokio1(place, None, &hello, wrapper, None).await?;
+        match &self.tls {
+            Tls::Required(parameters) => connection.starttls(parameters.clone(), &hello).await?,
+            Tls::Opportunistic(parameters) if connection.can_starttls() => {
+                connection.starttls(parameters.clone(), &hello).await?;
+            }
+            _ => {}
+        }
+        if let Some(credentials) = &self.credentials {
+            connection.auth(DEFAULT_MECHANISMS, credentials).await?;
+        }
+        Ok(connection)
+    }
 }
 
 #[async_trait]
 impl Mailer for Smtp {
-    async fn send(&self, audience: &str, mail: &Mail) -> Result<(), MailError> {
-        let message = message(mail)?;
-        let Some(transport) = self.of(audience) else {
-            return Err(MailError::Later(
-                "no mail server is set for this shop (mail.smtp_url)".into(),
-            ));
+    async fn send(&self, audience: &str, mail: &Mail, receiver: &str) -> Result<(), MailError> {
+        let letter = Letter::new(mail, receiver).map_err(MailError::Never)?;
+        let Some(server) = self.of(audience) else {
+            return Err(away("no mail server is set for this shop (mail.smtp_url)".to_owned()));
         };
-        match tokio::time::timeout(self.patience, transport.send(message)).await {
-            Ok(Ok(_)) => Ok(()),
-            Ok(Err(error)) if is_final(&error) => Err(MailError::Never(explain(&error))),
-            Ok(Err(error)) => Err(MailError::Later(explain(&error))),
-            Err(_) => Err(MailError::Later("the mail server did not answer in time".to_owned())),
+        let watch = Stopwatch::start();
+        let mut connection = match timeout(self.patience, server.connection()).await {
+            Ok(Ok(connection)) => connection,
+            Ok(Err(error)) => return Err(away(explain(&error))),
+            Err(_) => return Err(away("the mail server did not answer in time".to_owned())),
+        };
+        let mut command = Command::MailFrom;
+        let rest = self.patience.saturating_sub(watch.elapsed());
+        match timeout(rest, letter.send(&mut connection, &mut command)).await {
+            Ok(Ok(())) => {
+                server.keep(connection);
+                Ok(())
+            }
+            Ok(Err(error)) => {
+                // It did not take this mail; what it says to the farewell does not matter.
+                drop(timeout(QUIT_PATIENCE, connection.abort()).await);
+                Err(meaning(command, &error))
+            }
+            Err(_) => Err(MailError::Later(format!(
+                "{}: the mail server did not answer in time",
+                command.name()
+            ))),
         }
     }
 
@@ -132,28 +213,97 @@ impl Mailer for Smtp {
     }
 }
 
-/// lettre writes every header from typed values: an address or a subject cannot begin a new one.
-fn message(mail: &Mail) -> Result<Message, MailError> {
-    let never = |what: &str, error: String| MailError::Never(format!("{what}: {error}"));
-    let sender = mailbox(&mail.sender).map_err(|error| never("sender", error.to_string()))?;
-    let mut builder = Message::builder()
+/// The command that is under way.
+#[derive(Debug, Clone, Copy)]
+enum Command {
+    MailFrom,
+    RcptTo,
+    Data,
+    Content,
+}
+
+impl Command {
+    fn name(self) -> &'static str {
+        match self {
+            Self::MailFrom => "MAIL FROM",
+            Self::RcptTo => "RCPT TO",
+            Self::Data => "DATA",
+            Self::Content => "the mail itself",
+        }
+    }
+}
+
+/// A mail as it goes to one receiver.
+struct Letter {
+    from: Address,
+    to: Address,
+    bytes: Vec<u8>,
+}
+
+impl Letter {
+    fn new(mail: &Mail, receiver: &str) -> Result<Self, String> {
+        let bad = |what: &str, error: AddressError| format!("{what}: {error}");
+        let sender = mailbox(&mail.sender).map_err(|error| bad("sender", error))?;
+        let receiver = mailbox(receiver).map_err(|error| bad("receiver", error))?;
+        let (from, to) = (sender.email.clone(), receiver.email.clone());
+        let bytes = message(mail, sender, receiver)?.formatted();
+        Ok(Self { from, to, bytes })
+    }
+
+    async fn send(
+        &self,
+        connection: &mut AsyncSmtpConnection,
+        command: &mut Command,
+    ) -> Result<(), Error> {
+        connection.command(MailFrom::new(Some(self.from.clone()), Vec::new())).await?;
+        *command = Command::RcptTo;
+        connection.command(Rcpt::new(self.to.clone(), Vec::new())).await?;
+        *command = Command::Data;
+        connection.command(Data).await?;
+        *command = Command::Content;
+        connection.message(&self.bytes).await.map(drop)
+    }
+}
+
+fn away(error: String) -> MailError {
+    MailError::ServerAway { of_server: error.clone(), error }
+}
+
+/// What an error at `command` says about the mail, its receiver, or the server. 421 ends the service at any command
+/// (RFC 5321, 3.8). 530 to 538 refuse the login, which is ours to fix (RFC 4954, 6). A connection that
+/// breaks or is closed is tried again for this receiver alone: the next connection shows whether the server is away.
+fn meaning(command: Command, error: &Error) -> MailError {
+    let code = error.status().map(u16::from);
+    let text = format!("{}: {}", command.name(), explain(error));
+    match code {
+        Some(code @ (421 | 530..=538)) => MailError::ServerAway {
+            error: text,
+            of_server: format!("the mail server answered {code} to {}", command.name()),
+        },
+        _ if error.is_permanent() => MailError::Never(text),
+        _ => MailError::Later(text),
+    }
+}
+
+/// lettre writes every header from typed values: an address or a subject cannot begin a new one. Each receiver sees
+/// only its own address.
+fn message(mail: &Mail, sender: Mailbox, receiver: Mailbox) -> Result<Message, String> {
+    let part = |kind, body: &str| SinglePart::builder().header(kind).body(body.to_owned());
+    let body = MultiPart::alternative()
+        .singlepart(part(ContentType::TEXT_PLAIN, &mail.text))
+        .singlepart(part(ContentType::TEXT_HTML, &mail.html));
+    Message::builder()
         .from(sender)
+        .to(receiver)
         .subject(one_line(&mail.subject, 200))
         .message_id(Some(mail.message_id.clone()))
         .raw_header(HeaderValue::new(
             HeaderName::new_from_ascii_str("Auto-Submitted"),
             "auto-generated".to_owned(),
         ))
-        .date(date());
-    for receiver in &mail.receivers {
-        let receiver = mailbox(receiver).map_err(|error| never("receiver", error.to_string()))?;
-        builder = builder.to(receiver);
-    }
-    let part = |kind, body: &str| SinglePart::builder().header(kind).body(body.to_owned());
-    let body = MultiPart::alternative()
-        .singlepart(part(ContentType::TEXT_PLAIN, &mail.text))
-        .singlepart(part(ContentType::TEXT_HTML, &mail.html));
-    builder.multipart(body).map_err(|error| never("mail", error.to_string()))
+        .date(date())
+        .multipart(body)
+        .map_err(|error| format!("mail: {error}"))
 }
 
 fn mailbox(text: &str) -> Result<Mailbox, AddressError> {
@@ -168,15 +318,8 @@ fn date() -> SystemTime {
     SystemTime::now()
 }
 
-/// A refusal that no repetition changes. Refused logins (530 to 538) are ours to fix, not the
-/// mail's fault (RFC 4954, 6).
-fn is_final(error: &lettre::transport::smtp::Error) -> bool {
-    let code = error.status().map(u16::from);
-    error.is_permanent() && !code.is_some_and(|code| (530..=538).contains(&code))
-}
-
 /// The causes of an error in one line.
-fn explain(error: &lettre::transport::smtp::Error) -> String {
+fn explain(error: &Error) -> String {
     let mut text = error.to_string();
     let mut source = std::error::Error::source(error);
     while let Some(cause) = source {

@@ -1,13 +1,15 @@
 //! Notices and mails in the ledger: each notice ends in exactly one mail, which is stored as it is
-//! sent.
+//! sent, with a row for each of its receivers.
 
 use async_trait::async_trait;
 use jiff::Timestamp;
 use uuid::Uuid;
 
 use crate::domain::notice::DigestWindow;
+use crate::ports::mail::Mail;
 use crate::ports::notices::{
-    MailArchive, MailCounts, MailFate, MailLevels, MailStatus, NewMail, Notice, Outbox, StoredMail,
+    ClaimedDelivery, MailArchive, MailCounts, MailFate, MailLevels, MailStatus, NewMail, Notice,
+    Outbox, RefusedReceiver, StoredMail,
 };
 use crate::ports::store_error::StoreError;
 use crate::sql_args;
@@ -15,7 +17,7 @@ use crate::sql_args;
 use super::db::{Db, Sql, Tx};
 use super::encode::json;
 use super::ledger::SqlStore;
-use super::rows::{self, MAIL_COLUMNS};
+use super::rows::{self, CONTENT_COLUMNS, MAIL_COLUMNS};
 
 #[async_trait]
 impl<D: Db> Outbox for SqlStore<D> {
@@ -63,7 +65,7 @@ impl<D: Db> Outbox for SqlStore<D> {
     ) -> Result<bool, StoreError> {
         let insert = "INSERT INTO mails (id, audience, kind, sender, receivers, subject, text_body,
               html_body, message_id, status, due_at_ms, created_at_ms)
-            VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $11)
+            VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
             ON CONFLICT DO NOTHING";
         let take = "UPDATE notices
             SET mail_id = $2
@@ -82,12 +84,14 @@ impl<D: Db> Outbox for SqlStore<D> {
                 &new.mail.html,
                 &new.mail.message_id,
                 status.as_str(),
+                NEVER,
                 new.now
             ];
             // The same notices have the same Message-ID: another process wrote this mail first.
             if tx.execute(&insert.into(), args).await? == 0 {
                 return Ok(false);
             }
+            insert_deliveries(&mut tx, new.id, &new.mail.receivers, status, new.now).await?;
             for notice in &new.notices {
                 if tx.execute(&take.into(), sql_args![notice, new.id]).await? == 0 {
                     return Ok(false);
@@ -105,59 +109,172 @@ impl<D: Db> Outbox for SqlStore<D> {
         Ok(true)
     }
 
-    async fn claim_mails(
+    async fn claim_deliveries(
         &self,
         worker: &str,
         now: Timestamp,
         until: Timestamp,
         limit: u32,
-    ) -> Result<Vec<StoredMail>, StoreError> {
-        let sql = format!(
+    ) -> Result<Vec<ClaimedDelivery>, StoreError> {
+        let claim = format!(
             "WITH due AS (
-              SELECT id
-              FROM mails
+              SELECT mail_id, receiver
+              FROM mail_deliveries
               WHERE status = 'waiting' AND due_at_ms <= $2
                 AND (claimed_until_ms IS NULL OR claimed_until_ms <= $2)
-              ORDER BY due_at_ms, id
+              ORDER BY due_at_ms, mail_id, place
               LIMIT $4
               {free})
-            UPDATE mails
+            UPDATE mail_deliveries
             SET claim_worker = $1, claimed_until_ms = $3, tries = tries + 1
-            WHERE id IN (SELECT id FROM due)
+            WHERE (mail_id, receiver) IN (SELECT mail_id, receiver FROM due)
               AND status = 'waiting' AND (claimed_until_ms IS NULL OR claimed_until_ms <= $2)
-            RETURNING {MAIL_COLUMNS}",
+            RETURNING mail_id, receiver, tries, queued_at_ms",
             free = D::FOR_UPDATE_OF_FREE
         );
         let mut tx = self.db.begin().await?;
-        let rows = tx.fetch(&Sql::Built(sql), sql_args![worker, now, until, limit]).await?;
+        adopt_mails::<D>(&mut tx, now).await?;
+        let rows = tx.fetch(&Sql::Built(claim), sql_args![worker, now, until, limit]).await?;
+        let mut claimed = Vec::new();
+        for mut row in rows {
+            row.table = "mail_deliveries";
+            let mail_id = rows::uuid_of(&mut row, "mail_id")?;
+            let (audience, mail) = content(&mut tx, mail_id).await?;
+            claimed.push(ClaimedDelivery {
+                mail_id,
+                audience,
+                mail,
+                receiver: row.text("receiver")?,
+                tries: row.number("tries")?,
+                queued_at: row.time("queued_at_ms")?,
+            });
+        }
         tx.commit().await?;
-        rows.into_iter().map(rows::stored_mail).collect()
+        claimed.sort_by_key(|delivery| (delivery.queued_at, delivery.mail_id));
+        Ok(claimed)
     }
 
-    async fn settle_mail(&self, id: Uuid, fate: MailFate) -> Result<(), StoreError> {
+    async fn settle_delivery(
+        &self,
+        mail_id: Uuid,
+        receiver: &str,
+        fate: MailFate,
+    ) -> Result<MailStatus, StoreError> {
         let (sql, args) = match fate {
             MailFate::Sent(at) => (
-                "UPDATE mails
-                SET status = 'sent', sent_at_ms = $2, error = NULL, claim_worker = NULL,
+                "UPDATE mail_deliveries
+                SET status = 'sent', settled_at_ms = $3, error = NULL, claim_worker = NULL,
                   claimed_until_ms = NULL
-                WHERE id = $1",
-                sql_args![id, at],
+                WHERE mail_id = $1 AND receiver = $2",
+                sql_args![mail_id, receiver, at],
             ),
             MailFate::Later { at, error } => (
-                "UPDATE mails
-                SET due_at_ms = $2, error = $3, claim_worker = NULL, claimed_until_ms = NULL
-                WHERE id = $1 AND status = 'waiting'",
-                sql_args![id, at, error],
+                "UPDATE mail_deliveries
+                SET due_at_ms = $3, error = $4, claim_worker = NULL, claimed_until_ms = NULL
+                WHERE mail_id = $1 AND receiver = $2 AND status = 'waiting'",
+                sql_args![mail_id, receiver, at, error],
             ),
-            MailFate::Failed(error) => (
-                "UPDATE mails
-                SET status = 'failed', error = $2, claim_worker = NULL, claimed_until_ms = NULL
-                WHERE id = $1 AND status = 'waiting'",
-                sql_args![id, error],
+            MailFate::Failed { at, error } => (
+                "UPDATE mail_deliveries
+                SET status = 'failed', settled_at_ms = $3, error = $4, claim_worker = NULL,
+                  claimed_until_ms = NULL
+                WHERE mail_id = $1 AND receiver = $2 AND status = 'waiting'",
+                sql_args![mail_id, receiver, at, error],
+            ),
+            MailFate::Untried => (
+                "UPDATE mail_deliveries
+                SET tries = tries - 1, claim_worker = NULL, claimed_until_ms = NULL
+                WHERE mail_id = $1 AND receiver = $2 AND status = 'waiting'",
+                sql_args![mail_id, receiver],
             ),
         };
-        self.db.execute(&sql.into(), args).await.map(|_| ())
+        let mut tx = self.db.begin().await?;
+        lock_mail::<D>(&mut tx, mail_id).await?;
+        tx.execute(&sql.into(), args).await?;
+        let status = update_status(&mut tx, mail_id).await?;
+        tx.commit().await?;
+        Ok(status)
     }
+}
+
+/// `mails.due_at_ms` of a mail whose receivers have rows of their own (migration 0011).
+const NEVER: Timestamp = Timestamp::MAX;
+
+/// Each receiver once, however often the mail names it.
+async fn insert_deliveries<T: Tx>(
+    tx: &mut T,
+    mail_id: Uuid,
+    receivers: &[String],
+    status: MailStatus,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    let sql = "INSERT INTO mail_deliveries
+          (mail_id, receiver, place, status, queued_at_ms, due_at_ms)
+        VALUES ($1, $2, $3, $4, $5, $5)
+        ON CONFLICT DO NOTHING";
+    for (place, receiver) in (0i64..).zip(receivers) {
+        let args = sql_args![mail_id, receiver, place, status.as_str(), now];
+        tx.execute(&sql.into(), args).await?;
+    }
+    Ok(())
+}
+
+/// Mails that a process of the release before has written, and that nobody sends now, get deliveries.
+async fn adopt_mails<D: Db>(tx: &mut D::Tx, now: Timestamp) -> Result<(), StoreError> {
+    let sql = format!(
+        "SELECT id, receivers, created_at_ms
+        FROM mails
+        WHERE status = 'waiting' AND due_at_ms < $1
+          AND (claimed_until_ms IS NULL OR claimed_until_ms <= $2)
+        ORDER BY due_at_ms
+        LIMIT 100
+        {free}",
+        free = D::FOR_UPDATE_OF_FREE
+    );
+    let adopt = "UPDATE mails
+        SET due_at_ms = $2
+        WHERE id = $1";
+    for mut row in tx.fetch(&Sql::Built(sql), sql_args![NEVER, now]).await? {
+        row.table = "mails";
+        let id = rows::uuid_of(&mut row, "id")?;
+        let receivers: Vec<String> =
+            row.parsed("receivers", |text| serde_json::from_str(text).ok())?;
+        let created_at = row.time("created_at_ms")?;
+        insert_deliveries(tx, id, &receivers, MailStatus::Waiting, created_at).await?;
+        tx.execute(&adopt.into(), sql_args![id, NEVER]).await?;
+    }
+    Ok(())
+}
+
+/// The audience of a mail, and the mail as it is sent.
+async fn content<T: Tx>(tx: &mut T, id: Uuid) -> Result<(String, Mail), StoreError> {
+    let sql = format!("SELECT audience, {CONTENT_COLUMNS} FROM mails WHERE id = $1");
+    let mut row = rows::only(tx.fetch(&Sql::Built(sql), sql_args![id]).await?)?;
+    row.table = "mails";
+    row.name = id.to_string();
+    Ok((row.text("audience")?, rows::mail(&mut row)?))
+}
+
+/// Outcomes of two receivers of one mail are written one after the other: the second has to see the first.
+async fn lock_mail<D: Db>(tx: &mut D::Tx, id: Uuid) -> Result<(), StoreError> {
+    let sql = format!("SELECT id FROM mails WHERE id = $1 {lock}", lock = D::FOR_UPDATE);
+    tx.fetch(&Sql::Built(sql), sql_args![id]).await.map(|_| ())
+}
+
+/// Writes the status of all receivers together ([`MailStatus::of_all`]), and returns it.
+async fn update_status<T: Tx>(tx: &mut T, id: Uuid) -> Result<MailStatus, StoreError> {
+    let sql = "UPDATE mails
+        SET status = COALESCE((
+          SELECT status
+          FROM mail_deliveries
+          WHERE mail_id = $1
+          ORDER BY CASE status WHEN 'waiting' THEN 0 WHEN 'sent' THEN 1 WHEN 'kept' THEN 2 ELSE 3 END
+          LIMIT 1), status)
+        WHERE id = $1
+        RETURNING status";
+    let mut row = rows::only(tx.fetch(&sql.into(), sql_args![id]).await?)?;
+    row.table = "mails";
+    row.parsed("status", MailStatus::from_name)
 }
 
 #[async_trait]
@@ -165,16 +282,59 @@ impl<D: Db> MailLevels for SqlStore<D> {
     async fn count_mails(&self) -> Result<MailCounts, StoreError> {
         let sql = "SELECT
               (SELECT COUNT(*) FROM notices WHERE mail_id IS NULL)
-                + (SELECT COUNT(*) FROM mails WHERE status = 'waiting'),
-              (SELECT COUNT(*) FROM mails WHERE status = 'failed')";
-        let mut rows = self.db.fetch(&sql.into(), Vec::new()).await?;
+                + (SELECT COUNT(*) FROM mail_deliveries WHERE status = 'waiting')
+                + (SELECT COUNT(*) FROM mails WHERE status = 'waiting' AND due_at_ms < $1),
+              (SELECT COUNT(*) FROM mail_deliveries WHERE status = 'failed')
+                + (SELECT COUNT(*) FROM mails AS m WHERE status = 'failed'
+                    AND NOT EXISTS (SELECT 1 FROM mail_deliveries AS d WHERE d.mail_id = m.id)),
+              (SELECT COUNT(*) FROM mails
+                WHERE status = 'failed' AND kind <> 'customer_confirmation')";
+        let mut rows = self.db.fetch(&sql.into(), sql_args![NEVER]).await?;
         let Some(mut row) = rows.pop() else { return Ok(MailCounts::default()) };
-        Ok(MailCounts { waiting: row.number("waiting")?, failed: row.number("failed")? })
+        Ok(MailCounts {
+            waiting: row.number("waiting")?,
+            failed: row.number("failed")?,
+            unheard: row.number("unheard")?,
+        })
+    }
+
+    async fn refused_receivers(&self) -> Result<Vec<RefusedReceiver>, StoreError> {
+        let sql = "SELECT DISTINCT m.audience, d.receiver, d.error
+            FROM mail_deliveries AS d
+            JOIN mails AS m ON m.id = d.mail_id
+            WHERE d.status = 'failed' AND m.kind <> 'customer_confirmation'
+              AND NOT EXISTS (
+                SELECT 1
+                FROM mail_deliveries AS later
+                JOIN mails AS n ON n.id = later.mail_id
+                WHERE later.receiver = d.receiver AND n.audience = m.audience
+                  AND n.kind <> 'customer_confirmation'
+                  AND later.settled_at_ms > d.settled_at_ms)
+            ORDER BY m.audience, d.receiver, d.error
+            LIMIT 1000";
+        let rows = self.db.fetch(&sql.into(), Vec::new()).await?;
+        let mut refused = Vec::<RefusedReceiver>::new();
+        for mut row in rows {
+            row.table = "mail_deliveries";
+            let (audience, receiver) = (row.text("audience")?, row.text("receiver")?);
+            let error = row.text_or_null("error")?.unwrap_or_default();
+            // Of two mails that were refused in the same millisecond, one is enough.
+            let is_known = refused
+                .last()
+                .is_some_and(|last| last.audience == audience && last.receiver == receiver);
+            if !is_known {
+                refused.push(RefusedReceiver { audience, receiver, error });
+            }
+        }
+        Ok(refused)
     }
 
     async fn has_due_mail(&self, now: Timestamp) -> Result<bool, StoreError> {
         let sql = "SELECT CAST(1 AS BIGINT)
             WHERE EXISTS (SELECT 1 FROM notices WHERE mail_id IS NULL AND due_at_ms <= $1)
+               OR EXISTS (SELECT 1 FROM mail_deliveries
+                    WHERE status = 'waiting' AND due_at_ms <= $1
+                      AND (claimed_until_ms IS NULL OR claimed_until_ms <= $1))
                OR EXISTS (SELECT 1 FROM mails WHERE status = 'waiting' AND due_at_ms <= $1
                     AND (claimed_until_ms IS NULL OR claimed_until_ms <= $1))";
         Ok(!self.db.fetch(&sql.into(), sql_args![now]).await?.is_empty())
@@ -190,8 +350,9 @@ impl<D: Db> MailArchive for SqlStore<D> {
     ) -> Result<Vec<StoredMail>, StoreError> {
         let sql = format!(
             "SELECT {MAIL_COLUMNS}
-            FROM mails
-            WHERE ($1 IS NULL OR status = $1)
+            FROM mail_rows AS m
+            WHERE ($1 IS NULL OR status = $1 OR EXISTS (
+              SELECT 1 FROM mail_deliveries AS d WHERE d.mail_id = m.id AND d.status = $1))
             ORDER BY created_at_ms DESC, id DESC
             LIMIT $2"
         );
@@ -201,7 +362,7 @@ impl<D: Db> MailArchive for SqlStore<D> {
     }
 
     async fn mail(&self, id: Uuid) -> Result<Option<StoredMail>, StoreError> {
-        let sql = format!("SELECT {MAIL_COLUMNS} FROM mails WHERE id = $1");
+        let sql = format!("SELECT {MAIL_COLUMNS} FROM mail_rows WHERE id = $1");
         let rows = self.db.fetch(&Sql::Built(sql), sql_args![id]).await?;
         rows.into_iter().map(rows::stored_mail).next().transpose()
     }

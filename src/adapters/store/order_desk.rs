@@ -53,7 +53,7 @@ impl<D: Db> OrderDesk for SqlStore<D> {
             ORDER BY at_ms, id";
         let mails = format!(
             "SELECT {MAIL_COLUMNS}
-            FROM mails
+            FROM mail_rows
             WHERE id IN (SELECT mail_id FROM notices WHERE shop = $1 AND order_id = $2)
             ORDER BY created_at_ms, id"
         );

@@ -4,6 +4,8 @@ use crate::adapters::store::db::Value;
 use crate::sql_args;
 use std::sync::Arc;
 
+use jiff::Timestamp;
+
 use crate::domain::failure::{ErrorClass, Stage};
 use crate::domain::failure_summary::FailureSummary;
 use crate::domain::lifecycle::claim::Claim;
@@ -18,7 +20,7 @@ use crate::ports::audit::AuditEntry;
 use crate::ports::dead_letters::DeadLetter;
 use crate::ports::erp::Exchange;
 use crate::ports::mail::Mail;
-use crate::ports::notices::{MailStatus, Notice, StoredMail};
+use crate::ports::notices::{MailDelivery, MailStatus, Notice, StoredMail};
 use crate::ports::order_desk::{Attempt, Conflict, Revision, StoredExchange};
 use crate::ports::store_error::StoreError;
 
@@ -36,9 +38,13 @@ pub const ORDER_COLUMNS: &str = "shop, order_id, phase, due_at_ms, erp_order_id,
 pub const EDITED: &str = "(SELECT r.document FROM revisions AS r
     WHERE r.shop = o.shop AND r.order_id = o.order_id AND r.revision = o.revision)";
 
-/// Columns of a mail in the order that [`stored_mail`] reads them.
+/// Columns of `mail_rows` in the order that [`stored_mail`] reads them.
 pub const MAIL_COLUMNS: &str = "id, audience, kind, sender, receivers, subject, text_body, \
-    html_body, message_id, status, tries, error, created_at_ms, sent_at_ms";
+    html_body, message_id, status, tries, error, created_at_ms, sent_at_ms, deliveries";
+
+/// Columns of a mail as it is sent, in the order that [`mail`] reads them.
+pub const CONTENT_COLUMNS: &str =
+    "kind, sender, receivers, subject, text_body, html_body, message_id";
 
 /// Columns of a dead letter in the order that [`dead_letter`] reads them.
 pub const DEAD_LETTER_COLUMNS: &str = "id, source, reason, place, detail, body, headers, exchange, \
@@ -248,31 +254,73 @@ pub fn notice(mut row: Row) -> Result<Notice, StoreError> {
 }
 
 fn uuid(row: &mut Row) -> Result<uuid::Uuid, StoreError> {
-    let id = row.id("id")?;
-    id.parse().map_err(|_| row.corrupt("id", "not a UUID"))
+    uuid_of(row, "id")
+}
+
+/// The next column as a UUID that names this row in error messages.
+pub fn uuid_of(row: &mut Row, column: &'static str) -> Result<uuid::Uuid, StoreError> {
+    let id = row.id(column)?;
+    id.parse().map_err(|_| row.corrupt(column, "not a UUID"))
+}
+
+/// A mail out of [`CONTENT_COLUMNS`].
+pub fn mail(row: &mut Row) -> Result<Mail, StoreError> {
+    Ok(Mail {
+        kind: row.parsed("kind", NoticeKind::from_name)?,
+        sender: row.text("sender")?,
+        receivers: row.parsed("receivers", |text| serde_json::from_str(text).ok())?,
+        subject: row.text("subject")?,
+        text: row.text("text_body")?,
+        html: row.text("html_body")?,
+        message_id: row.text("message_id")?,
+    })
 }
 
 /// A mail out of [`MAIL_COLUMNS`].
 pub fn stored_mail(mut row: Row) -> Result<StoredMail, StoreError> {
     row.table = "mails";
-    Ok(StoredMail {
-        id: uuid(&mut row)?,
-        audience: row.text("audience")?,
-        mail: Mail {
-            kind: row.parsed("kind", NoticeKind::from_name)?,
-            sender: row.text("sender")?,
-            receivers: row.parsed("receivers", |text| serde_json::from_str(text).ok())?,
-            subject: row.text("subject")?,
-            text: row.text("text_body")?,
-            html: row.text("html_body")?,
-            message_id: row.text("message_id")?,
-        },
-        status: row.parsed("status", MailStatus::from_name)?,
-        tries: row.number("tries")?,
-        error: row.text_or_null("error")?,
-        created_at: row.time("created_at_ms")?,
-        sent_at: row.time_or_null("sent_at_ms")?,
-    })
+    let (id, audience) = (uuid(&mut row)?, row.text("audience")?);
+    let mail = mail(&mut row)?;
+    let status = row.parsed("status", MailStatus::from_name)?;
+    let (tries, error) = (row.number("tries")?, row.text_or_null("error")?);
+    let (created_at, sent_at) = (row.time("created_at_ms")?, row.time_or_null("sent_at_ms")?);
+    let mut deliveries = deliveries(&mut row)?;
+    if deliveries.is_empty() {
+        // A mail from before migration 0011: all its receivers share its columns.
+        let of = |receiver: &String| {
+            let (receiver, error) = (receiver.clone(), error.clone());
+            MailDelivery { receiver, status, tries, error, sent_at }
+        };
+        deliveries = mail.receivers.iter().map(of).collect();
+    }
+    Ok(StoredMail { id, audience, mail, status, deliveries, created_at })
+}
+
+/// A row of `mail_deliveries` as `mail_rows` has it.
+#[derive(serde::Deserialize)]
+struct DeliveryRow {
+    receiver: String,
+    place: i64,
+    status: String,
+    tries: u32,
+    error: Option<String>,
+    settled_at_ms: Option<i64>,
+}
+
+fn deliveries(row: &mut Row) -> Result<Vec<MailDelivery>, StoreError> {
+    let Some(text) = row.text_or_null("deliveries")? else { return Ok(Vec::new()) };
+    let mut rows: Vec<DeliveryRow> = serde_json::from_str(&text)
+        .map_err(|error| row.corrupt("deliveries", &error.to_string()))?;
+    rows.sort_by_key(|delivery| delivery.place);
+    let read = |d: DeliveryRow| {
+        let status = MailStatus::from_name(&d.status)?;
+        let at = d.settled_at_ms.filter(|_| status == MailStatus::Sent);
+        let sent_at = at.map(Timestamp::from_millisecond).transpose().ok()?;
+        let (receiver, tries, error) = (d.receiver, d.tries, d.error);
+        Some(MailDelivery { receiver, status, tries, error, sent_at })
+    };
+    let read: Option<Vec<MailDelivery>> = rows.into_iter().map(read).collect();
+    read.ok_or_else(|| row.corrupt("deliveries", "a status or a time that is none"))
 }
 
 /// A dead letter out of [`DEAD_LETTER_COLUMNS`].

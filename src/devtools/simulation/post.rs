@@ -1,5 +1,5 @@
-//! The mail server: takes mails, is away, or takes them and loses its answer. Beside it stands the
-//! composer, whose mails name every failed attempt in a form that can be read back.
+//! The mail server: takes mails, is away, takes them and loses its answer, or puts off or refuses one of the
+//! receivers. Beside it stands the composer, whose mails name every failed attempt in a form that can be read back.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -16,6 +16,14 @@ use crate::ports::mail::{Composer, Mail, MailError, Mailer, NoticeDetail};
 
 /// The only group of receivers.
 const AUDIENCE: &str = "default";
+/// The administrators. The server refuses the second one for good, which must keep nothing from the others.
+const RECEIVERS: [&str; 3] = ["first@example.com", REFUSED, "last@example.com"];
+const REFUSED: &str = "refused@example.com";
+
+/// The administrators who get every mail in the end.
+pub fn reachable() -> impl Iterator<Item = &'static str> {
+    RECEIVERS.into_iter().filter(|receiver| *receiver != REFUSED)
+}
 
 /// The mail server.
 pub struct PostModel {
@@ -27,8 +35,10 @@ struct PostState {
     dice: Dice,
     away_until: Duration,
     silent_until: Duration,
-    /// Message-IDs by what they name.
-    named: BTreeMap<String, BTreeSet<String>>,
+    /// The receiver whose mails are put off, and until when.
+    busy: (usize, Duration),
+    /// Message-IDs by receiver and what they name.
+    named: BTreeMap<(String, String), BTreeSet<String>>,
 }
 
 impl PostModel {
@@ -38,6 +48,7 @@ impl PostModel {
             dice: Dice::new(seed, "post"),
             away_until: Duration::ZERO,
             silent_until: Duration::ZERO,
+            busy: (0, Duration::ZERO),
             named: BTreeMap::new(),
         };
         Self { story, state: Shared::new(state) }
@@ -53,36 +64,54 @@ impl PostModel {
         self.state.get().silent_until = self.story.now() + lasts;
     }
 
+    /// It puts off every mail to one of the receivers for that long.
+    pub fn is_busy(&self, lasts: Duration) {
+        let until = self.story.now() + lasts;
+        let mut state = self.state.get();
+        state.busy = (state.dice.index(RECEIVERS.len()), until);
+    }
+
     /// It is well again.
     pub fn heal(&self) {
         let mut state = self.state.get();
         (state.away_until, state.silent_until) = (Duration::ZERO, Duration::ZERO);
+        state.busy.1 = Duration::ZERO;
     }
 
-    /// How many different mails name it, each with its Message-ID.
-    pub fn naming(&self, attempt: &str) -> usize {
-        self.state.get().named.get(attempt).map_or(0, BTreeSet::len)
+    /// How many different mails to a receiver name it, each with its Message-ID.
+    pub fn naming(&self, receiver: &str, attempt: &str) -> usize {
+        let key = (receiver.to_owned(), attempt.to_owned());
+        self.state.get().named.get(&key).map_or(0, BTreeSet::len)
     }
 
     /// Everything that a mail about failures named.
-    pub fn named(&self) -> Vec<String> {
-        self.state.get().named.keys().cloned().collect()
+    pub fn named(&self) -> BTreeSet<String> {
+        self.state.get().named.keys().map(|(_, attempt)| attempt.clone()).collect()
     }
 }
 
 #[async_trait]
 impl Mailer for PostModel {
-    async fn send(&self, _: &str, mail: &Mail) -> Result<(), MailError> {
+    async fn send(&self, _: &str, mail: &Mail, receiver: &str) -> Result<(), MailError> {
         let takes = self.state.get().dice.millis(1, 400);
         tokio::time::sleep(takes).await;
         let mut state = self.state.get();
         let now = self.story.now();
         if now < state.away_until {
-            return Err(MailError::Later("connection refused".to_owned()));
+            let error = "connection refused".to_owned();
+            return Err(MailError::ServerAway { of_server: error.clone(), error });
+        }
+        if receiver == REFUSED {
+            return Err(MailError::Never("550 no such user".to_owned()));
+        }
+        let (busy, until) = state.busy;
+        if receiver == RECEIVERS[busy] && now < until {
+            return Err(MailError::Later("450 mailbox busy".to_owned()));
         }
         if mail.kind == NoticeKind::OrderFailed {
             for named in mail.text.lines() {
-                state.named.entry(named.to_owned()).or_default().insert(mail.message_id.clone());
+                let key = (receiver.to_owned(), named.to_owned());
+                state.named.entry(key).or_default().insert(mail.message_id.clone());
             }
         }
         let names = mail.text.replace('\n', " ");
@@ -118,7 +147,7 @@ impl Composer for PlainComposer {
         Mail {
             kind,
             sender: "shop@example.com".to_owned(),
-            receivers: vec!["admin@example.com".to_owned()],
+            receivers: RECEIVERS.map(str::to_owned).to_vec(),
             subject: kind.as_str().to_owned(),
             text: notices.iter().map(line).collect::<Vec<_>>().join("\n"),
             html: String::new(),

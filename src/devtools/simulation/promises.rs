@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::devtools::simulation::ledger::values::UNSTORABLE;
-use crate::devtools::simulation::post::attempt_name;
+use crate::devtools::simulation::post::{attempt_name, reachable};
 use crate::devtools::simulation::processes::ENOUGH_WAITING;
 use crate::devtools::simulation::world::World;
 use crate::domain::failure::{ErrorClass, Stage};
@@ -36,6 +36,7 @@ const WINDOW: Duration = Duration::from_mins(5);
 /// Nudges of the sweeper in one queue at the same time: a few processes may have looked at the same moment, and
 /// faults copy some.
 const MOST_NUDGES_WAITING: usize = 6 * ENOUGH_WAITING as usize;
+const NAMED_ONCE: &str = "each failure is named in exactly one mail to each administrator";
 
 /// A promise that was broken.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -212,11 +213,12 @@ fn look_at_notices(world: &World, order: &OrderDetail, broken: &mut Vec<Broken>)
     let key = &order.record.key;
     for attempt in order.attempts.iter().filter(|attempt| has_failed(attempt)) {
         let name = attempt_name(key.shop.as_str(), key.order_id.as_str(), attempt.attempt);
-        let mails = world.parts.post.naming(&name);
-        if mails != 1 {
-            let detail = format!("{name} is named in {mails} mails");
-            let promise = "each failure is named in exactly one mail";
-            broken.push(Broken::of(promise, &order.record, detail));
+        for receiver in reachable() {
+            let mails = world.parts.post.naming(receiver, &name);
+            if mails != 1 {
+                let detail = format!("{name} is named in {mails} mails to {receiver}");
+                broken.push(Broken::of(NAMED_ONCE, &order.record, detail));
+            }
         }
     }
 }
@@ -230,7 +232,7 @@ async fn look_at_mails(world: &World, broken: &mut Vec<Broken>) -> Result<(), St
         // Another service may have failed where ours succeeded, under the same number.
         if !attempts.into_iter().any(|attempt| attempt.attempt == number && has_failed(attempt)) {
             let detail = format!("a mail names {name}, which did not fail");
-            let told = Broken::new("each failure is named in exactly one mail", detail);
+            let told = Broken::new(NAMED_ONCE, detail);
             broken.push(Broken { orders: vec![key.to_string()], ..told });
         }
     }

@@ -133,6 +133,8 @@ pub enum BrokerTrouble {
 pub enum PostTrouble {
     Away,
     AnswersLost,
+    /// It puts off the mails to one of them.
+    OneReceiverBusy,
 }
 
 /// What a person does; with which order is decided when it is done.

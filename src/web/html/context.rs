@@ -61,6 +61,8 @@ pub struct PageContext {
     pub here: String,
     /// Whether a form was sent: the answer has no address of its own.
     is_form: bool,
+    /// Mails to administrators that none of them got: said on every page.
+    unheard: u64,
     flash: Option<Flash>,
 }
 
@@ -84,7 +86,8 @@ impl FromRequestParts<Web> for PageContext {
         let language = Language::of(&parts.headers, &web.access);
         let flash = web.access.cookie(&parts.headers, FLASH_COOKIE).and_then(read_flash);
         let is_form = parts.method == Method::POST;
-        Ok(Self { web: web.clone(), user, language, here, is_form, flash })
+        let unheard = web.ops.count_unheard().await;
+        Ok(Self { web: web.clone(), user, language, here, is_form, unheard, flash })
     }
 }
 
@@ -175,6 +178,7 @@ impl PageContext {
                 edit_locked => may(Permission::EditLocked),
                 admin => may(Permission::Admin),
             },
+            unheard => (self.unheard > 0).then(|| self.formatter().count(self.unheard)),
             flash => self.flash.as_ref().map(crate::web::html::formatter::view),
         }
     }

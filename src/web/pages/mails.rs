@@ -7,7 +7,7 @@ use axum::response::{Html, IntoResponse};
 use minijinja::{Value, context};
 
 use crate::domain::text::one_line;
-use crate::ports::notices::{MailStatus, StoredMail};
+use crate::ports::notices::{MailDelivery, MailStatus, StoredMail};
 use crate::web::html::context::{Failure, PageContext, PageResult};
 use crate::web::html::formatter::printable;
 use crate::web::html::forms::{Fields, field};
@@ -34,7 +34,7 @@ pub async fn mail(ctx: PageContext, Path(id): Path<String>) -> PageResult {
         m => view(&ctx, &mail),
         sender => &mail.mail.sender,
         text => printable(&mail.mail.text),
-        tries => &mail.tries,
+        deliveries => mail.deliveries.iter().map(|d| delivery(&ctx, d)).collect::<Vec<_>>(),
     };
     ctx.page("mail.html", &one_line(&mail.mail.subject, 200), None, values)
 }
@@ -56,21 +56,40 @@ async fn find(ctx: &PageContext, id: &str) -> Result<StoredMail, Failure> {
 
 fn view(ctx: &PageContext, stored: &StoredMail) -> Value {
     let formatter = ctx.formatter();
-    let tone = match stored.status {
-        MailStatus::Sent => "good",
-        MailStatus::Failed => "bad",
-        MailStatus::Waiting => "wait",
-        MailStatus::Kept => "",
-    };
+    let is_failed = |d: &&MailDelivery| d.status == MailStatus::Failed;
+    let failed = stored.deliveries.iter().filter(is_failed).count();
     context! {
         id => stored.id.to_string(),
         kind => stored.mail.kind.as_str(),
         status => stored.status.as_str(),
-        tone,
+        tone => tone(stored.status),
+        is_unheard => stored.is_unheard(),
+        // Some got it: the status alone would hide the others.
+        failed => if stored.status == MailStatus::Failed { 0 } else { failed },
         to => one_line(&stored.mail.receivers.join(", "), 300),
         subject => one_line(&stored.mail.subject, 300),
-        error => stored.error.as_deref().map(|error| one_line(error, 300)),
+        error => stored.error().map(|error| one_line(error, 300)),
         at => formatter.time(stored.created_at),
-        sent => formatter.time_or_none(stored.sent_at),
+        sent => formatter.time_or_none(stored.sent_at()),
+    }
+}
+
+fn delivery(ctx: &PageContext, delivery: &MailDelivery) -> Value {
+    context! {
+        receiver => one_line(&delivery.receiver, 320),
+        status => delivery.status.as_str(),
+        tone => tone(delivery.status),
+        tries => delivery.tries,
+        error => delivery.error.as_deref().map(|error| one_line(error, 300)),
+        sent => ctx.formatter().time_or_none(delivery.sent_at),
+    }
+}
+
+fn tone(status: MailStatus) -> &'static str {
+    match status {
+        MailStatus::Sent => "good",
+        MailStatus::Failed => "bad",
+        MailStatus::Waiting => "wait",
+        MailStatus::Kept => "",
     }
 }

@@ -6,7 +6,9 @@ use order_relay::domain::circuit::CircuitState;
 use order_relay::domain::notice::{DigestWindow, NoticeKind};
 use order_relay::ports::clock::{Clock, SystemClock};
 use order_relay::ports::mail::{Mail, NoticeDetail};
-use order_relay::ports::notices::{MailFate, MailStatus, NewMail, Notice, StoredMail};
+use order_relay::ports::notices::{
+    ClaimedDelivery, MailFate, MailStatus, NewMail, Notice, RefusedReceiver,
+};
 
 use super::{Ledger, at};
 
@@ -17,6 +19,9 @@ on_every_ledger!(
     a_digest_window_is_kept_per_audience,
     a_mail_is_taken_by_one_worker_at_a_time,
     what_became_of_a_mail_stays_visible,
+    each_receiver_has_its_own_account,
+    a_receiver_counts_as_refused_until_it_gets_a_later_mail,
+    outcomes_of_one_mail_at_the_same_time_add_up,
     due_mail_is_noticed,
     a_circuit_is_opened_by_one_and_tried_by_one,
     one_worker_leads_until_its_lease_ends,
@@ -62,9 +67,14 @@ async fn compose(ledger: &Ledger, mails: Vec<NewMail>) -> bool {
     ledger.store.compose_mails(mails, None).await.expect("the ledger answers")
 }
 
-async fn taken(ledger: &Ledger, worker: &str, now: i64) -> Vec<StoredMail> {
+async fn taken(ledger: &Ledger, worker: &str, now: i64) -> Vec<ClaimedDelivery> {
     let (now, until) = (at(now), at(now + 100));
-    ledger.store.claim_mails(worker, now, until, 10).await.expect("the ledger answers")
+    ledger.store.claim_deliveries(worker, now, until, 10).await.expect("the ledger answers")
+}
+
+async fn settle(ledger: &Ledger, delivery: &ClaimedDelivery, fate: MailFate) -> MailStatus {
+    let (id, receiver) = (delivery.mail_id, &delivery.receiver);
+    ledger.store.settle_delivery(id, receiver, fate).await.expect("the ledger answers")
 }
 
 async fn a_notice_is_told_once_and_can_wait(ledger: &Ledger) {
@@ -128,14 +138,14 @@ async fn a_mail_is_taken_by_one_worker_at_a_time(ledger: &Ledger) {
     let other = ledger.opened_again();
     let race = join_all((0..8).map(|n| {
         let store = if n % 2 == 0 { &ledger.store } else { &other };
-        store.claim_mails("w", at(10), at(110), 10)
+        store.claim_deliveries("w", at(10), at(110), 10)
     }))
     .await;
     let got: usize = race.into_iter().map(|mails| mails.expect("the ledger answers").len()).sum();
-    assert_eq!(got, 2);
+    assert_eq!(got, 4, "two receivers each");
     assert!(taken(ledger, "b", 109).await.is_empty());
     let after = taken(ledger, "b", 110).await;
-    assert_eq!(after.len(), 2, "a lease that ended is anybody's");
+    assert_eq!(after.len(), 4, "a lease that ended is anybody's");
     assert!(after.iter().all(|mail| mail.tries == 2));
 }
 
@@ -145,19 +155,22 @@ async fn what_became_of_a_mail_stays_visible(ledger: &Ledger) {
     assert!(
         compose(ledger, vec![mail("1", &["a"]), mail("2", &["b"]), mail("3", &["c"]), kept]).await
     );
-    let mut mails = taken(ledger, "w", 20).await;
-    mails.sort_by(|a, b| a.mail.subject.cmp(&b.mail.subject));
-    assert_eq!(mails.len(), 3, "what is only kept is never sent");
+    let mut taken_now = taken(ledger, "w", 20).await;
+    taken_now.sort_by(|a, b| a.mail.subject.cmp(&b.mail.subject));
+    assert_eq!(taken_now.len(), 6, "what is only kept is never sent");
+    let failed = |at, error: &str| MailFate::Failed { at, error: error.to_owned() };
     let later = MailFate::Later { at: at(500), error: "451 later".to_owned() };
-    for (mail, fate) in
-        mails.iter().zip([MailFate::Sent(at(21)), later, MailFate::Failed("550".to_owned())])
+    for (deliveries, fate) in
+        taken_now.chunks(2).zip([MailFate::Sent(at(21)), later, failed(at(22), "550")])
     {
-        ledger.store.settle_mail(mail.id, fate).await.expect("the ledger answers");
+        for delivery in deliveries {
+            settle(ledger, delivery, fate.clone()).await;
+        }
     }
     let of = async |status| {
         let mails = ledger.store.list_mails(Some(status), 10).await.expect("the ledger answers");
         let [mail] = mails.as_slice() else { panic!("{mails:?}") };
-        (mail.mail.subject.clone(), mail.error.clone(), mail.sent_at)
+        (mail.mail.subject.clone(), mail.error().map(str::to_owned), mail.sent_at())
     };
     assert_eq!(of(MailStatus::Sent).await, ("Subject 1".to_owned(), None, Some(at(21))));
     assert_eq!(
@@ -170,18 +183,95 @@ async fn what_became_of_a_mail_stays_visible(ledger: &Ledger) {
     );
     assert_eq!(of(MailStatus::Kept).await.0, "Subject 4");
     let counts = ledger.store.count_mails().await.expect("the ledger answers");
-    assert_eq!((counts.waiting, counts.failed), (1, 1));
+    assert_eq!((counts.waiting, counts.failed, counts.unheard), (2, 2, 1));
     // A failure that is told too late does not undo that the mail was taken.
-    ledger
-        .store
-        .settle_mail(mails[0].id, MailFate::Failed("late".to_owned()))
-        .await
-        .expect("answers");
+    settle(ledger, &taken_now[0], failed(at(30), "late")).await;
     assert_eq!(of(MailStatus::Sent).await.1, None);
     assert!(taken(ledger, "w", 499).await.is_empty());
-    assert_eq!(taken(ledger, "w", 500).await.len(), 1);
-    let one = ledger.store.mail(mails[0].id).await.expect("the ledger answers");
+    assert_eq!(taken(ledger, "w", 500).await.len(), 2);
+    let one = ledger.store.mail(taken_now[0].mail_id).await.expect("the ledger answers");
     assert_eq!(one.map(|mail| mail.status), Some(MailStatus::Sent));
+}
+
+async fn each_receiver_has_its_own_account(ledger: &Ledger) {
+    add(ledger, &["a", "b"]).await;
+    assert!(compose(ledger, vec![mail("1", &["a"])]).await);
+    let both = taken(ledger, "w", 10).await;
+    let refused = MailFate::Failed { at: at(11), error: "550 gone".to_owned() };
+    assert_eq!(settle(ledger, &both[0], refused).await, MailStatus::Waiting, "one waits");
+    let later = MailFate::Later { at: at(40), error: "450 busy".to_owned() };
+    assert_eq!(settle(ledger, &both[1], later).await, MailStatus::Waiting);
+    let again = taken(ledger, "w", 40).await;
+    assert_eq!(again.len(), 1, "the refused one is done");
+    assert_eq!((&again[0].receiver, again[0].tries), (&both[1].receiver, 2));
+    assert_eq!(settle(ledger, &again[0], MailFate::Untried).await, MailStatus::Waiting);
+    let again = taken(ledger, "w", 40).await;
+    assert_eq!(again[0].tries, 2, "an attempt that was not made is not counted");
+    assert_eq!(settle(ledger, &again[0], MailFate::Sent(at(41))).await, MailStatus::Sent);
+    let stored = ledger.store.mail(both[0].mail_id).await.expect("the ledger answers");
+    let accounts: Vec<String> = stored
+        .expect("it is there")
+        .deliveries
+        .iter()
+        .map(|d| format!("{} {:?} {} {:?} {:?}", d.receiver, d.status, d.tries, d.error, d.sent_at))
+        .collect();
+    let expected = [
+        "a@example.com Failed 1 Some(\"550 gone\") None".to_owned(),
+        format!("b@example.com Sent 2 None Some({:?})", at(41)),
+    ];
+    assert_eq!(accounts, expected);
+    let list = |status| ledger.store.list_mails(Some(status), 10);
+    for status in [MailStatus::Failed, MailStatus::Sent] {
+        assert_eq!(list(status).await.expect("the ledger answers").len(), 1, "{status:?}");
+    }
+    assert!(list(MailStatus::Waiting).await.expect("the ledger answers").is_empty());
+    let counts = ledger.store.count_mails().await.expect("the ledger answers");
+    assert_eq!((counts.waiting, counts.failed, counts.unheard), (1, 1, 0), "notice b waits");
+}
+
+async fn a_receiver_counts_as_refused_until_it_gets_a_later_mail(ledger: &Ledger) {
+    add(ledger, &["a", "b"]).await;
+    let refused = async || {
+        let refused = ledger.store.refused_receivers().await.expect("the ledger answers");
+        let show =
+            |one: &RefusedReceiver| format!("{} {}: {}", one.audience, one.receiver, one.error);
+        refused.iter().map(show).collect::<Vec<_>>()
+    };
+    assert!(compose(ledger, vec![mail("1", &["a"])]).await);
+    for delivery in taken(ledger, "w", 10).await {
+        let error = format!("550 {}", delivery.receiver);
+        settle(ledger, &delivery, MailFate::Failed { at: at(11), error }).await;
+    }
+    let all =
+        ["default a@example.com: 550 a@example.com", "default b@example.com: 550 b@example.com"];
+    assert_eq!(refused().await, all);
+    assert!(compose(ledger, vec![mail("2", &["b"])]).await);
+    for delivery in taken(ledger, "w", 20).await {
+        let fate = match delivery.receiver.starts_with('a') {
+            true => MailFate::Sent(at(21)),
+            false => MailFate::Failed { at: at(21), error: "552 full".to_owned() },
+        };
+        settle(ledger, &delivery, fate).await;
+    }
+    assert_eq!(refused().await, ["default b@example.com: 552 full"]);
+}
+
+async fn outcomes_of_one_mail_at_the_same_time_add_up(ledger: &Ledger) {
+    add(ledger, &["a"]).await;
+    let mut new = mail("1", &["a"]);
+    new.mail.receivers = (0..8).map(|n| format!("r{n}@example.com")).collect();
+    assert!(compose(ledger, vec![new]).await);
+    let all = taken(ledger, "w", 10).await;
+    let other = ledger.opened_by("other");
+    let settled = all.iter().enumerate().map(|(n, delivery)| {
+        let store = if n % 2 == 0 { &ledger.store } else { &other };
+        store.settle_delivery(delivery.mail_id, &delivery.receiver, MailFate::Sent(at(11)))
+    });
+    for status in join_all(settled).await {
+        status.expect("the ledger answers");
+    }
+    let stored = ledger.store.mail(all[0].mail_id).await.expect("the ledger answers");
+    assert_eq!(stored.map(|mail| mail.status), Some(MailStatus::Sent));
 }
 
 async fn due_mail_is_noticed(ledger: &Ledger) {

@@ -1,16 +1,19 @@
-//! Notices and mails: each notice ends in exactly one mail.
+//! Notices and mails: each notice ends in exactly one mail, with an account for each of its receivers.
+
+use std::collections::BTreeMap;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
 use uuid::Uuid;
 
 use super::memory::MemoryLedger;
-use super::tables::{MailRow, NoticeRow, Tables};
+use super::tables::{DeliveryAccount, MailRow, NoticeRow, Tables};
 use super::values::{rows, stored_text, stored_time};
 use crate::domain::notice::DigestWindow;
 use crate::ports::mail::Mail;
 use crate::ports::notices::{
-    MailArchive, MailCounts, MailFate, MailLevels, MailStatus, NewMail, Notice, Outbox, StoredMail,
+    ClaimedDelivery, MailArchive, MailCounts, MailDelivery, MailFate, MailLevels, MailStatus,
+    NewMail, Notice, Outbox, RefusedReceiver, StoredMail,
 };
 use crate::ports::store_error::StoreError;
 
@@ -66,27 +69,31 @@ impl Outbox for MemoryLedger {
         .await
     }
 
-    async fn claim_mails(
+    async fn claim_deliveries(
         &self,
         _worker: &str,
         now: Timestamp,
         until: Timestamp,
         limit: u32,
-    ) -> Result<Vec<StoredMail>, StoreError> {
+    ) -> Result<Vec<ClaimedDelivery>, StoreError> {
         self.write(|tables| {
-            let due: Vec<Uuid> = tables.due_mails(now).take(rows(limit)).collect();
-            let claimed = due.into_iter().filter_map(|id| tables.claim_mail(id, until));
-            Ok(claimed.collect())
+            let due: Vec<(Uuid, usize)> = tables.due_deliveries(now).take(rows(limit)).collect();
+            let claimed = due.into_iter();
+            let mut claimed: Vec<ClaimedDelivery> =
+                claimed.filter_map(|(id, place)| tables.claim_delivery(id, place, until)).collect();
+            claimed.sort_by_key(|delivery| (delivery.queued_at, delivery.mail_id));
+            Ok(claimed)
         })
         .await
     }
 
-    async fn settle_mail(&self, id: Uuid, fate: MailFate) -> Result<(), StoreError> {
-        self.write(|tables| {
-            tables.settle_mail(id, fate);
-            Ok(())
-        })
-        .await
+    async fn settle_delivery(
+        &self,
+        mail_id: Uuid,
+        receiver: &str,
+        fate: MailFate,
+    ) -> Result<MailStatus, StoreError> {
+        self.write(|tables| Ok(tables.settle_delivery(mail_id, receiver, fate))).await
     }
 }
 
@@ -94,18 +101,44 @@ impl Outbox for MemoryLedger {
 impl MailLevels for MemoryLedger {
     async fn count_mails(&self) -> Result<MailCounts, StoreError> {
         self.read(|tables| {
-            let failed = |row: &&MailRow| row.mail.status == MailStatus::Failed;
+            let deliveries = tables.mails.values().flat_map(|row| &row.mail.deliveries);
+            let failed = |delivery: &&MailDelivery| delivery.status == MailStatus::Failed;
             MailCounts {
-                waiting: (tables.loose_notices.len() + tables.waiting_mails.len()) as u64,
-                failed: tables.mails.values().filter(failed).count() as u64,
+                waiting: (tables.loose_notices.len() + tables.waiting_deliveries.len()) as u64,
+                failed: deliveries.filter(failed).count() as u64,
+                unheard: tables.mails.values().filter(|row| row.mail.is_unheard()).count() as u64,
             }
+        })
+        .await
+    }
+
+    async fn refused_receivers(&self) -> Result<Vec<RefusedReceiver>, StoreError> {
+        self.read(|tables| {
+            let mut last = BTreeMap::<(&str, &str), (Option<Timestamp>, &MailDelivery)>::new();
+            for row in tables.mails.values().filter(|row| row.mail.mail.kind.is_alert()) {
+                for (delivery, account) in row.mail.deliveries.iter().zip(&row.accounts) {
+                    let key = (row.mail.audience.as_str(), delivery.receiver.as_str());
+                    let is_later = last.get(&key).is_none_or(|(at, _)| account.settled_at > *at);
+                    if account.settled_at.is_some() && is_later {
+                        last.insert(key, (account.settled_at, delivery));
+                    }
+                }
+            }
+            let failed = last.into_iter().filter(|(_, (_, d))| d.status == MailStatus::Failed);
+            failed
+                .map(|((audience, receiver), (_, delivery))| RefusedReceiver {
+                    audience: audience.to_owned(),
+                    receiver: receiver.to_owned(),
+                    error: delivery.error.clone().unwrap_or_default(),
+                })
+                .collect()
         })
         .await
     }
 
     async fn has_due_mail(&self, now: Timestamp) -> Result<bool, StoreError> {
         self.read(|tables| {
-            tables.due_notices(now).next().is_some() || tables.due_mails(now).next().is_some()
+            tables.due_notices(now).next().is_some() || tables.due_deliveries(now).next().is_some()
         })
         .await
     }
@@ -120,8 +153,11 @@ impl MailArchive for MemoryLedger {
     ) -> Result<Vec<StoredMail>, StoreError> {
         self.read(|tables| {
             let all = tables.mails.values().map(|row| &row.mail);
+            let is_in = |mail: &StoredMail, status| {
+                mail.status == status || mail.deliveries.iter().any(|d| d.status == status)
+            };
             let mut some: Vec<&StoredMail> =
-                all.filter(|mail| status.is_none_or(|status| mail.status == status)).collect();
+                all.filter(|mail| status.is_none_or(|status| is_in(mail, status))).collect();
             some.sort_by_key(|mail| std::cmp::Reverse((mail.created_at, mail.id)));
             some.into_iter().take(rows(limit)).cloned().collect()
         })
@@ -161,11 +197,20 @@ impl Tables {
         if !is_new {
             return false;
         }
+        let account = DeliveryAccount {
+            queued_at: mail.created_at,
+            due_at: mail.created_at,
+            claimed_until: None,
+            settled_at: None,
+        };
+        let accounts = vec![account; mail.deliveries.len()];
         if mail.status == MailStatus::Waiting {
-            self.waiting_mails.put((mail.created_at.as_millisecond(), new.id), ());
+            for place in 0..mail.deliveries.len() {
+                let due = mail.created_at.as_millisecond();
+                self.waiting_deliveries.put((due, new.id, place), ());
+            }
         }
-        let row = MailRow { due_at: mail.created_at, mail, claimed_until: None };
-        self.mails.put(new.id, row);
+        self.mails.put(new.id, MailRow { mail, accounts });
         new.notices.iter().all(|notice| self.take_notice(notice, new.id))
     }
 
@@ -179,55 +224,97 @@ impl Tables {
         taken
     }
 
-    /// Mails to be sent that nobody has claimed, those due first.
-    fn due_mails(&self, now: Timestamp) -> impl Iterator<Item = Uuid> {
+    /// Deliveries that are due and that nobody has claimed, those due first.
+    fn due_deliveries(&self, now: Timestamp) -> impl Iterator<Item = (Uuid, usize)> {
         let now = now.as_millisecond();
-        let due = self.waiting_mails.range(..=(now, Uuid::max())).map(|((_, id), ())| *id);
-        due.filter(move |id| {
-            let until = self.mails.get(id).and_then(|row| row.claimed_until);
+        let due = self.waiting_deliveries.range(..=(now, Uuid::max(), usize::MAX));
+        due.map(|((_, id, place), ())| (*id, *place)).filter(move |(id, place)| {
+            let account = self.mails.get(id).and_then(|row| row.accounts.get(*place));
+            let until = account.and_then(|account| account.claimed_until);
             until.is_none_or(|until| until.as_millisecond() <= now)
         })
     }
 
-    fn claim_mail(&mut self, id: Uuid, until: Timestamp) -> Option<StoredMail> {
+    fn claim_delivery(
+        &mut self,
+        id: Uuid,
+        place: usize,
+        until: Timestamp,
+    ) -> Option<ClaimedDelivery> {
         let claim = |row: &mut MailRow| {
-            row.claimed_until = Some(stored_time(until));
-            row.mail.tries += 1;
+            row.accounts[place].claimed_until = Some(stored_time(until));
+            row.mail.deliveries[place].tries += 1;
         };
         self.mails.update(&id, claim);
-        self.mails.get(&id).map(|row| row.mail.clone())
+        let row = self.mails.get(&id)?;
+        let delivery = row.mail.deliveries.get(place)?;
+        Some(ClaimedDelivery {
+            mail_id: id,
+            audience: row.mail.audience.clone(),
+            mail: row.mail.mail.clone(),
+            receiver: delivery.receiver.clone(),
+            tries: delivery.tries,
+            queued_at: row.accounts[place].queued_at,
+        })
     }
 
-    /// A mail that was sent stays sent, whatever is told later.
-    fn settle_mail(&mut self, id: Uuid, fate: MailFate) {
-        let Some(row) = self.mails.get(&id) else { return };
-        if row.mail.status != MailStatus::Waiting && !matches!(fate, MailFate::Sent(_)) {
-            return;
+    /// What was sent stays sent, whatever is told later.
+    fn settle_delivery(&mut self, id: Uuid, receiver: &str, fate: MailFate) -> MailStatus {
+        let Some(row) = self.mails.get(&id) else { return MailStatus::Failed };
+        let place = row.mail.deliveries.iter().position(|d| d.receiver == receiver);
+        let Some(place) = place else { return row.mail.status };
+        let is_waiting = row.mail.deliveries[place].status == MailStatus::Waiting;
+        if !is_waiting && !matches!(fate, MailFate::Sent(_)) {
+            return row.mail.status;
         }
-        let mut row = MailRow { claimed_until: None, ..row.clone() };
-        self.waiting_mails.delete(&(row.due_at.as_millisecond(), id));
+        let mut row = row.clone();
+        let (delivery, account) = (&mut row.mail.deliveries[place], &mut row.accounts[place]);
+        account.claimed_until = None;
+        self.waiting_deliveries.delete(&(account.due_at.as_millisecond(), id, place));
         match fate {
             MailFate::Sent(at) => {
-                row.mail.status = MailStatus::Sent;
-                row.mail.sent_at = Some(stored_time(at));
-                row.mail.error = None;
+                delivery.status = MailStatus::Sent;
+                delivery.sent_at = Some(stored_time(at));
+                delivery.error = None;
+                account.settled_at = Some(stored_time(at));
             }
             MailFate::Later { at, error } => {
-                row.due_at = stored_time(at);
-                row.mail.error = Some(stored_text(&error));
-                self.waiting_mails.put((row.due_at.as_millisecond(), id), ());
+                account.due_at = stored_time(at);
+                delivery.error = Some(stored_text(&error));
             }
-            MailFate::Failed(error) => {
-                row.mail.status = MailStatus::Failed;
-                row.mail.error = Some(stored_text(&error));
+            MailFate::Failed { at, error } => {
+                delivery.status = MailStatus::Failed;
+                delivery.error = Some(stored_text(&error));
+                account.settled_at = Some(stored_time(at));
             }
+            MailFate::Untried => delivery.tries -= 1,
         }
+        if delivery.status == MailStatus::Waiting {
+            self.waiting_deliveries.put((account.due_at.as_millisecond(), id, place), ());
+        }
+        row.mail.status = MailStatus::of_all(&row.mail.deliveries);
+        let status = row.mail.status;
         self.mails.put(id, row);
+        status
     }
 }
 
 fn stored_mail(new: &NewMail) -> StoredMail {
     let NewMail { mail, .. } = new;
+    let status = if new.keep_only { MailStatus::Kept } else { MailStatus::Waiting };
+    let mut deliveries = Vec::<MailDelivery>::new();
+    for receiver in &mail.receivers {
+        let receiver = stored_text(receiver);
+        if deliveries.iter().all(|known| known.receiver != receiver) {
+            deliveries.push(MailDelivery {
+                receiver,
+                status,
+                tries: 0,
+                error: None,
+                sent_at: None,
+            });
+        }
+    }
     StoredMail {
         id: new.id,
         audience: stored_text(&new.audience),
@@ -240,10 +327,8 @@ fn stored_mail(new: &NewMail) -> StoredMail {
             html: stored_text(&mail.html),
             message_id: stored_text(&mail.message_id),
         },
-        status: if new.keep_only { MailStatus::Kept } else { MailStatus::Waiting },
-        tries: 0,
-        error: None,
+        status,
+        deliveries,
         created_at: stored_time(new.now),
-        sent_at: None,
     }
 }

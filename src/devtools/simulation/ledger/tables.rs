@@ -69,8 +69,8 @@ tables! {
     mails: Uuid => MailRow,
     /// Index: mails by their Message-ID.
     message_ids: String => Uuid,
-    /// Index: mails to be sent, by the time at which they are due.
-    waiting_mails: (i64, Uuid) => (),
+    /// Index: deliveries to be sent, by the time at which they are due and the place of the receiver.
+    waiting_deliveries: (i64, Uuid, usize) => (),
     mail_windows: String => DigestWindow,
     dead_letters: Uuid => DeadLetter,
     /// Index: open dead letters by their queue and the digest of their body.
@@ -198,8 +198,17 @@ pub(super) struct NoticeRow {
 #[derive(Clone)]
 pub(super) struct MailRow {
     pub(super) mail: StoredMail,
+    /// One for each of its deliveries.
+    pub(super) accounts: Vec<DeliveryAccount>,
+}
+
+/// When a delivery is to be sent.
+#[derive(Clone)]
+pub(super) struct DeliveryAccount {
+    pub(super) queued_at: Timestamp,
     pub(super) due_at: Timestamp,
     pub(super) claimed_until: Option<Timestamp>,
+    pub(super) settled_at: Option<Timestamp>,
 }
 
 #[derive(Clone)]

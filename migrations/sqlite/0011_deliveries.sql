@@ -1,0 +1,36 @@
+-- Each receiver of a mail on its own account: an address that is refused keeps the mail from nobody else.
+-- Mails from before have no rows here until they are sent again: their receivers share the columns of `mails`.
+-- `mails.status` stays the status of all receivers together. `mails.due_at_ms` of a mail with rows here lies in the
+-- far future, so that a process of the release before, which knows no deliveries, does not send it.
+
+CREATE TABLE mail_deliveries (
+  mail_id          TEXT    NOT NULL REFERENCES mails (id) ON DELETE CASCADE,
+  receiver         TEXT    NOT NULL,
+  place            INTEGER NOT NULL,
+  status           TEXT    NOT NULL CHECK (status IN ('waiting', 'sent', 'kept', 'failed')),
+  tries            INTEGER NOT NULL DEFAULT 0,
+  error            TEXT,
+  queued_at_ms     INTEGER NOT NULL,
+  due_at_ms        INTEGER NOT NULL,
+  claim_worker     TEXT,
+  claimed_until_ms INTEGER,
+  settled_at_ms    INTEGER,
+  PRIMARY KEY (mail_id, receiver)
+) STRICT;
+
+CREATE INDEX mail_deliveries_waiting ON mail_deliveries (due_at_ms) WHERE status = 'waiting';
+CREATE INDEX mail_deliveries_failed ON mail_deliveries (receiver) WHERE status = 'failed';
+CREATE INDEX mail_deliveries_settled ON mail_deliveries (receiver, settled_at_ms);
+CREATE INDEX mails_failed ON mails (created_at_ms) WHERE status = 'failed';
+
+-- From here on each database in its own way.
+
+-- Mails with their deliveries as JSON.
+CREATE VIEW mail_rows AS
+SELECT id, audience, kind, sender, receivers, subject, text_body, html_body, message_id, status, tries, error,
+  created_at_ms, sent_at_ms,
+  (SELECT json_group_array(json_object('receiver', d.receiver, 'place', d.place, 'status', d.status,
+      'tries', d.tries, 'error', d.error, 'settled_at_ms', d.settled_at_ms))
+    FROM mail_deliveries AS d
+    WHERE d.mail_id = mails.id) AS deliveries
+FROM mails;
