@@ -120,6 +120,7 @@ pub mod ops {
     pub mod principal;
     pub mod refusal;
     pub mod login_config;
+    pub mod mail_receivers;
     pub mod digest;
     pub mod verbs;
     pub mod lookup;

@@ -25,10 +25,13 @@ CREATE INDEX mails_failed ON mails (created_at_ms) WHERE status = 'failed';
 
 -- From here on each database in its own way.
 
+-- When a person said that an alert which no administrator got is known.
+ALTER TABLE mails ADD COLUMN acknowledged_at_ms BIGINT;
+
 -- Mails with their deliveries as JSON.
 CREATE VIEW mail_rows AS
 SELECT id, audience, kind, sender, receivers, subject, text_body, html_body, message_id, status, tries, error,
-  created_at_ms, sent_at_ms,
+  created_at_ms, sent_at_ms, acknowledged_at_ms,
   (SELECT CAST(json_agg(json_build_object('receiver', d.receiver, 'place', d.place, 'status', d.status,
       'tries', d.tries, 'error', d.error, 'settled_at_ms', d.settled_at_ms)) AS TEXT)
     FROM mail_deliveries AS d

@@ -33,6 +33,7 @@ use crate::domain::notice::NoticeKind;
 use crate::domain::order::fault::Reason;
 use crate::domain::topology::{Names, Topology};
 use crate::ops::login_config::{LoginConfig, OidcDoor};
+use crate::ops::mail_receivers::MailReceivers;
 use crate::ops::passwords::Passwords;
 use crate::ops::verbs::{Ops, OpsParts};
 use crate::ports::broker::Broker;
@@ -258,6 +259,7 @@ pub fn ops(
         // A question, the transfer, and the steps before it.
         transfer_patience: slowest.unwrap_or_default() * 2 + TRANSFER_MARGIN,
         login: doors(settings),
+        receivers: mail_receivers(settings),
     }))
 }
 
@@ -308,6 +310,16 @@ fn check_addresses(mail: &MailSettings) -> anyhow::Result<()> {
         check_mailbox(receiver).map_err(|error| anyhow!("mail.receiver: {error}"))?;
     }
     Ok(())
+}
+
+/// Who gets mails, as the settings say.
+fn mail_receivers(settings: &Settings) -> MailReceivers {
+    let of = |mail: &MailSettings| mail.smtp_url.is_some().then(|| mail.receivers.clone());
+    let own = settings.shops.iter().filter(|(_, shop)| shop.has_own_mail);
+    MailReceivers {
+        default: of(&settings.default_shop.mail),
+        audiences: own.map(|(name, shop)| (name.clone(), of(&shop.mail))).collect(),
+    }
 }
 
 /// Mail as the settings say.

@@ -1,7 +1,7 @@
 //! `mails …`, `audit`, `ledger check`: what the ledger contains besides orders.
 
-use crate::cli::change::whoever;
-use crate::cli::flags::{Format, Output, moment};
+use crate::cli::change::{act, confirm, whoever};
+use crate::cli::flags::{Change, Format, Output, moment};
 use crate::domain::order_filter::Moment;
 use clap::builder::PossibleValuesParser;
 use clap::{Args, Subcommand};
@@ -9,16 +9,21 @@ use std::io::Write;
 use uuid::Uuid;
 
 use anyhow::Context;
+use serde::Serialize;
 
-use crate::cli::exit::Exit;
+use crate::cli::exit::{Exit, Misuse};
 use crate::cli::output::{facts, local, print, print_one};
 use crate::domain::text::one_line;
+use crate::ops::refusal::Refusal;
 use crate::ops::verbs::Ops;
 use crate::ports::audit::{AuditFilter, AuditRow};
 use crate::ports::ledger::LedgerReport;
 use crate::ports::notices::{MailDelivery, MailStatus};
 use crate::views::csv::Column;
 use crate::views::mails::MailView;
+
+/// Most mails that one command sends again.
+const MAX_RESENT: u32 = 10_000;
 
 /// `mails …`
 pub async fn mails(ops: &Ops, command: Mails, out: &mut dyn Write) -> anyhow::Result<Exit> {
@@ -62,8 +67,96 @@ pub async fn mails(ops: &Ops, command: Mails, out: &mut dyn Write) -> anyhow::Re
                 writeln!(out, "\n{}", mail.mail.text)
             })?;
         }
+        Mails::Resend { ids, failed, change, output } => {
+            return resend(ops, ids, failed, &change, output.output, out).await;
+        }
+        Mails::Acknowledge { ids, change, output } => {
+            if change.reason.as_deref().is_none_or(|reason| reason.trim().is_empty()) {
+                return Err(Misuse::told("give a reason with --reason"));
+            }
+            let mut outcomes = Vec::new();
+            for id in ids {
+                let done = match change.dry_run {
+                    true => ops.mail(&whoever(), &id).await.map(|_| "would be acknowledged"),
+                    false => {
+                        let done = ops.acknowledge_mail(&id, &act(ops, &change)).await;
+                        done.map(|()| "acknowledged")
+                    }
+                };
+                outcomes.push(MailOutcome::of(id, done.map(str::to_owned)));
+            }
+            return print_outcomes(out, output.output, &outcomes);
+        }
     }
     Ok(Exit::Done)
+}
+
+/// `mails resend`
+async fn resend(
+    ops: &Ops,
+    ids: Vec<String>,
+    failed: bool,
+    change: &Change,
+    format: Format,
+    out: &mut dyn Write,
+) -> anyhow::Result<Exit> {
+    let ids = if failed { failed_mails(ops).await? } else { ids };
+    if ids.len() > 1 {
+        confirm(change, &format!("Send {} mails to whoever has not got them?", ids.len()))?;
+    }
+    let mut outcomes = Vec::new();
+    for id in ids {
+        let done = match change.dry_run {
+            true => ops.mail(&whoever(), &id).await.map(|_| "would be sent again".to_owned()),
+            false => {
+                let queued = ops.resend_mail(&id, &act(ops, change)).await;
+                queued.map(|queued| format!("queued for {queued}"))
+            }
+        };
+        outcomes.push(MailOutcome::of(id, done));
+    }
+    print_outcomes(out, format, &outcomes)
+}
+
+/// The mails that somebody did not get.
+async fn failed_mails(ops: &Ops) -> anyhow::Result<Vec<String>> {
+    let mails = ops.mails(&whoever(), Some(MailStatus::Failed), MAX_RESENT).await?;
+    if mails.len() == MAX_RESENT as usize {
+        eprintln!("only the newest {MAX_RESENT} of them: run it again for the others");
+    }
+    Ok(mails.iter().map(|mail| mail.id.to_string()).collect())
+}
+
+/// What became of one of several mails.
+#[derive(Serialize)]
+struct MailOutcome {
+    id: String,
+    done: bool,
+    outcome: String,
+}
+
+impl MailOutcome {
+    fn of(id: String, done: Result<String, Refusal>) -> Self {
+        match done {
+            Ok(outcome) => Self { id, done: true, outcome },
+            Err(refusal) => Self { id, done: false, outcome: refusal.to_string() },
+        }
+    }
+}
+
+fn print_outcomes(
+    out: &mut dyn Write,
+    format: Format,
+    outcomes: &[MailOutcome],
+) -> anyhow::Result<Exit> {
+    let columns: [Column<'_, MailOutcome>; 2] =
+        [("ID", &|o| o.id.clone()), ("RESULT", &|o| o.outcome.clone())];
+    print(out, format, outcomes, &columns, "No mails.")?;
+    let exits: Vec<Exit> = outcomes
+        .iter()
+        .map(|outcome| if outcome.done { Exit::Done } else { Exit::Failed })
+        .collect();
+    Ok(Exit::of_all(&exits))
 }
 
 /// What became of it, receiver by receiver.
@@ -157,6 +250,38 @@ pub enum Mails {
     Show {
         /// Its id
         id: String,
+        #[command(flatten)]
+        /// How
+        output: Output,
+    },
+    /// Send mails again to whoever has not got them; to nobody twice
+    #[command(after_help = "Examples:
+  order-relay mails resend 0198d3a0-5b7c-7cc1-8a0e-2f6d1c9b4e11
+  order-relay mails resend --failed --yes
+
+An alert goes to the administrators that mail.receiver names now. The notifier sends it.")]
+    Resend {
+        /// Their ids
+        #[arg(value_name = "ID", required_unless_present = "failed")]
+        ids: Vec<String>,
+        /// All that a receiver did not get for good
+        #[arg(long, conflicts_with = "ids")]
+        failed: bool,
+        #[command(flatten)]
+        /// Usual
+        change: Change,
+        #[command(flatten)]
+        /// How
+        output: Output,
+    },
+    /// Say that alerts which no administrator got are known; they are not shown on every page any more
+    Acknowledge {
+        /// Their ids
+        #[arg(value_name = "ID", required = true)]
+        ids: Vec<String>,
+        #[command(flatten)]
+        /// Usual
+        change: Change,
         #[command(flatten)]
         /// How
         output: Output,

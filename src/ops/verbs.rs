@@ -10,6 +10,7 @@ use crate::domain::outbound_messages::{OutboundMessages, Outgoing};
 use crate::domain::text::cut;
 use crate::domain::trace::Trace;
 use crate::ops::login_config::LoginConfig;
+use crate::ops::mail_receivers::MailReceivers;
 use crate::ops::principal::Principal;
 use crate::ops::refusal::Refusal;
 use crate::ports::audit::{Act, AuditTrail};
@@ -20,7 +21,7 @@ use crate::ports::dead_letters::{DeadLetterDesk, DeadLetterIntake};
 use crate::ports::erps::Erps;
 use crate::ports::failure_groups::FailureGroups;
 use crate::ports::ledger::{LedgerHealth, LedgerProof};
-use crate::ports::notices::{MailArchive, MailLevels};
+use crate::ports::notices::{MailArchive, MailDesk, MailLevels};
 use crate::ports::order_desk::{OrderDesk, OrderRecords, Revisions};
 use crate::ports::order_lists::OrderLists;
 use crate::ports::orders::OrderIntake;
@@ -38,7 +39,7 @@ pub(super) const PUBLISH_PATIENCE: Duration = Duration::from_secs(20);
 
 crate::combined_port! {
     /// What the operations of people need from the ledger.
-    pub trait OpsLedger: OrderIntake, OrderLists, OrderDesk, OrderRecords, SecondEntries, Revisions, LedgerProof, LedgerHealth, MailArchive, MailLevels, Circuits,
+    pub trait OpsLedger: OrderIntake, OrderLists, OrderDesk, OrderRecords, SecondEntries, Revisions, LedgerProof, LedgerHealth, MailArchive, MailLevels, MailDesk, Circuits,
         CircuitDesk, DeadLetterDesk, DeadLetterIntake, RedriveDesk, Statistics, FailureGroups, WorkerList, Users, Sessions,
         Tokens, RequestKeys, AuditTrail
 }
@@ -56,6 +57,8 @@ pub struct Ops {
     pub(super) transfer_patience: Duration,
     /// Logins.
     pub(super) login: LoginConfig,
+    /// Who gets mails.
+    pub(super) receivers: MailReceivers,
 }
 
 /// What [`Ops`] stands on.
@@ -74,13 +77,16 @@ pub struct OpsParts {
     pub transfer_patience: Duration,
     /// How people log in.
     pub login: LoginConfig,
+    /// Who gets mails.
+    pub receivers: MailReceivers,
 }
 
 impl Ops {
     /// The verbs over these parts.
     pub fn new(parts: OpsParts) -> Self {
-        let OpsParts { store, broker, clock, erps, intake, transfer_patience, login } = parts;
-        Self { store, broker, clock, erps, intake, transfer_patience, login }
+        let OpsParts { store, broker, clock, erps, intake, transfer_patience, login, receivers } =
+            parts;
+        Self { store, broker, clock, erps, intake, transfer_patience, login, receivers }
     }
 
     /// The time, as every face has it.

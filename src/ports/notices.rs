@@ -7,6 +7,7 @@ use uuid::Uuid;
 
 use crate::domain::lifecycle::transitions::OrderRecord;
 use crate::domain::notice::{DigestWindow, NoticeKind, second_entry_notice_id};
+use crate::ports::audit::Act;
 use crate::ports::mail::{Mail, NoticeDetail};
 use crate::ports::store_error::StoreError;
 
@@ -66,6 +67,20 @@ pub trait MailArchive: Send + Sync {
         limit: u32,
     ) -> Result<Vec<StoredMail>, StoreError>;
     async fn mail(&self, id: Uuid) -> Result<Option<StoredMail>, StoreError>;
+}
+
+/// What people do with mails.
+#[async_trait]
+pub trait MailDesk: Send + Sync {
+    /// Queues a mail for those of `receivers` that have not got it and to whom it is not under way; how many.
+    async fn resend_mail(
+        &self,
+        id: Uuid,
+        receivers: &[String],
+        act: &Act,
+    ) -> Result<u32, StoreError>;
+    /// An alert that no administrator got is known; `false` when it is no such alert any more.
+    async fn acknowledge_mail(&self, id: Uuid, act: &Act) -> Result<bool, StoreError>;
 }
 
 /// A notification to be sent.
@@ -132,6 +147,8 @@ pub struct StoredMail {
     pub deliveries: Vec<MailDelivery>,
     /// When it was written.
     pub created_at: Timestamp,
+    /// When a person said that it is known, although no administrator got it.
+    pub acknowledged_at: Option<Timestamp>,
 }
 
 impl StoredMail {
@@ -152,7 +169,9 @@ impl StoredMail {
 
     /// Whether the administrators are to act on it, and none of them got it.
     pub fn is_unheard(&self) -> bool {
-        self.mail.kind.is_alert() && self.status == MailStatus::Failed
+        self.mail.kind.is_alert()
+            && self.status == MailStatus::Failed
+            && self.acknowledged_at.is_none()
     }
 }
 

@@ -228,6 +228,43 @@ async fn an_alert_that_nobody_got_is_counted_as_unheard() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_failed_is_sent_again_once_to_whoever_has_not_got_it() {
+    let world = with_two_receivers().await;
+    world.post.is(Service::RefusesOnly(TWO[0]));
+    failures(&world, 1).await;
+    world.settle().await;
+    world.post.is(Service::Takes);
+    let id = world.stored_mails().await[0].id.to_string();
+    let act = world.ops.act(&operator(), Some("the address was corrected"));
+    assert_eq!(world.ops.resend_mail(&id, &act).await.expect("it failed for one"), 1);
+    let twice = world.ops.resend_mail(&id, &act).await.expect_err("it is on its way");
+    assert!(twice.to_string().contains("on its way"), "{twice}");
+    world.settle().await;
+    assert_eq!(world.post.receivers(), [TWO[1], TWO[0]], "nobody twice");
+    assert_eq!(world.post.mails()[0].message_id, world.post.mails()[1].message_id);
+    world.ops.resend_mail(&id, &act).await.expect_err("everybody has it");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_unheard_alert_is_quiet_when_it_is_acknowledged_or_sent_again() {
+    let world = with_two_receivers().await;
+    world.post.is(Service::Refuses);
+    failures(&world, 2).await;
+    world.settle().await;
+    world.post.is(Service::Takes);
+    let mails = world.stored_mails().await;
+    let act = || world.ops.act(&operator(), Some("read on the page"));
+    let (first, second) = (mails[0].id.to_string(), mails[1].id.to_string());
+    assert_eq!(world.ops.count_unheard().await, 2);
+    world.ops.acknowledge_mail(&first, &act()).await.expect("nobody got it");
+    world.ops.acknowledge_mail(&first, &act()).await.expect_err("it is acknowledged");
+    assert_eq!(world.ops.count_unheard().await, 1);
+    assert_eq!(world.ops.resend_mail(&second, &act()).await.expect("nobody got it"), 2);
+    world.settle().await;
+    assert_eq!((world.ops.count_unheard().await, world.post.receivers().len()), (0, 2));
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_news_that_the_erp_is_away_goes_past_a_refused_address_too() {
     let world = with_two_receivers().await;
     world.post.is(Service::RefusesOnly(TWO[0]));

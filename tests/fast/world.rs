@@ -27,6 +27,7 @@ use order_relay::domain::permission::Grants;
 use order_relay::domain::retry::{OnRejected, RetryPolicy};
 use order_relay::domain::topology::{Names, ORDER_FAILED, ORDER_PLACED, Topology};
 use order_relay::ops::login_config::LoginConfig;
+use order_relay::ops::mail_receivers::MailReceivers;
 use order_relay::ops::passwords::Passwords;
 use order_relay::ops::principal::Principal;
 use order_relay::ops::verbs::{Ops, OpsParts};
@@ -176,6 +177,10 @@ impl World {
                 idle: Duration::from_hours(1),
                 lifetime: Duration::from_hours(12),
                 oidc: None,
+            },
+            receivers: MailReceivers {
+                default: (!setup.keep_only).then(|| setup.receivers.clone()),
+                ..MailReceivers::default()
             },
         });
         let mut world = Self {

@@ -97,6 +97,13 @@ fn cases(redrive: &str) -> Vec<Case> {
         form("/redrives/{id}/{verb}", &of_redrive("/rate"), "rate=many", (422, 404, 403)),
         form("/dead-letters/{id}/replay", &of_letter("/replay"), "", (404, 403, 403)),
         form("/dead-letters/{id}/discard", &of_letter("/discard"), "", (404, 403, 403)),
+        form("/mails/{id}/resend", &format!("{MAIL}/resend"), "", (404, 403, 403)),
+        form(
+            "/mails/{id}/acknowledge",
+            &format!("{MAIL}/acknowledge"),
+            "reason=a+test",
+            (404, 403, 403),
+        ),
         form("/people/users", "/people/users", "", (422, 403, 403)),
         form(
             "/people/users/{name}/{verb}",

@@ -6,14 +6,16 @@ use jiff::Timestamp;
 use uuid::Uuid;
 
 use crate::domain::notice::DigestWindow;
+use crate::ports::audit::Act;
 use crate::ports::mail::Mail;
 use crate::ports::notices::{
-    ClaimedDelivery, MailArchive, MailCounts, MailFate, MailLevels, MailStatus, NewMail, Notice,
-    Outbox, RefusedReceiver, StoredMail,
+    ClaimedDelivery, MailArchive, MailCounts, MailDesk, MailFate, MailLevels, MailStatus, NewMail,
+    Notice, Outbox, RefusedReceiver, StoredMail,
 };
 use crate::ports::store_error::StoreError;
 use crate::sql_args;
 
+use super::audit::insert_audit;
 use super::db::{Db, Sql, Tx};
 use super::encode::json;
 use super::ledger::SqlStore;
@@ -288,7 +290,8 @@ impl<D: Db> MailLevels for SqlStore<D> {
                 + (SELECT COUNT(*) FROM mails AS m WHERE status = 'failed'
                     AND NOT EXISTS (SELECT 1 FROM mail_deliveries AS d WHERE d.mail_id = m.id)),
               (SELECT COUNT(*) FROM mails
-                WHERE status = 'failed' AND kind <> 'customer_confirmation')";
+                WHERE status = 'failed' AND kind <> 'customer_confirmation'
+                  AND acknowledged_at_ms IS NULL)";
         let mut rows = self.db.fetch(&sql.into(), sql_args![NEVER]).await?;
         let Some(mut row) = rows.pop() else { return Ok(MailCounts::default()) };
         Ok(MailCounts {
@@ -366,4 +369,73 @@ impl<D: Db> MailArchive for SqlStore<D> {
         let rows = self.db.fetch(&Sql::Built(sql), sql_args![id]).await?;
         rows.into_iter().map(rows::stored_mail).next().transpose()
     }
+}
+
+#[async_trait]
+impl<D: Db> MailDesk for SqlStore<D> {
+    async fn resend_mail(
+        &self,
+        id: Uuid,
+        receivers: &[String],
+        act: &Act,
+    ) -> Result<u32, StoreError> {
+        let queue = "INSERT INTO mail_deliveries
+              (mail_id, receiver, place, status, queued_at_ms, due_at_ms)
+            VALUES ($1, $2, (SELECT COUNT(*) FROM mail_deliveries WHERE mail_id = $1), 'waiting',
+              $3, $3)
+            ON CONFLICT (mail_id, receiver) DO UPDATE
+            SET status = 'waiting', tries = 0, queued_at_ms = excluded.queued_at_ms,
+              due_at_ms = excluded.due_at_ms, settled_at_ms = NULL
+            WHERE mail_deliveries.status IN ('failed', 'kept')";
+        let reopen = "UPDATE mails
+            SET due_at_ms = $2, acknowledged_at_ms = NULL
+            WHERE id = $1";
+        let mut tx = self.db.begin().await?;
+        lock_mail::<D>(&mut tx, id).await?;
+        split_account(&mut tx, id).await?;
+        let mut queued = 0;
+        for receiver in receivers {
+            let done = tx.execute(&queue.into(), sql_args![id, receiver, act.now]).await?;
+            queued += u32::from(done > 0);
+        }
+        if queued == 0 {
+            return Ok(0);
+        }
+        tx.execute(&reopen.into(), sql_args![id, NEVER]).await?;
+        update_status(&mut tx, id).await?;
+        let target = format!("mail {id}");
+        insert_audit(&mut tx, act, "mail.resend", &target, None, None).await?;
+        tx.commit().await?;
+        Ok(queued)
+    }
+
+    async fn acknowledge_mail(&self, id: Uuid, act: &Act) -> Result<bool, StoreError> {
+        let sql = "UPDATE mails
+            SET acknowledged_at_ms = $2
+            WHERE id = $1 AND status = 'failed' AND kind <> 'customer_confirmation'
+              AND acknowledged_at_ms IS NULL";
+        let mut tx = self.db.begin().await?;
+        let done = tx.execute(&sql.into(), sql_args![id, act.now]).await? > 0;
+        if done {
+            let target = format!("mail {id}");
+            insert_audit(&mut tx, act, "mail.acknowledge", &target, None, None).await?;
+        }
+        tx.commit().await?;
+        Ok(done)
+    }
+}
+
+/// The receivers of a mail from before migration 0011 get rows of their own, with the status that they shared.
+async fn split_account<T: Tx>(tx: &mut T, id: Uuid) -> Result<(), StoreError> {
+    let sql = "SELECT receivers, status, created_at_ms
+        FROM mails
+        WHERE id = $1 AND NOT EXISTS (SELECT 1 FROM mail_deliveries WHERE mail_id = $1)";
+    for mut row in tx.fetch(&sql.into(), sql_args![id]).await? {
+        row.table = "mails";
+        let receivers: Vec<String> =
+            row.parsed("receivers", |text| serde_json::from_str(text).ok())?;
+        let status = row.parsed("status", MailStatus::from_name)?;
+        insert_deliveries(tx, id, &receivers, status, row.time("created_at_ms")?).await?;
+    }
+    Ok(())
 }

@@ -40,7 +40,7 @@ pub const EDITED: &str = "(SELECT r.document FROM revisions AS r
 
 /// Columns of `mail_rows` in the order that [`stored_mail`] reads them.
 pub const MAIL_COLUMNS: &str = "id, audience, kind, sender, receivers, subject, text_body, \
-    html_body, message_id, status, tries, error, created_at_ms, sent_at_ms, deliveries";
+    html_body, message_id, status, tries, error, created_at_ms, sent_at_ms, acknowledged_at_ms, deliveries";
 
 /// Columns of a mail as it is sent, in the order that [`mail`] reads them.
 pub const CONTENT_COLUMNS: &str =
@@ -284,6 +284,7 @@ pub fn stored_mail(mut row: Row) -> Result<StoredMail, StoreError> {
     let status = row.parsed("status", MailStatus::from_name)?;
     let (tries, error) = (row.number("tries")?, row.text_or_null("error")?);
     let (created_at, sent_at) = (row.time("created_at_ms")?, row.time_or_null("sent_at_ms")?);
+    let acknowledged_at = row.time_or_null("acknowledged_at_ms")?;
     let mut deliveries = deliveries(&mut row)?;
     if deliveries.is_empty() {
         // A mail from before migration 0011: all its receivers share its columns.
@@ -293,7 +294,7 @@ pub fn stored_mail(mut row: Row) -> Result<StoredMail, StoreError> {
         };
         deliveries = mail.receivers.iter().map(of).collect();
     }
-    Ok(StoredMail { id, audience, mail, status, deliveries, created_at })
+    Ok(StoredMail { id, audience, mail, status, deliveries, created_at, acknowledged_at })
 }
 
 /// A row of `mail_deliveries` as `mail_rows` has it.

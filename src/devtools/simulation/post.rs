@@ -20,6 +20,11 @@ const AUDIENCE: &str = "default";
 const RECEIVERS: [&str; 3] = ["first@example.com", REFUSED, "last@example.com"];
 const REFUSED: &str = "refused@example.com";
 
+/// All administrators.
+pub fn administrators() -> Vec<String> {
+    RECEIVERS.map(str::to_owned).to_vec()
+}
+
 /// The administrators who get every mail in the end.
 pub fn reachable() -> impl Iterator<Item = &'static str> {
     RECEIVERS.into_iter().filter(|receiver| *receiver != REFUSED)
@@ -147,7 +152,7 @@ impl Composer for PlainComposer {
         Mail {
             kind,
             sender: "shop@example.com".to_owned(),
-            receivers: RECEIVERS.map(str::to_owned).to_vec(),
+            receivers: administrators(),
             subject: kind.as_str().to_owned(),
             text: notices.iter().map(line).collect::<Vec<_>>().join("\n"),
             html: String::new(),

@@ -15,11 +15,12 @@ use crate::devtools::simulation::erp::model::ErpModel;
 use crate::devtools::simulation::ledger::memory::MemoryLedger;
 use crate::devtools::simulation::ledger_weather::{ProcessWeather, Weather};
 use crate::devtools::simulation::plan::Setup;
-use crate::devtools::simulation::post::{PlainComposer, PostModel};
+use crate::devtools::simulation::post::{PlainComposer, PostModel, administrators};
 use crate::devtools::simulation::story::Story;
 use crate::devtools::simulation::traps::Traps;
 use crate::domain::order::intake_rules::IntakeRules;
 use crate::ops::login_config::LoginConfig;
+use crate::ops::mail_receivers::MailReceivers;
 use crate::ops::passwords::Passwords;
 use crate::ops::verbs::{Ops, OpsParts};
 use crate::ports::erps::DEFAULT_ERP;
@@ -123,6 +124,10 @@ impl Parts {
                 idle: Duration::from_hours(1),
                 lifetime: Duration::from_hours(12),
                 oidc: None,
+            },
+            receivers: MailReceivers {
+                default: Some(administrators()),
+                ..MailReceivers::default()
             },
         })
     }

@@ -5,7 +5,7 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jiff::Timestamp;
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::domain::order_filter::Moment;
@@ -14,7 +14,7 @@ use crate::ports::audit::{AuditFilter, AuditRow};
 use crate::ports::ledger::LedgerReport;
 use crate::ports::notices::MailStatus;
 use crate::views::mails::MailView;
-use crate::web::api::call::{Call, Items, Nothing, Reply, limit};
+use crate::web::api::call::{Call, Done, Items, Nothing, Reply, Why, limit};
 use crate::web::api::operation::{About, Routes};
 use crate::web::api::paths::IdPath;
 use crate::web::problem::Problem;
@@ -22,7 +22,7 @@ use crate::web::state::Web;
 
 /// The routes of this file.
 pub fn add(routes: Routes) -> Routes {
-    use Permission::Read;
+    use Permission::{Process, Read};
     routes
         .add(&Method::GET, "/audit", About::new(Read, "List the audit, newest first"), audit)
         .add(
@@ -33,6 +33,18 @@ pub fn add(routes: Routes) -> Routes {
         )
         .add(&Method::GET, "/mails", About::new(Read, "List mails, newest first"), mails)
         .add(&Method::GET, "/mails/{id}", About::new(Read, "Show a mail"), mail)
+        .add(
+            &Method::POST,
+            "/mails/{id}/resend",
+            About::new(Process, "Send a mail again to whoever has not got it"),
+            resend,
+        )
+        .add(
+            &Method::POST,
+            "/mails/{id}/acknowledge",
+            About::new(Process, "Say that an alert which no administrator got is known"),
+            acknowledge,
+        )
 }
 
 /// Which audit rows; every part that is given must match.
@@ -145,4 +157,22 @@ async fn mails(
 
 async fn mail(web: Web, call: Call<IdPath, Nothing, Nothing>) -> Result<Reply<MailView>, Problem> {
     Ok(Reply::ok(MailView::of(&web.ops.mail(&call.person, &call.path.id).await?)))
+}
+
+/// A mail that is sent again.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct Resent {
+    /// How many receivers it is queued for.
+    queued: u32,
+}
+
+async fn resend(web: Web, call: Call<IdPath, Nothing, Why>) -> Result<Reply<Resent>, Problem> {
+    let act = web.ops.act(&call.person, call.body.reason.as_deref());
+    Ok(Reply::ok(Resent { queued: web.ops.resend_mail(&call.path.id, &act).await? }))
+}
+
+async fn acknowledge(web: Web, call: Call<IdPath, Nothing, Why>) -> Result<Reply<Done>, Problem> {
+    let act = web.ops.act(&call.person, call.body.reason.as_deref());
+    web.ops.acknowledge_mail(&call.path.id, &act).await?;
+    Ok(Reply::ok(Done { done: "acknowledged" }))
 }

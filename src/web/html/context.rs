@@ -283,7 +283,7 @@ pub async fn show_failures(State(web): State<Web>, request: Request, next: Next)
 
 /// The page of the form that failed, or of the list that was searched.
 fn way_back<'a>(method: &Method, path: &'a str) -> &'a str {
-    let of_one = ["/orders/", "/redrives/", "/dead-letters/", "/groups/"];
+    let of_one = ["/orders/", "/redrives/", "/dead-letters/", "/groups/", "/mails/"];
     if *method == Method::POST && of_one.iter().any(|one| path.starts_with(one)) {
         return path.rsplit_once('/').map_or("/", |(page, _)| page);
     }
@@ -368,6 +368,7 @@ mod tests {
         for (method, path, back) in [
             (Method::POST, "/orders/de/1%2F2/transfer", "/orders/de/1%2F2"),
             (Method::POST, "/lost-orders/remove", "/lost-orders"),
+            (Method::POST, "/mails/0198d3a0/resend", "/mails/0198d3a0"),
             (Method::POST, "/people/users/erika/roles", "/people"),
             (Method::POST, "/erps/default/release", "/"),
             (Method::GET, "/orders/de/none", "/orders"),

@@ -8,7 +8,8 @@ use minijinja::{Value, context};
 
 use crate::domain::text::one_line;
 use crate::ports::notices::{MailDelivery, MailStatus, StoredMail};
-use crate::web::html::context::{Failure, PageContext, PageResult};
+use crate::web::auth::session::Posted;
+use crate::web::html::context::{Failure, PageContext, PageResult, needed_reason};
 use crate::web::html::formatter::printable;
 use crate::web::html::forms::{Fields, field};
 
@@ -50,6 +51,29 @@ pub async fn html(ctx: PageContext, Path(id): Path<String>) -> PageResult {
     Ok(response)
 }
 
+/// `POST /mails/{id}/resend`
+pub async fn resend(
+    ctx: PageContext,
+    Path(id): Path<String>,
+    Posted { form, .. }: Posted<Fields>,
+) -> PageResult {
+    let queued = ctx.web.ops.resend_mail(&id, &ctx.act(field(&form, "reason"))).await?;
+    let count = ctx.formatter().count(queued.into());
+    let said =
+        ctx.language.fill(key!("Queued for receivers who have not got it: {n}"), &[("n", &count)]);
+    Ok(ctx.to(&format!("/mails/{id}"), "good", &said))
+}
+
+/// `POST /mails/{id}/acknowledge`
+pub async fn acknowledge(
+    ctx: PageContext,
+    Path(id): Path<String>,
+    Posted { form, .. }: Posted<Fields>,
+) -> PageResult {
+    ctx.web.ops.acknowledge_mail(&id, &ctx.act(Some(needed_reason(&form)?))).await?;
+    Ok(ctx.to(&format!("/mails/{id}"), "good", ctx.t(key!("Acknowledged."))))
+}
+
 async fn find(ctx: &PageContext, id: &str) -> Result<StoredMail, Failure> {
     Ok(ctx.web.ops.mail(&ctx.user.person, id).await?)
 }
@@ -64,6 +88,8 @@ fn view(ctx: &PageContext, stored: &StoredMail) -> Value {
         status => stored.status.as_str(),
         tone => tone(stored.status),
         is_unheard => stored.is_unheard(),
+        can_resend => stored.deliveries.iter().any(|d| is_failed(&d) || d.status == MailStatus::Kept)
+            || stored.status == MailStatus::Failed,
         // Some got it: the status alone would hide the others.
         failed => if stored.status == MailStatus::Failed { 0 } else { failed },
         to => one_line(&stored.mail.receivers.join(", "), 300),

@@ -87,6 +87,8 @@ pub fn page_routes() -> Vec<PageRoute> {
         page("/mails", read, mails::mails),
         page("/mails/{id}", read, mails::mail),
         page("/mails/{id}/html", read, mails::html),
+        form("/mails/{id}/resend", Process, mails::resend),
+        form("/mails/{id}/acknowledge", Process, mails::acknowledge),
         page("/audit", read, audit::audit),
         page("/audit.csv", read, audit::audit_csv),
         page("/status", read, status::status),

@@ -4,6 +4,8 @@ use futures_util::future::join_all;
 use jiff::Timestamp;
 use order_relay::domain::circuit::CircuitState;
 use order_relay::domain::notice::{DigestWindow, NoticeKind};
+use order_relay::domain::permission::Grants;
+use order_relay::ports::audit::{Act, AuditFilter};
 use order_relay::ports::clock::{Clock, SystemClock};
 use order_relay::ports::mail::{Mail, NoticeDetail};
 use order_relay::ports::notices::{
@@ -22,6 +24,8 @@ on_every_ledger!(
     each_receiver_has_its_own_account,
     a_receiver_counts_as_refused_until_it_gets_a_later_mail,
     outcomes_of_one_mail_at_the_same_time_add_up,
+    a_mail_is_queued_again_for_whoever_has_not_got_it,
+    an_alert_that_nobody_got_is_acknowledged_once,
     due_mail_is_noticed,
     a_circuit_is_opened_by_one_and_tried_by_one,
     one_worker_leads_until_its_lease_ends,
@@ -254,6 +258,66 @@ async fn a_receiver_counts_as_refused_until_it_gets_a_later_mail(ledger: &Ledger
         settle(ledger, &delivery, fate).await;
     }
     assert_eq!(refused().await, ["default b@example.com: 552 full"]);
+}
+
+async fn a_mail_is_queued_again_for_whoever_has_not_got_it(ledger: &Ledger) {
+    add(ledger, &["a"]).await;
+    assert!(compose(ledger, vec![mail("1", &["a"])]).await);
+    let both = taken(ledger, "w", 10).await;
+    let id = both[0].mail_id;
+    settle(ledger, &both[0], MailFate::Sent(at(11))).await;
+    settle(ledger, &both[1], MailFate::Failed { at: at(11), error: "550".to_owned() }).await;
+    let resend = async |receivers: &[&str], now| {
+        let receivers: Vec<String> = receivers.iter().map(|one| (*one).to_owned()).collect();
+        let done = ledger.store.resend_mail(id, &receivers, &act(now)).await;
+        done.expect("the ledger answers")
+    };
+    let all = ["a@example.com", "b@example.com", "new@example.com"];
+    assert_eq!(resend(&all, 20).await, 2, "one has it");
+    assert_eq!(resend(&all, 21).await, 0, "it is on its way");
+    assert!(taken(ledger, "w", 19).await.is_empty());
+    let again = taken(ledger, "w", 20).await;
+    let to: Vec<(&str, u32)> = again.iter().map(|d| (&*d.receiver, d.tries)).collect();
+    assert_eq!(to, [("b@example.com", 1), ("new@example.com", 1)]);
+    for delivery in &again {
+        assert_eq!(delivery.queued_at, at(20), "it has its whole time again");
+        settle(ledger, delivery, MailFate::Failed { at: at(22), error: "550".to_owned() }).await;
+    }
+    let acknowledged = ledger.store.acknowledge_mail(id, &act(30)).await;
+    assert!(!acknowledged.expect("the ledger answers"), "somebody got it");
+    let rows =
+        ledger.store.list_audit(&AuditFilter::default(), None, 10).await.expect("it answers");
+    let told: Vec<&str> = rows.iter().map(|row| &*row.entry.action).collect();
+    assert_eq!(told, ["mail.resend"]);
+}
+
+async fn an_alert_that_nobody_got_is_acknowledged_once(ledger: &Ledger) {
+    add(ledger, &["a"]).await;
+    assert!(compose(ledger, vec![mail("1", &["a"])]).await);
+    let both = taken(ledger, "w", 10).await;
+    for delivery in &both {
+        settle(ledger, delivery, MailFate::Failed { at: at(11), error: "550".to_owned() }).await;
+    }
+    let acknowledge = async |now| {
+        let done = ledger.store.acknowledge_mail(both[0].mail_id, &act(now)).await;
+        done.expect("the ledger answers")
+    };
+    assert_eq!((acknowledge(20).await, acknowledge(21).await), (true, false));
+    let counts = ledger.store.count_mails().await.expect("the ledger answers");
+    assert_eq!((counts.failed, counts.unheard), (2, 0));
+    let stored = ledger.store.mail(both[0].mail_id).await.expect("the ledger answers");
+    assert_eq!(stored.and_then(|mail| mail.acknowledged_at), Some(at(20)));
+}
+
+fn act(now: i64) -> Act {
+    Act {
+        id: SystemClock.unique_id(),
+        actor: "cli:test".to_owned(),
+        from: None,
+        grants: Grants::all(),
+        reason: Some("a test".to_owned()),
+        now: at(now),
+    }
 }
 
 async fn outcomes_of_one_mail_at_the_same_time_add_up(ledger: &Ledger) {

@@ -6,14 +6,16 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use uuid::Uuid;
 
+use super::audit::Deed;
 use super::memory::MemoryLedger;
 use super::tables::{DeliveryAccount, MailRow, NoticeRow, Tables};
 use super::values::{rows, stored_text, stored_time};
 use crate::domain::notice::DigestWindow;
+use crate::ports::audit::Act;
 use crate::ports::mail::Mail;
 use crate::ports::notices::{
-    ClaimedDelivery, MailArchive, MailCounts, MailDelivery, MailFate, MailLevels, MailStatus,
-    NewMail, Notice, Outbox, RefusedReceiver, StoredMail,
+    ClaimedDelivery, MailArchive, MailCounts, MailDelivery, MailDesk, MailFate, MailLevels,
+    MailStatus, NewMail, Notice, Outbox, RefusedReceiver, StoredMail,
 };
 use crate::ports::store_error::StoreError;
 
@@ -169,6 +171,39 @@ impl MailArchive for MemoryLedger {
     }
 }
 
+#[async_trait]
+impl MailDesk for MemoryLedger {
+    async fn resend_mail(
+        &self,
+        id: Uuid,
+        receivers: &[String],
+        act: &Act,
+    ) -> Result<u32, StoreError> {
+        self.write(|tables| {
+            let queued = tables.queue_again(id, receivers, act.now);
+            if queued > 0 {
+                tables.write_audit(act, Deed::new("mail.resend", &format!("mail {id}")))?;
+            }
+            Ok(queued)
+        })
+        .await
+    }
+
+    async fn acknowledge_mail(&self, id: Uuid, act: &Act) -> Result<bool, StoreError> {
+        self.write(|tables| {
+            let now = Some(stored_time(act.now));
+            let is_unheard = |row: &MailRow| row.mail.is_unheard();
+            let done =
+                tables.mails.update_if(&id, is_unheard, |row| row.mail.acknowledged_at = now);
+            if done {
+                tables.write_audit(act, Deed::new("mail.acknowledge", &format!("mail {id}")))?;
+            }
+            Ok(done)
+        })
+        .await
+    }
+}
+
 impl Tables {
     /// Stores a notice; nothing when it is there already.
     pub(super) fn insert_notice(&mut self, notice: &Notice) {
@@ -258,6 +293,55 @@ impl Tables {
         })
     }
 
+    /// Queues a mail for receivers that have not got it; how many.
+    fn queue_again(&mut self, id: Uuid, receivers: &[String], now: Timestamp) -> u32 {
+        let Some(row) = self.mails.get(&id) else { return 0 };
+        let mut row = row.clone();
+        let now = stored_time(now);
+        let mut queued = 0;
+        for receiver in receivers.iter().map(|receiver| stored_text(receiver)) {
+            let account = DeliveryAccount {
+                queued_at: now,
+                due_at: now,
+                claimed_until: None,
+                settled_at: None,
+            };
+            let place = row.mail.deliveries.iter().position(|d| d.receiver == receiver);
+            let place = match place {
+                Some(place) => {
+                    let delivery = &mut row.mail.deliveries[place];
+                    if !matches!(delivery.status, MailStatus::Failed | MailStatus::Kept) {
+                        continue;
+                    }
+                    delivery.status = MailStatus::Waiting;
+                    delivery.tries = 0;
+                    row.accounts[place] = account;
+                    place
+                }
+                None => {
+                    let status = MailStatus::Waiting;
+                    row.mail.deliveries.push(MailDelivery {
+                        receiver,
+                        status,
+                        tries: 0,
+                        error: None,
+                        sent_at: None,
+                    });
+                    row.accounts.push(account);
+                    row.accounts.len() - 1
+                }
+            };
+            self.waiting_deliveries.put((now.as_millisecond(), id, place), ());
+            queued += 1;
+        }
+        if queued > 0 {
+            row.mail.acknowledged_at = None;
+            row.mail.status = MailStatus::of_all(&row.mail.deliveries);
+            self.mails.put(id, row);
+        }
+        queued
+    }
+
     /// What was sent stays sent, whatever is told later.
     fn settle_delivery(&mut self, id: Uuid, receiver: &str, fate: MailFate) -> MailStatus {
         let Some(row) = self.mails.get(&id) else { return MailStatus::Failed };
@@ -330,5 +414,6 @@ fn stored_mail(new: &NewMail) -> StoredMail {
         status,
         deliveries,
         created_at: stored_time(new.now),
+        acknowledged_at: None,
     }
 }
