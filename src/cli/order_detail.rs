@@ -78,10 +78,10 @@ fn show_facts(out: &mut dyn Write, detail: &OrderDetail, order: &OrderView) -> s
             (
                 "Customer",
                 Some(format!(
-                    "{} {} <{}>",
+                    "{} {} {}",
                     order.customer_number.as_deref().unwrap_or("-"),
                     order.customer_name.as_deref().unwrap_or_default(),
-                    order.customer_email
+                    address(order)
                 )),
             ),
             ("Total", Some(format!("{} {}", order.total, order.currency))),
@@ -169,4 +169,20 @@ pub(super) fn write_document(out: &mut dyn Write, text: &str) -> std::io::Result
         writeln!(out, "  {safe}")?;
     }
     Ok(())
+}
+
+/// Where a confirmation goes, or why none is written.
+fn address(order: &OrderView) -> String {
+    let address = &order.customer_email;
+    match &order.customer_email_unseen {
+        Some(unseen) => {
+            format!(
+                "<{address}> (has {unseen}, which nobody sees: no confirmation mail is written)"
+            )
+        }
+        None if address.is_empty() => {
+            "(no mail address: no confirmation mail is written)".to_owned()
+        }
+        None => format!("<{address}>"),
+    }
 }

@@ -6,6 +6,7 @@ use crate::domain::lifecycle::vocabulary::Trigger;
 use crate::domain::message::OrderFailed;
 use crate::domain::order::document::Order;
 use crate::domain::order::fault::Fault;
+use crate::domain::order::values::Email;
 use crate::domain::outbound_messages::Outgoing;
 use crate::domain::permission::Permission;
 use crate::domain::topology::ORDER_FAILED;
@@ -50,12 +51,18 @@ impl Ops {
         trace: &Trace,
     ) -> Result<Taken, Refusal> {
         let key = order.key.clone();
+        let unseen = order.facts.customer.email.as_ref().and_then(Email::unseen);
         let placed = Placed { order: Arc::new(order), source, trace: trace.clone() };
         let taken = match self.store.accept(placed, self.clock.now()).await? {
             Accepted::New => Taken::Accepted,
             Accepted::Duplicate => return Ok(Taken::Duplicate),
             Accepted::Conflict => return Ok(Taken::Conflict),
         };
+        if let Some(unseen) = unseen {
+            let (shop, order_id) = (key.shop.as_str(), key.order_id.as_str());
+            let unseen = format!("U+{:04X}", u32::from(unseen));
+            tracing::warn!(shop, order_id, unseen, "order.address_unusable");
+        }
         // Only a nudge: if it gets lost, the sweeper finds the queued order.
         let nudge = self.outbound(trace).nudge(&key, 1, Trigger::Checkout);
         if let Err(error) = self.publish(nudge).await {

@@ -1,6 +1,7 @@
 //! What is shown of an order and of an ERP: the same names on the command line, in files and in the
 //! API.
 
+use crate::domain::order::values::Email;
 use crate::views::csv::Column;
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -35,6 +36,8 @@ pub struct OrderView {
     pub customer_number: Option<String>,
     pub customer_name: Option<String>,
     pub customer_email: String,
+    /// A character in it that nobody sees, such as U+200B: no confirmation goes there.
+    pub customer_email_unseen: Option<String>,
     /// How it is paid, as far as the document says.
     pub payment: Option<String>,
     pub placed_at: Option<String>,
@@ -74,6 +77,11 @@ impl OrderView {
             customer_number: customer.number.clone(),
             customer_name: customer.name.clone(),
             customer_email: customer.email.as_ref().map(ToString::to_string).unwrap_or_default(),
+            customer_email_unseen: customer
+                .email
+                .as_ref()
+                .and_then(Email::unseen)
+                .map(|unseen| format!("U+{:04X}", u32::from(unseen))),
             payment: facts.payment.clone(),
             placed_at: facts.placed_at.map(|at| at.to_string()),
             received_at: order.received_at.to_string(),

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use order_relay::domain::notice::{CustomerConfirmation, DigestRule, NoticeKind};
+use order_relay::domain::order::values::OrderKey;
 use order_relay::ports::notices::MailStatus;
 use serde_json::json;
 
@@ -262,6 +263,21 @@ async fn an_unheard_alert_is_quiet_when_it_is_acknowledged_or_sent_again() {
     assert_eq!(world.ops.resend_mail(&second, &act()).await.expect("nobody got it"), 2);
     world.settle().await;
     assert_eq!((world.ops.count_unheard().await, world.post.receivers().len()), (0, 2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_address_with_an_unseen_character_gets_no_mail_and_is_shown() {
+    let world =
+        World::with(Setup { customer: CustomerConfirmation::Always, ..Setup::default() }).await;
+    for (id, email) in [("1", "erika\u{200b}@example.com"), ("2", "erika@example.com")] {
+        world.place_with(id, &json!({"customer": {"email": email}})).await;
+    }
+    world.settle().await;
+    assert_eq!(world.post.receivers(), ["erika@example.com"]);
+    let key = OrderKey::new("default", "1").expect("a key");
+    let order = world.store.order(&key).await.expect("the ledger answers").expect("it is there");
+    let email = order.record.facts.customer.email.expect("kept as it came");
+    assert_eq!((email.as_str(), email.unseen()), ("erika\u{200b}@example.com", Some('\u{200b}')));
 }
 
 #[tokio::test(start_paused = true)]

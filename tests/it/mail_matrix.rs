@@ -193,3 +193,38 @@ async fn a_mail_that_the_release_before_has_written_is_sent() {
     assert!(mails[sent..].iter().all(|mail| mail.subject() == "From before"));
     world.end().await;
 }
+
+#[tokio::test]
+async fn addresses_outside_ascii_go_where_the_server_takes_them() {
+    const RECEIVERS: [&str; 3] = ["chef@bücher.example", "jürgen@example.com", "plain@example.com"];
+    const A_LABEL: &str = "chef@xn--bcher-kva.example";
+    let with: &'static [&'static str] = &["8BITMIME", "SMTPUTF8"];
+    for (offers, takes_all) in [(with, true), (&with[..1], false)] {
+        let mut world = World::new(Place::Embedded).await;
+        world.post.offers(offers);
+        world.set("mail.receiver", &RECEIVERS.join(", "));
+        world.serve().await;
+        world.place(&[order_that("1", "reject")]).await;
+        let mail = mail_about(&mut world, "1", all_settled).await;
+        let mails = world.post.mails();
+        let mut to: Vec<String> = mails.iter().map(|mail| mail.header("To: ")).collect();
+        to.sort_unstable();
+        let mut got: Vec<String> = mails.into_iter().flat_map(|mail| mail.receivers).collect();
+        got.sort_unstable();
+        let mut expected = vec![A_LABEL, RECEIVERS[1], RECEIVERS[2]];
+        if !takes_all {
+            expected.remove(1);
+            assert_eq!(mail.deliveries[1].status, MailStatus::Failed);
+            let error = mail.deliveries[1].error.as_deref().unwrap_or_default();
+            assert!(error.contains("does not offer SMTPUTF8"), "{error}");
+        }
+        assert_eq!(
+            (got, to),
+            (
+                expected.iter().map(|one| (*one).to_owned()).collect(),
+                expected.iter().map(|one| (*one).to_owned()).collect()
+            )
+        );
+        world.end().await;
+    }
+}

@@ -88,6 +88,13 @@ impl Received {
         self.mail().subject().unwrap_or_default().to_owned()
     }
 
+    /// The value of a header as it was sent.
+    pub fn header(&self, name: &str) -> String {
+        let text = String::from_utf8_lossy(&self.data);
+        let value = text.lines().find_map(|line| line.strip_prefix(name));
+        value.unwrap_or_default().to_owned()
+    }
+
     /// The text part.
     pub fn text(&self) -> String {
         self.mail().body_text(0).unwrap_or_default().into_owned()
@@ -116,6 +123,8 @@ struct State {
     mood: Mood,
     received: Vec<Received>,
     rules: Vec<Rule>,
+    /// Lines of the answer to EHLO.
+    extensions: &'static [&'static str],
 }
 
 impl MailServer {
@@ -123,7 +132,12 @@ impl MailServer {
     pub async fn start(tasks: &mut JoinSet<()>, security: Security) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("a bound port");
-        let state = State { mood: Mood::Fine, received: Vec::new(), rules: Vec::new() };
+        let state = State {
+            mood: Mood::Fine,
+            received: Vec::new(),
+            rules: Vec::new(),
+            extensions: &["8BITMIME", "SMTPUTF8"],
+        };
         let server = Self { address, state: Arc::new(Mutex::new(state)), security };
         tasks.spawn(server.clone().serve(listener));
         server
@@ -141,6 +155,11 @@ impl MailServer {
     /// Answers by these rules from now on; the first that applies counts.
     pub fn rules(&self, rules: Vec<Rule>) {
         self.state().rules = rules;
+    }
+
+    /// Offers these extensions from now on.
+    pub fn offers(&self, extensions: &'static [&'static str]) {
+        self.state().extensions = extensions;
     }
 
     fn mood(&self) -> Mood {
@@ -219,9 +238,13 @@ impl MailServer {
         mut authenticated: bool,
     ) -> std::io::Result<Option<BufStream<S>>> {
         let offers = match (&self.security, greet) {
-            (Security::StartTls(..), true) => "250-test\r\n250 STARTTLS\r\n",
-            (Security::StartTls(..), false) => "250-test\r\n250 AUTH PLAIN\r\n",
-            _ => "250-test\r\n250 8BITMIME\r\n",
+            (Security::StartTls(..), true) => "250-test\r\n250 STARTTLS\r\n".to_owned(),
+            (Security::StartTls(..), false) => "250-test\r\n250 AUTH PLAIN\r\n".to_owned(),
+            _ => {
+                let extensions = self.state().extensions.iter();
+                let lines: String = extensions.map(|name| format!("250-{name}\r\n")).collect();
+                format!("250-test\r\n{lines}250 HELP\r\n")
+            }
         };
         if greet {
             if !self.obey(&mut socket, Stage::Greeting, &[]).await? {
@@ -230,6 +253,7 @@ impl MailServer {
             say(&mut socket, "220 test\r\n").await?;
         }
         let mut receivers = Vec::new();
+        let mut utf8 = false;
         loop {
             let mut line = String::new();
             if socket.read_line(&mut line).await? == 0 {
@@ -244,7 +268,7 @@ impl MailServer {
                 return Ok(None);
             }
             if upper.starts_with("EHLO") {
-                say(&mut socket, offers).await?;
+                say(&mut socket, &offers).await?;
             } else if upper == "STARTTLS" {
                 say(&mut socket, "220 go\r\n").await?;
                 return Ok(Some(socket));
@@ -256,9 +280,12 @@ impl MailServer {
                 say(&mut socket, "530 authenticate first\r\n").await?;
             } else if upper.starts_with("MAIL FROM") {
                 receivers.clear();
+                utf8 = upper.contains("SMTPUTF8");
                 if self.obey(&mut socket, Stage::MailFrom, &receivers).await? {
                     say(&mut socket, "250 ok\r\n").await?;
                 }
+            } else if upper.starts_with("RCPT TO") && !line.is_ascii() && !utf8 {
+                say(&mut socket, "501 5.5.2 no SMTPUTF8 was asked for\r\n").await?;
             } else if upper.starts_with("RCPT TO") {
                 let receiver = line.split(['<', '>']).nth(1).unwrap_or_default().to_owned();
                 if self.obey(&mut socket, Stage::RcptTo, std::slice::from_ref(&receiver)).await? {

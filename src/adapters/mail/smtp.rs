@@ -19,7 +19,7 @@ use lettre::transport::smtp::Error;
 use lettre::transport::smtp::authentication::{Credentials, DEFAULT_MECHANISMS};
 use lettre::transport::smtp::client::{AsyncSmtpConnection, Tls, TlsParameters};
 use lettre::transport::smtp::commands::{Data, Mail as MailFrom, Rcpt};
-use lettre::transport::smtp::extension::ClientId;
+use lettre::transport::smtp::extension::{ClientId, Extension, MailParameter};
 use lettre::{Address, Message};
 use percent_encoding::percent_decode_str;
 use reqwest::Url;
@@ -36,6 +36,8 @@ use super::templates::DEFAULT_AUDIENCE;
 const MAX_IDLE: usize = 4;
 /// A server may end a connection that is idle for longer.
 const MAX_IDLE_TIME: Duration = Duration::from_secs(30);
+const NO_UTF8: &str = "the mail server does not offer SMTPUTF8 (RFC 6531): it cannot take an address with letters \
+    outside ASCII before the @";
 /// For the farewell after a refusal.
 const QUIT_PATIENCE: Duration = Duration::from_secs(1);
 
@@ -189,6 +191,11 @@ impl Mailer for Smtp {
             Ok(Err(error)) => return Err(away(explain(&error))),
             Err(_) => return Err(away("the mail server did not answer in time".to_owned())),
         };
+        if letter.needs_utf8 && !connection.server_info().supports_feature(Extension::SmtpUtfEight)
+        {
+            server.keep(connection);
+            return Err(MailError::Never(NO_UTF8.to_owned()));
+        }
         let mut command = Command::MailFrom;
         let rest = self.patience.saturating_sub(watch.elapsed());
         match timeout(rest, letter.send(&mut connection, &mut command)).await {
@@ -237,17 +244,19 @@ impl Command {
 struct Letter {
     from: Address,
     to: Address,
+    /// Whether an address has letters outside ASCII before its @ (RFC 6531).
+    needs_utf8: bool,
     bytes: Vec<u8>,
 }
 
 impl Letter {
     fn new(mail: &Mail, receiver: &str) -> Result<Self, String> {
-        let bad = |what: &str, error: AddressError| format!("{what}: {error}");
-        let sender = mailbox(&mail.sender).map_err(|error| bad("sender", error))?;
-        let receiver = mailbox(receiver).map_err(|error| bad("receiver", error))?;
+        let sender = mailbox(&mail.sender).map_err(|error| format!("sender: {error}"))?;
+        let receiver = mailbox(receiver).map_err(|error| format!("receiver: {error}"))?;
         let (from, to) = (sender.email.clone(), receiver.email.clone());
+        let needs_utf8 = [&from, &to].iter().any(|address| !address.user().is_ascii());
         let bytes = message(mail, sender, receiver)?.formatted();
-        Ok(Self { from, to, bytes })
+        Ok(Self { from, to, needs_utf8, bytes })
     }
 
     async fn send(
@@ -255,7 +264,11 @@ impl Letter {
         connection: &mut AsyncSmtpConnection,
         command: &mut Command,
     ) -> Result<(), Error> {
-        connection.command(MailFrom::new(Some(self.from.clone()), Vec::new())).await?;
+        let options = match self.needs_utf8 {
+            true => vec![MailParameter::SmtpUtfEight],
+            false => Vec::new(),
+        };
+        connection.command(MailFrom::new(Some(self.from.clone()), options)).await?;
         *command = Command::RcptTo;
         connection.command(Rcpt::new(self.to.clone(), Vec::new())).await?;
         *command = Command::Data;
@@ -306,8 +319,15 @@ fn message(mail: &Mail, sender: Mailbox, receiver: Mailbox) -> Result<Message, S
         .map_err(|error| format!("mail: {error}"))
 }
 
-fn mailbox(text: &str) -> Result<Mailbox, AddressError> {
-    text.parse()
+/// A domain with letters outside ASCII becomes A-labels (RFC 5891), which every server takes.
+fn mailbox(text: &str) -> Result<Mailbox, String> {
+    let bad = |error: AddressError| error.to_string();
+    let Mailbox { name, email } = text.parse::<Mailbox>().map_err(bad)?;
+    if email.domain().is_ascii() {
+        return Ok(Mailbox { name, email });
+    }
+    let domain = idna::domain_to_ascii(email.domain()).map_err(|error| error.to_string())?;
+    Ok(Mailbox { name, email: Address::new(email.user(), domain).map_err(bad)? })
 }
 
 #[allow(

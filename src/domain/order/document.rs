@@ -119,6 +119,13 @@ fn without_nul<E: de::Error>(text: Option<String>) -> Result<Option<String>, E> 
     }
 }
 
+impl Customer {
+    /// Where a confirmation can go: an address without characters that nobody sees.
+    pub fn usable_email(&self) -> Option<&Email> {
+        self.email.as_ref().filter(|email| email.unseen().is_none())
+    }
+}
+
 fn email<'de, D: Deserializer<'de>>(reader: D) -> Result<Option<Email>, D::Error> {
     let text = Option::<String>::deserialize(reader)?.filter(|text| !text.trim().is_empty());
     text.map(|text| Email::try_from(text).map_err(de::Error::custom)).transpose()

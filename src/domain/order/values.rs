@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::de::{Deserializer, MapAccess, Visitor};
 use serde::{Deserialize, Serialize, de};
 
-use crate::domain::text::quoted;
+use crate::domain::text::{is_unprintable, quoted};
 
 /// Shop of an order that does not name one.
 pub const DEFAULT_SHOP: &str = "default";
@@ -126,6 +126,14 @@ checked_text!(
         && !t.chars().any(|c| c.is_whitespace() || c.is_control() || "<>,;\"".contains(c)),
     "a mail address such as name@example.com"
 );
+
+impl Email {
+    /// The first character that nobody sees, such as a zero width space that was pasted with the address: mail to it
+    /// would go nowhere, and nobody could see why.
+    pub fn unseen(&self) -> Option<char> {
+        self.as_str().chars().find(|c| is_unprintable(*c))
+    }
+}
 
 checked_text!(
     /// Article number of a line.

@@ -128,7 +128,16 @@ fn customer(
         (
             ctx.t(key!("Mail address")).to_owned(),
             match &customer.email {
-                Some(email) => email.to_string(),
+                Some(email) => match email.unseen() {
+                    Some(unseen) => ctx.language.fill(
+                        key!("{address} (has {unseen}, which nobody sees: no confirmation mail is written; edit the order)"),
+                        &[
+                            ("address", email.as_str()),
+                            ("unseen", &format!("U+{:04X}", u32::from(unseen))),
+                        ],
+                    ),
+                    None => email.to_string(),
+                },
                 None => ctx.t(key!("none: no confirmation mail is written")).to_owned(),
             },
         ),

@@ -21,7 +21,7 @@ use crate::domain::lifecycle::vocabulary::{Phase, Trigger};
 use crate::domain::message::{Again, EventKind, OrderEvent, TRIGGER};
 use crate::domain::order::document::Order;
 use crate::domain::order::fault::{Fault, Reason};
-use crate::domain::order::values::OrderKey;
+use crate::domain::order::values::{Email, OrderKey};
 use crate::domain::retry::later;
 use crate::domain::trace::Trace;
 use crate::ports::broker::{Delivery, Settle};
@@ -295,6 +295,10 @@ impl Submitter {
         let (shop, order_id) = (record.key.shop.as_str(), record.key.order_id.as_str());
         if *new {
             metrics.orders_received.get_or_create(&metrics.shop(shop)).inc();
+            if let Some(unseen) = record.facts.customer.email.as_ref().and_then(Email::unseen) {
+                let unseen = format!("U+{:04X}", u32::from(unseen));
+                tracing::warn!(shop, order_id, unseen, "order.address_unusable");
+            }
         } else if trigger == Trigger::Checkout
             && matches!(admission, Admission::Stale | Admission::Busy)
         {

@@ -70,7 +70,7 @@ impl Submitter {
         let context = &self.context;
         let now = context.now();
         let (record, key) = (&work.record, &work.record.key);
-        let has_address = record.facts.customer.email.is_some();
+        let has_address = record.facts.customer.usable_email().is_some();
         let is_due = has_address && work.policy.customer.applies(record.fail_count);
         let notice = is_due.then(|| Notice {
             id: order_notice_id(NoticeKind::CustomerConfirmation, key, work.attempt),
