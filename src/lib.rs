@@ -38,6 +38,7 @@ pub mod domain {
     pub mod login;
     pub mod removal;
     pub mod text;
+    pub mod csv_cell;
 }
 
 pub mod telemetry;

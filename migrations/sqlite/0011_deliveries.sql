@@ -7,7 +7,7 @@ CREATE TABLE mail_deliveries (
   mail_id          TEXT    NOT NULL REFERENCES mails (id) ON DELETE CASCADE,
   receiver         TEXT    NOT NULL,
   place            INTEGER NOT NULL,
-  status           TEXT    NOT NULL CHECK (status IN ('waiting', 'sent', 'kept', 'failed')),
+  status           TEXT    NOT NULL CHECK (status IN ('waiting', 'sent', 'kept', 'failed', 'split')),
   tries            INTEGER NOT NULL DEFAULT 0,
   error            TEXT,
   queued_at_ms     INTEGER NOT NULL,
@@ -21,16 +21,27 @@ CREATE TABLE mail_deliveries (
 CREATE INDEX mail_deliveries_waiting ON mail_deliveries (due_at_ms) WHERE status = 'waiting';
 CREATE INDEX mail_deliveries_failed ON mail_deliveries (receiver) WHERE status = 'failed';
 CREATE INDEX mail_deliveries_settled ON mail_deliveries (receiver, settled_at_ms);
+CREATE INDEX notices_of_mail ON notices (mail_id) WHERE mail_id IS NOT NULL;
 CREATE INDEX mails_failed ON mails (created_at_ms) WHERE status = 'failed';
 
 -- From here on each database in its own way.
+
+-- The complete list of a digest as CSV, sent as an attachment.
+ALTER TABLE mails ADD COLUMN attachment TEXT;
+
+-- What is in a mail that is a part of another one, which was too large for a receiver. Its notices belong to that one.
+CREATE TABLE mail_parts (
+  mail_id   TEXT NOT NULL REFERENCES mails (id) ON DELETE CASCADE,
+  notice_id TEXT NOT NULL REFERENCES notices (id) ON DELETE CASCADE,
+  PRIMARY KEY (mail_id, notice_id)
+) STRICT;
 
 -- When a person said that an alert which no administrator got is known.
 ALTER TABLE mails ADD COLUMN acknowledged_at_ms INTEGER;
 
 -- Mails with their deliveries as JSON.
 CREATE VIEW mail_rows AS
-SELECT id, audience, kind, sender, receivers, subject, text_body, html_body, message_id, status, tries, error,
+SELECT id, audience, kind, sender, receivers, subject, text_body, html_body, attachment, message_id, status, tries, error,
   created_at_ms, sent_at_ms, acknowledged_at_ms,
   (SELECT json_group_array(json_object('receiver', d.receiver, 'place', d.place, 'status', d.status,
       'tries', d.tries, 'error', d.error, 'settled_at_ms', d.settled_at_ms))

@@ -329,6 +329,7 @@ pub fn post(settings: &Settings) -> anyhow::Result<Post> {
         receivers: mail.receivers.clone(),
         subject: mail.order_failed_subject.clone(),
         digest: mail.digest,
+        max_bytes: mail.max_bytes,
         keep_only: mail.smtp_url.is_none(),
     };
     let own = || settings.shops.iter().filter(|(_, shop)| shop.has_own_mail);

@@ -1,7 +1,8 @@
 //! Printing listings: a table for people, JSON, NDJSON, and CSV without formulas. Order data is
 //! hostile text; everything goes through `one_line` before it is shown.
 
-use crate::views::csv::{Column, cell};
+use crate::domain::csv_cell::cell;
+use crate::views::csv::Column;
 use std::io::{self, Write};
 
 use comfy_table::{ContentArrangement, Table, presets};

@@ -64,11 +64,16 @@ pub async fn mails(ops: &Ops, command: Mails, out: &mut dyn Write) -> anyhow::Re
                     ],
                 )?;
                 show_deliveries(out, &mail.deliveries)?;
-                writeln!(out, "\n{}", mail.mail.text)
+                writeln!(out, "\n{}", mail.mail.text)?;
+                match &mail.mail.attachment {
+                    Some(list) => writeln!(out, "\nAttached failures.csv:\n{list}"),
+                    None => Ok(()),
+                }
             })?;
         }
         Mails::Resend { ids, failed, change, output } => {
-            return resend(ops, ids, failed, &change, output.output, out).await;
+            let ids = if failed { failed_mails(ops).await? } else { ids };
+            return resend(ops, ids, &change, output.output, out).await;
         }
         Mails::Acknowledge { ids, change, output } => {
             if change.reason.as_deref().is_none_or(|reason| reason.trim().is_empty()) {
@@ -95,12 +100,10 @@ pub async fn mails(ops: &Ops, command: Mails, out: &mut dyn Write) -> anyhow::Re
 async fn resend(
     ops: &Ops,
     ids: Vec<String>,
-    failed: bool,
     change: &Change,
     format: Format,
     out: &mut dyn Write,
 ) -> anyhow::Result<Exit> {
-    let ids = if failed { failed_mails(ops).await? } else { ids };
     if ids.len() > 1 {
         confirm(change, &format!("Send {} mails to whoever has not got them?", ids.len()))?;
     }
@@ -236,7 +239,7 @@ fn show_report(out: &mut dyn Write, r: &LedgerReport, is_sound: bool) -> std::io
 pub enum Mails {
     /// List mails, newest first
     List {
-        /// waiting, sent, kept or failed: for all or for one of the receivers
+        /// waiting, sent, kept, failed or split: for all or for one of the receivers
         #[arg(long, value_parser = PossibleValuesParser::new(MailStatus::ALL.map(MailStatus::as_str)))]
         status: Option<String>,
         /// Most to show

@@ -23,6 +23,8 @@ pub struct MailSettings {
     pub customer_confirmation: CustomerConfirmation,
     /// When single failures become a digest.
     pub digest: DigestRule,
+    /// Largest mail.
+    pub max_bytes: usize,
     /// How long the server may take for one mail.
     pub patience: Duration,
 }
@@ -40,6 +42,7 @@ impl MailSettings {
                 after: r.number("mail.digest_after", 1..=1_000),
                 every: r.duration("mail.digest_every", ONE_MS..=ONE_DAY),
             },
+            max_bytes: r.bytes("mail.max_bytes", 64 * 1024..=100 * 1024 * 1024),
             patience: r.duration("mail.patience", ONE_MS..=Duration::from_mins(10)),
         };
         if mail.smtp_url.is_some() && mail.sender.is_empty() {

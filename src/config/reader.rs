@@ -217,6 +217,13 @@ impl Reader {
         T::try_from(number).ok().expect("the range fits the type")
     }
 
+    /// A size in bytes: a whole number, also one with KiB or MiB.
+    pub fn bytes(&mut self, key: &str, range: RangeInclusive<usize>) -> usize {
+        let schema =
+            json!({"type": ["integer", "string"], "examples": [1_048_576, "512KiB", "1MiB"]});
+        self.read(key, schema, str::to_owned, |value| size(&text(value)?, &range))
+    }
+
     /// A whole number or `"none"`.
     pub fn number_or_none(&mut self, key: &str, range: RangeInclusive<i64>) -> Option<u32> {
         let schema = json!({"anyOf": [
@@ -379,6 +386,21 @@ fn whole(value: &Value, range: &RangeInclusive<i64>) -> Result<i64, String> {
         Ok(number) if range.contains(&number) => Ok(number),
         _ => Err(format!("`{}`: {expected}", one_line(&text, 40))),
     }
+}
+
+fn size(text: &str, range: &RangeInclusive<usize>) -> Result<usize, String> {
+    let units = [("MiB", 1024 * 1024), ("KiB", 1024)];
+    let in_unit = |(name, factor): (&str, usize)| Some((text.strip_suffix(name)?, factor));
+    let (digits, factor) = units.into_iter().find_map(in_unit).unwrap_or((text, 1));
+    let size = digits.trim().parse::<usize>().ok().and_then(|n| n.checked_mul(factor));
+    size.filter(|size| range.contains(size)).ok_or_else(|| {
+        format!(
+            "`{}`: expected a size from {} to {} bytes, such as 1048576, \"512KiB\" or \"1MiB\"",
+            one_line(text, 40),
+            range.start(),
+            range.end()
+        )
+    })
 }
 
 fn time(text: &str, range: &RangeInclusive<Duration>) -> Result<Duration, String> {

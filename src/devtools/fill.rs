@@ -164,6 +164,7 @@ impl Filler {
                 subject: format!("Test orders, part {batch}"),
                 html: format!("<p>{text}</p>"),
                 text,
+                attachment: None,
                 message_id: format!("<{id}@fill.localhost>"),
             };
             let audience = "fill".to_owned();

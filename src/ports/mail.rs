@@ -27,8 +27,23 @@ pub struct Mail {
     pub text: String,
     /// For all others.
     pub html: String,
+    /// The complete list of a digest as CSV.
+    pub attachment: Option<String>,
     /// `<…@…>`, the same for the same content.
     pub message_id: String,
+}
+
+/// Headers, boundaries and what a server adds.
+const ENVELOPE_BYTES: usize = 4 * 1024;
+
+impl Mail {
+    /// At most this many bytes go to the server, in the encodings that make it longest: three bytes become four, with
+    /// a line break after every 76.
+    pub fn bytes(&self) -> usize {
+        let attached = self.attachment.as_ref().map_or(0, String::len);
+        let plain = self.text.len() + self.html.len() + attached;
+        plain + plain / 3 + plain / 24 + ENVELOPE_BYTES
+    }
 }
 
 /// The data of a notice for its mail, as it was when the notice was written.
@@ -161,6 +176,8 @@ pub trait Composer: Send + Sync {
         notices: &[NoticeDetail],
         seed: &str,
     ) -> Mail;
+    /// Whether a mail is small enough for `mail.max_bytes`; a larger digest is split.
+    fn fits(&self, audience: &str, mail: &Mail) -> bool;
     /// When single failures of this audience become a digest.
     fn digest_rule(&self, audience: &str) -> DigestRule;
     /// Whether mails of this audience are only stored, because no mail server is set.
@@ -179,6 +196,9 @@ pub enum MailError {
         /// The same for mails that were not attempted: without the server's text, which may name this receiver.
         of_server: String,
     },
+    /// This receiver takes no mail of this size.
+    #[error("{0}")]
+    TooLarge(String),
     /// This receiver may accept it later.
     #[error("{0}")]
     Later(String),

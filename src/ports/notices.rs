@@ -37,6 +37,8 @@ pub trait Outbox: Send + Sync {
         until: Timestamp,
         limit: u32,
     ) -> Result<Vec<ClaimedDelivery>, StoreError>;
+    /// The notices in a mail, oldest first.
+    async fn notices_of(&self, mail_id: Uuid) -> Result<Vec<Notice>, StoreError>;
     /// The outcome of a claimed delivery; returns the status of its mail after it.
     async fn settle_delivery(
         &self,
@@ -222,6 +224,8 @@ pub enum MailStatus {
     Kept,
     /// Will never be taken as it is.
     Failed,
+    /// Of a delivery: too large for this receiver, and sent in parts, each of which is a mail.
+    Split,
 }
 
 crate::names!(MailStatus {
@@ -229,22 +233,28 @@ crate::names!(MailStatus {
     Sent = "sent",
     Kept = "kept",
     Failed = "failed",
+    Split = "split",
 });
 
 impl MailStatus {
     /// The status of a mail out of those of its receivers, at least one: `waiting` while it is to be sent to one
-    /// of them, `failed` when none got it.
+    /// of them, `failed` when none got it. What is sent in parts is sent: each part has a status of its own.
     pub fn of_all(deliveries: &[MailDelivery]) -> Self {
         let any = |status| deliveries.iter().any(|delivery| delivery.status == status);
-        [Self::Waiting, Self::Sent, Self::Kept]
-            .into_iter()
-            .find(|status| any(*status))
-            .unwrap_or(Self::Failed)
+        if any(Self::Waiting) {
+            Self::Waiting
+        } else if any(Self::Sent) || any(Self::Split) {
+            Self::Sent
+        } else if any(Self::Kept) {
+            Self::Kept
+        } else {
+            Self::Failed
+        }
     }
 }
 
 /// The outcome of a delivery.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub enum MailFate {
     /// The server accepted it.
     Sent(Timestamp),
@@ -252,6 +262,9 @@ pub enum MailFate {
     Later { at: Timestamp, error: String },
     /// Abandoned; it stays visible.
     Failed { at: Timestamp, error: String },
+    /// Too large: these mails, each to this receiver alone and with a part of its notices, take its place. One that
+    /// another receiver has already caused is used again.
+    Split { at: Timestamp, error: String, parts: Vec<NewMail> },
     /// There was no time for it: the claim ends, and no attempt is counted.
     Untried,
 }

@@ -21,6 +21,8 @@ pub struct MailView {
     pub sent_at: Option<String>,
     pub message_id: String,
     pub text: String,
+    /// The complete list of a digest, as CSV.
+    pub attachment: Option<String>,
     /// Each receiver on its own account.
     pub deliveries: Vec<DeliveryView>,
 }
@@ -29,7 +31,7 @@ pub struct MailView {
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct DeliveryView {
     pub receiver: String,
-    /// waiting, sent, kept or failed.
+    /// waiting, sent, kept, failed or split.
     pub status: &'static str,
     pub tries: u32,
     pub error: Option<String>,
@@ -65,6 +67,7 @@ impl MailView {
             sent_at: stored.sent_at().map(|at| at.to_string()),
             message_id: mail.message_id.clone(),
             text: mail.text.clone(),
+            attachment: mail.attachment.clone(),
             deliveries: stored.deliveries.iter().map(DeliveryView::of).collect(),
         }
     }

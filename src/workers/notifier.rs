@@ -150,7 +150,7 @@ impl Notifier {
                 let each = notices.chunks(1).map(|one| self.mail(audience, one, now));
                 (each.collect(), window)
             }
-            Plan::Digest { window } => (vec![self.mail(audience, notices, now)], window),
+            Plan::Digest { window } => (self.digests(audience, notices, now), window),
             Plan::Wait { until } => {
                 let ids: Vec<String> = notices.iter().map(|notice| notice.id.clone()).collect();
                 return context
@@ -183,6 +183,39 @@ impl Notifier {
         Ok(())
     }
 
+    /// One digest, or as many as it takes for each to fit.
+    fn digests(&self, audience: &str, notices: &[Notice], now: Timestamp) -> Vec<NewMail> {
+        let mail = self.mail(audience, notices, now);
+        if notices.len() < 2 || self.composer.fits(audience, &mail.mail) {
+            return vec![mail];
+        }
+        self.halves(audience, notices, now)
+    }
+
+    fn halves(&self, audience: &str, notices: &[Notice], now: Timestamp) -> Vec<NewMail> {
+        let (first, second) = notices.split_at(notices.len() / 2);
+        let mut mails = self.digests(audience, first, now);
+        mails.extend(self.digests(audience, second, now));
+        mails
+    }
+
+    /// What is sent in the place of a mail that is too large for a receiver; nothing when it cannot be smaller.
+    async fn parts(&self, delivery: &ClaimedDelivery) -> Result<Vec<NewMail>, StoreError> {
+        let notices = self
+            .context
+            .availability
+            .retry_until_available(|| self.outbox.notices_of(delivery.mail_id))
+            .await?;
+        if notices.len() < 2 {
+            return Ok(Vec::new());
+        }
+        let mut parts = self.halves(&delivery.audience, &notices, self.context.now());
+        for part in &mut parts {
+            part.mail.receivers = vec![delivery.receiver.clone()];
+        }
+        Ok(parts)
+    }
+
     fn mail(&self, audience: &str, notices: &[Notice], now: Timestamp) -> NewMail {
         let kind = notices[0].kind;
         let details: Vec<NoticeDetail> =
@@ -212,7 +245,7 @@ impl Notifier {
             .await?;
         let any = !claimed.is_empty();
         let sending = claimed.into_iter().map(|delivery| async move {
-            let fate = self.deliver(&delivery, until, away).await;
+            let fate = self.deliver(&delivery, until, away).await?;
             self.settle(&delivery, fate).await
         });
         // A receiver whose server takes its time holds up those that share its place, not all.
@@ -223,25 +256,30 @@ impl Notifier {
         Ok(any && !self.stop.is_cancelled())
     }
 
-    async fn deliver(&self, delivery: &ClaimedDelivery, until: Timestamp, away: &Away) -> MailFate {
+    async fn deliver(
+        &self,
+        delivery: &ClaimedDelivery,
+        until: Timestamp,
+        away: &Away,
+    ) -> Result<MailFate, StoreError> {
         let audience = &delivery.audience;
         let budget = self.mailer.send_budget();
         if self.stop.is_cancelled() || later(self.context.now(), budget) > until {
-            return MailFate::Untried;
+            return Ok(MailFate::Untried);
         }
         if let Some(error) = away.of(audience) {
-            return self.later(delivery, error);
+            return Ok(self.later(delivery, error));
         }
         let (kind, mail_id) = (delivery.mail.kind.as_str(), delivery.mail_id);
         // The server's text may contain addresses: it is in `mails show`, not in the log.
-        match self.mailer.send(audience, &delivery.mail, &delivery.receiver).await {
+        Ok(match self.mailer.send(audience, &delivery.mail, &delivery.receiver).await {
             Ok(()) => {
                 reach(CrashPoint::MailSent);
                 tracing::info!(kind, %mail_id, "mail.sent");
                 MailFate::Sent(self.context.now())
             }
             Err(MailError::ServerAway { error, of_server }) => {
-                tracing::warn!(kind, %mail_id, audience, of_server, "mail.server_away");
+                tracing::warn!(kind, %mail_id, audience, "mail.server_away");
                 away.add(audience, of_server);
                 self.later(delivery, error)
             }
@@ -249,11 +287,19 @@ impl Notifier {
                 tracing::warn!(kind, %mail_id, tries = delivery.tries, "mail.delayed");
                 self.later(delivery, error)
             }
+            Err(MailError::TooLarge(error)) => {
+                let (parts, at) = (self.parts(delivery).await?, self.context.now());
+                tracing::warn!(kind, %mail_id, parts = parts.len(), "mail.too_large");
+                match parts.is_empty() {
+                    true => MailFate::Failed { at, error },
+                    false => MailFate::Split { at, error, parts },
+                }
+            }
             Err(MailError::Never(error)) => {
                 tracing::error!(kind, %mail_id, "mail.failed");
                 MailFate::Failed { at: self.context.now(), error }
             }
-        }
+        })
     }
 
     fn later(&self, delivery: &ClaimedDelivery, error: String) -> MailFate {
@@ -287,7 +333,7 @@ impl Notifier {
                     );
                 }
             }
-            MailFate::Later { .. } | MailFate::Untried => {}
+            MailFate::Later { .. } | MailFate::Split { .. } | MailFate::Untried => {}
         }
         Ok(())
     }

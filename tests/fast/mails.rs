@@ -1,10 +1,12 @@
 //! Who is told what: one mail for a failure, a digest for many, nothing twice, nothing lost.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use order_relay::domain::notice::{CustomerConfirmation, DigestRule, NoticeKind};
 use order_relay::domain::order::values::OrderKey;
-use order_relay::ports::notices::MailStatus;
+use order_relay::ports::mail::{Mail, NoticeDetail};
+use order_relay::ports::notices::{MailStatus, Notice};
 use serde_json::json;
 
 use crate::erp::Turn::*;
@@ -22,12 +24,19 @@ async fn failures(world: &World, count: u32) {
 
 /// How often each failed order is named in the mails that the server took.
 fn named(world: &World, order_id: &str) -> usize {
-    world
-        .post
-        .of(NoticeKind::OrderFailed)
-        .iter()
-        .filter(|mail| mail.text.contains(order_id))
-        .count()
+    world.post.of(NoticeKind::OrderFailed).iter().filter(|mail| is_named(mail, order_id)).count()
+}
+
+/// A digest names every order in its list.
+fn is_named(mail: &Mail, order_id: &str) -> bool {
+    let list = mail.attachment.as_deref().unwrap_or(&mail.text);
+    list.contains(order_id)
+}
+
+/// How often each of the orders is named in the mails that one receiver got.
+fn named_to(world: &World, receiver: &str, order_id: &str) -> usize {
+    let mails = world.post.mails().into_iter().zip(world.post.receivers());
+    mails.filter(|(mail, to)| to == receiver && is_named(mail, order_id)).count()
 }
 
 paused! {
@@ -280,6 +289,108 @@ async fn an_address_with_an_unseen_character_gets_no_mail_and_is_shown() {
     assert_eq!((email.as_str(), email.unseen()), ("erika\u{200b}@example.com", Some('\u{200b}')));
 }
 
+/// Many failures at once, so that they are one digest.
+async fn digest_of(world: &World, count: u32) {
+    world.post.is(Service::Takes);
+    failures(world, count).await;
+}
+
+fn one_digest() -> Setup {
+    let digest = DigestRule { after: 1, every: Duration::from_mins(5) };
+    Setup { digest, receivers: TWO.map(str::to_owned).to_vec(), ..Setup::default() }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_digest_shows_numbers_and_the_newest_orders_and_attaches_the_list() {
+    let world = World::with(one_digest()).await;
+    digest_of(&world, 120).await;
+    world.settle().await;
+    let digests: Vec<Mail> =
+        world.post.mails().into_iter().filter(|mail| mail.attachment.is_some()).collect();
+    let largest = digests.iter().max_by_key(|mail| mail.bytes()).expect("there is one");
+    let list = largest.attachment.as_deref().expect("it is a digest");
+    let orders = list.lines().count() - 1;
+    assert!(orders > 60, "{orders}");
+    for part in [largest.text.clone(), largest.html.replace("&#x2f;", "/")] {
+        assert!(part.contains("/groups/") && part.contains("/lost-orders"), "{part}");
+        assert!(part.contains("EUR") && part.contains("The newest 50 orders"), "{part}");
+        assert_eq!(
+            part.matches("/orders/default/").count() + part.matches("  default/F").count(),
+            50
+        );
+    }
+    for n in 0..120 {
+        let id = format!("F{n:03}");
+        for receiver in TWO {
+            assert_eq!(named_to(&world, receiver, &id), 1, "{id} to {receiver}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_digest_that_is_too_large_is_split() {
+    let max_bytes = 64 * 1024;
+    let world = World::with(Setup { max_bytes, ..one_digest() }).await;
+    digest_of(&world, 400).await;
+    world.settle().await;
+    let mails = world.post.mails();
+    assert!(mails.iter().all(|mail| mail.bytes() <= max_bytes), "none is larger");
+    assert!(mails.len() < 30, "{} mails", mails.len());
+    for n in 0..400 {
+        let id = format!("F{n:03}");
+        for receiver in TWO {
+            assert_eq!(named_to(&world, receiver, &id), 1, "{id} to {receiver}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_receiver_who_takes_only_small_mails_gets_parts_and_the_other_the_whole() {
+    let world = World::with(one_digest()).await;
+    let most = 45_000;
+    world.post.is(Service::TakesSmall(TWO[0], most));
+    failures(&world, 120).await;
+    world.settle().await;
+    let sizes = |receiver: &str| {
+        let mails = world.post.mails().into_iter().zip(world.post.receivers());
+        mails.filter(|(_, to)| to == receiver).map(|(mail, _)| mail.bytes()).collect::<Vec<_>>()
+    };
+    assert!(sizes(TWO[0]).iter().all(|bytes| *bytes <= most), "{:?}", sizes(TWO[0]));
+    assert!(sizes(TWO[1]).iter().any(|bytes| *bytes > most), "{:?}", sizes(TWO[1]));
+    for n in 0..120 {
+        let id = format!("F{n:03}");
+        for receiver in TWO {
+            assert_eq!(named_to(&world, receiver, &id), 1, "{id} to {receiver}");
+        }
+    }
+    let counts = world.store.count_mails().await.expect("the ledger answers");
+    assert_eq!((counts.failed, counts.unheard), (0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_single_mail_that_is_too_large_is_shown_as_failed() {
+    let world = with_two_receivers().await;
+    world.post.is(Service::TakesSmall(TWO[0], 10));
+    failures(&world, 1).await;
+    world.settle().await;
+    let mail = world.stored_mails().await.remove(0);
+    assert_eq!(mail.deliveries[0].status, MailStatus::Failed);
+    assert!(mail.error().is_some_and(|error| error.contains("552")), "{mail:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn order_data_in_the_list_of_a_digest_is_no_formula() {
+    let world = World::with(one_digest()).await;
+    world.erp.always(Some(Refuse));
+    for n in 0..30 {
+        world.place(&format!("-G{n:02}")).await;
+    }
+    world.settle().await;
+    let digests = world.post.mails();
+    let list = digests.iter().find_map(|mail| mail.attachment.as_deref()).expect("a digest");
+    assert!(list.contains("\"'-G29\"") && !list.contains("\"-G"), "{list}");
+}
+
 #[tokio::test(start_paused = true)]
 async fn the_news_that_the_erp_is_away_goes_past_a_refused_address_too() {
     let world = with_two_receivers().await;
@@ -334,4 +445,74 @@ async fn a_digest_comes_when_its_window_ends() {
     world.settle().await;
     assert_eq!(world.post.mails().len(), 2, "the others as one");
     assert!(world.now_s() >= 280, "{}", world.now_s());
+}
+
+/// The notice about a failure as the error handler writes it.
+fn failed(world: &World, n: usize) -> Notice {
+    let now = world.context("writer").now();
+    let id = format!("B-{n:05}");
+    let message =
+        ["maintenance until 04:00", "article 4711 is locked", "credit limit reached"][n % 3];
+    let detail = NoticeDetail {
+        order_id: Some(id.clone()),
+        currency: Some("EUR".to_owned()),
+        total: Some("129.90".to_owned()),
+        customer_number: Some("C-1001".to_owned()),
+        customer_name: Some("Erika Muster".to_owned()),
+        attempt: 1,
+        fail_count: 1,
+        max_count: Some(3),
+        phase: "parked".to_owned(),
+        class: Some("rejected".to_owned()),
+        code: Some("http_422".to_owned()),
+        erp: None,
+        ..NoticeDetail::of_erp("default", "default", message, now)
+    };
+    Notice {
+        id: format!("order_failed:default/{id}#1"),
+        kind: NoticeKind::OrderFailed,
+        detail,
+        created_at: now,
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn thousands_of_failures_are_a_few_mails_that_name_each_order_once() {
+    const FAILURES: usize = 2_000;
+    const MOST: usize = 256 * 1024;
+    let world = World::with(Setup {
+        receivers: TWO.map(str::to_owned).to_vec(),
+        max_bytes: MOST,
+        ..Setup::default()
+    })
+    .await;
+    for n in 0..FAILURES {
+        world.store.add_notice(failed(&world, n)).await.expect("the ledger answers");
+    }
+    world.settle().await;
+    let mut named = BTreeMap::<(String, String), usize>::new();
+    let (mails, receivers) = (world.post.mails(), world.post.receivers());
+    for (mail, receiver) in mails.iter().zip(receivers) {
+        let list = mail.attachment.as_deref().unwrap_or(&mail.subject);
+        for id in list.split(|c: char| !c.is_ascii_alphanumeric() && c != '-') {
+            if id.starts_with("B-") {
+                named.entry((receiver.clone(), id.to_owned())).or_default();
+            }
+        }
+        // One row for each order, and its link names it again.
+        for row in list.lines().skip(1) {
+            let id = row.split('"').nth(3).unwrap_or_default();
+            *named.entry((receiver.clone(), id.to_owned())).or_default() += 1;
+        }
+    }
+    assert_eq!(named.len(), FAILURES * TWO.len());
+    assert!(named.values().all(|count| *count == 1), "each once");
+    let bytes: Vec<usize> = mails.iter().map(Mail::bytes).collect();
+    let (largest, all) = (bytes.iter().max(), bytes.iter().sum::<usize>() / TWO.len());
+    println!(
+        "{} mails for each receiver, {all} bytes, the largest {largest:?}",
+        mails.len() / TWO.len()
+    );
+    assert!(mails.len() / TWO.len() <= 12, "{} mails", mails.len());
+    assert!(largest.is_some_and(|bytes| *bytes <= MOST));
 }

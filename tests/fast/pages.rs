@@ -108,8 +108,10 @@ async fn full_world() -> (World, BTreeMap<&'static str, String>) {
 
 /// The address of a page with something in the place of its braces; none for streams.
 fn address(path: &str, ids: &BTreeMap<&str, String>) -> Option<String> {
-    let is_page =
-        !path.ends_with("/live") && !path.starts_with("/assets") && !path.starts_with("/language");
+    let is_page = !path.ends_with("/live")
+        && !path.ends_with("/failures.csv")
+        && !path.starts_with("/assets")
+        && !path.starts_with("/language");
     let id = ids.iter().find(|(prefix, _)| path.starts_with(**prefix)).map(|(_, id)| id.as_str());
     let with_order = path.replace("{shop}", "default").replace("{order_id}", "lost");
     let filled = with_order

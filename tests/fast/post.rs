@@ -16,6 +16,8 @@ pub enum Service {
     RefusesOnly(&'static str),
     /// Puts off every mail to this receiver.
     IsBusyFor(&'static str),
+    /// Refuses mails of more than so many bytes to this receiver.
+    TakesSmall(&'static str, usize),
 }
 
 pub struct FakePost {
@@ -82,6 +84,9 @@ impl Mailer for FakePost {
             Service::RefusesOnly(one) if receiver == one => return Err(gone()),
             Service::IsBusyFor(one) if receiver == one => {
                 return Err(MailError::Later(format!("450 {one} is busy")));
+            }
+            Service::TakesSmall(one, most) if receiver == one && mail.bytes() > most => {
+                return Err(MailError::TooLarge("552 too large".to_owned()));
             }
             _ => {}
         }

@@ -83,6 +83,8 @@ pub struct Setup {
     pub keep_only: bool,
     /// Administrators.
     pub receivers: Vec<String>,
+    /// `mail.max_bytes`
+    pub max_bytes: usize,
     /// `events.confirmed`
     pub with_confirmed: bool,
     /// Another ERP for the shop `at`.
@@ -112,6 +114,7 @@ impl Default for Setup {
             permits: 50,
             keep_only: false,
             receivers: vec!["admin@example.com".to_owned()],
+            max_bytes: 1 << 20,
             with_confirmed: true,
             second_erp: false,
             counts_apart: false,
@@ -236,6 +239,7 @@ impl World {
             receivers: self.setup.receivers.clone(),
             subject: "Order {{ n.order_id }} failed ({{ n.fail_count }})".to_owned(),
             digest: self.setup.digest,
+            max_bytes: self.setup.max_bytes,
             keep_only: self.setup.keep_only,
         };
         Templates::new(None, "https://relay.example.com", audience, BTreeMap::new())

@@ -4,6 +4,7 @@ use order_relay::cli::devtools::StubMode;
 use order_relay::devtools::erp_stub::StubSettings;
 use serde_json::json;
 
+use crate::smtp::Received;
 use crate::world::{
     Place, World, erp_number, in_both_places, order, order_that, order_with, texts,
 };
@@ -375,7 +376,8 @@ async fn many_failures_arrive_as_one_digest_that_names_every_order(place: Place)
     assert!(mails.len() <= 12, "{} mails for 60 failures", mails.len());
     for number in 0..60 {
         let id = format!("M-{number:03}");
-        let naming = mails.iter().filter(|mail| mail.text().contains(&id)).count();
+        let names = |mail: &&Received| (mail.text() + &mail.attachment()).contains(&id);
+        let naming = mails.iter().filter(names).count();
         assert_eq!(naming, 1, "{id} is named by {naming} mails");
     }
     let digest = mails.iter().find(|mail| mail.subject().contains("failed transfers"));

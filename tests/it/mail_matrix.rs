@@ -228,3 +228,29 @@ async fn addresses_outside_ascii_go_where_the_server_takes_them() {
         world.end().await;
     }
 }
+
+#[tokio::test]
+async fn a_digest_is_split_until_the_server_takes_it_and_names_every_order_once() {
+    const ORDERS: usize = 300;
+    const MOST: usize = 40_000;
+    let mut world = World::new(Place::Embedded).await;
+    world.set("mail.digest_after", "1");
+    world.set("mail.digest_every", "5s");
+    world.post.takes_at_most(MOST);
+    world.serve().await;
+    let orders: Vec<String> =
+        (0..ORDERS).map(|n| order_that(&format!("D-{n:03}"), "reject")).collect();
+    world.place(&orders).await;
+    world.until_settled(ORDERS as u64).await;
+    let mails = world.post.mails();
+    assert!(mails.iter().all(|mail| mail.data.len() <= MOST));
+    let lists: Vec<String> = mails.iter().map(|mail| mail.attachment() + &mail.subject()).collect();
+    for n in 0..ORDERS {
+        let id = format!("D-{n:03}");
+        let naming = lists.iter().filter(|list| list.contains(&id)).count();
+        assert_eq!(naming, 1, "{id}");
+    }
+    let split = world.ok(&["mails", "list", "--status", "split"]).await;
+    assert!(split.contains("failed transfers"), "a digest was split: {split}");
+    world.end().await;
+}

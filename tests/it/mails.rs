@@ -327,8 +327,9 @@ async fn what_fails_while_a_window_runs_arrives_in_its_digest() {
     let mails = world.admin_mails();
     for n in 0..12 {
         let id = format!("D-{n:02}");
-        let naming = mails.iter().filter(|mail| mail.text().contains(&id)).count();
-        assert_eq!(naming, 1, "{id}");
+        let names =
+            |mail: &&Received| format!("{}{}", mail.attachment(), mail.subject()).contains(&id);
+        assert_eq!(mails.iter().filter(names).count(), 1, "{id}");
     }
     let digests = mails.iter().filter(|mail| mail.subject().contains("failed transfers"));
     assert!(digests.count() >= 1 && mails.len() <= 6, "{} mails", mails.len());

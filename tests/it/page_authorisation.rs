@@ -75,6 +75,7 @@ fn cases(redrive: &str) -> Vec<Case> {
         page("/mails", "/mails", (200, 403)),
         page("/mails/{id}", MAIL, (404, 403)),
         page("/mails/{id}/html", &format!("{MAIL}/html"), (404, 403)),
+        page("/mails/{id}/failures.csv", &format!("{MAIL}/failures.csv"), (404, 403)),
         page("/audit", "/audit", (200, 200)),
         page("/audit.csv", "/audit.csv", (200, 200)),
         page("/status", "/status", (200, 403)),

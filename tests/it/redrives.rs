@@ -9,6 +9,7 @@ use order_relay::ports::redrives::{NewRedrive, Redrive, RedriveItem, Selection};
 use serde_json::Value;
 use uuid::Uuid;
 
+use crate::smtp::Received;
 use crate::store_contract::{act, key};
 use crate::world::{Place, World, in_both_places, order_that, texts};
 
@@ -319,7 +320,8 @@ async fn a_hundred_failures_are_a_few_mails(place: Place) {
     let mails = world.admin_mails().split_off(before);
     assert!(mails.len() <= 4, "{} mails", mails.len());
     for id in ids(100) {
-        let named = mails.iter().filter(|mail| mail.text().contains(&id)).count();
+        let names = |mail: &&Received| (mail.text() + &mail.attachment()).contains(&id);
+        let named = mails.iter().filter(names).count();
         assert_eq!(named, 1, "{id} is in exactly one mail");
     }
     world.end().await;

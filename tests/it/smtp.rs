@@ -95,6 +95,13 @@ impl Received {
         value.unwrap_or_default().to_owned()
     }
 
+    /// The attached file, or nothing.
+    pub fn attachment(&self) -> String {
+        let mail = self.mail();
+        let attached = mail.attachments().next();
+        attached.and_then(|part| part.text_contents()).unwrap_or_default().to_owned()
+    }
+
     /// The text part.
     pub fn text(&self) -> String {
         self.mail().body_text(0).unwrap_or_default().into_owned()
@@ -125,6 +132,8 @@ struct State {
     rules: Vec<Rule>,
     /// Lines of the answer to EHLO.
     extensions: &'static [&'static str],
+    /// Largest mail; a larger one is refused with 552 after its last byte.
+    max_bytes: usize,
 }
 
 impl MailServer {
@@ -137,6 +146,7 @@ impl MailServer {
             received: Vec::new(),
             rules: Vec::new(),
             extensions: &["8BITMIME", "SMTPUTF8"],
+            max_bytes: usize::MAX,
         };
         let server = Self { address, state: Arc::new(Mutex::new(state)), security };
         tasks.spawn(server.clone().serve(listener));
@@ -160,6 +170,11 @@ impl MailServer {
     /// Offers these extensions from now on.
     pub fn offers(&self, extensions: &'static [&'static str]) {
         self.state().extensions = extensions;
+    }
+
+    /// Takes no larger mails from now on.
+    pub fn takes_at_most(&self, bytes: usize) {
+        self.state().max_bytes = bytes;
     }
 
     fn mood(&self) -> Mood {
@@ -329,6 +344,9 @@ impl MailServer {
             }
         }
         data.truncate(data.len() - 3);
+        if data.len() > self.state().max_bytes {
+            return say(socket, "552 5.3.4 message too big for system\r\n").await;
+        }
         if !self.obey(socket, Stage::Content, receivers).await? {
             return Ok(());
         }

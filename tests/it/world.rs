@@ -31,7 +31,7 @@ use order_relay::domain::order::values::OrderKey;
 use order_relay::domain::order_filter::{OrderFilter, Sort};
 use order_relay::domain::topology::Topology;
 use order_relay::ports::clock::{Clock, Stopwatch, SystemClock};
-use order_relay::ports::notices::MailStatus;
+use order_relay::ports::notices::{MailStatus, StoredMail};
 use order_relay::ports::order_desk::OrderDetail;
 use sqlx::postgres::PgPoolOptions;
 use tempfile::TempDir;
@@ -662,7 +662,10 @@ impl World {
     async fn insist_on_mails(&self, store: &Arc<dyn Store>) {
         let mails = store.list_mails(None, 100_000).await.expect("the ledger answers");
         let taken: BTreeSet<String> = self.post.mails().iter().map(|mail| mail.id()).collect();
-        for mail in mails.iter().filter(|mail| mail.status == MailStatus::Sent) {
+        let is_sent = |mail: &&StoredMail| {
+            mail.deliveries.iter().any(|delivery| delivery.status == MailStatus::Sent)
+        };
+        for mail in mails.iter().filter(is_sent) {
             let id = mail.mail.message_id.trim_matches(['<', '>']);
             assert!(taken.contains(id), "mail {id} counts as sent and was never taken");
         }
@@ -672,8 +675,11 @@ impl World {
             .await
             .expect("the ledger answers")
         {
-            let named =
-                mails.iter().any(|mail| mail.mail.text.contains(record.key.order_id.as_str()));
+            let order_id = record.key.order_id.as_str();
+            let names = |list: &str| list.contains(order_id);
+            let named = mails.iter().any(|mail| {
+                names(&mail.mail.text) || mail.mail.attachment.as_deref().is_some_and(names)
+            });
             assert!(named, "no mail names the failed order {}", record.key);
         }
     }

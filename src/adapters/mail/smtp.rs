@@ -14,7 +14,7 @@ use std::time::{Duration, SystemTime};
 use async_trait::async_trait;
 use lettre::address::AddressError;
 use lettre::message::header::{ContentType, HeaderName, HeaderValue};
-use lettre::message::{Mailbox, MultiPart, SinglePart};
+use lettre::message::{Attachment, Mailbox, MultiPart, SinglePart};
 use lettre::transport::smtp::Error;
 use lettre::transport::smtp::authentication::{Credentials, DEFAULT_MECHANISMS};
 use lettre::transport::smtp::client::{AsyncSmtpConnection, Tls, TlsParameters};
@@ -293,6 +293,10 @@ fn meaning(command: Command, error: &Error) -> MailError {
             error: text,
             of_server: format!("the mail server answered {code} to {}", command.name()),
         },
+        // A full mailbox has the same code (RFC 3463, X.2.2); the mail itself is not too large then.
+        Some(552) if !matches!(command, Command::RcptTo) && !text.contains("5.2.2") => {
+            MailError::TooLarge(text)
+        }
         _ if error.is_permanent() => MailError::Never(text),
         _ => MailError::Later(text),
     }
@@ -302,9 +306,15 @@ fn meaning(command: Command, error: &Error) -> MailError {
 /// only its own address.
 fn message(mail: &Mail, sender: Mailbox, receiver: Mailbox) -> Result<Message, String> {
     let part = |kind, body: &str| SinglePart::builder().header(kind).body(body.to_owned());
-    let body = MultiPart::alternative()
+    let mut body = MultiPart::alternative()
         .singlepart(part(ContentType::TEXT_PLAIN, &mail.text))
         .singlepart(part(ContentType::TEXT_HTML, &mail.html));
+    if let Some(list) = &mail.attachment {
+        let kind = ContentType::parse("text/csv; charset=utf-8");
+        let kind = kind.map_err(|error| format!("attachment: {error}"))?;
+        let list = Attachment::new("failures.csv".to_owned()).body(list.clone(), kind);
+        body = MultiPart::mixed().multipart(body).singlepart(list);
+    }
     Message::builder()
         .from(sender)
         .to(receiver)

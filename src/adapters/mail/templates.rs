@@ -15,12 +15,36 @@ use minijinja::{Environment, Value, context};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
+use crate::domain::csv_cell::cell;
+use crate::domain::failure::ErrorClass;
+use crate::domain::fingerprint::fingerprint;
+use crate::domain::money::{Money, Purse, Sum};
 use crate::domain::notice::{DigestRule, NoticeKind};
 use crate::domain::text::{one_line, path_segment};
 use crate::ports::mail::{Composer, Mail, NoticeDetail};
 
 /// Longest piece of order data in a mail, in characters.
 const MAX_FACT: usize = 200;
+/// Orders that a digest lists; its attachment has all.
+const MAX_NEWEST: usize = 50;
+/// Types of failures that a digest shows.
+const MAX_GROUPS: usize = 20;
+const LIST_COLUMNS: [&str; 14] = [
+    "shop",
+    "order_id",
+    "class",
+    "code",
+    "message",
+    "attempt",
+    "fail_count",
+    "max_count",
+    "phase",
+    "next_attempt_at",
+    "total",
+    "currency",
+    "occurred_at",
+    "link",
+];
 /// Limit of a template's work, so that none runs for ever (minijinja `fuel`).
 const FUEL: u64 = 20_000_000;
 const SUBJECT: &str = "order_failed.subject";
@@ -81,6 +105,8 @@ pub struct AudienceSettings {
     pub subject: String,
     /// When single failures become a digest.
     pub digest: DigestRule,
+    /// Largest mail.
+    pub max_bytes: usize,
     /// Whether there is no mail server.
     pub keep_only: bool,
 }
@@ -193,35 +219,104 @@ impl Templates {
         }
     }
 
+    /// A digest: numbers and money of each type of failure, the newest orders, and links to the rest.
     fn digest(&self, audience: &str, notices: &[NoticeDetail]) -> Value {
-        let mut groups = BTreeMap::<(String, String, String), Vec<NoticeView>>::new();
+        let mut groups = BTreeMap::<(String, String, String), (GroupView, Purse)>::new();
+        let mut all = Purse::default();
         for notice in notices {
             let view = self.view(notice);
             let part = |text: &Option<String>| text.clone().unwrap_or_default();
             let key = (part(&view.class), part(&view.code), part(&view.message));
-            groups.entry(key).or_default().push(view);
+            let (group, purse) = groups.entry(key.clone()).or_insert_with(|| {
+                let (class, code, message) = key;
+                let link = self.group_link(notice);
+                let (count, money, notices) = (0, String::new(), Vec::new());
+                (GroupView { count, class, code, message, money, link, notices }, Purse::default())
+            });
+            group.count += 1;
+            if let (Some(currency), Some(total)) = (&notice.currency, &notice.total) {
+                purse.add(currency, Sum::of_total(total));
+                all.add(currency, Sum::of_total(total));
+            }
+            group.notices.push(view);
         }
         let mut groups: Vec<GroupView> = groups
-            .into_iter()
-            .map(|((class, code, message), notices)| GroupView {
-                count: notices.len(),
-                class,
-                code,
-                message,
-                notices,
-            })
+            .into_values()
+            .map(|(group, purse)| GroupView { money: money(purse), ..group })
             .collect();
         groups.sort_by_key(|group| std::cmp::Reverse(group.count));
+        let mut newest: Vec<&NoticeDetail> = notices.iter().collect();
+        newest.sort_by_key(|notice| std::cmp::Reverse(notice.occurred_at));
+        let newest: Vec<NoticeView> =
+            newest.into_iter().take(MAX_NEWEST).map(|notice| self.view(notice)).collect();
         let times = || notices.iter().map(|notice| notice.occurred_at);
         context! {
             audience,
             orders => notices.len(),
+            money => money(all),
             first_at => times().min().map(moment),
             last_at => times().max().map(moment),
+            more_groups => groups.len().saturating_sub(MAX_GROUPS),
+            shown_groups => Value::from(Serde(&groups[..groups.len().min(MAX_GROUPS)])),
             groups => Value::from(Serde(&groups)),
+            more_orders => notices.len().saturating_sub(MAX_NEWEST),
+            newest => Value::from(Serde(&newest)),
             link => format!("{}/lost-orders", self.public_url),
         }
     }
+
+    /// The page of the type of a failure.
+    fn group_link(&self, notice: &NoticeDetail) -> String {
+        let part = |text: &Option<String>| text.clone().unwrap_or_default();
+        match notice.class.as_deref().and_then(ErrorClass::from_name) {
+            Some(class) => {
+                let group = fingerprint(class, &part(&notice.code), &part(&notice.message));
+                format!("{}/groups/{group}", self.public_url)
+            }
+            None => format!("{}/lost-orders", self.public_url),
+        }
+    }
+
+    /// Every failure as CSV, newest first, without cells that a spreadsheet runs.
+    fn list(&self, notices: &[NoticeDetail]) -> String {
+        let mut all: Vec<&NoticeDetail> = notices.iter().collect();
+        all.sort_by_key(|notice| std::cmp::Reverse(notice.occurred_at));
+        let mut list = format!("{}\r\n", LIST_COLUMNS.join(","));
+        for notice in all {
+            let n = self.view(notice);
+            let text = |part: Option<String>| part.unwrap_or_default();
+            let max = n.max_count.map_or_else(String::new, |max| max.to_string());
+            let cells = [
+                n.shop,
+                text(n.order_id),
+                text(n.class),
+                text(n.code),
+                text(n.message),
+                n.attempt.to_string(),
+                n.fail_count.to_string(),
+                max,
+                n.phase,
+                text(n.next_attempt_at),
+                text(n.total),
+                text(n.currency),
+                n.occurred_at,
+                n.link,
+            ];
+            let cells = cells.map(|text| format!("\"{}\"", cell(&text).replace('"', "\"\"")));
+            list.push_str(&cells.join(","));
+            list.push_str("\r\n");
+        }
+        list
+    }
+}
+
+/// The sums of all currencies in one line.
+fn money(purse: Purse) -> String {
+    let sum = |money: Money| match money.unsummed {
+        0 => format!("{} {}", money.amount, money.currency),
+        unsummed => format!("{} {} (without {unsummed})", money.amount, money.currency),
+    };
+    purse.into_money().into_iter().map(sum).collect::<Vec<_>>().join(", ")
 }
 
 impl Composer for Templates {
@@ -264,8 +359,10 @@ impl Composer for Templates {
                 (values, subject, template, to)
             }
         };
+        let is_digest = template == "digest";
         Mail {
             kind,
+            attachment: is_digest.then(|| self.list(notices)),
             sender: settings.sender.clone(),
             receivers,
             subject: one_line(&subject, 200),
@@ -273,6 +370,10 @@ impl Composer for Templates {
             html: self.render(&format!("{template}.html"), &values),
             message_id: message_id(seed, &settings.sender),
         }
+    }
+
+    fn fits(&self, audience: &str, mail: &Mail) -> bool {
+        mail.bytes() <= self.settings(audience).max_bytes
     }
 
     fn digest_rule(&self, audience: &str) -> DigestRule {
@@ -315,6 +416,10 @@ struct GroupView {
     class: String,
     code: String,
     message: String,
+    /// The totals of its orders.
+    money: String,
+    /// Its page.
+    link: String,
     notices: Vec<NoticeView>,
 }
 

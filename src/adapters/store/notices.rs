@@ -65,32 +65,14 @@ impl<D: Db> Outbox for SqlStore<D> {
         mails: Vec<NewMail>,
         window: Option<(String, DigestWindow)>,
     ) -> Result<bool, StoreError> {
-        let insert = "INSERT INTO mails (id, audience, kind, sender, receivers, subject, text_body,
-              html_body, message_id, status, due_at_ms, created_at_ms)
-            VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
-            ON CONFLICT DO NOTHING";
         let take = "UPDATE notices
             SET mail_id = $2
             WHERE id = $1 AND mail_id IS NULL";
         let mut tx = self.db.begin().await?;
         for new in &mails {
             let status = if new.keep_only { MailStatus::Kept } else { MailStatus::Waiting };
-            let args = sql_args![
-                new.id,
-                &new.audience,
-                new.mail.kind.as_str(),
-                &new.mail.sender,
-                json(&new.mail.receivers)?,
-                &new.mail.subject,
-                &new.mail.text,
-                &new.mail.html,
-                &new.mail.message_id,
-                status.as_str(),
-                NEVER,
-                new.now
-            ];
             // The same notices have the same Message-ID: another process wrote this mail first.
-            if tx.execute(&insert.into(), args).await? == 0 {
+            if !insert_mail(&mut tx, new, status).await? {
                 return Ok(false);
             }
             insert_deliveries(&mut tx, new.id, &new.mail.receivers, status, new.now).await?;
@@ -156,12 +138,22 @@ impl<D: Db> Outbox for SqlStore<D> {
         Ok(claimed)
     }
 
+    async fn notices_of(&self, mail_id: Uuid) -> Result<Vec<Notice>, StoreError> {
+        let sql = "SELECT id, kind, detail, created_at_ms
+            FROM notices
+            WHERE mail_id = $1 OR id IN (SELECT notice_id FROM mail_parts WHERE mail_id = $1)
+            ORDER BY created_at_ms, id";
+        let rows = self.db.fetch(&sql.into(), sql_args![mail_id]).await?;
+        rows.into_iter().map(rows::notice).collect()
+    }
+
     async fn settle_delivery(
         &self,
         mail_id: Uuid,
         receiver: &str,
         fate: MailFate,
     ) -> Result<MailStatus, StoreError> {
+        let mut parts = Vec::new();
         let (sql, args) = match fate {
             MailFate::Sent(at) => (
                 "UPDATE mail_deliveries
@@ -183,6 +175,16 @@ impl<D: Db> Outbox for SqlStore<D> {
                 WHERE mail_id = $1 AND receiver = $2 AND status = 'waiting'",
                 sql_args![mail_id, receiver, at, error],
             ),
+            MailFate::Split { at, error, parts: all } => {
+                parts = all;
+                (
+                    "UPDATE mail_deliveries
+                    SET status = 'split', settled_at_ms = $3, error = $4, claim_worker = NULL,
+                      claimed_until_ms = NULL
+                    WHERE mail_id = $1 AND receiver = $2 AND status = 'waiting'",
+                    sql_args![mail_id, receiver, at, error],
+                )
+            }
             MailFate::Untried => (
                 "UPDATE mail_deliveries
                 SET tries = tries - 1, claim_worker = NULL, claimed_until_ms = NULL
@@ -192,7 +194,9 @@ impl<D: Db> Outbox for SqlStore<D> {
         };
         let mut tx = self.db.begin().await?;
         lock_mail::<D>(&mut tx, mail_id).await?;
-        tx.execute(&sql.into(), args).await?;
+        if tx.execute(&sql.into(), args).await? > 0 {
+            insert_parts(&mut tx, receiver, &parts).await?;
+        }
         let status = update_status(&mut tx, mail_id).await?;
         tx.commit().await?;
         Ok(status)
@@ -201,6 +205,61 @@ impl<D: Db> Outbox for SqlStore<D> {
 
 /// `mails.due_at_ms` of a mail whose receivers have rows of their own (migration 0011).
 const NEVER: Timestamp = Timestamp::MAX;
+
+/// Inserts a mail without its deliveries; `false` when one with its Message-ID is there.
+async fn insert_mail<T: Tx>(
+    tx: &mut T,
+    new: &NewMail,
+    status: MailStatus,
+) -> Result<bool, StoreError> {
+    let sql =
+        "INSERT INTO mails (id, audience, kind, sender, receivers, subject, text_body, html_body,
+          attachment, message_id, status, due_at_ms, created_at_ms)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
+        ON CONFLICT DO NOTHING";
+    let args = sql_args![
+        new.id,
+        &new.audience,
+        new.mail.kind.as_str(),
+        &new.mail.sender,
+        json(&new.mail.receivers)?,
+        &new.mail.subject,
+        &new.mail.text,
+        &new.mail.html,
+        new.mail.attachment.as_deref(),
+        &new.mail.message_id,
+        status.as_str(),
+        NEVER,
+        new.now
+    ];
+    Ok(tx.execute(&sql.into(), args).await? > 0)
+}
+
+/// The parts of a mail that is too large for a receiver.
+async fn insert_parts<T: Tx>(
+    tx: &mut T,
+    receiver: &str,
+    parts: &[NewMail],
+) -> Result<(), StoreError> {
+    let known = "SELECT id FROM mails WHERE message_id = $1";
+    let link = "INSERT INTO mail_parts (mail_id, notice_id)
+        VALUES ($1, $2)
+        ON CONFLICT DO NOTHING";
+    for part in parts {
+        insert_mail(tx, part, MailStatus::Waiting).await?;
+        let args = sql_args![&part.mail.message_id];
+        let mut row = rows::only(tx.fetch(&known.into(), args).await?)?;
+        row.table = "mails";
+        let id = rows::uuid_of(&mut row, "id")?;
+        for notice in &part.notices {
+            tx.execute(&link.into(), sql_args![id, notice]).await?;
+        }
+        let to = [receiver.to_owned()];
+        insert_deliveries(tx, id, &to, MailStatus::Waiting, part.now).await?;
+        update_status(tx, id).await?;
+    }
+    Ok(())
+}
 
 /// Each receiver once, however often the mail names it.
 async fn insert_deliveries<T: Tx>(
@@ -267,10 +326,11 @@ async fn lock_mail<D: Db>(tx: &mut D::Tx, id: Uuid) -> Result<(), StoreError> {
 async fn update_status<T: Tx>(tx: &mut T, id: Uuid) -> Result<MailStatus, StoreError> {
     let sql = "UPDATE mails
         SET status = COALESCE((
-          SELECT status
+          SELECT CASE status WHEN 'split' THEN 'sent' ELSE status END
           FROM mail_deliveries
           WHERE mail_id = $1
-          ORDER BY CASE status WHEN 'waiting' THEN 0 WHEN 'sent' THEN 1 WHEN 'kept' THEN 2 ELSE 3 END
+          ORDER BY CASE status WHEN 'waiting' THEN 0 WHEN 'sent' THEN 1 WHEN 'split' THEN 1
+            WHEN 'kept' THEN 2 ELSE 3 END
           LIMIT 1), status)
         WHERE id = $1
         RETURNING status";

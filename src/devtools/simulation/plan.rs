@@ -287,6 +287,7 @@ const KINDS: &[Kind] = &[
     |d, _| (What::Post(PostTrouble::Away), d.seconds(10, 600)),
     |d, _| (What::Post(PostTrouble::AnswersLost), d.seconds(10, 600)),
     |d, _| (What::Post(PostTrouble::OneReceiverBusy), d.seconds(10, 600)),
+    |d, _| (What::Post(PostTrouble::OneReceiverNarrow), d.seconds(10, 600)),
 ];
 
 fn trapped(dice: &mut Dice, setup: &Setup, spring: Spring, longest_s: u64) -> (What, Duration) {

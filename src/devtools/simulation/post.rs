@@ -16,6 +16,10 @@ use crate::ports::mail::{Composer, Mail, MailError, Mailer, NoticeDetail};
 
 /// The only group of receivers.
 const AUDIENCE: &str = "default";
+/// Attempts that one mail may name.
+const MAX_NAMED: usize = 8;
+/// Attempts that a mail may name while the server takes only small ones.
+const FEW: usize = 2;
 /// The administrators. The server refuses the second one for good, which must keep nothing from the others.
 const RECEIVERS: [&str; 3] = ["first@example.com", REFUSED, "last@example.com"];
 const REFUSED: &str = "refused@example.com";
@@ -42,6 +46,8 @@ struct PostState {
     silent_until: Duration,
     /// The receiver whose mails are put off, and until when.
     busy: (usize, Duration),
+    /// The receiver who gets only small mails, and until when.
+    narrow: (usize, Duration),
     /// Message-IDs by receiver and what they name.
     named: BTreeMap<(String, String), BTreeSet<String>>,
 }
@@ -54,6 +60,7 @@ impl PostModel {
             away_until: Duration::ZERO,
             silent_until: Duration::ZERO,
             busy: (0, Duration::ZERO),
+            narrow: (0, Duration::ZERO),
             named: BTreeMap::new(),
         };
         Self { story, state: Shared::new(state) }
@@ -76,11 +83,18 @@ impl PostModel {
         state.busy = (state.dice.index(RECEIVERS.len()), until);
     }
 
+    /// It takes only small mails for one of the receivers for that long.
+    pub fn is_narrow(&self, lasts: Duration) {
+        let until = self.story.now() + lasts;
+        let mut state = self.state.get();
+        state.narrow = (state.dice.index(RECEIVERS.len()), until);
+    }
+
     /// It is well again.
     pub fn heal(&self) {
         let mut state = self.state.get();
         (state.away_until, state.silent_until) = (Duration::ZERO, Duration::ZERO);
-        state.busy.1 = Duration::ZERO;
+        (state.busy.1, state.narrow.1) = (Duration::ZERO, Duration::ZERO);
     }
 
     /// How many different mails to a receiver name it, each with its Message-ID.
@@ -112,6 +126,11 @@ impl Mailer for PostModel {
         let (busy, until) = state.busy;
         if receiver == RECEIVERS[busy] && now < until {
             return Err(MailError::Later("450 mailbox busy".to_owned()));
+        }
+        let (narrow, until) = state.narrow;
+        let is_large = mail.text.lines().count() > FEW;
+        if receiver == RECEIVERS[narrow] && now < until && is_large {
+            return Err(MailError::TooLarge("552 too large".to_owned()));
         }
         if mail.kind == NoticeKind::OrderFailed {
             for named in mail.text.lines() {
@@ -156,8 +175,13 @@ impl Composer for PlainComposer {
             subject: kind.as_str().to_owned(),
             text: notices.iter().map(line).collect::<Vec<_>>().join("\n"),
             html: String::new(),
+            attachment: None,
             message_id: format!("<{:016x}@example.com>", hasher.finish()),
         }
+    }
+
+    fn fits(&self, _: &str, mail: &Mail) -> bool {
+        mail.text.lines().count() <= MAX_NAMED
     }
 
     fn digest_rule(&self, _: &str) -> DigestRule {

@@ -135,6 +135,8 @@ pub enum PostTrouble {
     AnswersLost,
     /// It puts off the mails to one of them.
     OneReceiverBusy,
+    /// It takes only small mails for one of them.
+    OneReceiverNarrow,
 }
 
 /// What a person does; with which order is decided when it is done.

@@ -127,6 +127,7 @@ impl World {
             What::Post(PostTrouble::Away) => self.parts.post.is_away(lasts),
             What::Post(PostTrouble::AnswersLost) => self.parts.post.is_silent(lasts),
             What::Post(PostTrouble::OneReceiverBusy) => self.parts.post.is_busy(lasts),
+            What::Post(PostTrouble::OneReceiverNarrow) => self.parts.post.is_narrow(lasts),
         }
     }
 

@@ -133,7 +133,7 @@ async fn ledger(
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct MailQuery {
-    /// waiting, sent, kept or failed: for all or for one of the receivers.
+    /// waiting, sent, kept, failed or split: for all or for one of the receivers.
     status: Option<String>,
     /// At most 1000; else 100.
     #[schemars(range(min = 1, max = 1000))]

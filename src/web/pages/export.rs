@@ -6,12 +6,12 @@ use axum::body::{Body, Bytes};
 use axum::response::Response;
 use futures_util::stream;
 
+use crate::domain::csv_cell::cell;
 use crate::domain::lifecycle::transitions::OrderRecord;
 use crate::domain::order_filter::{OrderFilter, Sort};
 use crate::ops::principal::Principal;
 use crate::ops::refusal::Refusal;
 use crate::ops::verbs::Ops;
-use crate::views::csv::cell;
 use crate::views::orders::{OrderView, export_columns};
 use crate::web::html::context::download;
 

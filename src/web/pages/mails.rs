@@ -9,7 +9,7 @@ use minijinja::{Value, context};
 use crate::domain::text::one_line;
 use crate::ports::notices::{MailDelivery, MailStatus, StoredMail};
 use crate::web::auth::session::Posted;
-use crate::web::html::context::{Failure, PageContext, PageResult, needed_reason};
+use crate::web::html::context::{Failure, PageContext, PageResult, download, needed_reason};
 use crate::web::html::formatter::printable;
 use crate::web::html::forms::{Fields, field};
 
@@ -33,6 +33,7 @@ pub async fn mail(ctx: PageContext, Path(id): Path<String>) -> PageResult {
     let mail = find(&ctx, &id).await?;
     let values = context! {
         m => view(&ctx, &mail),
+        has_list => mail.mail.attachment.is_some(),
         sender => &mail.mail.sender,
         text => printable(&mail.mail.text),
         deliveries => mail.deliveries.iter().map(|d| delivery(&ctx, d)).collect::<Vec<_>>(),
@@ -49,6 +50,14 @@ pub async fn html(ctx: PageContext, Path(id): Path<String>) -> PageResult {
     headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(policy));
     headers.insert(header::X_FRAME_OPTIONS, HeaderValue::from_static("SAMEORIGIN"));
     Ok(response)
+}
+
+/// `GET /mails/{id}/failures.csv`: the list that is attached to a digest.
+pub async fn list(ctx: PageContext, Path(id): Path<String>) -> PageResult {
+    let mail = find(&ctx, &id).await?;
+    let missing = || Failure::missing(key!("This mail has no list."));
+    let list = mail.mail.attachment.ok_or_else(missing)?;
+    Ok(download("failures.csv", "text/csv; charset=utf-8", list))
 }
 
 /// `POST /mails/{id}/resend`
@@ -113,7 +122,7 @@ fn delivery(ctx: &PageContext, delivery: &MailDelivery) -> Value {
 
 fn tone(status: MailStatus) -> &'static str {
     match status {
-        MailStatus::Sent => "good",
+        MailStatus::Sent | MailStatus::Split => "good",
         MailStatus::Failed => "bad",
         MailStatus::Waiting => "wait",
         MailStatus::Kept => "",

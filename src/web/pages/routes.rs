@@ -87,6 +87,7 @@ pub fn page_routes() -> Vec<PageRoute> {
         page("/mails", read, mails::mails),
         page("/mails/{id}", read, mails::mail),
         page("/mails/{id}/html", read, mails::html),
+        page("/mails/{id}/failures.csv", read, mails::list),
         form("/mails/{id}/resend", Process, mails::resend),
         form("/mails/{id}/acknowledge", Process, mails::acknowledge),
         page("/audit", read, audit::audit),

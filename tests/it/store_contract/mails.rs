@@ -24,6 +24,7 @@ on_every_ledger!(
     each_receiver_has_its_own_account,
     a_receiver_counts_as_refused_until_it_gets_a_later_mail,
     outcomes_of_one_mail_at_the_same_time_add_up,
+    what_is_too_large_for_one_receiver_becomes_parts_for_it,
     a_mail_is_queued_again_for_whoever_has_not_got_it,
     an_alert_that_nobody_got_is_acknowledged_once,
     due_mail_is_noticed,
@@ -48,6 +49,7 @@ fn mail(id: &str, notices: &[&str]) -> NewMail {
             subject: format!("Subject {id}"),
             text: "text".to_owned(),
             html: "<p>html</p>".to_owned(),
+            attachment: Some("a,b\r\n".to_owned()),
             message_id: format!("<{id}@example.com>"),
         },
         notices: notices.iter().map(|id| (*id).to_owned()).collect(),
@@ -318,6 +320,46 @@ fn act(now: i64) -> Act {
         reason: Some("a test".to_owned()),
         now: at(now),
     }
+}
+
+async fn what_is_too_large_for_one_receiver_becomes_parts_for_it(ledger: &Ledger) {
+    add(ledger, &["a", "b", "c"]).await;
+    assert!(compose(ledger, vec![mail("whole", &["a", "b", "c"])]).await);
+    let both = taken(ledger, "w", 10).await;
+    let notices = async |id| {
+        let notices = ledger.store.notices_of(id).await.expect("the ledger answers");
+        notices.into_iter().map(|notice| notice.id).collect::<Vec<_>>()
+    };
+    assert_eq!(notices(both[0].mail_id).await, ["a", "b", "c"]);
+    let split = |receiver: &str| {
+        let part = |id: &str, notices: &[&str]| {
+            let mut part = mail(id, notices);
+            part.mail.receivers = vec![receiver.to_owned()];
+            part
+        };
+        let parts = vec![part("first", &["a"]), part("rest", &["b", "c"])];
+        MailFate::Split { at: at(11), error: "552".to_owned(), parts }
+    };
+    let fate = split(&both[0].receiver);
+    assert_eq!(settle(ledger, &both[0], fate.clone()).await, MailStatus::Waiting);
+    settle(ledger, &both[0], fate).await;
+    let parts = taken(ledger, "w", 12).await;
+    let to: Vec<(&str, &str)> =
+        parts.iter().map(|part| (&*part.mail.subject, &*part.receiver)).collect();
+    let mut sorted = to.clone();
+    sorted.sort_unstable();
+    let a = "a@example.com";
+    assert_eq!(sorted, [("Subject first", a), ("Subject rest", a)], "once, and for it alone");
+    let rest = parts.iter().find(|part| part.mail.subject == "Subject rest").expect("it is there");
+    assert_eq!(notices(rest.mail_id).await, ["b", "c"], "it can be split again");
+    // The other receiver needs parts, too: the same mails.
+    assert_eq!(settle(ledger, &both[1], split(&both[1].receiver)).await, MailStatus::Sent);
+    let more = taken(ledger, "w", 13).await;
+    assert!(more.iter().all(|part| part.receiver == "b@example.com") && more.len() == 2);
+    let mails = ledger.store.list_mails(None, 10).await.expect("the ledger answers");
+    assert_eq!(mails.len(), 3);
+    let list = ledger.store.list_mails(Some(MailStatus::Split), 10).await;
+    assert_eq!(list.expect("the ledger answers").len(), 1);
 }
 
 async fn outcomes_of_one_mail_at_the_same_time_add_up(ledger: &Ledger) {

@@ -89,6 +89,20 @@ impl Outbox for MemoryLedger {
         .await
     }
 
+    async fn notices_of(&self, mail_id: Uuid) -> Result<Vec<Notice>, StoreError> {
+        self.read(|tables| {
+            let is_part = |row: &&NoticeRow| {
+                row.mail == Some(mail_id)
+                    || tables.mail_parts.contains_key(&(mail_id, row.notice.id.clone()))
+            };
+            let mut notices: Vec<Notice> =
+                tables.notices.values().filter(is_part).map(|row| row.notice.clone()).collect();
+            notices.sort_by(|a, b| (a.created_at, &a.id).cmp(&(b.created_at, &b.id)));
+            notices
+        })
+        .await
+    }
+
     async fn settle_delivery(
         &self,
         mail_id: Uuid,
@@ -293,6 +307,26 @@ impl Tables {
         })
     }
 
+    /// A part of a mail that is too large for this receiver.
+    fn add_part(&mut self, part: &NewMail, receiver: &str) {
+        let known = self.message_ids.get(&stored_text(&part.mail.message_id)).copied();
+        let id = match known {
+            Some(id) => id,
+            None => {
+                let whole = NewMail { notices: Vec::new(), ..part.clone() };
+                self.compose(&whole);
+                part.id
+            }
+        };
+        for notice in &part.notices {
+            self.mail_parts.put((id, notice.clone()), ());
+        }
+        let is_in = |row: &MailRow| row.mail.deliveries.iter().any(|d| d.receiver == receiver);
+        if self.mails.get(&id).is_some_and(|row| !is_in(row)) {
+            self.queue_again(id, &[receiver.to_owned()], part.now);
+        }
+    }
+
     /// Queues a mail for receivers that have not got it; how many.
     fn queue_again(&mut self, id: Uuid, receivers: &[String], now: Timestamp) -> u32 {
         let Some(row) = self.mails.get(&id) else { return 0 };
@@ -351,6 +385,10 @@ impl Tables {
         if !is_waiting && !matches!(fate, MailFate::Sent(_)) {
             return row.mail.status;
         }
+        if let MailFate::Split { parts, .. } = &fate {
+            parts.iter().for_each(|part| self.add_part(part, receiver));
+        }
+        let Some(row) = self.mails.get(&id) else { return MailStatus::Failed };
         let mut row = row.clone();
         let (delivery, account) = (&mut row.mail.deliveries[place], &mut row.accounts[place]);
         account.claimed_until = None;
@@ -368,6 +406,11 @@ impl Tables {
             }
             MailFate::Failed { at, error } => {
                 delivery.status = MailStatus::Failed;
+                delivery.error = Some(stored_text(&error));
+                account.settled_at = Some(stored_time(at));
+            }
+            MailFate::Split { at, error, .. } => {
+                delivery.status = MailStatus::Split;
                 delivery.error = Some(stored_text(&error));
                 account.settled_at = Some(stored_time(at));
             }
@@ -409,6 +452,7 @@ fn stored_mail(new: &NewMail) -> StoredMail {
             subject: stored_text(&mail.subject),
             text: stored_text(&mail.text),
             html: stored_text(&mail.html),
+            attachment: mail.attachment.as_deref().map(stored_text),
             message_id: stored_text(&mail.message_id),
         },
         status,

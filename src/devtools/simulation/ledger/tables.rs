@@ -67,6 +67,8 @@ tables! {
     /// Index: notices in no mail yet, by the time at which they were made.
     loose_notices: (i64, String) => (),
     mails: Uuid => MailRow,
+    /// Notices in a mail that is a part of another one.
+    mail_parts: (Uuid, String) => (),
     /// Index: mails by their Message-ID.
     message_ids: String => Uuid,
     /// Index: deliveries to be sent, by the time at which they are due and the place of the receiver.
