@@ -180,7 +180,7 @@ async fn mail(settings: &Settings) -> Vec<CheckLine> {
 
 /// Whether the administrators get what is sent to them.
 async fn mails(settings: &Settings) -> Vec<CheckLine> {
-    let Ok(store) = wiring::open_store(settings, "check") else { return Vec::new() };
+    let Ok(store) = wiring::open_store(settings) else { return Vec::new() };
     let (Ok(counts), Ok(refused)) = (store.count_mails().await, store.refused_receivers().await)
     else {
         // The line about the database says why.

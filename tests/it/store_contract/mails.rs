@@ -368,7 +368,7 @@ async fn outcomes_of_one_mail_at_the_same_time_add_up(ledger: &Ledger) {
     new.mail.receivers = (0..8).map(|n| format!("r{n}@example.com")).collect();
     assert!(compose(ledger, vec![new]).await);
     let all = taken(ledger, "w", 10).await;
-    let other = ledger.opened_by("other");
+    let other = ledger.opened_again();
     let settled = all.iter().enumerate().map(|(n, delivery)| {
         let store = if n % 2 == 0 { &ledger.store } else { &other };
         store.settle_delivery(delivery.mail_id, &delivery.receiver, MailFate::Sent(at(11)))
