@@ -99,6 +99,11 @@ SELECT s.shop, s.order_id, s.state, s.phase, s.due_at_ms, s.erp_order_id, s.fail
 FROM order_states AS s
 JOIN orders AS o ON o.shop = s.shop AND o.order_id = s.order_id;
 
+-- A function, because the planner asks it while it plans: few orders are younger than the mark.
+CREATE FUNCTION in_hand_since() RETURNS BIGINT LANGUAGE sql STABLE PARALLEL SAFE AS $$
+  SELECT at_ms FROM ledger_marks WHERE name = 'in_hand_since'
+$$;
+
 -- The same of orders without one.
 CREATE VIEW in_hand_rows AS
 SELECT o.shop, o.order_id, 'payed' AS state, 'queued' AS phase, CAST(NULL AS BIGINT) AS due_at_ms,
@@ -113,7 +118,7 @@ SELECT o.shop, o.order_id, 'payed' AS state, 'queued' AS phase, CAST(NULL AS BIG
   o.received_at_ms AS updated_at_ms, CAST(0 AS BIGINT) AS version, CAST(0 AS BIGINT) AS revision,
   o.search_text, o.source, o.digest, o.document
 FROM orders AS o
-WHERE o.received_at_ms >= (SELECT at_ms FROM ledger_marks WHERE name = 'in_hand_since')
+WHERE o.received_at_ms >= in_hand_since()
   AND NOT EXISTS (SELECT 1 FROM order_states AS s WHERE s.shop = o.shop AND s.order_id = o.order_id);
 
 -- Every attempt that ended.

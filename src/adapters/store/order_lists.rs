@@ -173,13 +173,12 @@ fn sources(filter: &OrderFilter, section: Option<&Section>) -> &'static [&'stati
     let phase = filter.phase.as_deref();
     let state = PHASES.into_iter().find(|(_, name)| phase == Some(*name)).map(|(state, _)| state);
     let state = filter.state.or(state);
-    let of_failure = [&filter.fingerprint, &filter.class, &filter.code];
-    let is_of_failure = of_failure.iter().any(|part| part.is_some());
     let has_value = section.is_some_and(|s| !s.is_of_missing && s.column != "received_at_ms");
     match state {
         _ if filter.customer.is_some() => &["order_rows"],
         Some(OrderState::OrderedFailed) => &["state_rows"],
-        _ if is_of_failure || phase == Some("held") => &["state_rows"],
+        // A type of failure has an index; a class is found soon enough among all.
+        _ if filter.fingerprint.is_some() || phase == Some("held") => &["state_rows"],
         Some(OrderState::Payed) => &["state_rows", "in_hand_rows"],
         Some(OrderState::Confirmed) if has_value => &["state_rows"],
         None if section.is_some_and(|s| s.column == "updated_at_ms") => {
