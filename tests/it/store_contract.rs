@@ -20,7 +20,7 @@ use order_relay::domain::lifecycle::vocabulary::{Phase, Trigger};
 use order_relay::domain::order::document::Order;
 use order_relay::domain::order::intake_rules::IntakeRules;
 use order_relay::domain::order::values::OrderKey;
-use order_relay::domain::order_filter::ShopFilter;
+use order_relay::domain::order_filter::{OrderFilter, ShopFilter};
 use order_relay::domain::permission::Grants;
 use order_relay::domain::retry::{OnRejected, RetryPolicy};
 use order_relay::domain::trace::Trace;
@@ -120,6 +120,8 @@ on_every_ledger!(
     a_trial_takes_what_never_failed_first,
     a_ledger_tells_its_own_time_where_it_has_a_clock,
     what_lies_about_is_found_and_nothing_else,
+    an_order_that_was_written_long_after_it_came_is_found,
+    a_receipt_and_another_claim_at_once_confirm_the_order_once,
     an_order_that_is_swept_keeps_both_parts_of_its_trace_context,
     numbers_as_large_as_the_wire_allows_are_taken,
     one_refused_value_among_fifty_fails_alone,
@@ -872,6 +874,51 @@ async fn a_trial_takes_what_never_failed_first(ledger: &Ledger) {
         let ids: Vec<&str> = taken.iter().map(|overdue| overdue.key.order_id.as_str()).collect();
         assert_eq!(ids, expected);
     }
+}
+
+async fn an_order_that_was_written_long_after_it_came_is_found(ledger: &Ledger) {
+    let take = async |now| {
+        let sweep = Sweep {
+            now: at(now),
+            grace: Duration::from_secs(10),
+            again_after: Duration::from_secs(60),
+            shops: ShopFilter::default(),
+            fresh_first: false,
+            limit: 100,
+        };
+        let taken = ledger.store.take_overdue(sweep).await.expect("the ledger answers");
+        taken.into_iter().map(|overdue| overdue.key.order_id.to_string()).collect::<Vec<_>>()
+    };
+    ledger.admit("early", "w", at(9_000)).await;
+    ledger.confirm("early", 1, "ERP-1", at(9_001)).await;
+    assert!(take(10_000).await.is_empty());
+    // The transaction of this one took longer than any other.
+    ledger.store.accept(placed(&order("late")), at(5)).await.expect("the ledger answers");
+    let (first, second) = (take(10_001).await, take(10_002).await);
+    assert_eq!([first, second].concat(), ["late"]);
+    let queued = OrderFilter { phase: Some("queued".to_owned()), ..OrderFilter::default() };
+    let sort = "-received".parse().expect("a sort");
+    let page = ledger.store.page_orders(&queued, sort, None, 10).await.expect("a page");
+    assert_eq!(page.len(), 1);
+}
+
+/// Neither has a state to lock when it looks: whoever writes it first wins, and the other begins again.
+async fn a_receipt_and_another_claim_at_once_confirm_the_order_once(ledger: &Ledger) {
+    let other = ledger.opened_again();
+    for n in 0..25 {
+        let id = format!("r-{n}");
+        ledger.admit(&id, "dead", at(0)).await;
+        let incoming = Incoming::Again { key: key(&id), attempt: 1, trigger: Trigger::Sweeper };
+        let (confirmed, admitted) = tokio::join!(
+            ledger.store.confirm(receipt(&id, 1, &format!("ERP-{n}"), at(500))),
+            other.admit(AdmitRequest { incoming, intent: claim("alive", at(500)), now: at(500) }),
+        );
+        assert!(confirmed.expect("the ledger answers").first, "{id}");
+        drop(admitted.expect("the ledger answers"));
+        assert_eq!(ledger.phase(&id).await, "transferred");
+    }
+    let report = ledger.store.check_ledger(None).await.expect("the ledger can be checked");
+    assert!(report.difference == 0 && report.violations.is_empty(), "{report:?}");
 }
 
 async fn what_lies_about_is_found_and_nothing_else(ledger: &Ledger) {

@@ -38,7 +38,7 @@ const MAX_IDLE: usize = 4;
 const MAX_IDLE_TIME: Duration = Duration::from_secs(30);
 const NO_UTF8: &str = "the mail server does not offer SMTPUTF8 (RFC 6531): it cannot take an address with letters \
     outside ASCII before the @";
-/// For the farewell after a refusal.
+/// How long the answer to QUIT is waited for.
 const QUIT_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Mail servers by audience.
@@ -65,7 +65,7 @@ impl Smtp {
         let Some(server) = self.of(audience) else { return Ok(()) };
         match timeout(self.patience, server.connect()).await {
             Ok(Ok(mut connection)) => {
-                // What it says to the farewell does not matter.
+                // The answer to QUIT does not matter.
                 drop(timeout(QUIT_PATIENCE, connection.abort()).await);
                 Ok(())
             }
@@ -181,7 +181,7 @@ impl Server {
 #[async_trait]
 impl Mailer for Smtp {
     async fn send(&self, audience: &str, mail: &Mail, receiver: &str) -> Result<(), MailError> {
-        let letter = Letter::new(mail, receiver).map_err(MailError::Never)?;
+        let outbound = OutboundMail::new(mail, receiver).map_err(MailError::Never)?;
         let Some(server) = self.of(audience) else {
             return Err(away("no mail server is set for this shop (mail.smtp_url)".to_owned()));
         };
@@ -191,20 +191,21 @@ impl Mailer for Smtp {
             Ok(Err(error)) => return Err(away(explain(&error))),
             Err(_) => return Err(away("the mail server did not answer in time".to_owned())),
         };
-        if letter.needs_utf8 && !connection.server_info().supports_feature(Extension::SmtpUtfEight)
+        if outbound.needs_utf8
+            && !connection.server_info().supports_feature(Extension::SmtpUtfEight)
         {
             server.keep(connection);
             return Err(MailError::Never(NO_UTF8.to_owned()));
         }
         let mut command = Command::MailFrom;
         let rest = self.patience.saturating_sub(watch.elapsed());
-        match timeout(rest, letter.send(&mut connection, &mut command)).await {
+        match timeout(rest, outbound.send(&mut connection, &mut command)).await {
             Ok(Ok(())) => {
                 server.keep(connection);
                 Ok(())
             }
             Ok(Err(error)) => {
-                // It did not take this mail; what it says to the farewell does not matter.
+                // It did not take this mail; the answer to QUIT does not matter.
                 drop(timeout(QUIT_PATIENCE, connection.abort()).await);
                 Err(meaning(command, &error))
             }
@@ -241,7 +242,7 @@ impl Command {
 }
 
 /// A mail as it goes to one receiver.
-struct Letter {
+struct OutboundMail {
     from: Address,
     to: Address,
     /// Whether an address has letters outside ASCII before its @ (RFC 6531).
@@ -249,7 +250,7 @@ struct Letter {
     bytes: Vec<u8>,
 }
 
-impl Letter {
+impl OutboundMail {
     fn new(mail: &Mail, receiver: &str) -> Result<Self, String> {
         let sender = mailbox(&mail.sender).map_err(|error| format!("sender: {error}"))?;
         let receiver = mailbox(receiver).map_err(|error| format!("receiver: {error}"))?;

@@ -113,18 +113,17 @@ impl<D: Db> SqlStore<D> {
         if written.is_empty() {
             return works;
         }
+        let pieces = works.iter().enumerate().filter(|(place, _)| written.contains(place));
+        self.outages.judge_batch(pieces.map(|(_, work)| work.piece()), &Ok(()));
         let mut left = Vec::new();
-        let mut pieces = Vec::new();
         for (place, work) in works.into_iter().enumerate() {
             if written.contains(&place) {
-                pieces.push(work.piece());
                 let judged = self.watch.judge(work.kind(), Ok(()));
                 work.settle(judged);
             } else {
                 left.push(work);
             }
         }
-        self.outages.judge_batch(pieces.into_iter(), &Ok(()));
         left
     }
 

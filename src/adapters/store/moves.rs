@@ -10,6 +10,7 @@ use crate::ports::store_error::StoreError;
 use crate::sql_args;
 
 use super::db::{Sql, Tx, Value};
+use super::rows::places;
 
 const MINUTE_MS: i64 = 60_000;
 /// Columns of a row of `moves`.
@@ -153,19 +154,11 @@ impl Moves {
     pub(super) async fn write<T: Tx>(&self, tx: &mut T) -> Result<(), StoreError> {
         let rows: Vec<_> = self.0.iter().collect();
         for rows in rows.chunks(ROWS_AT_ONCE) {
-            let places: Vec<String> = (0..rows.len())
-                .map(|row| {
-                    let first = row * COLUMNS + 1;
-                    let numbers: Vec<String> =
-                        (first..first + COLUMNS).map(|number| format!("${number}")).collect();
-                    format!("({})", numbers.join(", "))
-                })
-                .collect();
             let sql = format!(
                 "INSERT INTO moves (at_ms, shop, currency, was, was_fingerprint, phase, fingerprint,
                   what, failures, orders, units, nanos, unsummed)
                 VALUES {}",
-                places.join(", ")
+                places(rows.len(), COLUMNS)
             );
             let args = rows.iter().flat_map(|(way, gone)| row(way, gone)).collect();
             tx.execute(&Sql::Built(sql), args).await?;

@@ -396,8 +396,15 @@ pub const ROWS_AT_ONCE: usize = 500;
 
 /// A condition on orders with these keys; there is at least one.
 pub fn these_orders(keys: &[OrderKey]) -> (String, Vec<Value>) {
-    let places: Vec<String> =
-        (0..keys.len()).map(|n| format!("(${}, ${})", 2 * n + 1, 2 * n + 2)).collect();
     let args = keys.iter().flat_map(|key| sql_args![key.shop.as_str(), key.order_id.as_str()]);
-    (format!("(shop, order_id) IN (VALUES {})", places.join(", ")), args.collect())
+    (format!("(shop, order_id) IN (VALUES {})", places(keys.len(), 2)), args.collect())
+}
+
+/// `rows` times `columns` arguments of `VALUES`.
+pub fn places(rows: usize, columns: usize) -> String {
+    let row = |row: usize| {
+        let numbers = row * columns + 1..=(row + 1) * columns;
+        format!("({})", numbers.map(|number| format!("${number}")).collect::<Vec<_>>().join(", "))
+    };
+    (0..rows).map(row).collect::<Vec<_>>().join(", ")
 }

@@ -30,7 +30,7 @@ use crate::sql_args;
 
 use super::db::{Db, PlainWrites, Row, Sql, Tx, Value};
 use super::moves::Moves;
-use super::rows::{self, EDITED, ORDER_COLUMNS};
+use super::rows::{self, EDITED, ORDER_COLUMNS, places};
 use super::schema::{self, searched, skus};
 use super::sorting::{read_failed, sqlite_code};
 
@@ -602,15 +602,6 @@ fn at_once<T>(mut rows: &[T]) -> Vec<&[T]> {
         rows = rest;
     }
     pieces
-}
-
-/// `rows` times `columns` arguments of `VALUES`.
-fn places(rows: usize, columns: usize) -> String {
-    let row = |row: usize| {
-        let numbers = row * columns + 1..=(row + 1) * columns;
-        format!("({})", numbers.map(|number| format!("${number}")).collect::<Vec<_>>().join(", "))
-    };
-    (0..rows).map(row).collect::<Vec<_>>().join(", ")
 }
 
 fn by_key(keys: &[OrderKey]) -> Vec<Value> {
