@@ -99,10 +99,10 @@ async fn an_order_that_the_erp_takes_is_two_rows() {
     for table in ["attempts", "exchanges", "notices", "mails", "added_counts", "added_activity"] {
         assert_eq!(cost.rows[table], (0, 0, 0), "{table}: {cost:?}");
     }
-    // Measured: 0.06, 1,485 and 3.0. A transaction for each order would be 2.
-    assert!(cost.transactions < 0.3, "{cost:?}");
+    // Measured: 0.06, 1,485 and 3.0. Rounds are smaller on a loaded machine; an order that has its own are 2.
+    assert!(cost.transactions < 1.0, "{cost:?}");
     assert!(cost.log_bytes < 2_500.0, "{cost:?}");
-    assert!(cost.context_switches < 8.0, "{cost:?}");
+    assert!(cost.context_switches < 12.0, "{cost:?}");
 }
 
 #[tokio::test]
@@ -113,8 +113,8 @@ async fn an_order_that_the_erp_refuses_is_a_row_of_each_kind() {
         assert_eq!(cost.rows[table], (all, 0, 0), "{table}: {cost:?}");
     }
     cost.changes_hardly_any("order_states");
-    // Measured: 0.13, 4,461 and 8.4.
-    assert!(cost.transactions < 0.5, "{cost:?}");
+    // Measured: 0.13, 4,461 and 8.4; 0.53, 4,481 and 10.9 beside two other test runs and two compilers.
+    assert!(cost.transactions < 1.0, "{cost:?}");
     assert!(cost.log_bytes < 7_000.0, "{cost:?}");
-    assert!(cost.context_switches < 20.0, "{cost:?}");
+    assert!(cost.context_switches < 30.0, "{cost:?}");
 }
