@@ -34,6 +34,8 @@ pub mod domain {
     pub mod circuit;
     pub mod concurrency_limit;
     pub mod permission;
+    pub mod exact;
+    pub mod total;
     pub mod money;
     pub mod login;
     pub mod removal;
@@ -70,6 +72,7 @@ pub mod ports {
     pub mod orders;
     pub mod order_lists;
     pub mod second_entries;
+    pub mod total_differences;
     pub mod order_desk;
     pub mod ledger;
     pub mod notices;
@@ -129,6 +132,7 @@ pub mod ops {
     pub mod transfer;
     pub mod removal;
     pub mod second_entries;
+    pub mod total_differences;
     pub mod dead_letters;
     pub mod mails;
     pub mod idempotency;
@@ -176,6 +180,7 @@ pub mod adapters {
         pub mod order_lists;
         pub mod order_desk;
         pub mod second_entries;
+        pub mod total_differences;
         pub mod revisions;
         pub mod redrives;
         pub mod statistics;
@@ -214,6 +219,7 @@ pub mod adapters {
         pub mod recipe {
             //! ERPs described by a TOML file (docs/erp-recipes.md).
             pub mod values;
+            pub mod decimals;
             pub mod filters;
             pub mod expressions;
             pub mod templates;
@@ -235,6 +241,7 @@ pub mod adapters {
             pub mod needs;
             pub mod reads;
             pub mod master_data;
+            pub mod total;
             pub mod engine;
             pub mod check;
             pub mod open;
@@ -390,6 +397,7 @@ pub mod devtools {
             pub mod workers;
             pub mod audit;
             pub mod second_entries;
+            pub mod total_differences;
             pub mod order_desk;
             pub mod revisions;
             pub mod order_lists;

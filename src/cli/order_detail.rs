@@ -11,6 +11,7 @@ use crate::domain::text::{is_unprintable, one_line};
 use crate::ops::verbs::Ops;
 use crate::ports::order_desk::{Attempt, OrderDetail};
 use crate::ports::second_entries::SecondEntry;
+use crate::ports::total_differences::FoundTotal;
 use crate::views::order_detail::DetailView;
 use crate::views::orders::OrderView;
 
@@ -54,6 +55,7 @@ fn show_facts(out: &mut dyn Write, detail: &OrderDetail, order: &OrderView) -> s
             ("State", Some(format!("{} / {}", order.state, order.phase))),
             ("ERP number", order.erp_order_id.clone()),
             ("ENTERED TWICE", entered_twice(&detail.second_entries)),
+            ("Total in the ERP", other_total(&detail.total_differences)),
             ("Failed attempts", Some(failed)),
             ("Next", record.phase.due_at().map(local)),
             (
@@ -102,6 +104,16 @@ fn entered_twice(entries: &[SecondEntry]) -> Option<String> {
         one_line(&format!("also {number} (attempt {attempt}, {standing})"), 500)
     };
     (!entries.is_empty()).then(|| entries.iter().map(shown).collect::<Vec<_>>().join("; "))
+}
+
+/// The newest sum in the ERP that differs from what was paid, and who accepted it.
+fn other_total(found: &[FoundTotal]) -> Option<String> {
+    let newest = found.last()?;
+    let standing = match &newest.accepted {
+        Some(accepted) => format!("accepted by {}: {}", accepted.actor, accepted.reason),
+        None => "not accepted".to_owned(),
+    };
+    Some(one_line(&format!("{} ({standing})", newest.difference.found), 500))
 }
 
 fn show_attempts(out: &mut dyn Write, attempts: &[Attempt]) -> std::io::Result<()> {

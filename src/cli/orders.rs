@@ -60,6 +60,9 @@ pub async fn lost_orders(
             process(ops, &ids, &change, output.output, out).await
         }
         LostOrders::Edit(command) => edit(ops, &command, out).await,
+        LostOrders::AcceptTotal { ids, change, output } => {
+            alter(ops, Alteration::AcceptTotal, &ids, &change, output.output, out).await
+        }
         LostOrders::Remove { ids, change, output } => {
             alter(ops, Alteration::Remove, &ids, &change, output.output, out).await
         }
@@ -120,6 +123,8 @@ enum Alteration {
     Restore,
     /// A person has dealt with the second entry in the ERP.
     SettleDouble,
+    /// A person accepts the sum that the ERP has.
+    AcceptTotal,
 }
 
 impl Alteration {
@@ -128,6 +133,7 @@ impl Alteration {
         match self {
             Self::Remove => Some("entered by hand, ERP number 4711"),
             Self::SettleDouble => Some("cancelled 4712 in the ERP"),
+            Self::AcceptTotal => Some("agreed with the customer, voucher sent"),
             Self::Restore => None,
         }
     }
@@ -151,6 +157,7 @@ async fn alter(
         Alteration::Remove => ("Remove", "removed", "would be removed"),
         Alteration::Restore => ("Restore", "restored", "would be restored"),
         Alteration::SettleDouble => ("Settle", "settled", "would be settled"),
+        Alteration::AcceptTotal => ("Accept the ERP's total of", "accepted", "would be accepted"),
     };
     if keys.len() > 1 {
         confirm(change, &format!("{verb} {} orders?", keys.len()))?;
@@ -168,6 +175,10 @@ async fn alter(
             (false, Alteration::SettleDouble) => {
                 let settled = ops.settle_double(&key, &act).await;
                 settled.map(|count| Some(format!("{count} second entries")))
+            }
+            (false, Alteration::AcceptTotal) => {
+                let accepted = ops.accept_total(&key, &act).await;
+                accepted.map(|total| Some(format!("{total}; transfer the order to complete it")))
             }
         };
         let (outcome, detail, exit) = match changed {
@@ -314,6 +325,24 @@ pub enum LostOrders {
 The number and the shop of an order never change. Currency and total need a separate permission.
 Editing does not send an order: use --process, or transfer it afterwards.")]
     Edit(Box<Edit>),
+    /// Accept the total that the ERP has for an order instead of what was paid, with a reason
+    #[command(after_help = "Example:
+  order-relay lost-orders accept-total 100042 --reason \"agreed with the customer, voucher sent\"
+  order-relay lost-orders process 100042
+
+The failure total_differs shows both sums. The next attempt completes the order in the ERP if the sum there is
+still the accepted one. Or correct the order in the ERP, and transfer it: the sums are compared again.")]
+    AcceptTotal {
+        /// ORDER_ID or SHOP/ORDER_ID
+        #[arg(value_name = "ID", required = true)]
+        ids: Vec<String>,
+        #[command(flatten)]
+        /// Usual
+        change: Change,
+        #[command(flatten)]
+        /// How
+        output: Output,
+    },
     /// Remove orders from the list, with a reason; nothing is deleted
     #[command(after_help = "Example:
   order-relay lost-orders remove 100042 --reason \"entered by hand, ERP number 4711\"")]

@@ -9,6 +9,7 @@ use std::time::Duration;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::text::{MAX_ERROR_CHARS, one_line};
+use super::total::{TOTAL_DIFFERS, TotalDifference};
 
 /// Most characters of method and address.
 const MAX_REQUEST_CHARS: usize = 2_000;
@@ -82,6 +83,9 @@ pub struct Failure {
     /// How far the call got.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stage: Option<Stage>,
+    /// That the ERP has the order with another sum.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub total: Option<Box<TotalDifference>>,
 }
 
 impl Failure {
@@ -95,6 +99,16 @@ impl Failure {
             request: None,
             status: None,
             stage: Some(stage),
+            total: None,
+        }
+    }
+
+    /// The ERP has the order with another sum: a person decides, and the ERP is asked before anything is sent.
+    pub fn total_differs(difference: TotalDifference) -> Self {
+        let message = difference.sentence();
+        Self {
+            total: Some(Box::new(difference)),
+            ..Self::new(ErrorClass::Rejected, TOTAL_DIFFERS, &message, Stage::At)
         }
     }
 
@@ -104,6 +118,7 @@ impl Failure {
             code: one_line(&self.code, MAX_CODE_CHARS),
             message: one_line(&self.message, MAX_ERROR_CHARS),
             request: self.request.as_deref().map(|request| one_line(request, MAX_REQUEST_CHARS)),
+            total: self.total.as_ref().map(|total| Box::new(total.cleaned())),
             ..self.clone()
         }
     }

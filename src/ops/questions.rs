@@ -45,6 +45,7 @@ impl Ops {
             trace: record.trace,
             journal: Journal::of_everything(),
             permit: CommitPermit::default(),
+            accepted: None,
         })
     }
 }

@@ -29,6 +29,7 @@ use crate::ports::people::{RequestKeys, Sessions, Tokens, Users};
 use crate::ports::redrives::RedriveDesk;
 use crate::ports::second_entries::SecondEntries;
 use crate::ports::statistics::Statistics;
+use crate::ports::total_differences::TotalDifferences;
 use crate::ports::workers::WorkerList;
 use jiff::Timestamp;
 
@@ -39,7 +40,7 @@ pub(super) const PUBLISH_PATIENCE: Duration = Duration::from_secs(20);
 
 crate::combined_port! {
     /// What the operations of people need from the ledger.
-    pub trait OpsLedger: OrderIntake, OrderLists, OrderDesk, OrderRecords, SecondEntries, Revisions, LedgerProof, LedgerHealth, MailArchive, MailLevels, MailDesk, Circuits,
+    pub trait OpsLedger: OrderIntake, OrderLists, OrderDesk, OrderRecords, SecondEntries, TotalDifferences, Revisions, LedgerProof, LedgerHealth, MailArchive, MailLevels, MailDesk, Circuits,
         CircuitDesk, DeadLetterDesk, DeadLetterIntake, RedriveDesk, Statistics, FailureGroups, WorkerList, Users, Sessions,
         Tokens, RequestKeys, AuditTrail
 }

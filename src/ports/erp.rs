@@ -12,6 +12,7 @@ use serde::Serialize;
 
 use crate::domain::failure::{ErrorClass, Failure, Stage};
 use crate::domain::order::values::OrderKey;
+use crate::domain::total::Amount;
 use crate::domain::trace::Trace;
 
 /// Most exchanges of one attempt that are stored: the first ones and the last ones.
@@ -33,6 +34,8 @@ pub struct OrderForErp {
     pub journal: Journal,
     /// Whether it may be entered.
     pub permit: CommitPermit,
+    /// The sum in the ERP that a person has accepted instead of what was paid.
+    pub accepted: Option<Amount>,
 }
 
 /// Asked right before the first byte of the request that enters the order: the time for steps before it may have
@@ -193,6 +196,10 @@ pub trait Erp: Send + Sync {
     }
     /// Whether [`Erp::ask`] can answer at all.
     fn can_ask(&self) -> bool;
+    /// Why the ERP's total is not compared with what was paid; `None` where it is.
+    fn why_totals_are_not_compared(&self) -> Option<String> {
+        None
+    }
     /// Whether sending an order again creates no second one, so that the ERP need not be asked
     /// first.
     fn is_idempotent(&self) -> bool {

@@ -15,6 +15,7 @@ use crate::ports::erp::Exchange;
 use crate::ports::notices::StoredMail;
 use crate::ports::second_entries::SecondEntry;
 use crate::ports::store_error::StoreError;
+use crate::ports::total_differences::FoundTotal;
 
 /// Rows of orders, without what happened to them.
 #[async_trait]
@@ -88,6 +89,8 @@ pub struct OrderDetail {
     pub attempts: Vec<Attempt>,
     /// Further numbers that the ERP gave it, oldest first.
     pub second_entries: Vec<SecondEntry>,
+    /// Sums in the ERP that differ from what was paid, oldest first.
+    pub total_differences: Vec<FoundTotal>,
     /// Its exchanges with the ERP, oldest first.
     pub exchanges: Vec<StoredExchange>,
     /// Different payloads that arrived under its number.

@@ -7,6 +7,7 @@ use serde_json::value::RawValue;
 use crate::ports::audit::AuditEntry;
 use crate::ports::order_desk::{Attempt, Conflict, OrderDetail, Revision, StoredExchange};
 use crate::ports::second_entries::SecondEntry;
+use crate::ports::total_differences::FoundTotal;
 use crate::views::mails::MailView;
 use crate::views::orders::OrderView;
 
@@ -28,6 +29,8 @@ pub struct DetailView {
     pub attempts: Vec<Attempt>,
     /// Further numbers that the ERP gave it: it is there twice.
     pub second_entries: Vec<SecondEntry>,
+    /// Sums in the ERP that differ from what was paid.
+    pub total_differences: Vec<FoundTotal>,
     /// Exchanges with the ERP.
     pub exchanges: Vec<StoredExchange>,
     /// Different contents that arrived under its number.
@@ -50,6 +53,7 @@ impl DetailView {
             traceparent: detail.record.trace.parent,
             attempts: detail.attempts,
             second_entries: detail.second_entries,
+            total_differences: detail.total_differences,
             exchanges: detail.exchanges,
             conflicts: detail.conflicts,
             audit: detail.audit,

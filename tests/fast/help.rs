@@ -45,6 +45,7 @@ fn every_change_takes_dry_run_yes_and_reason_and_every_listing_its_format() {
         "lost-orders remove",
         "lost-orders restore",
         "orders settle-double",
+        "lost-orders accept-total",
         "process-lost-orders",
         "dead-letters replay",
         "dead-letters discard",

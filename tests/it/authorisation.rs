@@ -95,6 +95,12 @@ fn cases() -> Vec<Case> {
             why,
             (404, 404),
         ),
+        case(
+            post.clone(),
+            at!("/orders/{shop}/{order_id}/accept-total", "/orders/de/1/accept-total"),
+            why,
+            (409, 404),
+        ),
         case(post.clone(), at!("/lost-orders/patch"), PATCH, (200, 200)),
         case(get.clone(), at!("/redrives"), "", (200, 200)),
         case(post.clone(), at!("/redrives"), "{}", (422, 422)),

@@ -122,6 +122,7 @@ fn cases(redrive: &str) -> Vec<Case> {
         ("/orders/{shop}/{order_id}/remove", "/remove", "", 422),
         ("/orders/{shop}/{order_id}/restore", "/restore", "", 422),
         ("/orders/{shop}/{order_id}/settle-double", "/settle-double", "", 422),
+        ("/orders/{shop}/{order_id}/accept-total", "/accept-total", "", 422),
         ("/orders/{shop}/{order_id}/edit", "/edit", "", 422),
     ];
     cases.extend(

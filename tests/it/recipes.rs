@@ -7,6 +7,7 @@ mod erps;
 mod json_replies;
 mod matrix;
 mod engine;
+mod totals;
 mod tls;
 mod hostile;
 mod service;
@@ -76,6 +77,7 @@ fn for_erp(id: &str, document: &Json) -> OrderForErp {
         trace: Trace::default(),
         journal: Journal::default(),
         permit: CommitPermit::default(),
+        accepted: None,
     }
 }
 

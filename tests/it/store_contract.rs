@@ -89,6 +89,7 @@ mod model;
 mod people;
 mod proof;
 mod receipts;
+mod totals;
 mod redrives;
 mod revisions;
 mod schema;

@@ -8,18 +8,22 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use bigdecimal::{BigDecimal, Zero};
 use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName};
 use reqwest::{Method, Url};
 use secrecy::{ExposeSecret, SecretString};
+use serde::Deserialize;
+use serde_json::Value;
 
 use crate::domain::failure::{ErrorClass, Failure, Stage};
-use crate::domain::order::values::OrderKey;
+use crate::domain::order::values::{Decimal, OrderKey};
 use crate::domain::text::{MAX_ERROR_CHARS, one_line, path_segment};
+use crate::domain::total::{Amount, TotalDifference};
 use crate::ports::clock::{Clock, Stopwatch};
 use crate::ports::erp::{Erp, Exchange, OrderForErp, ProbeAnswer, Receipt};
 
 use super::http::{HttpClient, Limits, Reach, Reply, header_map, name_of, shown};
-use super::json_reply::{Answered, Submitted, answered, error_text, submitted};
+use super::json_reply::{Answered, Submitted, answered, error_text, submitted, told_total};
 use super::redact::{HIDDEN, Mask};
 
 /// A number that no order has: asked for to see whether the ERP answers us at all.
@@ -106,7 +110,8 @@ impl JsonErp {
         let reply = self.http.call(Method::GET, url.clone(), headers, None).await?;
         let answer = match answered(&reply, &order.key) {
             Answered::Found(number) => {
-                ProbeAnswer::Found(receipt(Some(number), request, reply.status, true))
+                let found = receipt(Some(number), request, reply.status, true);
+                ProbeAnswer::Found(Receipt { taken: told_total(&reply), ..found })
             }
             Answered::Absent => ProbeAnswer::Absent,
             Answered::Unclear(failure) => {
@@ -134,7 +139,7 @@ impl JsonErp {
         refusal: Failure,
     ) -> Result<Receipt, Failure> {
         match self.ask(order).await {
-            ProbeAnswer::Found(receipt) => Ok(receipt),
+            ProbeAnswer::Found(receipt) => self.finish(order, receipt).await,
             ProbeAnswer::Absent => Err(refusal),
             ProbeAnswer::Unclear(answer) => {
                 let detail = format!(
@@ -247,7 +252,8 @@ impl Erp for JsonErp {
         let named = |failure| Failure { request: Some(request.clone()), ..failure };
         match meant {
             Submitted::Accepted(number) => {
-                Ok(receipt(number, request.clone(), reply.status, false))
+                let accepted = receipt(number, request.clone(), reply.status, false);
+                compare_total(order, Receipt { taken: told_total(&reply), ..accepted })
             }
             Submitted::Failed(failure) => Err(named(failure)),
             Submitted::Doubted(refusal) => self.settle_refusal(order, named(refusal)).await,
@@ -259,6 +265,10 @@ impl Erp for JsonErp {
 
     async fn ask(&self, order: &OrderForErp) -> ProbeAnswer {
         self.look(order).await.unwrap_or_else(|failure| ProbeAnswer::Unclear(as_question(failure)))
+    }
+
+    async fn finish(&self, order: &OrderForErp, receipt: Receipt) -> Result<Receipt, Failure> {
+        compare_total(order, receipt)
     }
 
     fn rehearse(&self, order: &OrderForErp) -> Result<Vec<Exchange>, Failure> {
@@ -273,6 +283,35 @@ impl Erp for JsonErp {
     fn call_budget(&self) -> Duration {
         self.budget
     }
+}
+
+/// What was paid, out of a document.
+#[derive(Deserialize)]
+struct Paid {
+    total: Decimal,
+    currency: String,
+}
+
+/// Fails if the ERP told another sum than what was paid, or than what a person has accepted. Most ERPs tell none.
+fn compare_total(order: &OrderForErp, receipt: Receipt) -> Result<Receipt, Failure> {
+    let text = |name: &str| match receipt.taken.get(name)? {
+        Value::String(text) => Some(text.trim().to_owned()),
+        other => Some(other.to_string()),
+    };
+    let Some(amount) = text("total") else { return Ok(receipt) };
+    let found = Amount { amount, currency: text("currency") };
+    let Ok(Paid { total, currency }) = serde_json::from_str(&order.document) else {
+        return Ok(receipt);
+    };
+    let paid = Amount { amount: total.to_string(), currency: Some(currency) };
+    let is_found = |sum: &Amount| sum.is_same(&found, &BigDecimal::zero()) == Some(true);
+    if is_found(&paid) || order.accepted.as_ref().is_some_and(is_found) {
+        return Ok(receipt);
+    }
+    let erp_order_id = receipt.erp_order_id.clone();
+    let difference = TotalDifference { paid, found, erp_order_id, lines: Vec::new() }.cleaned();
+    let request = Some(receipt.request);
+    Err(Failure { request, status: Some(receipt.status), ..Failure::total_differs(difference) })
 }
 
 /// A question changes nothing, so its failure is never an unclear outcome of its own.

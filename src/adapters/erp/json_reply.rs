@@ -8,6 +8,7 @@ use percent_encoding::percent_decode_str;
 use reqwest::Url;
 use serde_json::{Map, Value};
 
+use crate::domain::exact::exact;
 use crate::domain::failure::{ErrorClass, Failure, Stage};
 use crate::domain::order::values::OrderKey;
 use crate::domain::text::one_line;
@@ -66,6 +67,21 @@ pub enum Answered {
     Absent,
     /// Neither was said.
     Unclear(Failure),
+}
+
+/// The total and the currency that an answer names, by these names.
+pub fn told_total(reply: &Reply) -> Map<String, Value> {
+    let Body::Json(Value::Object(told)) = Body::of(reply) else { return Map::new() };
+    let is_sum = |value: &Value| match value {
+        Value::Number(_) => true,
+        Value::String(text) => exact(text.trim()).is_some(),
+        _ => false,
+    };
+    let is_currency = |value: &Value| value.as_str().is_some_and(|text| text.trim().len() == 3);
+    let Some(total) = told.get("total").filter(|total| is_sum(total)) else { return Map::new() };
+    let currency = told.get("currency").filter(|currency| is_currency(currency));
+    let members = [("total", Some(total)), ("currency", currency)].into_iter();
+    members.filter_map(|(name, value)| Some((name.to_owned(), value?.clone()))).collect()
 }
 
 /// What came back, by its kind.

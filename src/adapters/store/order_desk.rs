@@ -9,6 +9,7 @@ use crate::ports::audit::Act;
 use crate::ports::order_desk::{Attempt, OrderDesk, OrderDetail, OrderRecords, Revisions};
 use crate::ports::second_entries::SecondEntries;
 use crate::ports::store_error::StoreError;
+use crate::ports::total_differences::TotalDifferences;
 use crate::sql_args;
 
 use super::audit::insert_audit;
@@ -64,12 +65,14 @@ impl<D: Db> OrderDesk for SqlStore<D> {
         let mails = self.db.fetch(&Sql::Built(mails), of(key)).await?;
         let revisions = self.revisions(key).await?;
         let second_entries = self.second_entries(key).await?;
+        let total_differences = self.total_differences(key).await?;
         Ok(Some(OrderDetail {
             record,
             document,
             revisions,
             source,
             second_entries,
+            total_differences,
             attempts: attempts.into_iter().map(rows::attempt).collect::<Result<_, _>>()?,
             exchanges: exchanges.into_iter().map(rows::exchange).collect::<Result<_, _>>()?,
             conflicts: conflicts.into_iter().map(rows::conflict).collect::<Result<_, _>>()?,

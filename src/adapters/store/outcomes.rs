@@ -21,6 +21,7 @@ use super::batch::{Batch, Loaded};
 use super::db::Tx;
 use super::moves::{Place, What};
 use super::rows;
+use super::total_differences::keep_difference;
 use super::work::Pending;
 
 impl<T: Tx> Batch<T> {
@@ -162,6 +163,9 @@ impl<T: Tx> Batch<T> {
         for pending in countable {
             let request = &pending.request;
             let is_new = new.remove(&(request.key.clone(), request.failed.attempt));
+            if is_new {
+                keep_difference(&mut self.tx, request).await?;
+            }
             pending.answer(count(&mut loaded, request, is_new, &mut notices));
         }
         self.save(&loaded).await?;

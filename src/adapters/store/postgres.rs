@@ -31,7 +31,7 @@ use super::rows::{self, EDITED, ORDER_COLUMNS};
 use super::schema::{self, searched, skus};
 use super::sorting::read_failed;
 
-const MIGRATIONS: [(&str, &str); 11] = [
+const MIGRATIONS: [(&str, &str); 12] = [
     ("0001_ledger", include_str!("../../../migrations/postgres/0001_ledger.sql")),
     ("0002_exchanges", include_str!("../../../migrations/postgres/0002_exchanges.sql")),
     ("0003_figures", include_str!("../../../migrations/postgres/0003_figures.sql")),
@@ -49,6 +49,10 @@ const MIGRATIONS: [(&str, &str); 11] = [
         include_str!("../../../migrations/postgres/0010_insert_only_orders.sql"),
     ),
     ("0011_deliveries", include_str!("../../../migrations/postgres/0011_deliveries.sql")),
+    (
+        "0013_total_differences",
+        include_str!("../../../migrations/postgres/0013_total_differences.sql"),
+    ),
 ];
 
 /// The migration that needs `order_states` to be filled.

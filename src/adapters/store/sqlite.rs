@@ -34,7 +34,7 @@ use super::rows::{self, EDITED, ORDER_COLUMNS, places};
 use super::schema::{self, searched, skus};
 use super::sorting::{read_failed, sqlite_code};
 
-const MIGRATIONS: [(&str, &str); 11] = [
+const MIGRATIONS: [(&str, &str); 12] = [
     ("0001_ledger", include_str!("../../../migrations/sqlite/0001_ledger.sql")),
     ("0002_exchanges", include_str!("../../../migrations/sqlite/0002_exchanges.sql")),
     ("0003_figures", include_str!("../../../migrations/sqlite/0003_figures.sql")),
@@ -52,6 +52,10 @@ const MIGRATIONS: [(&str, &str); 11] = [
         include_str!("../../../migrations/sqlite/0010_insert_only_orders.sql"),
     ),
     ("0011_deliveries", include_str!("../../../migrations/sqlite/0011_deliveries.sql")),
+    (
+        "0013_total_differences",
+        include_str!("../../../migrations/sqlite/0013_total_differences.sql"),
+    ),
 ];
 
 const LOCKED_PAUSE: Duration = Duration::from_millis(20);

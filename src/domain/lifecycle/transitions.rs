@@ -278,6 +278,7 @@ impl OrderRecord {
 
     fn follow(&mut self, failed: &FailedAttempt, policy: &RetryPolicy, now: Timestamp) -> Verdict {
         let gives_up = policy.gives_up_on(failed.failure.class)
+            || failed.failure.total.is_some()
             || is_exhausted(self.fail_count, self.max_count)
             || self.phase == Phase::Parked;
         if gives_up {

@@ -23,7 +23,7 @@ const USUAL_PAGE: u32 = 100;
 
 /// The routes of this file.
 pub fn add(routes: Routes) -> Routes {
-    use Permission::{Process, Read, Remove};
+    use Permission::{Edit, Process, Read, Remove};
     let one = "/orders/{shop}/{order_id}";
     let verb = |verb: &str| format!("{one}/{verb}");
     routes
@@ -67,6 +67,12 @@ pub fn add(routes: Routes) -> Routes {
             &verb("settle-double"),
             About::new(Process, "Settle an order that the ERP has twice, with a reason"),
             settle_double,
+        )
+        .add(
+            &Method::POST,
+            &verb("accept-total"),
+            About::new(Edit, "Accept the ERP's total of a lost order, with a reason"),
+            accept_total,
         )
 }
 
@@ -246,5 +252,15 @@ async fn settle_double(
     let key = find(&call)?;
     let act = web.ops.act(&call.person, Some(call.body.reason()?));
     web.ops.settle_double(&key, &act).await?;
+    Ok(Reply::ok(DetailView::of(web.ops.show(&call.person, &key).await?)))
+}
+
+async fn accept_total(
+    web: Web,
+    call: Call<OrderPath, Nothing, NeededWhy>,
+) -> Result<Reply<DetailView>, Problem> {
+    let key = find(&call)?;
+    let act = web.ops.act(&call.person, Some(call.body.reason()?));
+    web.ops.accept_total(&key, &act).await?;
     Ok(Reply::ok(DetailView::of(web.ops.show(&call.person, &key).await?)))
 }

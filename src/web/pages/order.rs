@@ -100,6 +100,7 @@ pub async fn order(ctx: PageContext, Path(at): Path<(String, String)>) -> PageRe
         document => printable(&detail.document),
         conflicts,
         doubles => doubles(&formatter, &detail),
+        other_total => other_total(&formatter, &detail),
         entered_twice => detail.second_entries.iter().any(|entry| entry.settled.is_none()),
         removed_why => removed.and_then(|entry| entry.reason.as_deref().map(|reason| one_line(reason, 500))),
         trace => &record.trace.parent,
@@ -203,6 +204,26 @@ fn doubles(formatter: &Formatter, detail: &OrderDetail) -> Vec<Value> {
             }
         })
         .collect()
+}
+
+/// The newest sum in the ERP that differs from what was paid, while the order is lost.
+fn other_total(formatter: &Formatter, detail: &OrderDetail) -> Option<Value> {
+    let newest = detail.total_differences.last()?;
+    let difference = &newest.difference;
+    let number = difference.erp_order_id.as_deref().unwrap_or("?");
+    let lines: Vec<Value> = difference
+        .lines
+        .iter()
+        .map(|line| context! { name => &line.name, paid => &line.paid, found => &line.found })
+        .collect();
+    Some(context! {
+        paid => difference.paid.to_string(),
+        found => difference.found.to_string(),
+        number => one_line(number, MAX_FACT),
+        at => formatter.time(newest.found_at),
+        lines,
+        accepted => newest.accepted.as_ref().map(|by| one_line(&format!("{}: {}", by.actor, by.reason), 500)),
+    })
 }
 
 /// Everything that happened, in order.

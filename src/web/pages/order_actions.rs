@@ -135,6 +135,19 @@ pub async fn settle_double(
     Ok(answer(&ctx, &key, false, &told))
 }
 
+/// `POST /orders/{shop}/{order_id}/accept-total`: accepts the ERP's sum, and completes the order there.
+pub async fn accept_total(
+    ctx: PageContext,
+    Path(at): Path<(String, String)>,
+    Posted { form, .. }: Posted<Fields>,
+) -> PageResult {
+    let key = find_for(&ctx, Permission::Edit, at).await?;
+    let reason = needed_reason(&form)?;
+    ctx.web.ops.accept_total(&key, &ctx.act(Some(reason))).await?;
+    let became = ctx.web.ops.transfer(&key, &ctx.act(Some(reason))).await?;
+    Ok(answer(&ctx, &key, false, &told_transfer(ctx.language, &became)))
+}
+
 fn answer(ctx: &PageContext, key: &OrderKey, by_script: bool, told: &(&str, String)) -> Response {
     let (kind, text) = told;
     if by_script {

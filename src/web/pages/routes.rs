@@ -71,6 +71,7 @@ pub fn page_routes() -> Vec<PageRoute> {
         form("/orders/{shop}/{order_id}/remove", Remove, order_actions::remove),
         form("/orders/{shop}/{order_id}/restore", Remove, order_actions::restore),
         form("/orders/{shop}/{order_id}/settle-double", Process, order_actions::settle_double),
+        form("/orders/{shop}/{order_id}/accept-total", Edit, order_actions::accept_total),
         page("/orders/{shop}/{order_id}/edit", Some(Edit), edit::edit),
         form("/orders/{shop}/{order_id}/edit", Edit, edit::save),
         page("/redrives", read, redrives::redrives),

@@ -32,6 +32,7 @@ use crate::ports::orders::{
     AdmitRequest, Admitted, Incoming, OrderSource, OrderTransfers, Overdue, Placed,
 };
 use crate::ports::store_error::StoreError;
+use crate::ports::total_differences::AcceptedTotals;
 use crate::workers::consume::Handler;
 use crate::workers::context::WorkerContext;
 use crate::workers::erp_gate::{GateState, Pass, Priority};
@@ -48,7 +49,7 @@ const SOON: Duration = Duration::from_millis(250);
 
 crate::combined_port! {
     /// What the submitter asks of the ledger.
-    pub trait SubmitterLedger: OrderTransfers, Circuits
+    pub trait SubmitterLedger: OrderTransfers, AcceptedTotals, Circuits
 }
 
 /// The worker.
@@ -273,6 +274,14 @@ impl Submitter {
             }
         };
         let (Some(pass), Some(claim)) = (pass, &record.claim) else { return Ok(()) };
+        // Only an order that the ERP has already can be there with another sum.
+        let accepted = match doubt {
+            Some(_) => {
+                let asked = || self.ledger.accepted_total(&record.key);
+                self.context.availability.retry_until_available(asked).await?
+            }
+            None => None,
+        };
         let (context, budget) = (self.context.clone(), policy.gate.erp().call_budget());
         let lease = Lease::of(context, self.ledger.clone(), record.key.clone(), claim, budget);
         let (lease, claim) = (Arc::new(lease), claim.worker.clone());
@@ -283,6 +292,7 @@ impl Submitter {
             trace: record.trace.clone(),
             journal: Journal::default(),
             permit: CommitPermit::of(lease.clone()),
+            accepted,
         };
         let (trace, policy) = (record.trace.clone(), policy.clone());
         let work = Work { record, order, claim, attempt, doubt, trigger, trace, policy, lease };

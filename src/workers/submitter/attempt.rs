@@ -267,7 +267,11 @@ impl Submitter {
         });
         let result = match result {
             Ok(receipt) if receipt.found => self.believe_found(work, receipt).await,
-            Err(refusal) if refusal.class == ErrorClass::Rejected && work.doubt.is_some() => {
+            Err(refusal)
+                if refusal.class == ErrorClass::Rejected
+                    && refusal.total.is_none()
+                    && work.doubt.is_some() =>
+            {
                 match self.believe_refusal(work, refusal).await {
                     Ok(receipt) => return self.finish(work, receipt, pass).await,
                     Err(failure) => match self.stays_unclear(work) {

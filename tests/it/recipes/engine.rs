@@ -34,7 +34,7 @@ ok      = "status == 200"
 take    = { state = "/state", number = "/number" }
 "#;
 
-fn file(text: &str) -> (tempfile::TempDir, String) {
+pub(super) fn file(text: &str) -> (tempfile::TempDir, String) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("recipe.toml");
     std::fs::write(&path, text).unwrap();
@@ -42,7 +42,7 @@ fn file(text: &str) -> (tempfile::TempDir, String) {
     (folder, path)
 }
 
-fn erp(books: &mut Books, asked: &Asked) -> (Says, bool) {
+pub(super) fn erp(books: &mut Books, asked: &Asked) -> (Says, bool) {
     let path = asked.path();
     if asked.method == "GET" {
         let found = books.find(path.strip_prefix("/orders/").unwrap());

@@ -14,7 +14,7 @@ use crate::ports::erp::{CommitPermit, Journal, OrderForErp};
 
 use super::blame::Blame;
 use super::compile::template_fault;
-use super::model::{AuthKind, Expr, Recipe, Rule, Step, Template};
+use super::model::{AuthKind, Expr, Recipe, Rule, Step, Template, TotalRule, Totals};
 use super::order_vars::order_vars;
 use super::reply::Read;
 use super::request::try_build;
@@ -56,6 +56,7 @@ fn order_of(document: &str, order_id: &str) -> OrderForErp {
         trace: Trace::default(),
         journal: Journal::default(),
         permit: CommitPermit::default(),
+        accepted: None,
     }
 }
 
@@ -121,6 +122,17 @@ pub fn remarks(recipe: &Recipe) -> Vec<String> {
             "no `error`: without the ERP's own words no reply counts as a refusal".to_owned(),
         );
     }
+    match &recipe.total {
+        Totals::Compared(_) => {}
+        Totals::Never(why) => remarks.push(format!(
+            "the ERP's total is never compared with what was paid: {}",
+            why.value
+        )),
+        Totals::Unsaid => remarks.push(
+            "no [total]: the ERP's total is not compared with what was paid, and an order with another sum is not noticed"
+                .to_owned(),
+        ),
+    }
     remarks.extend(needed_fields(recipe));
     remarks
 }
@@ -185,7 +197,8 @@ impl<'a> Check<'a> {
             return vars;
         }
         vars.insert("session".to_owned(), self.placeholders("session", self.session_names()));
-        if is(&recipe.after) {
+        let is_total = recipe.total_steps().any(|own| std::ptr::eq(own, step));
+        if is(&recipe.after) || is_total {
             vars.insert("result".to_owned(), Placeholder::value("result"));
             vars.extend(
                 recipe.before.iter().map(|own| (own.name.clone(), Skipped::value(&own.name))),
@@ -296,6 +309,25 @@ impl<'a> Check<'a> {
         }
     }
 
+    fn total(&mut self, rule: &TotalRule, reply: &Arc<Read>, sources: &Arc<SourceCache>) {
+        let mut vars = self.vars(&self.recipe.commit);
+        vars.insert("result".to_owned(), Placeholder::value("result"));
+        vars.insert("row".to_owned(), Placeholder::value("row"));
+        let lines = vars.get("order").and_then(|order| order.get_attr("lines").ok());
+        let line = lines.and_then(|lines| lines.get_item(&Value::from(0)).ok());
+        vars.insert("line".to_owned(), line.unwrap_or_default());
+        let over_reply = vars_with(reply, sources, &vars);
+        for expr in [Some(&rule.amount), rule.currency.as_ref()].into_iter().flatten() {
+            self.expression(expr, &over_reply);
+        }
+        let of_lines = rule.lines.iter().flat_map(|lines| {
+            [Some(&lines.amount), lines.name.as_ref(), lines.paid.as_ref()].into_iter().flatten()
+        });
+        for expr in rule.paid.iter().chain(&rule.tolerance).chain(of_lines) {
+            self.expression(expr, &vars);
+        }
+    }
+
     fn expressions(&mut self) {
         let recipe = self.recipe;
         let (reply, sources) =
@@ -320,6 +352,9 @@ impl<'a> Check<'a> {
         for check in &recipe.checks {
             let vars = vars_with(&reply, &sources, &self.vars(&check.step));
             self.expression(&check.expect, &vars);
+        }
+        if let Totals::Compared(rule) = &recipe.total {
+            self.total(rule, &reply, &sources);
         }
         let mut any = vars_with(&reply, &sources, &self.vars(&recipe.commit));
         any.insert("result".to_owned(), Placeholder::value("result"));

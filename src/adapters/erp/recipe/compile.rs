@@ -12,7 +12,7 @@ use reqwest::header::HeaderName;
 
 use super::model::{
     Auth, AuthKind, Body, Check, Expr, HttpRules, Index, Jwt, JwtAlg, OAuth2, Outcome, Probe,
-    Question, Recipe, Rule, SecretPlace, Step, Template,
+    Question, Recipe, Rule, SecretPlace, Step, Template, TotalLines, TotalRule, Totals,
 };
 use super::source::Source;
 use super::templates::{Place, Templates};
@@ -61,7 +61,9 @@ impl<'a> Compiler<'a> {
             }
         };
         let probe = self.probe(t);
-        let after = t.tables("after").iter().filter_map(|t| self.step(t, None)).collect();
+        let after: Vec<Step> =
+            t.tables("after").iter().filter_map(|t| self.step(t, None)).collect();
+        let total = self.total(t, &after);
         let checks = t.tables("check").iter().filter_map(|t| self.check(t)).collect();
         let rules = self.rules(t);
         let (commit, is_idempotent) = commit?;
@@ -81,6 +83,7 @@ impl<'a> Compiler<'a> {
             is_idempotent,
             probe,
             after,
+            total,
             checks,
             rules,
             templates: self.templates,
@@ -207,6 +210,59 @@ impl<'a> Compiler<'a> {
         let (found, absent) = (self.checked(found), self.checked(absent));
         let step = self.request(t, "probe".to_owned(), None);
         Some(Question { step: step?, found: found?, absent: absent? })
+    }
+
+    fn total(&mut self, t: &Table<'_>, after: &[Step]) -> Totals {
+        let Some(t) = t.table("total") else { return Totals::Unsaid };
+        if let Some(never) = t.text("never") {
+            t.finish();
+            return Totals::Never(never);
+        }
+        let amount = t.required("amount", "the ERP's total, e.g. \"at('/0/amount_total')\"");
+        let amount = self.checked(amount);
+        let currency = self.checked(t.text("currency"));
+        let paid = self.checked(t.text("paid"));
+        let tolerance = self.checked(t.text("tolerance"));
+        let step = match t.has("request") {
+            true => {
+                let ok = self.checked(t.required("ok", "when it was read, e.g. \"status == 200\""));
+                self.request(&t, "total".to_owned(), ok)
+            }
+            false => None,
+        };
+        let behind = t.text("after");
+        if let Some(name) = &behind
+            && !after.iter().any(|step| step.name == name.value)
+        {
+            self.faults.add(name.fault(format!("no step of [[after]] is called `{}`", name.value)));
+        }
+        let lines = t.table("lines").and_then(|t| self.total_lines(&t));
+        t.finish();
+        match amount {
+            Some(amount) => Totals::Compared(Box::new(TotalRule {
+                step,
+                after: behind,
+                amount,
+                currency,
+                paid,
+                tolerance,
+                lines,
+            })),
+            None => Totals::Unsaid,
+        }
+    }
+
+    fn total_lines(&mut self, t: &Table<'_>) -> Option<TotalLines> {
+        let rows = t.parsed("rows", Source::parse);
+        if !t.has("rows") {
+            t.missing("rows", "where the list is, e.g. \"/result\"");
+        }
+        let amount = self.checked(t.required("amount", "the sum of a line, e.g. \"row.amount\""));
+        let (name, paid) = (self.checked(t.text("name")), self.checked(t.text("paid")));
+        let ok = self.checked(t.required("ok", "when they were read, e.g. \"status == 200\""));
+        let step = self.request(t, "total_lines".to_owned(), ok);
+        t.finish();
+        Some(TotalLines { step: step?, rows: rows?, name, amount: amount?, paid })
     }
 
     fn check(&mut self, t: &Table<'_>) -> Option<Check> {
@@ -400,9 +456,27 @@ impl<'a> Compiler<'a> {
 }
 
 /// Reserved names in templates.
-const RESERVED: [&str; 16] = [
-    "order", "document", "const", "secret", "session", "result", "item", "status", "body", "text",
-    "at", "header", "commit", "probe", "login", "loop",
+const RESERVED: [&str; 20] = [
+    "order",
+    "document",
+    "const",
+    "secret",
+    "session",
+    "result",
+    "item",
+    "status",
+    "body",
+    "text",
+    "at",
+    "header",
+    "commit",
+    "probe",
+    "login",
+    "loop",
+    "total",
+    "total_lines",
+    "row",
+    "line",
 ];
 
 /// A fault of a template, with its line.

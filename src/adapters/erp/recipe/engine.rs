@@ -22,7 +22,7 @@ use super::super::http::HttpClient;
 use super::super::redact::Mask;
 use super::judge::{Judge, Purpose, Said};
 use super::jwt::SigningKey;
-use super::model::{Outcome, Recipe, Step};
+use super::model::{Outcome, Recipe, Step, Totals};
 use super::order_vars::{order_vars, result_value};
 use super::request::build;
 use super::session::Sessions;
@@ -230,9 +230,11 @@ impl RecipeErp {
         mut vars: Vars,
         mut receipt: Receipt,
     ) -> Result<Receipt, Failure> {
+        vars.insert("result".to_owned(), result_value(&receipt.taken));
+        self.compare_total(order, None, &vars, &receipt).await?;
         for step in &self.recipe.after {
-            vars.insert("result".to_owned(), result_value(&receipt.taken));
             if self.is_skipped(step, &vars) {
+                self.compare_total(order, Some(step), &vars, &receipt).await?;
                 continue;
             }
             let reply = self.call(Some(order), step, Purpose::Follow, &vars).await;
@@ -254,6 +256,7 @@ impl RecipeErp {
                 let failure = not_reached(step, &receipt);
                 return Err(Failure { request: Some(reply.request), ..failure });
             }
+            self.compare_total(order, Some(step), &vars, &receipt).await?;
         }
         Ok(receipt)
     }
@@ -289,7 +292,7 @@ impl RecipeErp {
 }
 
 /// The order is there, but a step after the commit failed: the next attempt continues there.
-fn unfinished(step: &Step, receipt: &Receipt, failure: Failure) -> Failure {
+pub(super) fn unfinished(step: &Step, receipt: &Receipt, failure: Failure) -> Failure {
     let number = receipt.erp_order_id.as_deref().unwrap_or("?");
     let text = format!("in the ERP as {number}, but {} failed: {}", step.name, failure.message);
     Failure { message: one_line(&text, 500), stage: Some(Stage::At), ..failure }
@@ -356,6 +359,14 @@ impl Erp for RecipeErp {
             Ok(request.noted(&step.name, is_probe, &self.mask, hidden))
         };
         self.recipe.steps().map(noted).collect()
+    }
+
+    fn why_totals_are_not_compared(&self) -> Option<String> {
+        match &self.recipe.total {
+            Totals::Compared(_) => None,
+            Totals::Never(why) => Some(why.value.clone()),
+            Totals::Unsaid => Some("the recipe has no [total]".to_owned()),
+        }
     }
 
     fn has_steps_before(&self) -> bool {

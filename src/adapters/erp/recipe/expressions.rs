@@ -11,13 +11,19 @@ use std::sync::{Arc, Mutex, PoisonError};
 use minijinja::value::{Value, ValueKind};
 use minijinja::{Environment, Error, ErrorKind};
 
+use bigdecimal::BigDecimal;
+
+use crate::domain::exact::exact;
+
+use super::decimals::calculate;
 use super::values::{is_missing, is_number};
 
 const COMPARE: &str = "_compare";
 const NEGATE: &str = "_not";
 const PRESENT: &str = "_present";
-/// Signs between two values that are joined or calculated with.
-const SIGNS: [&str; 8] = ["~", "+", "-", "*", "/", "//", "%", "**"];
+const CALCULATE: &str = "_calculate";
+/// Operators of the template engine that it would calculate with floats, or that nobody needs.
+const REFUSED: [&str; 3] = ["//", "%", "**"];
 
 /// Gives the engine of templates what [`in_template`] writes.
 pub fn install(env: &mut Environment<'_>) {
@@ -41,6 +47,12 @@ pub fn install(env: &mut Environment<'_>) {
 /// What templates and expressions have in common.
 pub fn install_present(env: &mut Environment<'_>) {
     env.add_function(PRESENT, |value: &Value, name: &str| present(value, name).cloned());
+    env.add_function(
+        CALCULATE,
+        |left: &Value, sign: &str, right: &Value, of_left: &str, of_right: &str| {
+            calculate(present(left, of_left)?, sign, present(right, of_right)?)
+        },
+    );
 }
 
 fn present<'a>(value: &'a Value, name: &str) -> Result<&'a Value, Error> {
@@ -119,19 +131,31 @@ fn compared(left: &Value, operator: &str, right: &Value) -> Result<bool, Error> 
         "!=" => !is_equal(left, right),
         "in" => contains()?,
         "not in" => !contains()?,
-        "<" => left < right,
-        "<=" => left <= right,
-        ">" => left > right,
-        _ => left >= right,
+        "<" => order(left, right).is_lt(),
+        "<=" => order(left, right).is_le(),
+        ">" => order(left, right).is_gt(),
+        _ => order(left, right).is_ge(),
     })
 }
 
-/// Equal as JSON is: numbers by their digits where they are no plain integers.
+/// Numbers by what they are worth, whatever their digits: 1.5 is 1.50.
 fn is_equal(left: &Value, right: &Value) -> bool {
-    if is_number(left) && is_number(right) {
-        return left == right || left.to_string() == right.to_string();
+    match both_numbers(left, right) {
+        Some((left, right)) => left == right,
+        None => left == right,
     }
-    left == right
+}
+
+fn order(left: &Value, right: &Value) -> std::cmp::Ordering {
+    match both_numbers(left, right) {
+        Some((left, right)) => left.cmp(&right),
+        None => left.cmp(right),
+    }
+}
+
+fn both_numbers(left: &Value, right: &Value) -> Option<(BigDecimal, BigDecimal)> {
+    let are_numbers = is_number(left) && is_number(right);
+    are_numbers.then(|| Some((exact(&left.to_string())?, exact(&right.to_string())?)))?
 }
 
 /// A part of an expression.
@@ -263,26 +287,71 @@ fn part(nodes: &[Node<'_>]) -> Result<String, Error> {
 
 /// What is joined by `~` has to be there.
 fn joined(nodes: &[Node<'_>]) -> Result<String, Error> {
-    let is_tilde = |at: Option<&Node<'_>>| is(at, &["~"]);
-    if !nodes.iter().any(|node| is_tilde(Some(node))) {
-        return plain(nodes);
+    if let Some(refused) = REFUSED.iter().find(|sign| nodes.iter().any(|n| is(Some(n), &[**sign])))
+    {
+        return Err(wrong(format!("`{refused}`: calculate with + - * / and round")));
     }
-    let (mut out, mut begin) = (String::new(), 0);
-    loop {
-        let length = nodes[begin..].iter().position(|node| is(Some(node), &SIGNS));
-        let end = length.map_or(nodes.len(), |length| begin + length);
-        let is_joined = is_tilde(nodes.get(end)) || begin > 0 && is_tilde(nodes.get(begin - 1));
-        let operand = &nodes[begin..end];
-        match operand {
-            [Node::Token(_)] | [_, _, ..] | [Node::Group(..)] if is_joined => {
-                out.push_str(&format!("{PRESENT}({}, {})", plain(operand)?, named(operand)?));
-            }
-            _ => out.push_str(&plain(operand)?),
+    let pieces = split(nodes, &["~"]);
+    if let [(_, piece)] = pieces[..] {
+        return sum(piece);
+    }
+    let joined: Result<Vec<String>, Error> = pieces
+        .into_iter()
+        .map(|(_, piece)| Ok(format!("{PRESENT}({}, {})", sum(piece)?, named(piece)?)))
+        .collect();
+    Ok(joined?.join("~"))
+}
+
+fn sum(nodes: &[Node<'_>]) -> Result<String, Error> {
+    calculation(nodes, &["+", "-"], &product)
+}
+
+fn product(nodes: &[Node<'_>]) -> Result<String, Error> {
+    calculation(nodes, &["*", "/"], &operand)
+}
+
+/// An operand, with its sign if it has one.
+fn operand(nodes: &[Node<'_>]) -> Result<String, Error> {
+    match nodes {
+        [Node::Token("-"), rest @ ..] if !rest.is_empty() => {
+            Ok(format!("{CALCULATE}(0, '-', {}, '', {})", operand(rest)?, named(rest)?))
         }
-        let Some(sign) = nodes.get(end) else { return Ok(out) };
-        out.push_str(&plain(std::slice::from_ref(sign))?);
-        begin = end + 1;
+        nodes => plain(nodes),
     }
+}
+
+/// Operators of one rank, from the left, as calls.
+fn calculation(
+    nodes: &[Node<'_>],
+    signs: &[&str],
+    inner: &dyn Fn(&[Node<'_>]) -> Result<String, Error>,
+) -> Result<String, Error> {
+    let mut pieces = split(nodes, signs).into_iter();
+    let Some((_, first)) = pieces.next() else { return Ok(String::new()) };
+    let (mut made, mut length) = (inner(first)?, first.len());
+    for (sign, piece) in pieces {
+        let names = format!("{}, {}", named(&nodes[..length])?, named(piece)?);
+        made = format!("{CALCULATE}({made}, '{sign}', {}, {names})", inner(piece)?);
+        length += 1 + piece.len();
+    }
+    Ok(made)
+}
+
+/// The pieces between the operators `signs`, each with the operator before it. A sign at the beginning of a piece
+/// belongs to it.
+fn split<'a, 'n>(nodes: &'n [Node<'a>], signs: &[&str]) -> Vec<(&'a str, &'n [Node<'a>])> {
+    let (mut pieces, mut begin, mut before) = (Vec::new(), 0, "");
+    for (at, node) in nodes.iter().enumerate() {
+        let Node::Token(token) = node else { continue };
+        let is_after_operator =
+            at == 0 || is(nodes.get(at - 1), &["~", "+", "-", "*", "/", "|", "is", "not"]);
+        if signs.contains(token) && !is_after_operator {
+            pieces.push((before, &nodes[begin..at]));
+            (begin, before) = (at + 1, *token);
+        }
+    }
+    pieces.push((before, &nodes[begin..]));
+    pieces
 }
 
 /// `nodes` as they were written, as a text in quotes.
@@ -339,7 +408,7 @@ pub fn in_template(is_statement: bool, code: &str) -> Result<String, Error> {
     };
     let (code, tail) = code.split_at(code.trim_end_matches(['-', '+']).len());
     let made = rewrite(code)?;
-    if ![COMPARE, NEGATE, PRESENT].iter().any(|own| made.contains(own)) {
+    if ![COMPARE, NEGATE, PRESENT, CALCULATE].iter().any(|own| made.contains(own)) {
         return Ok(format!("{head}{code}{tail}"));
     }
     let lines = "\n".repeat(code.matches('\n').count());
@@ -438,6 +507,10 @@ mod tests {
         let mut vars = BTreeMap::new();
         vars.insert("status".to_owned(), Value::from(200));
         let body = serde_json::json!({"a": 1, "list": [1, "x"], "text": "not in", "null": null, "e": 1.50});
+        let long = r#"{"long": 9007199254740993.5, "long_too": 9007199254740993.4}"#;
+        let mut body = body;
+        let long: serde_json::Map<String, serde_json::Value> = serde_json::from_str(long).unwrap();
+        body.as_object_mut().unwrap().extend(long);
         vars.insert("body".to_owned(), super::super::values::of_json(&body));
         vars.insert("page".to_owned(), Value::UNDEFINED);
         let found = eval(&environment(), source, &vars);
@@ -465,6 +538,17 @@ mod tests {
             "body['a'] == 1",
             "body.e > 1",
             "status is in [200]",
+            "body.e == 1.5 and body.e == 1.50 and body.e != 1.51",
+            "body.e * 2 + body.a == 4",
+            "1 + 2 * 3 - 4 / 2 == 5",
+            "(1 + 2) * 3 == 9",
+            "-body.e + 3 == body.e and 3 - -1 == 4",
+            "0.1 + 0.2 == 0.3",
+            "'49.95' * 2 == 99.9",
+            "body.a ~ body.a + 1 == '12'",
+            "(10 / 3) | round(2) == 3.33 and (2.5 | round) == 3 and (2.5 | round(0, 'half_even')) == 2",
+            "body.list | length + 1 == 3",
+            "body.long > body.long_too and body.long != body.long_too",
         ] {
             assert_eq!(told(source), Ok(true), "{source}");
         }
@@ -490,6 +574,8 @@ mod tests {
             "body.b ~ 'a' == 'a'",
             "('a' ~ body.b | lower) == 'a'",
             "body.b | str == ''",
+            "body.b + 1 == 1",
+            "1 - body.b == 1",
         ] {
             assert_eq!(told(source), Err(ErrorKind::UndefinedError), "{source}");
         }
@@ -520,7 +606,18 @@ mod tests {
 
     #[test]
     fn what_is_no_expression_says_so() {
-        for source in ["status ==", "(status", "status)", "1 < status < 3", "not", "'a"] {
+        for source in [
+            "status ==",
+            "(status",
+            "status)",
+            "1 < status < 3",
+            "not",
+            "'a",
+            "status % 2",
+            "status // 2",
+            "status ** 2",
+            "status +",
+        ] {
             let checked = check(&environment(), source);
             assert_eq!(checked.map_err(|e| e.kind()), Err(ErrorKind::SyntaxError), "{source}");
         }

@@ -15,6 +15,7 @@ use minijinja::{Environment, Error, ErrorKind, State, filters as builtin, tests 
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
+use super::decimals;
 use super::values::{self, Digits, Placeholder};
 
 /// Namespace of [`uuid`]: `uuid5(NAMESPACE_URL, "order-relay")`, fixed for ever.
@@ -22,6 +23,7 @@ const NAMESPACE: Uuid = Uuid::from_u128(0x0d4f_7e52_6d15_5d0b_9e0c_4f2a_5a9b_7c3
 
 /// Gives `env` the filters and tests of recipes.
 pub fn install(env: &mut Environment<'_>) {
+    decimals::install(env);
     env.add_filter("num", num);
     env.add_filter("str", |value: &Value| Ok::<_, Error>(there(value)?.to_string()));
     env.add_filter("year", |value: &Value| date(value).map(Date::year));

@@ -48,6 +48,8 @@ pub struct Recipe {
     pub probe: Option<Probe>,
     /// What follows the commit.
     pub after: Vec<Step>,
+    /// How the ERP's total is compared with what was paid.
+    pub total: Totals,
     /// Questions about the ERP's master data.
     pub checks: Vec<Check>,
     /// For every step.
@@ -224,6 +226,46 @@ pub struct Question {
     pub absent: Expr,
 }
 
+/// `[total]`
+#[derive(Debug)]
+pub enum Totals {
+    /// Read back and compared.
+    Compared(Box<TotalRule>),
+    /// It cannot be, for this reason.
+    Never(At<String>),
+    /// The recipe does not say.
+    Unsaid,
+}
+
+/// How a total is read back and compared.
+#[derive(Debug)]
+pub struct TotalRule {
+    /// The request that reads it; without one it is in what was taken from the reply to the commit.
+    pub step: Option<Step>,
+    /// The step of `[[after]]` after which it is read; before the first one without a name.
+    pub after: Option<At<String>>,
+    pub amount: Expr,
+    pub currency: Option<Expr>,
+    /// What was paid, where that is not the total of the order.
+    pub paid: Option<Expr>,
+    /// How much they may differ.
+    pub tolerance: Option<Expr>,
+    pub lines: Option<TotalLines>,
+}
+
+/// How the lines of an order that differs are read back.
+#[derive(Debug)]
+pub struct TotalLines {
+    pub step: Step,
+    pub rows: Source,
+    /// What a line is called, over `row`.
+    pub name: Option<Expr>,
+    /// Its sum, over `row`.
+    pub amount: Expr,
+    /// What was paid for a line of the order, over `line`.
+    pub paid: Option<Expr>,
+}
+
 /// One question about the ERP's master data.
 #[derive(Debug)]
 pub struct Check {
@@ -291,6 +333,17 @@ impl Recipe {
     pub fn steps(&self) -> impl Iterator<Item = &Step> {
         let probes = self.probe.iter().flat_map(|probe| &probe.tries).map(|try_| &try_.step);
         let login = self.auth.login.iter();
-        login.chain(&self.before).chain([&self.commit]).chain(&self.after).chain(probes)
+        let before = login.chain(&self.before).chain([&self.commit]);
+        before.chain(self.total_steps()).chain(&self.after).chain(probes)
+    }
+
+    /// The steps that read the total back.
+    pub fn total_steps(&self) -> impl Iterator<Item = &Step> {
+        let rule = match &self.total {
+            Totals::Compared(rule) => Some(rule),
+            Totals::Never(_) | Totals::Unsaid => None,
+        };
+        rule.into_iter()
+            .flat_map(|rule| rule.step.iter().chain(rule.lines.iter().map(|lines| &lines.step)))
     }
 }

@@ -86,6 +86,7 @@ mod tests {
             trace: Trace::default(),
             journal: Journal::default(),
             permit: CommitPermit::default(),
+            accepted: None,
         }
     }
 

@@ -50,6 +50,7 @@ impl Tables {
         let notice = notice(&record, request);
         let id = notice.id.clone();
         if new {
+            self.keep_difference(request);
             self.insert_notice(&notice);
         }
         Ok(Recorded::Counted { verdict, record: Box::new(record), notice: id, new })

@@ -131,6 +131,7 @@ impl Tables {
             source: row.source.as_str().to_owned(),
             attempts: self.attempts_of(key).cloned().collect(),
             second_entries: self.second_entries_of(key),
+            total_differences: self.total_differences_of(key),
             exchanges: self.exchanges_of(key),
             conflicts: self.conflicts_of(key),
             mails: self.mails_of(key),

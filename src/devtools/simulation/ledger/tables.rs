@@ -22,6 +22,7 @@ use crate::ports::people::{ApiToken, KeptAnswer, OidcLogin, SessionRecord, User}
 use crate::ports::redrives::{Redrive, RedriveItem};
 use crate::ports::second_entries::SecondEntry;
 use crate::ports::store_error::StoreError;
+use crate::ports::total_differences::FoundTotal;
 use crate::ports::workers::Worker;
 
 macro_rules! tables {
@@ -54,6 +55,8 @@ tables! {
     attempts: (OrderKey, u32, Outcome) => Attempt,
     /// By the second number.
     second_entries: (OrderKey, String) => SecondEntry,
+    /// By the attempt that found it.
+    total_differences: (OrderKey, u32) => FoundTotal,
     /// By worker and the place among its exchanges.
     exchanges: (OrderKey, String, usize) => StoredExchange,
     /// By the digest of the other payload.
