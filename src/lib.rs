@@ -7,6 +7,8 @@ pub mod domain {
     pub mod order {
         //! An order as checkout sends it.
         pub mod document;
+        pub mod contents;
+        pub mod details;
         pub mod values;
         pub mod strict_json;
         pub mod fault;
@@ -241,6 +243,7 @@ pub mod adapters {
             pub mod needs;
             pub mod reads;
             pub mod master_data;
+            pub mod carried;
             pub mod total;
             pub mod engine;
             pub mod check;

@@ -52,6 +52,7 @@ pub fn open_recipe(
         timeout: is_set("timeout").then_some(erp.timeout),
         redact: erp.redact.clone(),
         keeps: erp.exchanges != KeepExchanges::None,
+        drops: erp.drops.clone(),
     };
     let opened = recipe.open(&overrides, limits, Arc::new(SystemClock));
     Ok(Arc::new(opened.map_err(|faults| anyhow!("erp.recipe (ERP {name}):\n{faults}"))?))

@@ -234,7 +234,11 @@ fn gate(
     let gate = match sending {
         Sending::Yes => {
             let again = erp.clone();
-            gate(erp.client()?).reopened_by(Box::new(move || again.reopen()))
+            let client = erp.client()?;
+            if let Some(why) = client.why_totals_are_not_compared() {
+                tracing::warn!(erp = erp.name(), why, "erp.totals_not_compared");
+            }
+            gate(client).reopened_by(Box::new(move || again.reopen()))
         }
         Sending::No => gate(Arc::new(UnsetErp)),
     };

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use secrecy::SecretString;
 
+use crate::domain::order::contents::Content;
 use crate::domain::retry::OnRejected;
 
 use super::reader::{ONE_DAY, ONE_MS, Reader};
@@ -57,6 +58,8 @@ pub struct ErpSettings {
     pub settle: Duration,
     /// What follows a refusal.
     pub on_rejected: OnRejected,
+    /// `erp.drop`: what need not reach the ERP.
+    pub drops: Vec<Content>,
 }
 
 /// `erp.exchanges`
@@ -90,7 +93,20 @@ impl ErpSettings {
             rate_limit: r.number_or_none("erp.rate_limit", 1..=100_000).and_then(NonZeroU32::new),
             settle: r.duration("erp.settle", ONE_MS..=ONE_DAY),
             on_rejected: r.choice("erp.rejected", &["park", "retry"]),
+            drops: r
+                .texts("erp.drop", content)
+                .iter()
+                .filter_map(|name| Content::from_name(name))
+                .collect(),
         }
+    }
+}
+
+fn content(text: &str) -> Result<(), String> {
+    let names = Content::ALL.map(Content::as_str).join(", ");
+    match Content::from_name(text) {
+        Some(_) => Ok(()),
+        None => Err(format!("`{text}` is not one of {names}")),
     }
 }
 

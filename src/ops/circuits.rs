@@ -1,5 +1,7 @@
 //! ERPs and their circuits: which one has a shop, and stopping and releasing the transfer to it.
 
+use std::time::Duration;
+
 use crate::domain::circuit::{Circuit, CircuitState};
 use crate::domain::lifecycle::transitions::OrderRecord;
 use crate::domain::order::values::OrderKey;
@@ -8,6 +10,10 @@ use crate::ops::principal::{Principal, authorize};
 use crate::ops::refusal::Refusal;
 use crate::ops::verbs::Ops;
 use crate::ports::audit::Act;
+use crate::ports::clock::Stopwatch;
+
+/// How long a queue may have no reader before a person is told to start one.
+const READER_PATIENCE: Duration = Duration::from_secs(3);
 
 impl Ops {
     /// The ERPs of all shops with their circuits, also those that were never opened.
@@ -77,10 +83,14 @@ impl Ops {
 
     pub(super) async fn refuse_when_nobody_reads(&self) -> Result<(), Refusal> {
         let queue = self.broker.topology().names.submit();
-        match self.broker.queue_status(&queue).await {
-            Ok(status) if status.consumers == 0 => Err(Refusal::NoSubmitter { queue }),
-            Ok(_) => Ok(()),
-            Err(error) => Err(error.into()),
+        let watch = Stopwatch::start();
+        // One that was stopped, or whose ERP was released just now, takes a moment to read again.
+        while self.broker.queue_status(&queue).await?.consumers == 0 {
+            if watch.elapsed() > READER_PATIENCE {
+                return Err(Refusal::NoSubmitter { queue });
+            }
+            tokio::time::sleep(READER_PATIENCE / 10).await;
         }
+        Ok(())
     }
 }

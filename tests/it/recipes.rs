@@ -8,6 +8,7 @@ mod json_replies;
 mod matrix;
 mod engine;
 mod totals;
+mod carried;
 mod tls;
 mod hostile;
 mod service;

@@ -16,6 +16,7 @@ use serde::de::{Deserializer, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize, de};
 use sha2::{Digest, Sha256};
 
+use crate::domain::order::details::{Adjustment, PaymentPart, Prices, PricesOrElse};
 use crate::domain::order::fault::{Fault, Reason};
 use crate::domain::order::intake_rules::IntakeRules;
 use crate::domain::order::strict_json::{object, object_or_nothing, read_json, read_text};
@@ -251,9 +252,33 @@ pub struct OrderDocument {
     #[serde(default, deserialize_with = "object_or_nothing")]
     #[schemars(with = "Option<AnyObject>")]
     payment: Payment,
-    /// Free form.
+    /// Several payments, gift cards among them; together they are the total.
+    #[serde(default)]
+    #[schemars(with = "Option<Vec<PaymentPart>>")]
+    payments: Option<de::IgnoredAny>,
+    /// How it is shipped: `method`, `name`, `price`, `tax_rate` (in percent), and whatever else the ERP reads.
     #[serde(default)]
     shipping: Option<AnyObject>,
+    /// Whether unit prices, shipping, discounts and surcharges include the tax.
+    #[serde(default)]
+    #[schemars(with = "Option<Prices>")]
+    prices: PricesOrElse,
+    /// Discounts on the whole order.
+    #[serde(default)]
+    #[schemars(with = "Option<Vec<Adjustment>>")]
+    discounts: Option<de::IgnoredAny>,
+    /// Surcharges on the whole order.
+    #[serde(default)]
+    #[schemars(with = "Option<Vec<Adjustment>>")]
+    surcharges: Option<de::IgnoredAny>,
+    /// The day on which the customer wants it, e.g. 2026-11-24.
+    #[serde(default)]
+    #[schemars(with = "Option<String>")]
+    delivery_date: Option<de::IgnoredAny>,
+    /// What the order is called elsewhere, by channel.
+    #[serde(default)]
+    #[schemars(with = "Option<std::collections::BTreeMap<String, String>>")]
+    references: Option<de::IgnoredAny>,
     /// Free form.
     #[serde(default, deserialize_with = "free_text")]
     remark: Option<String>,
@@ -306,6 +331,18 @@ struct Line {
     /// In percent.
     #[serde(default)]
     tax_rate: Option<Decimal>,
+    /// How much less the whole line costs, without a sign.
+    #[serde(default)]
+    #[schemars(with = "Option<Decimal>")]
+    discount: Option<de::IgnoredAny>,
+    /// What is counted, e.g. `pcs` or `m`.
+    #[serde(default)]
+    #[schemars(with = "Option<String>")]
+    unit: Option<de::IgnoredAny>,
+    /// For this line.
+    #[serde(default)]
+    #[schemars(with = "Option<String>")]
+    remark: Option<de::IgnoredAny>,
 }
 
 /// A line that is an object and not a list of fields; its article number.

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use crate::domain::order::details::PricesOrElse;
 use crate::domain::order::document::{
     AnyObject, Customer, FreeText, LineObject, Lines, Order, PlacedAt,
 };
@@ -39,6 +40,7 @@ pub fn faults(bytes: &[u8], rules: &IntakeRules) -> Vec<Fault> {
     for name in ["invoice_address", "delivery_address", "payment", "shipping"] {
         optional::<Option<AnyObject>>(&fields, "", name, &mut found);
     }
+    optional::<PricesOrElse>(&fields, "", "prices", &mut found);
     optional::<FreeText>(&fields, "", "remark", &mut found);
     found.truncate(MAX_FAULTS);
     if found.is_empty() { vec![first] } else { found }

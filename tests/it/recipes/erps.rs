@@ -38,7 +38,7 @@ pub(super) fn tryton(books: &mut Books, asked: &Asked) -> (Says, bool) {
         "model.product.product.search_read" => {
             let asked = json.pointer("/params/0/0/2").unwrap().as_array().unwrap().clone();
             let known = asked.into_iter().filter(|sku| sku != "SKU-NOPE");
-            result(known.map(|sku| json!({"id": 87, "code": sku, "sale_uom": 284})).collect())
+            result(known.map(|sku| json!({"id": 87, "code": sku, "sale_uom": 284, "template.": {"account_category.": {"customer_taxes_used": [4]}}})).collect())
         }
         "model.sale.sale.create" => {
             let reference = read(&json, "/params/0/0/web_id");
@@ -67,9 +67,13 @@ pub(super) fn tryton(books: &mut Books, asked: &Asked) -> (Says, bool) {
         "model.sale.sale.read" => {
             let number: usize = read(&json, "/params/0/0").parse().unwrap();
             result(
-                json!([{"id": number, "number": format!("S{number}"), "state": books.states[number - 1]}]),
+                json!([{"id": number, "number": format!("S{number}"), "state": books.states[number - 1],
+                    "total_amount": {"__class__": "Decimal", "decimal": "19.00"}, "currency.": {"id": 9, "code": "EUR"}}]),
             )
         }
+        "model.sale.line.search_read" => result(json!([
+            {"id": 1, "description": "Lamp", "amount": {"__class__": "Decimal", "decimal": "19.00"}}
+        ])),
         other => panic!("{other}"),
     }
 }
@@ -92,7 +96,7 @@ pub(super) fn tryton_rest(books: &mut Books, asked: &Asked) -> (Says, bool) {
     assert_eq!(asked.header("authorization"), "Bearer s3cret-key");
     assert_eq!(decoded(asked.header("x-tryton-context"))["company"], 1);
     let path = asked.path();
-    let sale = |books: &Books, n: usize| json!({"id": n, "number": format!("S{n}"), "state": books.states[n - 1], "web_id": books.orders[n - 1]});
+    let sale = |books: &Books, n: usize| json!({"id": n, "number": format!("S{n}"), "state": books.states[n - 1], "web_id": books.orders[n - 1], "total_amount": {"__class__": "Decimal", "decimal": "19.00"}, "currency": {"code": "EUR"}});
     if let Some(rest) = path.strip_prefix("/tryton/rest/model/sale.sale/") {
         let (id, action) = rest.split_once('/').unwrap_or((rest, ""));
         let n: usize = id.parse().unwrap();
@@ -117,13 +121,18 @@ pub(super) fn tryton_rest(books: &mut Books, asked: &Asked) -> (Says, bool) {
             let skus = domain().pointer("/0/2").unwrap().as_array().unwrap().clone();
             let known = skus.into_iter().filter(|sku| sku != "SKU-NOPE");
             let rows: Json =
-                known.map(|sku| json!({"id": 87, "code": sku, "sale_uom": {"id": 284}})).collect();
+                known.map(|sku| json!({"id": 87, "code": sku, "sale_uom": {"id": 284}, "template": {"account_category": {"customer_taxes_used": [{"id": 4}]}}})).collect();
             (Says::json(200, &rows), false)
         }
         ("GET", "sale.sale") => {
             let found = books.find(&read(&domain(), "/1/2"));
             let rows: Json = found.map(|n| sale(books, n)).into_iter().collect();
             (Says::json(200, &rows), false)
+        }
+        ("GET", "sale.line") => {
+            let amount = json!({"__class__": "Decimal", "decimal": "19.00"});
+            let line = json!({"id": 1, "description": "Lamp", "amount": amount});
+            (Says::json(200, &json!([line])), false)
         }
         ("POST", "sale.sale") => {
             let reference = read(&asked.json(), "/web_id");
@@ -171,12 +180,16 @@ fn odoo_model(
 ) -> Result<(Says, bool), OdooError> {
     let rows = |books: &Books, found: Option<usize>| -> Json {
         found
-            .map(|n| json!({"id": n, "name": format!("S0000{n}"), "state": books.states[n - 1], "client_order_ref": books.orders[n - 1]}))
+            .map(|n| {
+                json!({"id": n, "name": format!("S0000{n}"), "state": books.states[n - 1], "client_order_ref": books.orders[n - 1],
+                    "date_order": "2026-11-22 00:00:00", "amount_total": 19.0, "currency_id": [1, "EUR"]})
+            })
             .into_iter()
             .collect()
     };
     let result: Json = match (model, method) {
         ("res.partner", "search_read") => json!([{"id": 6}]),
+        ("product.pricelist", "search_read") => json!([{"id": 3}]),
         ("product.product", "search_read") => {
             let skus = json.pointer("/domain/0/2").unwrap().as_array().unwrap().clone();
             skus.into_iter().map(|sku| json!({"id": 1, "default_code": sku})).collect()
@@ -202,6 +215,10 @@ fn odoo_model(
             }
             books.states[n - 1] = "sale".to_owned();
             Json::Bool(true)
+        }
+        ("sale.order", "write") => Json::Bool(true),
+        ("sale.order.line", "search_read") => {
+            json!([{"id": 1, "name": "Lamp", "price_total": 19.0, "price_subtotal": 19.0}])
         }
         ("sale.order", "read") => rows(books, read(json, "/ids/0").parse().ok()),
         other => panic!("{other:?}"),
@@ -300,7 +317,7 @@ pub(super) fn business_central(books: &mut Books, asked: &Asked) -> (Says, bool)
         return (
             Says::json(
                 201,
-                &json!({"id": format!("g-{n}"), "number": format!("BC-{n}"), "status": "Draft"}),
+                &json!({"id": format!("g-{n}"), "number": format!("BC-{n}"), "status": "Draft", "totalAmountIncludingTax": 19.0, "currencyCode": "EUR"}),
             ),
             true,
         );
@@ -311,7 +328,7 @@ pub(super) fn business_central(books: &mut Books, asked: &Asked) -> (Says, bool)
     let is_invoice = path.ends_with("salesInvoices");
     let found = books.find(reference).filter(|n| (*n == 1) == is_invoice);
     let rows: Json = found
-        .map(|n| json!({"id": format!("g-{n}"), "number": format!("BC-{n}"), "status": "Open", "externalDocumentNumber": reference.to_uppercase()}))
+        .map(|n| json!({"id": format!("g-{n}"), "number": format!("BC-{n}"), "status": "Open", "externalDocumentNumber": reference.to_uppercase(), "totalAmountIncludingTax": 19, "currencyCode": "EUR"}))
         .into_iter()
         .collect();
     (Says::json(200, &json!({"value": rows})), false)
@@ -359,13 +376,19 @@ pub(super) fn sap(books: &mut Books, asked: &Asked) -> (Says, bool) {
         }
         assert_eq!(read(&json, "/CustomerPurchaseOrderDate"), "/Date(1795305600000)/");
         let n = books.make(&read(&json, "/PurchaseOrderByCustomer"));
-        return (Says::json(201, &json!({"d": {"SalesOrder": n.to_string()}})), true);
+        return (
+            Says::json(
+                201,
+                &json!({"d": {"SalesOrder": n.to_string(), "TotalNetAmount": "19.00", "TransactionCurrency": "EUR"}}),
+            ),
+            true,
+        );
     }
     let filter = asked.query("$filter");
     let reference = filter.split('\'').nth(1).unwrap();
     let found = books.find(reference);
     let rows: Json = found
-        .map(|n| json!({"SalesOrder": n.to_string(), "OverallSDProcessStatus": "A", "PurchaseOrderByCustomer": reference}))
+        .map(|n| json!({"SalesOrder": n.to_string(), "OverallSDProcessStatus": "A", "PurchaseOrderByCustomer": reference, "TotalNetAmount": "19.00", "TransactionCurrency": "EUR"}))
         .into_iter()
         .collect();
     (Says::json(200, &json!({"d": {"results": rows}})), false)
@@ -417,7 +440,7 @@ pub(super) fn netsuite(books: &mut Books, asked: &Asked) -> (Says, bool) {
         Some(n) => (
             Says::json(
                 200,
-                &json!({"id": n.to_string(), "tranId": format!("SO{n}"), "status": {"id": "B"}}),
+                &json!({"id": n.to_string(), "tranId": format!("SO{n}"), "status": {"id": "B"}, "total": 19.0}),
             ),
             false,
         ),
@@ -474,7 +497,10 @@ pub(super) fn erpnext(books: &mut Books, asked: &Asked) -> (Says, bool) {
             }
             let n = books.make(&read(&json, "/po_no"));
             (
-                Says::json(200, &json!({"data": {"name": format!("SAL-ORD-{n}"), "docstatus": 0}})),
+                Says::json(
+                    200,
+                    &json!({"data": {"name": format!("SAL-ORD-{n}"), "docstatus": 0, "grand_total": 19.0, "currency": "EUR"}}),
+                ),
                 true,
             )
         }
@@ -489,7 +515,7 @@ pub(super) fn erpnext(books: &mut Books, asked: &Asked) -> (Says, bool) {
         _ => {
             let filters: Json = serde_json::from_str(&asked.query("filters")).unwrap();
             let found = books.find(&read(&filters, "/0/2"));
-            let row = |n: usize| json!({"name": format!("SAL-ORD-{n}"), "po_no": books.orders[n - 1], "docstatus": i32::from(books.states[n - 1] == "1")});
+            let row = |n: usize| json!({"name": format!("SAL-ORD-{n}"), "po_no": books.orders[n - 1], "docstatus": i32::from(books.states[n - 1] == "1"), "grand_total": 19.0, "currency": "EUR"});
             let rows: Json = found.map(row).into_iter().collect();
             (Says::json(200, &json!({"data": rows})), false)
         }
@@ -515,7 +541,7 @@ pub(super) fn dolibarr(books: &mut Books, asked: &Asked) -> (Says, bool) {
             &json!({"error": {"code": 404, "message": "Not Found: no such object"}, "debug": {}}),
         )
     };
-    let row = |books: &Books, n: usize| json!({"id": n, "ref": format!("CO-{n}"), "ref_ext": books.orders[n - 1], "statut": books.states[n - 1]});
+    let row = |books: &Books, n: usize| json!({"id": n, "ref": format!("CO-{n}"), "ref_ext": books.orders[n - 1], "statut": books.states[n - 1], "total_ttc": "19.00000000"});
     if path == "/thirdparties" {
         assert_eq!(asked.query("sqlfilters"), "(t.code_client:=:'C-1001')");
         return (Says::json(200, &json!([{"id": "2"}])), false);
@@ -526,11 +552,11 @@ pub(super) fn dolibarr(books: &mut Books, asked: &Asked) -> (Says, bool) {
             false,
         );
     }
-    if let Some(reference) = path.strip_prefix("/orders/ref_ext/") {
-        return (
-            books.find(reference).map_or_else(missing, |n| Says::json(200, &row(books, n))),
-            false,
-        );
+    if (asked.method.as_str(), path) == ("GET", "/orders") {
+        let filter = asked.query("sqlfilters");
+        let reference = filter.strip_prefix("(t.ref_ext:=:'").unwrap().strip_suffix("')").unwrap();
+        let found = books.find(reference).map(|n| Says::json(200, &json!([row(books, n)])));
+        return (found.unwrap_or_else(missing), false);
     }
     if let Some(n) = path.strip_prefix("/orders/").and_then(|rest| rest.strip_suffix("/validate")) {
         let n: usize = n.parse().unwrap();
@@ -669,6 +695,7 @@ async fn wrong_master_data_is_found_and_the_setting_named() {
         ("web_shop", "the company 99 has no web shop with the id 1: set erp.const.web_shop"),
         ("rights", "the user may not enter sales"),
         ("rights", "the user of this API key may not enter orders"),
+        ("contacts", "the user of this API key may not create contacts"),
         (
             "pricelist",
             "no active price list with the id 99 that this user can see: set erp.const.pricelist",
@@ -680,5 +707,5 @@ async fn wrong_master_data_is_found_and_the_setting_named() {
         assert!(name == expected_name && fault.contains(part), "{name}: {fault}");
     }
     let without = faults("odoo", odoo_without_master_data as Behaviour, &KEY, &[]).await;
-    assert_eq!(without[1], ("pricelist".to_owned(), String::new()), "0 is the customer's own");
+    assert_eq!(without[2], ("pricelist".to_owned(), String::new()), "0 is the customer's own");
 }

@@ -2,14 +2,49 @@
 //! reason, never parked by trouble.
 
 use order_relay::adapters::erp::recipe::engine::RecipeErp;
-use order_relay::domain::failure::ErrorClass;
-use order_relay::ports::erp::{Erp, ProbeAnswer};
+use order_relay::adapters::erp::recipe::open::load;
+use order_relay::domain::failure::{ErrorClass, Stage};
+use order_relay::domain::order::contents::Content;
+use order_relay::ports::erp::{Erp, OrderForErp, ProbeAnswer};
 use serde_json::{Value as Json, json};
 
 use crate::stand_in::{Behaviour, Fate, Says, StandIn};
 
 use super::erps::{self, KEY, USER};
-use super::{Setting, open, order};
+use super::{Setting, for_erp, open, order};
+
+/// An order with each part, as it is merged into the usual one.
+const PARTS: [(Content, &str); 20] = [
+    (Content::GrossPrices, r#"{"prices": "gross"}"#),
+    (Content::NetPrices, r#"{"prices": "net"}"#),
+    (Content::Remark, r#"{"remark": "ring twice"}"#),
+    (Content::InvoiceAddress, r#"{"invoice_address": {"city": "Berlin"}}"#),
+    (Content::DeliveryAddress, r#"{"delivery_address": {"city": "Bonn"}}"#),
+    (Content::DeliveryDate, r#"{"delivery_date": "2026-11-30"}"#),
+    (Content::Shipping, r#"{"shipping": {"method": "dhl"}}"#),
+    (Content::ShippingPrice, r#"{"shipping": {"price": "4.90"}}"#),
+    (Content::Payment, r#"{"payment": {"reference": "P-1"}}"#),
+    (Content::Payments, r#"{"payments": [{"method": "gift_card", "amount": "5"}]}"#),
+    (Content::Discounts, r#"{"discounts": [{"amount": "5"}]}"#),
+    (Content::Surcharges, r#"{"surcharges": [{"amount": "5"}]}"#),
+    (Content::References, r#"{"references": {"marketplace": "302-1"}}"#),
+    (Content::Guest, r#"{"customer": {"number": null}}"#),
+    (Content::Company, r#"{"customer": {"company": "Nord GmbH"}}"#),
+    (Content::VatId, r#"{"customer": {"vat_id": "DE123456789"}}"#),
+    (Content::TaxRate, r#"{"remark": null}"#),
+    (
+        Content::LineUnit,
+        r#"{"lines": [{"sku": "A", "quantity": 1, "unit_price": 1, "unit": "m"}]}"#,
+    ),
+    (
+        Content::LineDiscount,
+        r#"{"lines": [{"sku": "A", "quantity": 1, "unit_price": 1, "discount": "0.5"}]}"#,
+    ),
+    (
+        Content::LineRemark,
+        r#"{"lines": [{"sku": "A", "quantity": 1, "unit_price": 1, "remark": "blue"}]}"#,
+    ),
+];
 
 struct Subject<'a> {
     recipe: &'a str,
@@ -69,6 +104,58 @@ impl Subject<'_> {
         if erp.can_ask() {
             self.asks().await;
         }
+        self.compares().await;
+        self.drops_nothing_silently().await;
+    }
+
+    /// An order that the ERP has with another total is told, and is not entered again.
+    async fn compares(&self) {
+        let (erp, stand_in) = self.start().await;
+        let dearer =
+            order("O-1", "SKU-100").document.replace("19.00", "20.00").replace("9.50", "10.00");
+        let dearer = OrderForErp { document: dearer.into(), ..order("O-1", "SKU-100") };
+        let sent = erp.submit(&dearer).await;
+        if let Some(why) = erp.why_totals_are_not_compared() {
+            assert!(!why.is_empty() && sent.is_ok(), "{}: {sent:?}", self.recipe);
+            return;
+        }
+        let failure = sent.unwrap_err();
+        assert_eq!(failure.code, "total_differs", "{}: {failure:?}", self.recipe);
+        assert!(failure.message.contains("paid 20.00 EUR"), "{failure:?}");
+        assert_eq!(stand_in.books.lock().unwrap().orders.len(), 1);
+        let ProbeAnswer::Found(receipt) = erp.ask(&dearer).await else { panic!("not found") };
+        let again = erp.finish(&dearer, receipt).await.unwrap_err();
+        assert_eq!(again.code, "total_differs", "{}: {again:?}", self.recipe);
+        assert_eq!(stand_in.books.lock().unwrap().orders.len(), 1);
+    }
+
+    /// A part of an order that the recipe neither carries nor may drop is refused before anything is sent.
+    async fn drops_nothing_silently(&self) {
+        let recipe = load(self.recipe).unwrap().recipe;
+        let carries = recipe.carries.as_ref().unwrap_or_else(|| panic!("{}", self.recipe));
+        let (erp, stand_in) = self.start().await;
+        for (content, part) in PARTS {
+            let mut document: Json =
+                serde_json::from_str(&order("O-1", "SKU-100").document).unwrap();
+            json_patch::merge(&mut document, &serde_json::from_str(part).unwrap());
+            let one = for_erp("O-1", &document);
+            let refused = erp.rehearse(&one).err().filter(|failure| failure.code == "not_carried");
+            let reaches = carries.contents.contains(&content) || carries.drops.contains(&content);
+            let at = format!("{}: {}", self.recipe, content.as_str());
+            assert_eq!(refused.is_none(), reaches, "{at}: {refused:?}");
+            if let Some(failure) = refused {
+                assert!(
+                    failure.message.contains(&format!("`{}`", content.as_str())),
+                    "{failure:?}"
+                );
+                let failure = erp.submit(&one).await.unwrap_err();
+                assert_eq!(
+                    (failure.class, failure.stage),
+                    (ErrorClass::Internal, Some(Stage::Before))
+                );
+            }
+        }
+        assert!(stand_in.books.lock().unwrap().asked.is_empty(), "{}: it was sent", self.recipe);
     }
 
     /// One wrong answer in the middle of a submit.

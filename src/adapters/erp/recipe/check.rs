@@ -27,14 +27,18 @@ use crate::adapters::erp::recipe::values::Vars;
 pub const SAMPLE: &str = r#"{
   "order_id": "100042", "shop": "default", "state": "payed", "placed_at": "2026-11-22T10:00:00Z",
   "currency": "EUR", "total": "129.90", "remark": "please ring twice",
-  "customer": {"number": "C-1001", "name": "O'Neil & Söhne \"Nord\" <x>", "email": "erika@example.com", "locale": "de"},
+  "customer": {"number": "C-1001", "name": "O'Neil & Söhne \"Nord\" <x>", "email": "erika@example.com", "locale": "de", "company": "Nord GmbH", "vat_id": "DE123456789", "phone": "030 1"},
   "lines": [
     {"sku": "SKU-100", "name": "Lamp '\"&<>ü🙂", "description": "Lamp", "quantity": "2", "unit_price": "49.95", "tax_rate": "19", "unit": "pcs"},
-    {"sku": "SKU-200", "name": "Bulb", "quantity": 3, "unit_price": 10.00, "tax_rate": 19}
+    {"sku": "SKU-200", "name": "Bulb", "quantity": 3, "unit_price": 10.00, "tax_rate": 19, "discount": "2.00", "remark": "blue"}
   ],
+  "prices": "gross", "delivery_date": "2026-11-30", "references": {"marketplace": "302-1"},
+  "discounts": [{"name": "Welcome", "code": "W5", "amount": "5.00", "tax_rate": "19"}],
+  "surcharges": [{"name": "Express", "amount": "2.00", "tax_rate": "19"}],
+  "payments": [{"method": "card", "reference": "P-1", "amount": "100.00"}, {"method": "gift_card", "reference": "G-7", "amount": "29.80"}],
   "invoice_address": {"name": "Erika Muster", "company": "", "street": "Hauptstr. 1", "street2": "", "zip": "10115", "city": "Berlin", "country": "DE", "phone": ""},
-  "delivery_address": {"name": "Erika Muster", "company": "", "street": "Hauptstr. 1", "street2": "", "zip": "10115", "city": "Berlin", "country": "DE", "phone": ""},
-  "payment": {"method": "invoice", "reference": "P-1"}, "shipping": {"method": "standard", "cost": "4.90"}
+  "delivery_address": {"name": "Max Muster", "company": "", "street": "Nebenstr. 2", "street2": "", "zip": "10115", "city": "Berlin", "country": "DE", "phone": ""},
+  "payment": {"method": "invoice", "reference": "P-1"}, "shipping": {"method": "standard", "price": "4.90", "tax_rate": "19"}
 }"#;
 
 /// An order with nothing but what every order has (docs/orders.md).
@@ -132,6 +136,16 @@ pub fn remarks(recipe: &Recipe) -> Vec<String> {
             "no [total]: the ERP's total is not compared with what was paid, and an order with another sum is not noticed"
                 .to_owned(),
         ),
+    }
+    match &recipe.carries {
+        None => remarks.push(
+            "no `carries`: a part of an order that has no place in the ERP is dropped without a word".to_owned(),
+        ),
+        Some(carries) if !carries.drops.is_empty() => {
+            let names: Vec<&str> = carries.drops.iter().map(|content| content.as_str()).collect();
+            remarks.push(format!("it does not bring to the ERP: {}", names.join(", ")));
+        }
+        Some(_) => {}
     }
     remarks.extend(needed_fields(recipe));
     remarks
@@ -275,6 +289,7 @@ impl<'a> Check<'a> {
             }
             let vars = without_session(vars);
             step.need.iter().for_each(|(_, message)| self.render(message, &vars));
+            step.refuse.iter().for_each(|(_, text)| self.render(text, &vars));
         }
     }
 
@@ -336,7 +351,9 @@ impl<'a> Check<'a> {
         for step in recipe.steps().chain(checks) {
             let vars = self.vars(step);
             let over_reply = vars_with(&reply, &sources, &vars);
-            for expr in step.ok.iter().chain(step.rules.iter().map(|rule| &rule.when)) {
+            let refuse = step.refuse.iter().map(|(when, _)| when);
+            let rules = step.rules.iter().map(|rule| &rule.when);
+            for expr in step.ok.iter().chain(rules).chain(refuse) {
                 self.expression(expr, &over_reply);
             }
             let require = step.index.iter().filter_map(|index| index.require.as_ref());

@@ -11,14 +11,15 @@ use reqwest::Method;
 use reqwest::header::HeaderName;
 
 use super::model::{
-    Auth, AuthKind, Body, Check, Expr, HttpRules, Index, Jwt, JwtAlg, OAuth2, Outcome, Probe,
-    Question, Recipe, Rule, SecretPlace, Step, Template, TotalLines, TotalRule, Totals,
+    Auth, AuthKind, Body, Carries, Check, Expr, HttpRules, Index, Jwt, JwtAlg, OAuth2, Outcome,
+    Probe, Question, Recipe, Rule, SecretPlace, Step, Template, TotalLines, TotalRule, Totals,
 };
 use super::source::Source;
 use super::templates::{Place, Templates};
 use super::toml_text::{At, RecipeFault, Scalar, Table, parse};
 use super::values;
 use crate::config::fault_reader::Faults;
+use crate::domain::order::contents::Content;
 
 impl Recipe {
     /// Reads the recipe of `file`; every fault at once.
@@ -64,6 +65,7 @@ impl<'a> Compiler<'a> {
         let after: Vec<Step> =
             t.tables("after").iter().filter_map(|t| self.step(t, None)).collect();
         let total = self.total(t, &after);
+        let carries = self.carries(t);
         let checks = t.tables("check").iter().filter_map(|t| self.check(t)).collect();
         let rules = self.rules(t);
         let (commit, is_idempotent) = commit?;
@@ -84,6 +86,7 @@ impl<'a> Compiler<'a> {
             probe,
             after,
             total,
+            carries,
             checks,
             rules,
             templates: self.templates,
@@ -212,6 +215,29 @@ impl<'a> Compiler<'a> {
         Some(Question { step: step?, found: found?, absent: absent? })
     }
 
+    fn carries(&self, t: &Table<'_>) -> Option<Carries> {
+        let contents = |name| t.texts(name).into_iter().filter_map(|text| self.content(&text));
+        let carries = Carries {
+            contents: contents("carries").collect(),
+            drops: contents("drops").collect(),
+            digits: t
+                .text_by_name("digits")
+                .into_iter()
+                .filter_map(|(name, expr)| Some((name, self.checked(Some(expr))?)))
+                .collect(),
+        };
+        t.has("carries").then_some(carries)
+    }
+
+    fn content(&self, text: &At<String>) -> Option<Content> {
+        let content = Content::from_name(&text.value);
+        if content.is_none() {
+            let names = Content::ALL.map(Content::as_str).join(", ");
+            self.faults.add(text.fault(format!("`{}` is not one of {names}", text.value)));
+        }
+        content
+    }
+
     fn total(&mut self, t: &Table<'_>, after: &[Step]) -> Totals {
         let Some(t) = t.table("total") else { return Totals::Unsaid };
         if let Some(never) = t.text("never") {
@@ -302,6 +328,7 @@ impl<'a> Compiler<'a> {
         let take = t.texts_by_name("take");
         let take = take.into_iter().map(|(name, texts)| (name, self.read_sources(texts))).collect();
         let need = self.named(t, "need", Place::Plain);
+        let refuse = self.refuse(t);
         let each = self.checked(t.text("each"));
         let index = t.table("index").and_then(|t| self.index(&t));
         let unless = self.checked(t.text("unless"));
@@ -318,6 +345,7 @@ impl<'a> Compiler<'a> {
             ok,
             take,
             need,
+            refuse,
             each,
             index,
             unless,
@@ -372,8 +400,9 @@ impl<'a> Compiler<'a> {
             t.missing("key", "the key within a row, e.g. \"/code\"");
         }
         let require = self.checked(t.text("require"));
+        let takes_first = t.flag("first");
         t.finish();
-        Some(Index { rows: rows?, key: key?, require })
+        Some(Index { rows: rows?, key: key?, require, takes_first })
     }
 
     fn rules(&self, t: &Table<'_>) -> Vec<Rule> {
@@ -390,6 +419,18 @@ impl<'a> Compiler<'a> {
             Some(Rule { when: when?, then: then? })
         };
         t.tables("rules").iter().filter_map(rule).collect()
+    }
+
+    fn refuse(&mut self, t: &Table<'_>) -> Vec<(Expr, Template)> {
+        let mut refuse = Vec::new();
+        for t in t.tables("refuse") {
+            let when = self.checked(t.required("when", "an expression over the reply"));
+            let text = t.required("text", "the sentence that the order is refused with");
+            let text = text.and_then(|text| self.template(Place::Plain, &text));
+            t.finish();
+            refuse.extend(when.zip(text));
+        }
+        refuse
     }
 
     fn sources(&self, t: &Table<'_>, name: &'static str) -> Vec<Source> {

@@ -14,6 +14,7 @@ use reqwest::Url;
 use serde_json::{Map, Value as Json};
 
 use crate::domain::failure::{ErrorClass, Failure, Stage};
+use crate::domain::order::contents::Content;
 use crate::domain::text::one_line;
 use crate::ports::clock::{Clock, Stopwatch};
 use crate::ports::erp::{Erp, Exchange, MasterDataCheck, OrderForErp, ProbeAnswer, Receipt};
@@ -23,7 +24,7 @@ use super::super::redact::Mask;
 use super::judge::{Judge, Purpose, Said};
 use super::jwt::SigningKey;
 use super::model::{Outcome, Recipe, Step, Totals};
-use super::order_vars::{order_vars, result_value};
+use super::order_vars::{document_of, order_vars, result_value};
 use super::request::build;
 use super::session::Sessions;
 use super::values::{self, Placeholder, Skipped};
@@ -53,6 +54,8 @@ pub struct RecipeErp {
     pub(super) signing: Option<SigningKey>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) keeps: bool,
+    /// `erp.drop`
+    pub(super) drops: Vec<Content>,
     pub(super) request_budget: Duration,
 }
 
@@ -321,6 +324,7 @@ fn number(taken: &Map<String, Json>) -> Option<String> {
 impl Erp for RecipeErp {
     async fn submit(&self, order: &OrderForErp) -> Result<Receipt, Failure> {
         let mut vars = self.order_vars(order)?;
+        self.check_carried(&document_of(order)?, &vars)?;
         self.in_time("lookups", Stage::Before, self.read_all(order, &mut vars)).await?;
         let receipt = self.commit(order, &vars).await?;
         self.in_time("what follows the order", Stage::At, self.follow(order, vars, receipt)).await
@@ -345,6 +349,7 @@ impl Erp for RecipeErp {
 
     fn rehearse(&self, order: &OrderForErp) -> Result<Vec<Exchange>, Failure> {
         let mut vars = self.order_vars(order)?;
+        self.check_carried(&document_of(order)?, &vars)?;
         for name in ["session", "result", "item"] {
             vars.insert(name.to_owned(), Placeholder::value(name));
         }

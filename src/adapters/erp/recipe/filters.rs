@@ -37,6 +37,7 @@ pub fn install(env: &mut Environment<'_>) {
     env.add_filter("odata", |value: &Value| {
         bounded(format!("'{}'", there(value)?.to_string().replace('\'', "''")))
     });
+    env.add_filter("html", |value: &Value| bounded(html(&there(value)?.to_string())));
     env.add_filter("uuid", |value: &Value| {
         let text = there(value)?.to_string();
         Ok::<_, Error>(Uuid::new_v5(&NAMESPACE, text.as_bytes()).to_string())
@@ -194,6 +195,12 @@ fn moment(value: &Value) -> Result<Timestamp, Error> {
 }
 
 /// Eight hexadecimal characters of a digest: distinguishes texts that were made equal.
+/// For a field that holds HTML: the same text, with its line breaks.
+fn html(text: &str) -> String {
+    let text = text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
+    text.replace('"', "&quot;").replace('\'', "&#39;").replace('\n', "<br>")
+}
+
 fn mark(text: &str) -> String {
     Sha256::digest(text)[..4].iter().map(|byte| format!("{byte:02x}")).collect()
 }

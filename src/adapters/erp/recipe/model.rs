@@ -11,6 +11,8 @@ use minijinja::value::Value;
 use reqwest::Method;
 use reqwest::header::HeaderName;
 
+use crate::domain::order::contents::Content;
+
 use super::source::Source;
 use super::templates::Templates;
 use super::toml_text::At;
@@ -50,6 +52,8 @@ pub struct Recipe {
     pub after: Vec<Step>,
     /// How the ERP's total is compared with what was paid.
     pub total: Totals,
+    /// What of an order reaches the ERP; `None`: the recipe does not say.
+    pub carries: Option<Carries>,
     /// Questions about the ERP's master data.
     pub checks: Vec<Check>,
     /// For every step.
@@ -172,6 +176,8 @@ pub struct Step {
     pub take: Vec<(String, Vec<Source>)>,
     /// What must have been found, with the message when it was not.
     pub need: Vec<(String, Template)>,
+    /// When the order is refused, and what is said then.
+    pub refuse: Vec<(Expr, Template)>,
     /// Once for each of these.
     pub each: Option<Expr>,
     /// Rows of the reply by their key.
@@ -203,6 +209,8 @@ pub struct Index {
     pub key: Source,
     /// Keys that must be there.
     pub require: Option<Expr>,
+    /// Whether the first of several rows with one key counts; else a required one may be there only once.
+    pub takes_first: bool,
 }
 
 /// How the ERP is asked about an order.
@@ -224,6 +232,16 @@ pub struct Question {
     pub found: Expr,
     /// It is not there.
     pub absent: Expr,
+}
+
+/// `carries`, `drops` and `digits`
+#[derive(Debug, Default)]
+pub struct Carries {
+    pub contents: Vec<Content>,
+    /// What may be dropped.
+    pub drops: Vec<Content>,
+    /// Most digits behind the point that the ERP keeps, by the name of a line's field.
+    pub digits: Vec<(String, Expr)>,
 }
 
 /// `[total]`

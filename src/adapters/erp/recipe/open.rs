@@ -10,6 +10,7 @@ use minijinja::value::Value;
 use reqwest::Url;
 use secrecy::{ExposeSecret, SecretString};
 
+use crate::domain::order::contents::Content;
 use crate::ports::clock::Clock;
 
 use super::super::http::{HttpClient, Limits, Reach};
@@ -76,6 +77,8 @@ pub struct Overrides {
     pub redact: Vec<String>,
     /// Whether exchanges are noted.
     pub keeps: bool,
+    /// `erp.drop`: what need not reach the ERP.
+    pub drops: Vec<Content>,
 }
 
 /// A recipe that was read and checked, with its source.
@@ -188,6 +191,7 @@ impl Loaded {
             signing,
             clock,
             keeps: overrides.keeps,
+            drops: overrides.drops.clone(),
             request_budget: limits.connect + limits.total,
         })
     }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use minijinja::value::Value;
 use minijinja::{Error, ErrorKind};
 
+use crate::domain::exact::{digits, exact};
 use crate::domain::failure::{ErrorClass, Failure, Stage};
 use crate::domain::text::quoted;
 use crate::ports::erp::OrderForErp;
@@ -14,11 +15,12 @@ use super::engine::RecipeErp;
 use super::judge::Purpose;
 use super::model::{Expr, Index, Outcome, Step};
 use super::reply::Read;
+use super::request::render;
 use super::source::Source;
 use super::toml_text::RecipeFault;
 use super::values::{self, Skipped};
 use crate::adapters::erp::recipe::answer::Reply;
-use crate::adapters::erp::recipe::lookups::first_of;
+use crate::adapters::erp::recipe::lookups::{first_of, vars_with};
 use crate::adapters::erp::recipe::values::Vars;
 
 /// Most requests of one `each` step, and most keys that are required.
@@ -58,10 +60,27 @@ impl RecipeErp {
         let mut taken: BTreeMap<String, Value> =
             self.judge().taken(step, &reply.read).into_iter().collect();
         self.check_needs(step, Purpose::Read, &reply.read, vars)?;
+        self.check_refusals(step, &reply, vars)?;
         if let Some(index) = &step.index {
             taken.insert("row".to_owned(), self.rows(step, index, &reply, vars)?);
         }
         Ok(Value::from(taken))
+    }
+
+    /// Fails if the recipe refuses the order for what was read.
+    fn check_refusals(&self, step: &Step, reply: &Reply, vars: &Vars) -> Result<(), Failure> {
+        if step.refuse.is_empty() {
+            return Ok(());
+        }
+        let over_reply = vars_with(&reply.read, &self.sources, vars);
+        for (when, text) in &step.refuse {
+            if self.judge().is_true(when, &over_reply) {
+                let text = render(&self.recipe, text, vars)?;
+                let refused = Failure::new(ErrorClass::Rejected, "refused", &text, Stage::Before);
+                return Err(Failure { request: Some(reply.request.clone()), ..refused });
+            }
+        }
+        Ok(())
     }
 
     async fn read_each(
@@ -122,8 +141,9 @@ impl RecipeErp {
         let mut twice = Vec::new();
         for row in rows.try_iter().into_iter().flatten() {
             let Some(key) = key_of(&index.key, &row) else { continue };
-            if found.insert(key.clone(), row).is_some() {
-                twice.push(key);
+            match found.contains_key(&key) {
+                true => twice.push(key),
+                false => drop(found.insert(key, row)),
             }
         }
         let required = match &index.require {
@@ -134,7 +154,9 @@ impl RecipeErp {
             let key = key.to_string();
             let problem = match found.contains_key(&key) {
                 false => "is unknown to the ERP",
-                true if twice.contains(&key) => "is more than once in the ERP",
+                true if twice.contains(&key) && !index.takes_first => {
+                    "is more than once in the ERP"
+                }
                 true => continue,
             };
             let text = format!("{} {} {problem}", step.name, quoted(&key, 100).replace('`', "'"));
@@ -146,5 +168,9 @@ impl RecipeErp {
 
 fn key_of(key: &Source, row: &Value) -> Option<String> {
     let row = Read::of_json(values::to_json(row));
-    first_of(std::slice::from_ref(key), &row).map(|value| value.to_string())
+    let value = first_of(std::slice::from_ref(key), &row)?;
+    let text = value.to_string();
+    // A number is one key, however many digits it is written with.
+    let number = values::is_number(&value).then(|| exact(&text)).flatten();
+    Some(number.map_or(text, |number| digits(&number.normalized())))
 }

@@ -19,7 +19,7 @@ use super::values::{self, Vars};
 const PAID: &str = "order.total";
 const CURRENCY: &str = "order.currency";
 /// What was paid for a line, unless the recipe says otherwise.
-const LINE_PAID: &str = "line.quantity * line.unit_price";
+const LINE_PAID: &str = "line.total";
 
 impl RecipeErp {
     /// Fails if the ERP has another sum than what was paid, or than what a person has accepted. Does nothing unless

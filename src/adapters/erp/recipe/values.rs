@@ -54,7 +54,8 @@ impl<const IS_THERE: bool> Object for AnyAnswer<IS_THERE> {
     }
 
     fn enumerate(self: &Arc<Self>) -> Enumerator {
-        Enumerator::NonEnumerable
+        // A loop over what an answer would hold is looked at by its body's syntax alone.
+        if IS_THERE { Enumerator::Empty } else { Enumerator::NonEnumerable }
     }
 
     fn is_true(self: &Arc<Self>) -> bool {
