@@ -1,7 +1,12 @@
 //! What the documentation says is what the program does: settings, commands, phases, crash points.
 
+use bigdecimal::{BigDecimal, RoundingMode};
 use order_relay::adapters::erp::recipe::open::{SHIPPED, load};
-use order_relay::domain::order::contents::Content;
+use order_relay::domain::exact::exact;
+use order_relay::domain::order::contents::{Content, parts_of, text};
+use order_relay::domain::order::document::Order;
+use order_relay::domain::order::intake_rules::IntakeRules;
+use serde_json::Value as Json;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -232,4 +237,53 @@ fn the_table_of_what_reaches_the_erp_is_that_of_the_recipes() {
     told.sort();
     let shipped: Vec<&str> = SHIPPED.iter().map(|(name, _)| *name).collect();
     assert_eq!(told, shipped);
+}
+
+/// What an order costs by its own parts.
+fn cost(order: &Json) -> BigDecimal {
+    let number = |value: &Json| exact(&text(value)).unwrap_or_default();
+    let with_tax = |amount: BigDecimal, item: &Json| match order["prices"] == "net" {
+        true => {
+            amount * (BigDecimal::from(100) + number(&item["tax_rate"])) / BigDecimal::from(100)
+        }
+        false => amount,
+    };
+    let list = |name: &str| order[name].as_array().cloned().unwrap_or_default();
+    let mut cost = with_tax(number(&order["shipping"]["price"]), &order["shipping"]);
+    for line in list("lines") {
+        let amount =
+            number(&line["quantity"]) * number(&line["unit_price"]) - number(&line["discount"]);
+        cost += with_tax(amount, &line);
+    }
+    for item in list("surcharges") {
+        cost += with_tax(number(&item["amount"]), &item);
+    }
+    for item in list("discounts") {
+        cost -= with_tax(number(&item["amount"]), &item);
+    }
+    cost.with_scale_round(2, RoundingMode::HalfUp)
+}
+
+#[test]
+fn every_example_is_an_order_that_adds_up_and_reaches_an_erp() {
+    let folders = [root().join("examples"), root().join("examples/shops")];
+    let files = folders.iter().flat_map(|folder| std::fs::read_dir(folder).expect("it is there"));
+    let files = files.map(|file| file.expect("a file").path());
+    let mut shops = 0;
+    for file in files.filter(|file| file.extension().is_some_and(|ending| ending == "json")) {
+        let document = std::fs::read_to_string(&file).expect("it can be read");
+        let order = Order::parse(document.as_bytes(), &IntakeRules::of_bytes(1 << 20));
+        let order = order.unwrap_or_else(|fault| panic!("{}: {fault}", file.display()));
+        let json: Json = serde_json::from_str(&document).expect("it is JSON");
+        let total = exact(order.facts.total.as_str()).expect("a number");
+        assert_eq!(cost(&json), total, "{}", file.display());
+        let odoo = load("odoo").expect("it is shipped").recipe.carries.expect("it says so");
+        for part in parts_of(&json) {
+            let reaches =
+                odoo.contents.contains(&part.content) || odoo.drops.contains(&part.content);
+            assert!(reaches, "{}: {part:?}", file.display());
+        }
+        shops += usize::from(file.parent().is_some_and(|folder| folder.ends_with("shops")));
+    }
+    assert_eq!(shops, 5);
 }

@@ -144,6 +144,15 @@ fn whole_address(address: &Json) -> Json {
         ADDRESS.iter().map(|name| ((*name).to_owned(), Json::from(""))).collect();
     let own = address.as_object().into_iter().flatten().filter(|(_, value)| !value.is_null());
     whole.extend(own.map(|(name, value)| (name.clone(), value.clone())));
+    if text(&whole["zip"]).is_empty() {
+        let others = ["postcode", "postal_code", "zipcode"].into_iter();
+        let other = others.filter_map(|name| whole.get(name)).find(|zip| !text(zip).is_empty());
+        let zip = other.cloned().unwrap_or_default();
+        whole.insert(
+            "zip".to_owned(),
+            Json::from(if zip.is_null() { String::new() } else { text(&zip) }),
+        );
+    }
     if text(&whole["name"]).is_empty() {
         let names = ["first_name", "last_name"].map(|name| whole.get(name).map(text));
         let name = names.into_iter().flatten().collect::<Vec<_>>().join(" ");
@@ -272,6 +281,7 @@ mod tests {
     }
 
     const WHOLE: &str = r#"{"customer": {"number": "", "email": "a@b.example"},
+        "delivery_address": {"first_name": "Max", "last_name": "Muster", "postcode": "53111", "country": "DE"},
         "shipping": {"method": "dhl", "price": "4.90", "tax_rate": "19.0"}, "surcharges": [{"amount": 0}],
         "discounts": [{"name": "Welcome", "amount": "5.00"}],
         "lines": [{"sku": "A", "quantity": "1.500", "unit_price": "13", "discount": "1.5", "tax_rate": 7.50}]}"#;
@@ -309,6 +319,12 @@ mod tests {
             (&"18.000".into(), &"7.5".into())
         );
         assert_eq!(json["payments"], serde_json::json!([]));
+        let delivery = &json["delivery"];
+        assert_eq!((&delivery["name"], &delivery["zip"]), (&"Max Muster".into(), &"53111".into()));
+        assert_eq!(
+            (&json["invoice"], &json["countries"]),
+            (&Json::Null, &serde_json::json!(["DE"]))
+        );
         let vars = order_vars(&order("de", "{}")).unwrap();
         let json = values::to_json(&vars["order"]);
         assert_eq!(json["reference"], "de/100042");
