@@ -34,6 +34,7 @@ pub mod domain {
     pub mod order_filter;
     pub mod notice;
     pub mod circuit;
+    pub mod alarm;
     pub mod concurrency_limit;
     pub mod permission;
     pub mod exact;
@@ -79,6 +80,7 @@ pub mod ports {
     pub mod ledger;
     pub mod notices;
     pub mod circuits;
+    pub mod alarms;
     pub mod dead_letters;
     pub mod redrives;
     pub mod statistics;
@@ -117,6 +119,7 @@ pub mod workers {
     }
     pub mod error_handler;
     pub mod notifier;
+    pub mod alarm_watcher;
     pub mod sweeper;
     pub mod redriver;
 }
@@ -177,6 +180,7 @@ pub mod adapters {
         pub mod in_hand;
         pub mod overdue;
         pub mod notices;
+        pub mod alarms;
         pub mod circuits;
         pub mod dead_letters;
         pub mod order_lists;
@@ -395,6 +399,7 @@ pub mod devtools {
             pub mod failures;
             pub mod overdue;
             pub mod notices;
+            pub mod alarms;
             pub mod circuits;
             pub mod dead_letters;
             pub mod workers;
@@ -435,6 +440,7 @@ pub mod devtools {
         pub mod checkout;
         pub mod people;
         pub mod world;
+        pub mod news_promises;
         pub mod promises;
         pub mod run;
         pub mod shrink;

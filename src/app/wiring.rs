@@ -42,7 +42,7 @@ use crate::telemetry::{ClassLabel, KindLabel, Metrics, ReasonLabel, WhatLabel};
 use crate::workers::context::{ContextParts, WorkerContext};
 use crate::workers::erp_gate::Gate;
 use crate::workers::ledger_clock::LedgerClock;
-use crate::workers::policies::{Policies, ShopPolicy};
+use crate::workers::policies::{AlarmPolicy, Policies, ShopPolicy};
 
 /// How much longer than the calls themselves a person waits for a transfer.
 const TRANSFER_MARGIN: Duration = Duration::from_secs(10);
@@ -207,18 +207,31 @@ fn begin_at_zero(metrics: &Metrics) {
 
 fn policies(settings: &Settings, erps: &OpenErps, sending: Sending) -> anyhow::Result<Policies> {
     let shared = gate(settings, erps.shared(), sending)?;
-    let policy = |shop: &ShopSettings, (gate, recipe): &(Arc<Gate>, Option<Loaded>)| ShopPolicy {
+    type Behind = (Arc<Gate>, Option<Loaded>);
+    let policy = |name: &str, shop: &ShopSettings, (gate, recipe): &Behind| ShopPolicy {
         gate: gate.clone(),
         max_count: shop.max_failed_order,
         retry: erps::retry_policy(shop, recipe.as_ref()),
         customer: shop.mail.customer_confirmation,
+        alarms: alarm_policy(name, shop),
     };
     let mut shops = HashMap::new();
     for (name, shop) in &settings.shops {
         let own = erps.own(name).map(|own| gate(settings, own, sending)).transpose()?;
-        shops.insert(name.clone(), policy(shop, own.as_ref().unwrap_or(&shared)));
+        shops.insert(name.clone(), policy(name, shop, own.as_ref().unwrap_or(&shared)));
     }
-    Ok(Policies { default: policy(&settings.default_shop, &shared), shops })
+    Ok(Policies { default: policy(DEFAULT_AUDIENCE, &settings.default_shop, &shared), shops })
+}
+
+fn alarm_policy(name: &str, shop: &ShopSettings) -> AlarmPolicy {
+    let mail = &shop.mail;
+    AlarmPolicy {
+        audience: if shop.has_own_mail { name } else { DEFAULT_AUDIENCE }.to_owned(),
+        damping: mail.damping,
+        back_within: mail.erp_back_within,
+        failure_types: mail.failure_types,
+        ends_after: mail.failure_type_ends_after,
+    }
 }
 
 /// The gate in front of an ERP, and the recipe behind it.

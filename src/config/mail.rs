@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use secrecy::SecretString;
 
+use crate::domain::alarm::Damping;
 use crate::domain::notice::{CustomerConfirmation, DigestRule};
 
 use super::reader::{ONE_DAY, ONE_MS, Reader};
@@ -23,6 +24,14 @@ pub struct MailSettings {
     pub customer_confirmation: CustomerConfirmation,
     /// When single failures become a digest.
     pub digest: DigestRule,
+    /// When what comes and goes is told as unstable.
+    pub damping: Damping,
+    /// How long the mail that the ERP is usable again waits for the orders that waited.
+    pub erp_back_within: Duration,
+    /// Whether types of failures are told.
+    pub failure_types: bool,
+    /// A type of failures has ended when none failed for so long.
+    pub failure_type_ends_after: Duration,
     /// Largest mail.
     pub max_bytes: usize,
     /// How long the server may take for one mail.
@@ -42,6 +51,14 @@ impl MailSettings {
                 after: r.number("mail.digest_after", 1..=1_000),
                 every: r.duration("mail.digest_every", ONE_MS..=ONE_DAY),
             },
+            damping: Damping {
+                unstable_after: r.number("mail.unstable_after", 2..=1_000),
+                window: r.duration("mail.unstable_window", ONE_MS..=ONE_DAY * 7),
+            },
+            erp_back_within: r.duration("mail.erp_back_within", Duration::ZERO..=ONE_DAY),
+            failure_types: r.flag("mail.failure_types"),
+            failure_type_ends_after: r
+                .duration("mail.failure_type_ends_after", ONE_MS..=ONE_DAY * 30),
             max_bytes: r.bytes("mail.max_bytes", 64 * 1024..=100 * 1024 * 1024),
             patience: r.duration("mail.patience", ONE_MS..=Duration::from_mins(10)),
         };

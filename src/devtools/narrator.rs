@@ -100,6 +100,20 @@ fn narrate<'a>(get: impl Fn(&str) -> &'a str) -> Option<(Mark, String)> {
                     "to the administrators: the ERP has an order twice".to_owned()
                 }
                 ("circuit_opened", _) => "to the administrators: the ERP is not usable".to_owned(),
+                ("circuit_closed", _) => "to the administrators: the ERP is usable again".to_owned(),
+                ("circuit_unstable", _) => "to the administrators: the ERP is unstable".to_owned(),
+                ("failure_type_new", _) => {
+                    "to the administrators: new types of failures".to_owned()
+                }
+                ("failure_type_back", _) => {
+                    "to the administrators: types of failures that have come back".to_owned()
+                }
+                ("failure_type_unstable", _) => {
+                    "to the administrators: types of failures that come and go".to_owned()
+                }
+                ("failure_type_ended", _) => {
+                    "to the administrators: types of failures that have ended".to_owned()
+                }
                 (_, "1") => "to the administrators: one failed order".to_owned(),
                 (_, many) => format!("to the administrators: one digest of {many} failures"),
             };

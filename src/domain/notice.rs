@@ -13,7 +13,9 @@ use super::retry::later;
 use crate::domain::order::values::OrderKey;
 
 /// The event that a notice reports.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum NoticeKind {
     /// To the administrators: an attempt failed.
@@ -22,15 +24,33 @@ pub enum NoticeKind {
     CustomerConfirmation,
     /// To the administrators: the ERP is unavailable, the work pauses.
     CircuitOpened,
+    /// To the administrators: the ERP is usable again.
+    CircuitClosed,
+    /// To the administrators: the ERP becomes unavailable again and again.
+    CircuitUnstable,
     /// To the administrators: the ERP has an order under two numbers.
     EnteredTwice,
+    /// To the administrators: orders fail in a way that was not seen before.
+    FailureTypeNew,
+    /// To the administrators: a type of failures that had ended occurs again.
+    FailureTypeBack,
+    /// To the administrators: a type of failures comes and goes.
+    FailureTypeUnstable,
+    /// To the administrators: a type of failures has ended.
+    FailureTypeEnded,
 }
 
 crate::names!(NoticeKind {
     OrderFailed = "order_failed",
     CustomerConfirmation = "customer_confirmation",
     CircuitOpened = "circuit_opened",
+    CircuitClosed = "circuit_closed",
+    CircuitUnstable = "circuit_unstable",
     EnteredTwice = "entered_twice",
+    FailureTypeNew = "failure_type_new",
+    FailureTypeBack = "failure_type_back",
+    FailureTypeUnstable = "failure_type_unstable",
+    FailureTypeEnded = "failure_type_ended",
 });
 
 impl NoticeKind {
@@ -39,9 +59,20 @@ impl NoticeKind {
         self == Self::OrderFailed
     }
 
-    /// Whether it tells administrators that something is wrong: somebody has to get it.
+    /// Whether it tells the administrators of trouble, or of its end: somebody has to get it.
     pub fn is_alert(self) -> bool {
         self != Self::CustomerConfirmation
+    }
+
+    /// Whether it is about a type of failures: those of a while arrive together.
+    pub fn is_of_failure_type(self) -> bool {
+        matches!(
+            self,
+            Self::FailureTypeNew
+                | Self::FailureTypeBack
+                | Self::FailureTypeUnstable
+                | Self::FailureTypeEnded
+        )
     }
 }
 
@@ -55,9 +86,19 @@ pub fn second_entry_notice_id(key: &OrderKey, number: &str) -> String {
     format!("{}:{key}#{number}", NoticeKind::EnteredTwice.as_str())
 }
 
-/// Identity of the notice about one opening of a circuit.
-pub fn circuit_notice_id(erp: &str, opened_at: Timestamp) -> String {
-    format!("{}:{erp}@{}", NoticeKind::CircuitOpened.as_str(), opened_at.as_millisecond())
+/// Identity of the notice about a change of a circuit's alarm, whose spell began at that time.
+pub fn circuit_alarm_id(kind: NoticeKind, erp: &str, began_at: Timestamp) -> String {
+    format!("{}:{erp}@{}", kind.as_str(), began_at.as_millisecond())
+}
+
+/// Identity of the notice about a change of a type of failures, for one group of receivers.
+pub fn failure_type_notice_id(
+    kind: NoticeKind,
+    audience: &str,
+    fingerprint: &str,
+    began_at: Timestamp,
+) -> String {
+    format!("{}:{audience}/{fingerprint}@{}", kind.as_str(), began_at.as_millisecond())
 }
 
 /// `mail.customer_confirmation`: when a customer gets a confirmation that the order is in the ERP.
@@ -146,6 +187,42 @@ pub fn plan(window: Option<DigestWindow>, waiting: u32, rule: DigestRule, now: T
     }
 }
 
+/// What to do with news about types of failures that wait for one group of receivers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Gathering {
+    /// They wait for others until then; `window` is the new state.
+    Begin {
+        /// A window without a mail yet.
+        window: DigestWindow,
+        /// When it ends.
+        until: Timestamp,
+    },
+    /// Nothing before that time.
+    Wait {
+        /// When the window ends.
+        until: Timestamp,
+    },
+    /// All of them now; `window` is the new state.
+    Now {
+        /// The window, which is over.
+        window: DigestWindow,
+    },
+}
+
+/// Gathers news about types of failures for `every`, so that many at the same time are one mail.
+pub fn gather(window: Option<DigestWindow>, every: Duration, now: Timestamp) -> Gathering {
+    match window.filter(|window| window.sent == 0) {
+        Some(window) if now < later(window.started_at, every) => {
+            Gathering::Wait { until: later(window.started_at, every) }
+        }
+        Some(window) => Gathering::Now { window: DigestWindow { sent: 1, ..window } },
+        None => Gathering::Begin {
+            window: DigestWindow { started_at: now, sent: 0 },
+            until: later(now, every),
+        },
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -200,6 +277,35 @@ mod tests {
                 let near = mails.iter().filter(|m| (*start..start + 300).contains(*m)).count();
                 prop_assert!(near <= 2 * after as usize);
             }
+        }
+
+        /// However news about types of failures comes: none waits longer than `every`, and two mails are at least
+        /// that far apart.
+        #[test]
+        fn news_of_a_while_are_one_mail(pauses in proptest::collection::vec(0i64..400, 1..60)) {
+            let every = Duration::from_secs(300);
+            let mut arrivals: Vec<i64> =
+                pauses.iter().scan(0, |now, pause| { *now += pause; Some(*now) }).collect();
+            let (mut window, mut waiting, mut mails) = (None, Vec::<i64>::new(), Vec::<i64>::new());
+            for now in 0..=arrivals.last().unwrap() + 301 {
+                let here = arrivals.partition_point(|arrival| *arrival <= now);
+                waiting.extend(arrivals.drain(..here));
+                if waiting.is_empty() { continue; }
+                match gather(window, every, at(now)) {
+                    Gathering::Begin { window: w, until } => {
+                        prop_assert_eq!(until, at(now + 300));
+                        window = Some(w);
+                    }
+                    Gathering::Wait { until } => prop_assert!(until > at(now)),
+                    Gathering::Now { window: w } => {
+                        prop_assert!(waiting.drain(..).all(|since| now - since <= 300));
+                        mails.push(now);
+                        window = Some(w);
+                    }
+                }
+            }
+            prop_assert!(waiting.is_empty());
+            prop_assert!(mails.windows(2).all(|two| two[1] - two[0] >= 300), "{:?}", mails);
         }
     }
 }

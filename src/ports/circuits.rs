@@ -3,9 +3,10 @@
 use async_trait::async_trait;
 use jiff::Timestamp;
 
+use crate::domain::alarm::Damping;
 use crate::domain::circuit::Circuit;
+use crate::domain::order_filter::ShopFilter;
 use crate::ports::audit::Act;
-use crate::ports::notices::Notice;
 use crate::ports::store_error::StoreError;
 
 /// Circuits, shared by all workers.
@@ -13,13 +14,13 @@ use crate::ports::store_error::StoreError;
 pub trait Circuits: Send + Sync {
     /// Every circuit that was ever opened.
     async fn circuits(&self) -> Result<Vec<Circuit>, StoreError>;
-    /// Opens a closed circuit, with its notice; `false` when it was not closed.
+    /// Opens a closed circuit, with its alarm and the notice about it; `false` when it was not closed.
     async fn open_circuit(
         &self,
         erp: &str,
         reason: &str,
         trial_at: Timestamp,
-        notice: Option<Notice>,
+        telling: Option<&CircuitTelling>,
         now: Timestamp,
     ) -> Result<bool, StoreError>;
     /// Acquires the trial of an open circuit until then; `false` if another worker has it, it is
@@ -41,8 +42,22 @@ pub trait Circuits: Send + Sync {
     ) -> Result<(), StoreError>;
     /// Makes the next trial of an open circuit due at `at`, if it would be later.
     async fn hasten_trial(&self, erp: &str, at: Timestamp) -> Result<(), StoreError>;
-    /// The trial succeeded: closed. `false` when it is not half-open any more, because a person holds it.
-    async fn close_circuit(&self, erp: &str) -> Result<bool, StoreError>;
+    /// The trial succeeded: closed, and its alarm has stopped; the orders of `shops` that wait are counted. `false`
+    /// when it is not half-open any more, because a person holds it.
+    async fn close_circuit(
+        &self,
+        erp: &str,
+        shops: &ShopFilter,
+        now: Timestamp,
+    ) -> Result<bool, StoreError>;
+}
+
+/// Who is told that a circuit opened, and how often at most.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CircuitTelling {
+    /// Whose administrators are told.
+    pub shop: String,
+    pub damping: Damping,
 }
 
 /// Circuits as people hold and release them.

@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::domain::lifecycle::transitions::{FailedAttempt, OrderRecord};
+use crate::domain::money::Money;
 use crate::domain::notice::{DigestRule, NoticeKind};
 
 /// A mail as it is sent.
@@ -91,6 +92,37 @@ pub struct NoticeDetail {
     /// Whether a redrive triggered the attempt: such failures are reported together.
     #[serde(default)]
     pub by_redrive: bool,
+    /// The trouble, for a notice about its beginning or end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trouble: Option<Trouble>,
+}
+
+/// What is known of an ERP that was not usable, or of a type of failures.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Trouble {
+    /// When it began.
+    pub began_at: Timestamp,
+    /// When it stopped, or was seen last.
+    pub until: Option<Timestamp>,
+    /// How long it lasted, without the breaks.
+    pub lasted_ms: u64,
+    /// How often it began in all that time.
+    pub times: u32,
+    /// How often it began lately, and since when: for one that comes and goes.
+    pub recent_times: u32,
+    pub recent_since: Option<Timestamp>,
+    /// Of an ERP: the most orders that waited when it was usable again.
+    pub waited: u64,
+    /// Of an ERP: how many of them wait still.
+    pub waiting: u64,
+    /// Of an ERP: orders that failed meanwhile and that a person has to decide about.
+    pub undecided: u64,
+    /// Of a type of failures: what groups them.
+    pub fingerprint: Option<String>,
+    /// Of a type of failures: orders that are lost because of it.
+    pub lost: u64,
+    /// Their totals.
+    pub money: Vec<Money>,
 }
 
 impl NoticeDetail {
@@ -120,6 +152,7 @@ impl NoticeDetail {
             erp: None,
             occurred_at,
             by_redrive: false,
+            trouble: None,
         }
     }
 
@@ -158,6 +191,25 @@ impl NoticeDetail {
             erp: Some(erp.to_owned()),
             occurred_at: now,
             by_redrive: false,
+            trouble: None,
+        }
+    }
+
+    /// The data of a notice about a type of failures.
+    pub fn of_failure_type(
+        shop: &str,
+        class: &str,
+        code: &str,
+        trouble: Trouble,
+        now: Timestamp,
+    ) -> Self {
+        Self {
+            class: Some(class.to_owned()),
+            code: Some(code.to_owned()),
+            erp: None,
+            phase: String::new(),
+            trouble: Some(trouble),
+            ..Self::of_erp("", shop, "", now)
         }
     }
 }

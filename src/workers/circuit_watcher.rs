@@ -12,7 +12,6 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::domain::circuit::{Circuit, CircuitState};
-use crate::domain::order_filter::ShopFilter;
 use crate::domain::retry::later;
 use crate::ports::circuits::Circuits;
 use crate::ports::clock::Stopwatch;
@@ -228,7 +227,7 @@ impl CircuitWatcher {
             now: self.context.now(),
             grace: Duration::ZERO,
             again_after,
-            shops: self.shops_of(gate),
+            shops: self.context.policies.shops_of_erp(erp),
             fresh_first: true,
             limit: 1,
         };
@@ -241,20 +240,5 @@ impl CircuitWatcher {
             }
         }
         Ok(())
-    }
-
-    /// The shops that send to the ERP of this gate.
-    fn shops_of(&self, gate: &Gate) -> ShopFilter {
-        let policies = &self.context.policies;
-        let names = |mine: bool| {
-            let shops = policies.shops.iter();
-            let of_gate =
-                shops.filter(|(_, policy)| (policy.gate.erp_name() == gate.erp_name()) == mine);
-            of_gate.map(|(name, _)| name.clone()).collect()
-        };
-        match policies.default.gate.erp_name() == gate.erp_name() {
-            true => ShopFilter::Except(names(false)),
-            false => ShopFilter::Only(names(true)),
-        }
     }
 }

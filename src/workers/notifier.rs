@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::crash::{CrashPoint, reach};
 use crate::domain::message::NoticeWaiting;
-use crate::domain::notice::{DigestRule, DigestWindow, Plan, plan};
+use crate::domain::notice::{DigestRule, DigestWindow, Gathering, NoticeKind, Plan, gather, plan};
 use crate::domain::retry::later;
 use crate::ports::broker::{Delivery, Settle};
 use crate::ports::mail::{Composer, MailError, Mailer, NoticeDetail};
@@ -37,6 +37,8 @@ const SENT_AT_ONCE: usize = 4;
 const LEASE_IN_BUDGETS: u32 = 3;
 /// Failures of redrives have a separate window for each audience; no shop has a blank in its name.
 const OF_REDRIVES: &str = " (redrives)";
+/// The same of news about types of failures.
+const OF_FAILURE_TYPES: &str = " (failure types)";
 const FIRST_PAUSE: Duration = Duration::from_secs(15);
 const LONGEST_PAUSE: Duration = Duration::from_mins(15);
 /// What no server accepted for this long is abandoned, and stays visible.
@@ -97,6 +99,8 @@ impl Notifier {
             return Ok(false);
         }
         let is_full = due.len() >= usize::try_from(MAX_NOTICES).unwrap_or(usize::MAX);
+        let (of_types, due): (Vec<_>, Vec<_>) =
+            due.into_iter().partition(|notice| notice.kind.is_of_failure_type());
         let (digestible, single): (Vec<_>, Vec<_>) =
             due.into_iter().partition(|notice| notice.kind.is_digestible());
         for notice in single {
@@ -107,14 +111,10 @@ impl Notifier {
             let mails = vec![self.mail(&audience, std::slice::from_ref(&notice), now)];
             self.write(mails, None).await?;
         }
-        let mut by_audience = BTreeMap::<String, Vec<Notice>>::new();
-        for notice in digestible {
-            by_audience
-                .entry(self.composer.audience(&notice.detail.shop))
-                .or_default()
-                .push(notice);
+        for (audience, notices) in self.by_audience(of_types) {
+            self.compose_news(&audience, notices, now).await?;
         }
-        for (audience, notices) in by_audience {
+        for (audience, notices) in self.by_audience(digestible) {
             let (of_redrives, others): (Vec<_>, Vec<_>) =
                 notices.into_iter().partition(|notice| notice.detail.by_redrive);
             let rule = self.composer.digest_rule(&audience);
@@ -124,6 +124,53 @@ impl Notifier {
         }
         reach(CrashPoint::MailsComposed);
         Ok(is_full)
+    }
+
+    fn by_audience(&self, notices: Vec<Notice>) -> BTreeMap<String, Vec<Notice>> {
+        let mut by_audience = BTreeMap::<String, Vec<Notice>>::new();
+        for notice in notices {
+            let audience = self.composer.audience(&notice.detail.shop);
+            by_audience.entry(audience).or_default().push(notice);
+        }
+        by_audience
+    }
+
+    /// News about types of failures: those of a while together, one mail for each kind of news.
+    async fn compose_news(
+        &self,
+        audience: &str,
+        notices: Vec<Notice>,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        let (context, window_name) = (&self.context, format!("{audience}{OF_FAILURE_TYPES}"));
+        let window = context
+            .availability
+            .retry_until_available(|| self.outbox.digest_window(&window_name))
+            .await?;
+        let every = self.composer.digest_rule(audience).every;
+        let until = match gather(window, every, now) {
+            Gathering::Now { window } => {
+                let of_kind = |kind| -> Vec<Notice> {
+                    notices.iter().filter(|notice| notice.kind == kind).cloned().collect()
+                };
+                let kinds = NoticeKind::ALL.into_iter().map(of_kind);
+                let mails = kinds
+                    .filter(|notices| !notices.is_empty())
+                    .flat_map(|notices| self.digests(audience, &notices, now))
+                    .collect();
+                return self.write(mails, Some((window_name, window))).await;
+            }
+            Gathering::Wait { until } => until,
+            Gathering::Begin { window, until } => {
+                self.write(Vec::new(), Some((window_name, window))).await?;
+                until
+            }
+        };
+        let ids: Vec<String> = notices.into_iter().map(|notice| notice.id).collect();
+        context
+            .availability
+            .retry_until_available(|| self.outbox.postpone_notices(&ids, until))
+            .await
     }
 
     /// Mails about failed orders: one by one, as a digest, or not yet. `window_name` names the

@@ -25,6 +25,7 @@ use crate::ports::statistics::StatisticsFolding;
 use crate::ports::store_error::StoreError;
 use crate::ports::workers::{DeadProcesses, Leases};
 use crate::telemetry::{PhaseLabels, StateLabel, WhatLabel};
+use crate::workers::alarm_watcher::{AlarmLedger, AlarmWatcher};
 use crate::workers::context::WorkerContext;
 use crate::workers::dead_processes::HeartbeatWatch;
 use crate::workers::policies::ShopPolicy;
@@ -56,13 +57,14 @@ pub struct SweepRule {
 crate::combined_port! {
     /// What the sweeper asks of the ledger.
     pub trait SweeperLedger: OverdueOrders, Leases, StatisticsFolding, LedgerProof, MailLevels, Circuits,
-        DeadProcesses
+        DeadProcesses, AlarmLedger
 }
 
 /// The worker.
 pub struct Sweeper {
     context: Arc<WorkerContext>,
     ledger: Arc<dyn SweeperLedger>,
+    alarms: AlarmWatcher,
     rule: SweepRule,
 }
 
@@ -73,7 +75,8 @@ impl Sweeper {
         ledger: Arc<dyn SweeperLedger>,
         rule: SweepRule,
     ) -> Self {
-        Self { context, ledger, rule }
+        let alarms = AlarmWatcher::new(context.clone());
+        Self { context, ledger, alarms, rule }
     }
 
     /// Sweeps until `stop`.
@@ -127,6 +130,10 @@ impl Sweeper {
         }
         self.remake_notices(now).await?;
         self.ledger.fold_statistics(now).await?;
+        // What cannot be told now keeps no order from being sent.
+        if let Err(error) = self.alarms.round(&*self.ledger).await {
+            tell(&error);
+        }
         let watch = Stopwatch::start();
         loop {
             let room = self.room_for_nudges().await;

@@ -22,6 +22,7 @@ mod layers;
 mod protocol_model;
 
 mod accidents;
+mod alarms;
 mod circuit;
 mod dead_letters;
 mod deaths;

@@ -12,6 +12,7 @@ use order_relay::adapters::mail::templates::{AudienceSettings, Templates};
 use order_relay::adapters::store::ledger::SqlStore;
 use order_relay::app::store::Store;
 use order_relay::app::supervisor::Supervisor;
+use order_relay::domain::alarm::Damping;
 use order_relay::domain::circuit::CircuitRule;
 use order_relay::domain::lifecycle::claim::Intent;
 use order_relay::domain::lifecycle::transitions::OrderRecord;
@@ -49,7 +50,7 @@ use order_relay::workers::failure_counter::FailureCounter;
 use order_relay::workers::heartbeat::{HEARTBEAT, Heartbeat};
 use order_relay::workers::ledger_clock::LedgerClock;
 use order_relay::workers::notifier::Notifier;
-use order_relay::workers::policies::{Policies, ShopPolicy};
+use order_relay::workers::policies::{AlarmPolicy, Policies, ShopPolicy};
 use order_relay::workers::redriver::Redriver;
 use order_relay::workers::submitter::admit::Submitter;
 use order_relay::workers::sweeper::{ENOUGH_WAITING, SweepRule, Sweeper};
@@ -81,6 +82,8 @@ pub struct Setup {
     pub circuit: CircuitRule,
     pub permits: u16,
     pub keep_only: bool,
+    /// What is told of the ERP and of types of failures.
+    pub alarms: AlarmPolicy,
     /// Administrators.
     pub receivers: Vec<String>,
     /// `mail.max_bytes`
@@ -113,6 +116,13 @@ impl Default for Setup {
             },
             permits: 50,
             keep_only: false,
+            alarms: AlarmPolicy {
+                audience: "default".to_owned(),
+                damping: Damping { unstable_after: 3, window: Duration::from_hours(1) },
+                back_within: Duration::from_mins(30),
+                failure_types: false,
+                ends_after: Duration::from_hours(24),
+            },
             receivers: vec!["admin@example.com".to_owned()],
             max_bytes: 1 << 20,
             with_confirmed: true,
@@ -218,6 +228,7 @@ impl World {
                 ask_every: Duration::from_secs(2),
             },
             customer: self.setup.customer,
+            alarms: self.setup.alarms.clone(),
         }
     }
 

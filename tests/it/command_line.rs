@@ -7,6 +7,8 @@ use order_relay::config::sources::{DEFAULTS, SettingsFile};
 use order_relay::devtools::erp_stub::StubSettings;
 use order_relay::domain::order::document::Order;
 use order_relay::domain::order::intake_rules::IntakeRules;
+use order_relay::domain::order_filter::ShopFilter;
+use order_relay::ports::clock::{Clock, SystemClock};
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt;
 
@@ -240,7 +242,8 @@ async fn a_transfer_while_the_circuit_is_open_exits_4_and_burns_no_try() {
         assert!(out.contains("wrong credentials"), "it says why: {out}");
     }
     assert_eq!(world.order("L-1").await.record, before);
-    store.close_circuit("default").await.expect("the ledger answers");
+    let (every, now) = (ShopFilter::default(), SystemClock.now());
+    store.close_circuit("default", &every, now).await.expect("the ledger answers");
     world.end().await;
 }
 

@@ -81,6 +81,7 @@ macro_rules! on_every_ledger {
 }
 
 mod agreement;
+mod alarms;
 mod back_office;
 mod faults;
 mod figures;

@@ -21,7 +21,7 @@ use crate::domain::fingerprint::fingerprint;
 use crate::domain::money::{Money, Purse, Sum};
 use crate::domain::notice::{DigestRule, NoticeKind};
 use crate::domain::text::{one_line, path_segment};
-use crate::ports::mail::{Composer, Mail, NoticeDetail};
+use crate::ports::mail::{Composer, Mail, NoticeDetail, Trouble};
 
 /// Longest piece of order data in a mail, in characters.
 const MAX_FACT: usize = 200;
@@ -49,7 +49,7 @@ const LIST_COLUMNS: [&str; 14] = [
 const FUEL: u64 = 20_000_000;
 const SUBJECT: &str = "order_failed.subject";
 
-const BUILT_IN: [(&str, &str); 18] = [
+const BUILT_IN: [(&str, &str); 27] = [
     ("layout.html", include_str!("../../../templates/mail/layout.html")),
     ("order_failed.txt", include_str!("../../../templates/mail/order_failed.txt")),
     ("order_failed.html", include_str!("../../../templates/mail/order_failed.html")),
@@ -62,6 +62,42 @@ const BUILT_IN: [(&str, &str); 18] = [
     ),
     ("circuit_opened.txt", include_str!("../../../templates/mail/circuit_opened.txt")),
     ("circuit_opened.html", include_str!("../../../templates/mail/circuit_opened.html")),
+    (
+        "circuit_closed.subject.txt",
+        include_str!("../../../templates/mail/circuit_closed.subject.txt"),
+    ),
+    (
+        "circuit_closed.txt",
+        include_str!("../../../templates/mail/circuit_closed.txt"),
+    ),
+    (
+        "circuit_closed.html",
+        include_str!("../../../templates/mail/circuit_closed.html"),
+    ),
+    (
+        "circuit_unstable.subject.txt",
+        include_str!("../../../templates/mail/circuit_unstable.subject.txt"),
+    ),
+    (
+        "circuit_unstable.txt",
+        include_str!("../../../templates/mail/circuit_unstable.txt"),
+    ),
+    (
+        "circuit_unstable.html",
+        include_str!("../../../templates/mail/circuit_unstable.html"),
+    ),
+    (
+        "failure_types.subject.txt",
+        include_str!("../../../templates/mail/failure_types.subject.txt"),
+    ),
+    (
+        "failure_types.txt",
+        include_str!("../../../templates/mail/failure_types.txt"),
+    ),
+    (
+        "failure_types.html",
+        include_str!("../../../templates/mail/failure_types.html"),
+    ),
     (
         "entered_twice.subject.txt",
         include_str!("../../../templates/mail/entered_twice.subject.txt"),
@@ -265,6 +301,25 @@ impl Templates {
         }
     }
 
+    /// News about types of failures.
+    fn failure_types(&self, kind: NoticeKind, notices: &[NoticeDetail]) -> Value {
+        let types: Vec<Value> = notices
+            .iter()
+            .map(|notice| {
+                let trouble = notice.trouble.as_ref().map(TroubleView::of);
+                let fingerprint = notice.trouble.as_ref().and_then(|t| t.fingerprint.as_deref());
+                let link = match fingerprint {
+                    Some(name) => format!("{}/groups/{}", self.public_url, path_segment(name)),
+                    None => format!("{}/lost-orders", self.public_url),
+                };
+                let n = Value::from(Serde(self.view(notice)));
+                context! { n, t => Value::from(Serde(trouble)), link }
+            })
+            .collect();
+        let link = format!("{}/lost-orders", self.public_url);
+        context! { kind => kind.as_str(), types, link }
+    }
+
     /// The page of the type of a failure.
     fn group_link(&self, notice: &NoticeDetail) -> String {
         let part = |text: &Option<String>| text.clone().unwrap_or_default();
@@ -312,11 +367,15 @@ impl Templates {
 
 /// The sums of all currencies in one line.
 fn money(purse: Purse) -> String {
+    sums(purse.into_money())
+}
+
+fn sums(money: Vec<Money>) -> String {
     let sum = |money: Money| match money.unsummed {
         0 => format!("{} {}", money.amount, money.currency),
         unsummed => format!("{} {} (without {unsummed})", money.amount, money.currency),
     };
-    purse.into_money().into_iter().map(sum).collect::<Vec<_>>().join(", ")
+    money.into_iter().map(sum).collect::<Vec<_>>().join(", ")
 }
 
 impl Composer for Templates {
@@ -334,7 +393,11 @@ impl Composer for Templates {
         let settings = self.settings(audience);
         let first = &notices[0];
         let one =
-            || context! { n => Value::from(Serde(self.view(first))), link => &self.public_url };
+            || {
+                let trouble = first.trouble.as_ref().map(TroubleView::of);
+                let n = Value::from(Serde(self.view(first)));
+                context! { n, t => Value::from(Serde(trouble)), link => &self.public_url }
+            };
         let (values, subject, template, receivers) = match kind {
             NoticeKind::OrderFailed if notices.len() == 1 => {
                 let values = one();
@@ -346,7 +409,18 @@ impl Composer for Templates {
                 let subject = self.render("digest.subject.txt", &values);
                 (values, subject, "digest".to_owned(), settings.receivers.clone())
             }
-            NoticeKind::CircuitOpened | NoticeKind::EnteredTwice => {
+            NoticeKind::FailureTypeNew
+            | NoticeKind::FailureTypeBack
+            | NoticeKind::FailureTypeUnstable
+            | NoticeKind::FailureTypeEnded => {
+                let values = self.failure_types(kind, notices);
+                let subject = self.render("failure_types.subject.txt", &values);
+                (values, subject, "failure_types".to_owned(), settings.receivers.clone())
+            }
+            NoticeKind::CircuitOpened
+            | NoticeKind::CircuitClosed
+            | NoticeKind::CircuitUnstable
+            | NoticeKind::EnteredTwice => {
                 let (values, template) = (one(), kind.as_str());
                 let subject = self.render(&format!("{template}.subject.txt"), &values);
                 (values, subject, template.to_owned(), settings.receivers.clone())
@@ -407,6 +481,40 @@ struct NoticeView {
     erp: Option<String>,
     occurred_at: String,
     link: String,
+}
+
+/// What a template sees of an ERP that was not usable, or of a type of failures.
+#[derive(Serialize)]
+struct TroubleView {
+    began_at: String,
+    until: Option<String>,
+    lasted: String,
+    times: u32,
+    recent_times: u32,
+    recent_since: Option<String>,
+    waited: u64,
+    waiting: u64,
+    undecided: u64,
+    lost: u64,
+    money: String,
+}
+
+impl TroubleView {
+    fn of(trouble: &Trouble) -> Self {
+        Self {
+            began_at: moment(trouble.began_at),
+            until: trouble.until.map(moment),
+            lasted: format!("{} min", trouble.lasted_ms.div_ceil(60_000)),
+            times: trouble.times,
+            recent_times: trouble.recent_times,
+            recent_since: trouble.recent_since.map(moment),
+            waited: trouble.waited,
+            waiting: trouble.waiting,
+            undecided: trouble.undecided,
+            lost: trouble.lost,
+            money: sums(trouble.money.clone()),
+        }
+    }
 }
 
 /// Equal failures in a digest.

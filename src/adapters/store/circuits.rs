@@ -5,12 +5,13 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 
 use crate::domain::circuit::{Circuit, CircuitState};
+use crate::domain::order_filter::ShopFilter;
 use crate::ports::audit::Act;
-use crate::ports::circuits::{CircuitDesk, Circuits};
-use crate::ports::notices::Notice;
+use crate::ports::circuits::{CircuitDesk, CircuitTelling, Circuits};
 use crate::ports::store_error::StoreError;
 use crate::sql_args;
 
+use super::alarms;
 use super::audit::insert_audit;
 use super::db::{Db, Tx};
 use super::ledger::SqlStore;
@@ -42,7 +43,7 @@ impl<D: Db> Circuits for SqlStore<D> {
         erp: &str,
         reason: &str,
         trial_at: Timestamp,
-        notice: Option<Notice>,
+        telling: Option<&CircuitTelling>,
         now: Timestamp,
     ) -> Result<bool, StoreError> {
         let sql = "INSERT INTO circuits (erp, state, reason, opened_at_ms, trial_at_ms, trials)
@@ -53,8 +54,8 @@ impl<D: Db> Circuits for SqlStore<D> {
             WHERE circuits.state = 'closed'";
         let mut tx = self.db.begin().await?;
         let opened = tx.execute(&sql.into(), sql_args![erp, reason, trial_at, now]).await? > 0;
-        if opened && let Some(notice) = notice {
-            tx.insert_notices(&[notice]).await?;
+        if opened && let Some(telling) = telling {
+            alarms::open::<D>(&mut tx, erp, telling, reason, now).await?;
         }
         tx.commit().await?;
         Ok(opened)
@@ -96,12 +97,23 @@ impl<D: Db> Circuits for SqlStore<D> {
         self.db.execute(&sql.into(), sql_args![erp, at]).await.map(|_| ())
     }
 
-    async fn close_circuit(&self, erp: &str) -> Result<bool, StoreError> {
+    async fn close_circuit(
+        &self,
+        erp: &str,
+        shops: &ShopFilter,
+        now: Timestamp,
+    ) -> Result<bool, StoreError> {
         let sql = "UPDATE circuits
             SET state = 'closed', reason = NULL, opened_at_ms = NULL, trial_at_ms = NULL,
               trials = 0, trial_worker = NULL, trial_until_ms = NULL
             WHERE erp = $1 AND state = 'half_open'";
-        Ok(self.db.execute(&sql.into(), sql_args![erp]).await? > 0)
+        let mut tx = self.db.begin().await?;
+        let closed = tx.execute(&sql.into(), sql_args![erp]).await? > 0;
+        if closed {
+            alarms::close::<D>(&mut tx, erp, shops, now).await?;
+        }
+        tx.commit().await?;
+        Ok(closed)
     }
 }
 

@@ -31,7 +31,7 @@ use super::rows::{self, EDITED, ORDER_COLUMNS};
 use super::schema::{self, searched, skus};
 use super::sorting::read_failed;
 
-const MIGRATIONS: [(&str, &str); 12] = [
+const MIGRATIONS: [(&str, &str); 13] = [
     ("0001_ledger", include_str!("../../../migrations/postgres/0001_ledger.sql")),
     ("0002_exchanges", include_str!("../../../migrations/postgres/0002_exchanges.sql")),
     ("0003_figures", include_str!("../../../migrations/postgres/0003_figures.sql")),
@@ -49,6 +49,7 @@ const MIGRATIONS: [(&str, &str); 12] = [
         include_str!("../../../migrations/postgres/0010_insert_only_orders.sql"),
     ),
     ("0011_deliveries", include_str!("../../../migrations/postgres/0011_deliveries.sql")),
+    ("0012_alarms", include_str!("../../../migrations/postgres/0012_alarms.sql")),
     (
         "0013_total_differences",
         include_str!("../../../migrations/postgres/0013_total_differences.sql"),
@@ -174,7 +175,16 @@ impl Db for PostgresDb {
                 SUM(CASE WHEN what = 'failed' THEN failures ELSE orders END), MAX(at_ms)
               FROM gone
               WHERE what <> ''
-              GROUP BY 1, 3, 4, 5)
+              GROUP BY 1, 3, 4, 5),
+            seen AS (
+              INSERT INTO failure_types (shop, fingerprint, first_ms, last_ms)
+              SELECT shop, fingerprint, MIN(at_ms), MAX(at_ms)
+              FROM gone
+              WHERE what = 'failed' AND fingerprint <> ''
+              GROUP BY shop, fingerprint
+              ORDER BY shop, fingerprint
+              ON CONFLICT (shop, fingerprint) DO UPDATE SET
+                last_ms = GREATEST(failure_types.last_ms, excluded.last_ms))
             INSERT INTO added_tallies (shop, shard, received)
             SELECT shop, 0, SUM(orders)
             FROM gone

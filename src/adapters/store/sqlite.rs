@@ -34,7 +34,7 @@ use super::rows::{self, EDITED, ORDER_COLUMNS, places};
 use super::schema::{self, searched, skus};
 use super::sorting::{read_failed, sqlite_code};
 
-const MIGRATIONS: [(&str, &str); 12] = [
+const MIGRATIONS: [(&str, &str); 13] = [
     ("0001_ledger", include_str!("../../../migrations/sqlite/0001_ledger.sql")),
     ("0002_exchanges", include_str!("../../../migrations/sqlite/0002_exchanges.sql")),
     ("0003_figures", include_str!("../../../migrations/sqlite/0003_figures.sql")),
@@ -52,6 +52,7 @@ const MIGRATIONS: [(&str, &str); 12] = [
         include_str!("../../../migrations/sqlite/0010_insert_only_orders.sql"),
     ),
     ("0011_deliveries", include_str!("../../../migrations/sqlite/0011_deliveries.sql")),
+    ("0012_alarms", include_str!("../../../migrations/sqlite/0012_alarms.sql")),
     (
         "0013_total_differences",
         include_str!("../../../migrations/sqlite/0013_total_differences.sql"),
@@ -130,6 +131,13 @@ impl Db for SqliteDb {
             WHERE what = 'received'
             GROUP BY shop
             ON CONFLICT (shop, shard) DO UPDATE SET received = received + excluded.received",
+        "INSERT INTO failure_types (shop, fingerprint, first_ms, last_ms)
+            SELECT shop, fingerprint, MIN(at_ms), MAX(at_ms)
+            FROM moves
+            WHERE what = 'failed' AND fingerprint <> ''
+            GROUP BY shop, fingerprint
+            ON CONFLICT (shop, fingerprint) DO UPDATE SET
+              last_ms = MAX(last_ms, excluded.last_ms)",
         "DELETE FROM moves",
         "DELETE FROM added_counts
             WHERE orders = 0 AND units = 0 AND nanos = 0 AND unsummed = 0",

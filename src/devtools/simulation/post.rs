@@ -12,10 +12,10 @@ use crate::devtools::simulation::dice::Dice;
 use crate::devtools::simulation::shared::Shared;
 use crate::devtools::simulation::story::Story;
 use crate::domain::notice::{DigestRule, NoticeKind};
-use crate::ports::mail::{Composer, Mail, MailError, Mailer, NoticeDetail};
+use crate::ports::mail::{Composer, Mail, MailError, Mailer, NoticeDetail, Trouble};
 
 /// The only group of receivers.
-const AUDIENCE: &str = "default";
+pub const AUDIENCE: &str = "default";
 /// Attempts that one mail may name.
 const MAX_NAMED: usize = 8;
 /// Attempts that a mail may name while the server takes only small ones.
@@ -50,6 +50,8 @@ struct PostState {
     narrow: (usize, Duration),
     /// Message-IDs by receiver and what they name.
     named: BTreeMap<(String, String), BTreeSet<String>>,
+    /// The same of news: what began and ended.
+    news: BTreeMap<(String, News), BTreeSet<String>>,
 }
 
 impl PostModel {
@@ -62,6 +64,7 @@ impl PostModel {
             busy: (0, Duration::ZERO),
             narrow: (0, Duration::ZERO),
             named: BTreeMap::new(),
+            news: BTreeMap::new(),
         };
         Self { story, state: Shared::new(state) }
     }
@@ -103,6 +106,15 @@ impl PostModel {
         self.state.get().named.get(&key).map_or(0, BTreeSet::len)
     }
 
+    /// The news of that kind about a subject that a receiver got, and in how many different mails.
+    pub fn news(&self, receiver: &str, kind: NoticeKind, subject: &str) -> Vec<(News, usize)> {
+        let state = self.state.get();
+        let theirs = state.news.iter().filter(|((to, news), _)| {
+            to == receiver && news.kind == kind && news.subject == subject
+        });
+        theirs.map(|((_, news), mails)| (news.clone(), mails.len())).collect()
+    }
+
     /// Everything that a mail about failures named.
     pub fn named(&self) -> BTreeSet<String> {
         self.state.get().named.keys().map(|(_, attempt)| attempt.clone()).collect()
@@ -138,6 +150,10 @@ impl Mailer for PostModel {
                 state.named.entry(key).or_default().insert(mail.message_id.clone());
             }
         }
+        for news in mail.text.lines().filter_map(|line| News::of(mail.kind, line)) {
+            let key = (receiver.to_owned(), news);
+            state.news.entry(key).or_default().insert(mail.message_id.clone());
+        }
         let names = mail.text.replace('\n', " ");
         self.story.tell("post", format_args!("takes a mail {}: {names}", mail.kind.as_str()));
         if now < state.silent_until && state.dice.chance(50) {
@@ -164,9 +180,10 @@ impl Composer for PlainComposer {
     fn compose(&self, _: &str, kind: NoticeKind, notices: &[NoticeDetail], seed: &str) -> Mail {
         let mut hasher = DefaultHasher::new();
         seed.hash(&mut hasher);
-        let line = |notice: &NoticeDetail| match &notice.order_id {
-            Some(order_id) => attempt_name(&notice.shop, order_id, notice.attempt),
-            None => notice.erp.clone().unwrap_or_default(),
+        let line = |notice: &NoticeDetail| match (&notice.order_id, &notice.trouble) {
+            (Some(order_id), _) => attempt_name(&notice.shop, order_id, notice.attempt),
+            (None, Some(trouble)) => News::line(notice.erp.as_deref(), trouble),
+            (None, None) => notice.erp.clone().unwrap_or_default(),
         };
         Mail {
             kind,
@@ -190,6 +207,32 @@ impl Composer for PlainComposer {
 
     fn keeps_only(&self, _: &str) -> bool {
         false
+    }
+}
+
+/// What a mail said of an ERP or of a type of failures.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct News {
+    pub kind: NoticeKind,
+    /// The ERP or the fingerprint.
+    pub subject: String,
+    /// When its spell began, in milliseconds.
+    pub began: i64,
+    /// How often it began in its spell.
+    pub times: u32,
+}
+
+impl News {
+    fn line(erp: Option<&str>, trouble: &Trouble) -> String {
+        let subject = erp.or(trouble.fingerprint.as_deref()).unwrap_or_default();
+        format!("{subject} since {} times {}", trouble.began_at.as_millisecond(), trouble.times)
+    }
+
+    fn of(kind: NoticeKind, line: &str) -> Option<Self> {
+        let (subject, rest) = line.split_once(" since ")?;
+        let (began, times) = rest.split_once(" times ")?;
+        let (began, times) = (began.parse().ok()?, times.parse().ok()?);
+        Some(Self { kind, subject: subject.to_owned(), began, times })
     }
 }
 

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::devtools::simulation::ledger::values::UNSTORABLE;
+use crate::devtools::simulation::news_promises as news;
 use crate::devtools::simulation::post::{attempt_name, reachable};
 use crate::devtools::simulation::processes::ENOUGH_WAITING;
 use crate::devtools::simulation::world::World;
@@ -73,6 +74,9 @@ pub async fn unsettled(world: &World) -> Result<Vec<Broken>, StoreError> {
     if mails.waiting > 0 {
         waiting.push(Broken::new(PROMISE, format!("{} notices or mails wait", mails.waiting)));
     }
+    for untold in news::untold(world).await? {
+        waiting.push(Broken::new(PROMISE, untold));
+    }
     for redrive in store.redrives(100).await? {
         if redrive.status == RedriveStatus::Running {
             waiting.push(Broken::new(PROMISE, format!("redrive {} still runs", redrive.id)));
@@ -110,6 +114,9 @@ pub async fn broken(world: &World) -> Result<Vec<Broken>, StoreError> {
     look_at_dead_letters(world, &mut broken).await?;
     look_at_ledger(world, &mut broken).await?;
     look_at_mails(world, &mut broken).await?;
+    for (promise, detail) in news::broken(world).await? {
+        broken.push(Broken::new(promise, detail));
+    }
     look_for_used_up_orders(world, &mut broken).await?;
     look_for_floods(world, &mut broken);
     let circuits = world.people.circuits_that_did_not_stay_held();

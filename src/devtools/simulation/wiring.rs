@@ -15,9 +15,10 @@ use crate::devtools::simulation::erp::model::ErpModel;
 use crate::devtools::simulation::ledger::memory::MemoryLedger;
 use crate::devtools::simulation::ledger_weather::{ProcessWeather, Weather};
 use crate::devtools::simulation::plan::Setup;
-use crate::devtools::simulation::post::{PlainComposer, PostModel, administrators};
+use crate::devtools::simulation::post::{AUDIENCE, PlainComposer, PostModel, administrators};
 use crate::devtools::simulation::story::Story;
 use crate::devtools::simulation::traps::Traps;
+use crate::domain::alarm::Damping;
 use crate::domain::order::intake_rules::IntakeRules;
 use crate::ops::login_config::LoginConfig;
 use crate::ops::mail_receivers::MailReceivers;
@@ -28,7 +29,7 @@ use crate::telemetry::Metrics;
 use crate::workers::context::{ContextParts, WorkerContext};
 use crate::workers::erp_gate::Gate;
 use crate::workers::ledger_clock::LedgerClock;
-use crate::workers::policies::{Policies, ShopPolicy};
+use crate::workers::policies::{AlarmPolicy, Policies, ShopPolicy};
 
 /// Largest document of an order, in bytes.
 pub const MAX_BYTES: usize = 1 << 20;
@@ -46,6 +47,17 @@ pub struct Parts {
     pub post: Arc<PostModel>,
     pub composer: Arc<PlainComposer>,
     pub ids: Arc<AtomicU64>,
+}
+
+/// What is told of ERPs and of types of failures: quickly enough for a run.
+fn alarms() -> AlarmPolicy {
+    AlarmPolicy {
+        audience: AUDIENCE.to_owned(),
+        damping: Damping { unstable_after: 3, window: Duration::from_mins(10) },
+        back_within: Duration::from_mins(5),
+        failure_types: true,
+        ends_after: Duration::from_mins(20),
+    }
 }
 
 /// The connection of the process with this number.
@@ -142,6 +154,7 @@ impl Parts {
                 max_count: self.setup.max_count,
                 retry: self.setup.retry.clone(),
                 customer: self.setup.customer,
+                alarms: alarms(),
             }
         };
         let second = self.erps.second.iter();

@@ -7,11 +7,9 @@ use std::time::Duration;
 
 use crate::domain::circuit::{Advice, Evidence, reason_of};
 use crate::domain::failure::{ErrorClass, Failure};
-use crate::domain::notice::{NoticeKind, circuit_notice_id};
 use crate::domain::retry::later;
+use crate::ports::circuits::CircuitTelling;
 use crate::ports::erp::ProbeAnswer;
-use crate::ports::mail::NoticeDetail;
-use crate::ports::notices::Notice;
 use crate::workers::erp_gate::{GateState, Pass};
 use crate::workers::submitter::admit::{Submitter, Work};
 
@@ -23,9 +21,12 @@ impl Submitter {
         }
         let (context, gate) = (&self.context, &work.policy.gate);
         let _deciding = gate.decide();
+        let shops = context.policies.shops_of_erp(gate.erp_name());
         let closed = context
             .availability
-            .retry_until_available(|| self.ledger.close_circuit(gate.erp_name()))
+            .retry_until_available(|| {
+                self.ledger.close_circuit(gate.erp_name(), &shops, context.now())
+            })
             .await;
         match closed {
             Ok(true) => {
@@ -80,17 +81,15 @@ impl Submitter {
         let now = context.now();
         let pause = gate.rule().pause_for(failure, 0);
         let reason = reason_of(failure);
-        let (erp, shop) = (gate.erp_name(), work.record.key.shop.as_str());
+        let erp = gate.erp_name();
+        let telling = CircuitTelling {
+            shop: work.record.key.shop.to_string(),
+            damping: work.policy.alarms.damping,
+        };
         let opened = context
             .availability
             .retry_until_available(|| {
-                let notice = Notice {
-                    id: circuit_notice_id(erp, now),
-                    kind: NoticeKind::CircuitOpened,
-                    detail: NoticeDetail::of_erp(erp, shop, &reason, now),
-                    created_at: now,
-                };
-                self.ledger.open_circuit(erp, &reason, later(now, pause), Some(notice), now)
+                self.ledger.open_circuit(erp, &reason, later(now, pause), Some(&telling), now)
             })
             .await;
         match opened {

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use futures_util::future::join;
 use jiff::{SignedDuration, Timestamp};
+use order_relay::domain::alarm::Damping;
 use order_relay::domain::failure::Stage;
 use order_relay::domain::lifecycle::claim::Intent;
 use order_relay::domain::lifecycle::transitions::FailedAttempt;
@@ -14,6 +15,8 @@ use order_relay::domain::order::document::Order;
 use order_relay::domain::order::intake_rules::IntakeRules;
 use order_relay::domain::order::values::OrderKey;
 use order_relay::domain::order_filter::{OrderFilter, ShopFilter};
+use order_relay::ports::alarms::SubjectKind;
+use order_relay::ports::circuits::CircuitTelling;
 use order_relay::ports::erp::Exchange;
 use order_relay::ports::order_desk::EditRequest;
 use order_relay::ports::orders::{
@@ -123,9 +126,13 @@ impl History<'_> {
         let groups = store.failure_groups(&ShopFilter::default(), None, now).await;
         let notices = store.due_notices(now, 1_000).await.expect("the ledger answers");
         let circuits = store.circuits().await.expect("the ledger answers");
+        let alarms = store.due_alarms(SubjectKind::Circuit, now, 10).await;
+        let alarms = alarms.expect("the ledger answers");
+        let left = store.unfinished_orders(&ShopFilter::default(), at(0), now).await;
+        let left = left.expect("the ledger answers");
         let lost = store.count_orders(&OrderFilter::lost()).await.expect("the ledger answers");
         format!(
-            "{order:#?}\n{report:?}\n{tally:?}\n{:?}\n{:?}\n{notices:?}\n{circuits:?}\n{lost}",
+            "{order:#?}\n{report:?}\n{tally:?}\n{:?}\n{:?}\n{notices:?}\n{circuits:?}\n{alarms:?}\n{left:?}\n{lost}",
             flow.expect("the ledger answers"),
             groups.expect("the ledger answers"),
         )
@@ -227,7 +234,10 @@ impl History<'_> {
             Event::Opens(n) => {
                 let reason = format!("reason {n}");
                 let trial_at = in_seconds(n.into());
-                seen(store.open_circuit("erp", &reason, trial_at, None, now).await)
+                let damping = Damping { unstable_after: 3, window: Duration::from_secs(60) };
+                let telling = CircuitTelling { shop: self.key.shop.to_string(), damping };
+                let told = (n > 0).then_some(&telling);
+                seen(store.open_circuit("erp", &reason, trial_at, told, now).await)
             }
             Event::Tried { worker, until } => {
                 let worker = Self::worker(worker);
@@ -237,7 +247,7 @@ impl History<'_> {
                 let worker = Self::worker(n);
                 seen(store.fail_trial("erp", &worker, "away", in_seconds(n.into())).await)
             }
-            Event::Closes => seen(store.close_circuit("erp").await),
+            Event::Closes => seen(store.close_circuit("erp", &ShopFilter::default(), now).await),
             Event::Leads { worker, until } => {
                 let worker = Self::worker(worker);
                 seen(store.acquire_lease("sweeper", &worker, in_seconds(until), now).await)

@@ -1,11 +1,16 @@
 //! Notices, mails, digest windows, circuits and leases: what several workers share.
 
+use std::time::Duration;
+
 use futures_util::future::join_all;
 use jiff::Timestamp;
+use order_relay::domain::alarm::Damping;
 use order_relay::domain::circuit::CircuitState;
 use order_relay::domain::notice::{DigestWindow, NoticeKind};
+use order_relay::domain::order_filter::ShopFilter;
 use order_relay::domain::permission::Grants;
 use order_relay::ports::audit::{Act, AuditFilter};
+use order_relay::ports::circuits::CircuitTelling;
 use order_relay::ports::clock::{Clock, SystemClock};
 use order_relay::ports::mail::{Mail, NoticeDetail};
 use order_relay::ports::notices::{
@@ -393,9 +398,11 @@ async fn due_mail_is_noticed(ledger: &Ledger) {
 
 async fn a_circuit_is_opened_by_one_and_tried_by_one(ledger: &Ledger) {
     let (store, other) = (&ledger.store, ledger.opened_again());
+    let damping = Damping { unstable_after: 3, window: Duration::from_secs(1_000) };
+    let telling = CircuitTelling { shop: "default".to_owned(), damping };
     let opens = join_all((0..6).map(|n| {
         let store = if n % 2 == 0 { store } else { &other };
-        store.open_circuit("erp", "away", at(10), Some(notice(&format!("n-{n}"), at(0))), at(0))
+        store.open_circuit("erp", "away", at(10), Some(&telling), at(0))
     }))
     .await;
     let opened =
@@ -418,7 +425,7 @@ async fn a_circuit_is_opened_by_one_and_tried_by_one(ledger: &Ledger) {
     assert_eq!((circuit.reason.as_deref(), circuit.trial_at), (Some("still away"), Some(at(90))));
     assert_eq!(circuit.opened_at, Some(at(0)));
     assert!(begin("a", 90).await);
-    store.close_circuit("erp").await.expect("the ledger answers");
+    store.close_circuit("erp", &ShopFilter::default(), at(91)).await.expect("the ledger answers");
     let circuits = store.circuits().await.expect("the ledger answers");
     assert_eq!((circuits[0].state, circuits[0].trials), (CircuitState::Closed, 0));
     assert!(!begin("a", 200).await, "there is nothing to try");

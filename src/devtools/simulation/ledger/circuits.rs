@@ -9,9 +9,9 @@ use super::memory::MemoryLedger;
 use super::tables::{CircuitRow, Tables};
 use super::values::{stored_text, stored_time};
 use crate::domain::circuit::{Circuit, CircuitState};
+use crate::domain::order_filter::ShopFilter;
 use crate::ports::audit::Act;
-use crate::ports::circuits::{CircuitDesk, Circuits};
-use crate::ports::notices::Notice;
+use crate::ports::circuits::{CircuitDesk, CircuitTelling, Circuits};
 use crate::ports::store_error::StoreError;
 
 #[async_trait]
@@ -25,7 +25,7 @@ impl Circuits for MemoryLedger {
         erp: &str,
         reason: &str,
         trial_at: Timestamp,
-        notice: Option<Notice>,
+        telling: Option<&CircuitTelling>,
         now: Timestamp,
     ) -> Result<bool, StoreError> {
         let open = Circuit {
@@ -37,8 +37,8 @@ impl Circuits for MemoryLedger {
         };
         self.write(|tables| {
             let opened = tables.open_circuit(open);
-            if opened {
-                notice.iter().for_each(|notice| tables.insert_notice(notice));
+            if opened && let Some(telling) = telling {
+                tables.open_alarm(erp, telling, reason, now);
             }
             Ok(opened)
         })
@@ -100,11 +100,20 @@ impl Circuits for MemoryLedger {
         .await
     }
 
-    async fn close_circuit(&self, erp: &str) -> Result<bool, StoreError> {
+    async fn close_circuit(
+        &self,
+        erp: &str,
+        shops: &ShopFilter,
+        now: Timestamp,
+    ) -> Result<bool, StoreError> {
         self.write(|tables| {
             let is_tried = |row: &CircuitRow| row.circuit.state == CircuitState::HalfOpen;
             let closed = CircuitRow { circuit: Circuit::closed(erp), trial: None };
-            Ok(tables.circuits.update_if(&erp.to_owned(), is_tried, |row| *row = closed))
+            let closed = tables.circuits.update_if(&erp.to_owned(), is_tried, |row| *row = closed);
+            if closed {
+                tables.close_alarm(erp, shops, now);
+            }
+            Ok(closed)
         })
         .await
     }

@@ -4,8 +4,8 @@
 
 use jiff::Timestamp;
 
-use super::tables::{Bucket, GroupRow, Happening, OrderRow, Tables, Waits};
-use super::values::stored_record;
+use super::tables::{Bucket, GroupRow, Happening, OrderRow, SeenRow, Tables, Waits};
+use super::values::{stored_record, stored_time};
 use crate::adapters::store::schema::skus;
 use crate::domain::lifecycle::transitions::OrderRecord;
 use crate::domain::lifecycle::vocabulary::Phase;
@@ -102,7 +102,17 @@ impl Tables {
             let failures = u64::from(after.fail_count - before.fail_count);
             self.happened(after, after.updated_at, Happening::Failed, failures);
             self.know_group(after);
+            self.see_type(after);
         }
+    }
+
+    fn see_type(&mut self, order: &OrderRecord) {
+        let Some(failure) = &order.last_failure else { return };
+        let place = (order.key.shop.to_string(), failure.summary.fingerprint.clone());
+        let now = stored_time(order.updated_at);
+        let before = self.failure_types.get(&place).cloned();
+        let before = before.unwrap_or(SeenRow { first: now, last: now, noted: None });
+        self.failure_types.put(place, SeenRow { last: before.last.max(now), ..before });
     }
 
     fn happened(&mut self, order: &OrderRecord, at: Timestamp, what: Happening, orders: u64) {

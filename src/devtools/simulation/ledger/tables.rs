@@ -13,6 +13,7 @@ use crate::domain::circuit::Circuit;
 use crate::domain::lifecycle::transitions::OrderRecord;
 use crate::domain::notice::DigestWindow;
 use crate::domain::order::values::OrderKey;
+use crate::ports::alarms::StoredAlarm;
 use crate::ports::audit::AuditEntry;
 use crate::ports::dead_letters::DeadLetter;
 use crate::ports::notices::{Notice, StoredMail};
@@ -81,6 +82,11 @@ tables! {
     /// Index: open dead letters by their queue and the digest of their body.
     open_dead_letters: (String, [u8; 32]) => Uuid,
     circuits: String => CircuitRow,
+    /// How often a circuit was opened: the SQL ledger keeps no such account, the promises need it.
+    openings: String => u32,
+    alarms: (&'static str, String) => StoredAlarm,
+    /// When each shop saw each type of failures, and until when that was noted.
+    failure_types: (String, String) => SeenRow,
     leases: String => Lease,
     workers: String => Worker,
     redrives: Uuid => Redrive,
@@ -191,6 +197,14 @@ pub(super) struct GroupRow {
     pub(super) runbook: Option<String>,
     pub(super) noted_by: Option<String>,
     pub(super) noted_at: Option<Timestamp>,
+}
+
+/// When a shop saw a type of failures.
+#[derive(Clone)]
+pub(super) struct SeenRow {
+    pub(super) first: Timestamp,
+    pub(super) last: Timestamp,
+    pub(super) noted: Option<Timestamp>,
 }
 
 #[derive(Clone)]
