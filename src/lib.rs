@@ -44,6 +44,7 @@ pub mod domain {
     pub mod removal;
     pub mod text;
     pub mod csv_cell;
+    pub mod language;
 }
 
 pub mod telemetry;
@@ -262,8 +263,12 @@ pub mod adapters {
     }
     pub mod mail {
         //! Composing mails, and sending them.
+        pub mod wording;
+        pub mod mail_views;
+        pub mod message_ids;
         pub mod templates;
         pub mod smtp;
+        pub mod samples;
     }
 }
 
@@ -320,6 +325,7 @@ pub mod web {
         pub mod redrives;
         pub mod dead_letters;
         pub mod mails;
+        pub mod mail_previews;
         pub mod audit;
         pub mod status;
         pub mod people;
@@ -366,6 +372,7 @@ pub mod cli {
     pub mod dead_letters;
     pub mod circuits;
     pub mod records;
+    pub mod mail_previews;
     pub mod people;
     pub mod devtools;
     pub mod erp;

@@ -33,9 +33,31 @@ CREATE TABLE failure_types (
 
 CREATE INDEX failure_types_seen ON failure_types (last_ms) WHERE noted_ms IS NULL OR noted_ms < last_ms;
 
+CREATE INDEX mail_deliveries_refused ON mail_deliveries (settled_at_ms) WHERE status = 'failed';
+CREATE INDEX parts_of_notice ON mail_parts (notice_id);
+
 -- What is there already is no news.
 INSERT INTO failure_types (shop, fingerprint, first_ms, last_ms, noted_ms)
 SELECT shop, fingerprint, MIN(bucket_ms), MAX(last_ms), MAX(last_ms)
 FROM activity
 WHERE what = 'failed' AND fingerprint <> ''
 GROUP BY shop, fingerprint;
+
+-- From here on each database in its own way.
+
+-- The root of the thread that a mail belongs to, and the list of its receivers (RFC 5322, RFC 2919).
+ALTER TABLE mails ADD COLUMN in_reply_to TEXT;
+ALTER TABLE mails ADD COLUMN list_id TEXT;
+
+DROP VIEW mail_rows;
+
+-- Mails with their deliveries as JSON.
+CREATE VIEW mail_rows AS
+SELECT id, audience, kind, sender, receivers, subject, text_body, html_body, attachment, message_id, in_reply_to, list_id,
+  status, tries, error,
+  created_at_ms, sent_at_ms, acknowledged_at_ms,
+  (SELECT json_group_array(json_object('receiver', d.receiver, 'place', d.place, 'status', d.status,
+      'tries', d.tries, 'error', d.error, 'settled_at_ms', d.settled_at_ms))
+    FROM mail_deliveries AS d
+    WHERE d.mail_id = mails.id) AS deliveries
+FROM mails;

@@ -4,6 +4,8 @@ use std::io::Write;
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
+
 use crate::adapters::amqp;
 use crate::adapters::erp::recipe::check::{remarks, sample_order};
 use crate::cli::exit::Exit;
@@ -12,9 +14,9 @@ use crate::cli::output::print;
 use crate::config::settings::Settings;
 use crate::domain::circuit::CircuitState;
 use crate::domain::text::one_line;
-use crate::ports::clock::SystemClock;
+use crate::ports::clock::{Clock, SystemClock};
 use crate::ports::erp::{Erp, ProbeAnswer};
-use crate::ports::notices::RefusedReceiver;
+use crate::ports::notices::{REFUSED_FOR, RefusedReceiver};
 use crate::ports::workers::WorkerRegistry;
 use crate::views::checks::CheckLine;
 use crate::views::csv::Column;
@@ -181,8 +183,9 @@ async fn mail(settings: &Settings) -> Vec<CheckLine> {
 /// Whether the administrators get what is sent to them.
 async fn mails(settings: &Settings) -> Vec<CheckLine> {
     let Ok(store) = wiring::open_store(settings) else { return Vec::new() };
-    let (Ok(counts), Ok(refused)) = (store.count_mails().await, store.refused_receivers().await)
-    else {
+    let since = SystemClock.now().checked_sub(REFUSED_FOR).unwrap_or(Timestamp::MIN);
+    let read = (store.count_mails().await, store.refused_receivers(since).await);
+    let (Ok(counts), Ok(refused)) = read else {
         // The line about the database says why.
         return Vec::new();
     };

@@ -17,8 +17,11 @@ use crate::cli::erp::Erp;
 use crate::cli::exit::Exit;
 use crate::cli::orders::LostOrders;
 use crate::cli::output::pretty;
+use crate::cli::records::Mails;
 use crate::cli::service::Schema;
-use crate::cli::{dead_letters, erp, orders, people, publish, reconcile, records, redrives};
+use crate::cli::{
+    dead_letters, erp, mail_previews, orders, people, publish, reconcile, records, redrives,
+};
 use crate::config::settings::Settings;
 use crate::config::sources::SettingsFile;
 use crate::devtools::fill::Filler;
@@ -79,6 +82,9 @@ async fn with_settings(
         Command::Serve(serve) => service::run(settings, &serve.roles).await,
         Command::Config(command) => config(settings, &command, out),
         Command::Check(output) => check(settings, output.output, out).await,
+        Command::Mails(Mails::Preview(command)) => {
+            mail_previews::preview(&*wiring::post(settings)?.templates, &command, out)
+        }
         Command::Migrate(command) => migrate(settings, command.dry_run, out).await,
         Command::Topology(command) => topology(settings, command, out).await,
         Command::Erp(Erp::Check { print, offline, .. }) => {

@@ -284,6 +284,7 @@ impl Service {
             metrics: self.context.metrics.clone(),
             pages: Arc::new(pages),
             check: check_of(settings),
+            previews: wiring::post(settings)?.templates,
             draining: self.draining.clone(),
             access: Arc::new(Access::new(&settings.web.public_url, settings.web.proxies)),
             needs_broker: roles

@@ -341,23 +341,25 @@ fn mail_receivers(settings: &Settings) -> MailReceivers {
 
 /// Mail as the settings say.
 pub fn post(settings: &Settings) -> anyhow::Result<Post> {
-    let audience = |mail: &MailSettings| AudienceSettings {
-        sender: mail.sender.clone(),
-        receivers: mail.receivers.clone(),
-        subject: mail.order_failed_subject.clone(),
-        digest: mail.digest,
-        max_bytes: mail.max_bytes,
-        keep_only: mail.smtp_url.is_none(),
+    let audience = |shop: &ShopSettings| AudienceSettings {
+        sender: shop.mail.sender.clone(),
+        receivers: shop.mail.receivers.clone(),
+        language: shop.mail.language,
+        zone: shop.time_zone.clone(),
+        subject: shop.mail.order_failed_subject.clone(),
+        digest: shop.mail.digest,
+        max_bytes: shop.mail.max_bytes,
+        keep_only: shop.mail.smtp_url.is_none(),
     };
     let own = || settings.shops.iter().filter(|(_, shop)| shop.has_own_mail);
     for shop in own().map(|(_, shop)| shop).chain([&settings.default_shop]) {
         check_addresses(&shop.mail)?;
     }
-    let shops = own().map(|(name, shop)| (name.clone(), audience(&shop.mail))).collect();
+    let shops = own().map(|(name, shop)| (name.clone(), audience(shop))).collect();
     let templates = Templates::new(
         settings.mail_templates.as_deref(),
         &settings.web.public_url,
-        audience(&settings.default_shop.mail),
+        audience(&settings.default_shop),
         shops,
     );
     let named = own().map(|(name, shop)| (name.as_str(), &shop.mail));

@@ -12,6 +12,7 @@ use anyhow::Context;
 use serde::Serialize;
 
 use crate::cli::exit::{Exit, Misuse};
+use crate::cli::mail_previews::PreviewMail;
 use crate::cli::output::{facts, local, print, print_one};
 use crate::domain::text::one_line;
 use crate::ops::refusal::Refusal;
@@ -71,6 +72,8 @@ pub async fn mails(ops: &Ops, command: Mails, out: &mut dyn Write) -> anyhow::Re
                 }
             })?;
         }
+        // It needs no ledger: it was shown before.
+        Mails::Preview(_) => return Ok(Exit::Usage),
         Mails::Resend { ids, failed, change, output } => {
             let ids = if failed { failed_mails(ops).await? } else { ids };
             return resend(ops, ids, &change, output.output, out).await;
@@ -277,6 +280,12 @@ An alert goes to the administrators that mail.receiver names now. The notifier s
         /// How
         output: Output,
     },
+    /// Each kind of mail with sample data: needs no ledger, sends nothing
+    #[command(after_help = "Examples:
+  order-relay mails preview                                        lists the kinds
+  order-relay mails preview digest --language de
+  order-relay mails preview circuit_closed --to mail.html")]
+    Preview(PreviewMail),
     /// Say that alerts which no administrator got are known; they are not shown on every page any more
     Acknowledge {
         /// Their ids

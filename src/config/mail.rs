@@ -5,6 +5,7 @@ use std::time::Duration;
 use secrecy::SecretString;
 
 use crate::domain::alarm::Damping;
+use crate::domain::language::Language;
 use crate::domain::notice::{CustomerConfirmation, DigestRule};
 
 use super::reader::{ONE_DAY, ONE_MS, Reader};
@@ -18,6 +19,8 @@ pub struct MailSettings {
     pub sender: String,
     /// Administrators.
     pub receivers: Vec<String>,
+    /// Language of the administrators.
+    pub language: Language,
     /// Template of the subject of a failure mail.
     pub order_failed_subject: String,
     /// When a customer gets a confirmation.
@@ -44,6 +47,7 @@ impl MailSettings {
             smtp_url: r.secret("mail.smtp_url"),
             sender: r.text("mail.sender"),
             receivers: r.texts("mail.receiver", |_| Ok(())),
+            language: r.choice("mail.language", &Language::ALL.map(Language::code)),
             order_failed_subject: r.text("mail.order_failed.subject"),
             customer_confirmation: r
                 .choice("mail.customer_confirmation", &["never", "after_failure", "always"]),

@@ -166,6 +166,8 @@ impl Filler {
                 text,
                 attachment: None,
                 message_id: format!("<{id}@fill.localhost>"),
+                in_reply_to: None,
+                list_id: None,
             };
             let audience = "fill".to_owned();
             let mail = NewMail { id, audience, mail, notices, keep_only: true, now };

@@ -100,7 +100,9 @@ fn narrate<'a>(get: impl Fn(&str) -> &'a str) -> Option<(Mark, String)> {
                     "to the administrators: the ERP has an order twice".to_owned()
                 }
                 ("circuit_opened", _) => "to the administrators: the ERP is not usable".to_owned(),
-                ("circuit_closed", _) => "to the administrators: the ERP is usable again".to_owned(),
+                ("circuit_closed", _) => {
+                    "to the administrators: the ERP is usable again".to_owned()
+                }
                 ("circuit_unstable", _) => "to the administrators: the ERP is unstable".to_owned(),
                 ("failure_type_new", _) => {
                     "to the administrators: new types of failures".to_owned()

@@ -188,7 +188,8 @@ mod tests {
                 alarm = Some(next);
             }
             let Some(alarm) = &mut alarm else { continue };
-            let settled = alarm.off_at.is_some_and(|off| now >= off.as_second() - 1_000_000 + settles);
+            let settled =
+                alarm.off_at.is_some_and(|off| now >= off.as_second() - 1_000_000 + settles);
             if settled && alarm.may_end(at(now), rule) {
                 alarm.ends();
                 told.push((now, "ended", alarm.times));

@@ -13,9 +13,7 @@ use super::retry::later;
 use crate::domain::order::values::OrderKey;
 
 /// The event that a notice reports.
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
-)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum NoticeKind {
     /// To the administrators: an attempt failed.

@@ -64,6 +64,11 @@ impl Ops {
         Ok(self.store.list_mails(status, limit).await?)
     }
 
+    /// Whether somebody may see mails, and so how they look with sample data.
+    pub fn authorize_mails(&self, principal: &Principal) -> Result<(), Refusal> {
+        principal.authorize(Permission::Read, None)
+    }
+
     /// Mails to administrators that none of them got, or 0 while the ledger does not answer. A number without
     /// order data, for everybody who is logged in.
     pub async fn count_unheard(&self) -> u64 {

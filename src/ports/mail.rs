@@ -9,6 +9,7 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::domain::language::Language;
 use crate::domain::lifecycle::transitions::{FailedAttempt, OrderRecord};
 use crate::domain::money::Money;
 use crate::domain::notice::{DigestRule, NoticeKind};
@@ -32,6 +33,10 @@ pub struct Mail {
     pub attachment: Option<String>,
     /// `<…@…>`, the same for the same content.
     pub message_id: String,
+    /// The root of its thread, unless the mail is that itself.
+    pub in_reply_to: Option<String>,
+    /// The list of the administrators who get it.
+    pub list_id: Option<String>,
 }
 
 /// Headers, boundaries and what a server adds.
@@ -234,6 +239,16 @@ pub trait Composer: Send + Sync {
     fn digest_rule(&self, audience: &str) -> DigestRule;
     /// Whether mails of this audience are only stored, because no mail server is set.
     fn keeps_only(&self, audience: &str) -> bool;
+}
+
+/// Each kind of mail with sample data.
+pub trait MailPreviews: Send + Sync {
+    /// The names of the kinds.
+    fn kinds(&self) -> Vec<&'static str>;
+    /// The mail of that kind in this language, or in that of the administrators; `None`: there is no such kind.
+    fn preview(&self, kind: &str, language: Option<Language>) -> Option<Mail>;
+    /// The whole message as it would be sent to the first receiver.
+    fn message(&self, mail: &Mail) -> Result<Vec<u8>, String>;
 }
 
 /// Why a mail was not accepted for a receiver.

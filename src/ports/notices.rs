@@ -1,7 +1,7 @@
 //! Notices and the mails that they become (docs/architecture.md, row 11).
 
 use async_trait::async_trait;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 use uuid::Uuid;
 
@@ -53,8 +53,9 @@ pub trait Outbox: Send + Sync {
 pub trait MailLevels: Send + Sync {
     /// Mails and notices that wait or failed for good.
     async fn count_mails(&self) -> Result<MailCounts, StoreError>;
-    /// Administrators whose last mail was refused for good.
-    async fn refused_receivers(&self) -> Result<Vec<RefusedReceiver>, StoreError>;
+    /// Administrators whose last mail was refused for good, at `since` or later.
+    async fn refused_receivers(&self, since: Timestamp)
+    -> Result<Vec<RefusedReceiver>, StoreError>;
     /// Whether a notice or a mail is due at `now`.
     async fn has_due_mail(&self, now: Timestamp) -> Result<bool, StoreError>;
 }
@@ -169,6 +170,12 @@ impl StoredMail {
         self.deliveries.iter().filter_map(|delivery| delivery.sent_at).max()
     }
 
+    /// Whether every receiver got parts of it in its place.
+    pub fn is_only_in_parts(&self) -> bool {
+        let is_split = |delivery: &MailDelivery| delivery.status == MailStatus::Split;
+        !self.deliveries.is_empty() && self.deliveries.iter().all(is_split)
+    }
+
     /// Whether the administrators are to act on it, and none of them got it.
     pub fn is_unheard(&self) -> bool {
         self.mail.kind.is_alert()
@@ -203,6 +210,9 @@ pub struct ClaimedDelivery {
     /// Since when it is to be sent.
     pub queued_at: Timestamp,
 }
+
+/// A refusal is shown for so long: whoever is told nothing any more is not in the settings any more.
+pub const REFUSED_FOR: SignedDuration = SignedDuration::from_hours(30 * 24);
 
 /// An administrator whose last mail was refused for good.
 #[derive(Debug, Clone, PartialEq, Eq)]

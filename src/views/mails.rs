@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::Serialize;
 
+use crate::ports::mail::Mail;
 use crate::ports::notices::{MailDelivery, StoredMail};
 
 /// A mail.
@@ -69,6 +70,40 @@ impl MailView {
             text: mail.text.clone(),
             attachment: mail.attachment.clone(),
             deliveries: stored.deliveries.iter().map(DeliveryView::of).collect(),
+        }
+    }
+}
+
+/// A mail with sample data.
+#[derive(Debug, Serialize)]
+pub struct MailPreview {
+    pub kind: String,
+    pub sender: String,
+    pub receivers: Vec<String>,
+    pub subject: String,
+    pub message_id: String,
+    pub in_reply_to: Option<String>,
+    pub list_id: Option<String>,
+    pub text: String,
+    pub html: String,
+    /// The complete list of a digest, as CSV.
+    pub attachment: Option<String>,
+}
+
+impl MailPreview {
+    /// The mail of that kind.
+    pub fn of(kind: &str, mail: &Mail) -> Self {
+        Self {
+            kind: kind.to_owned(),
+            sender: mail.sender.clone(),
+            receivers: mail.receivers.clone(),
+            subject: mail.subject.clone(),
+            message_id: mail.message_id.clone(),
+            in_reply_to: mail.in_reply_to.clone(),
+            list_id: mail.list_id.clone(),
+            text: mail.text.clone(),
+            html: mail.html.clone(),
+            attachment: mail.attachment.clone(),
         }
     }
 }

@@ -6,6 +6,7 @@ use std::sync::atomic::AtomicBool;
 use futures_util::future::BoxFuture;
 
 use crate::ops::verbs::Ops;
+use crate::ports::mail::MailPreviews;
 use crate::telemetry::Metrics;
 use crate::views::checks::CheckLine;
 use crate::web::auth::access::Access;
@@ -25,6 +26,8 @@ pub struct Web {
     pub pages: Arc<Pages>,
     /// Whether everything is reachable and usable.
     pub check: Arc<Check>,
+    /// Mails with sample data.
+    pub previews: Arc<dyn MailPreviews>,
     /// Set while the process drains.
     pub draining: Arc<AtomicBool>,
     /// How it is reached.

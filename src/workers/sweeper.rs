@@ -19,7 +19,7 @@ use crate::domain::retry::later;
 use crate::ports::circuits::Circuits;
 use crate::ports::clock::Stopwatch;
 use crate::ports::ledger::LedgerProof;
-use crate::ports::notices::MailLevels;
+use crate::ports::notices::{MailLevels, REFUSED_FOR};
 use crate::ports::orders::{Overdue, OverdueOrders, Sweep};
 use crate::ports::statistics::StatisticsFolding;
 use crate::ports::store_error::StoreError;
@@ -288,7 +288,8 @@ impl Sweeper {
         let mails = store.count_mails().await?;
         metrics.notices_waiting.set(i64::try_from(mails.waiting).unwrap_or(i64::MAX));
         metrics.alerts_unheard.set(i64::try_from(mails.unheard).unwrap_or(i64::MAX));
-        let refused = store.refused_receivers().await?.len();
+        let since = now.checked_sub(REFUSED_FOR).unwrap_or(Timestamp::MIN);
+        let refused = store.refused_receivers(since).await?.len();
         metrics.mail_receivers_refused.set(i64::try_from(refused).unwrap_or(i64::MAX));
         Ok(())
     }

@@ -3,10 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use jiff::Timestamp;
 use order_relay::domain::notice::{CustomerConfirmation, DigestRule, NoticeKind};
 use order_relay::domain::order::values::OrderKey;
 use order_relay::ports::mail::{Mail, NoticeDetail};
-use order_relay::ports::notices::{MailStatus, Notice};
+use order_relay::ports::notices::{MailStatus, Notice, StoredMail};
 use serde_json::json;
 
 use crate::erp::Turn::*;
@@ -188,7 +189,8 @@ async fn a_refused_address_silences_nobody_else_wherever_it_stands() {
             assert!(bad.error.as_deref().is_some_and(|error| error.contains("550")));
             assert_eq!((&good.error, good.tries), (&None, 1));
         }
-        let refusals = world.store.refused_receivers().await.expect("the ledger answers");
+        let refusals =
+            world.store.refused_receivers(Timestamp::UNIX_EPOCH).await.expect("the ledger answers");
         assert_eq!(refusals.iter().map(|one| &*one.receiver).collect::<Vec<_>>(), [refused]);
         let counts = world.store.count_mails().await.expect("the ledger answers");
         assert_eq!((counts.failed, counts.unheard), (2, 0));
@@ -205,7 +207,10 @@ async fn an_address_that_is_taken_again_is_no_longer_shown_as_refused() {
     world.post.is(Service::Takes);
     world.place("2").await;
     world.settle().await;
-    assert_eq!(world.store.refused_receivers().await.expect("the ledger answers"), []);
+    assert_eq!(
+        world.store.refused_receivers(Timestamp::UNIX_EPOCH).await.expect("the ledger answers"),
+        []
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -313,7 +318,7 @@ async fn a_digest_shows_numbers_and_the_newest_orders_and_attaches_the_list() {
     assert!(orders > 60, "{orders}");
     for part in [largest.text.clone(), largest.html.replace("&#x2f;", "/")] {
         assert!(part.contains("/groups/") && part.contains("/lost-orders"), "{part}");
-        assert!(part.contains("EUR") && part.contains("The newest 50 orders"), "{part}");
+        assert!(part.contains('€') && part.contains("The newest 50 orders"), "{part}");
         assert_eq!(
             part.matches("/orders/default/").count() + part.matches("  default/F").count(),
             50
@@ -368,6 +373,27 @@ async fn a_receiver_who_takes_only_small_mails_gets_parts_and_the_other_the_whol
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_order_shows_the_part_of_a_digest_that_names_it() {
+    let receivers = vec![TWO[0].to_owned()];
+    let world = World::with(Setup { receivers, ..one_digest() }).await;
+    world.post.is(Service::TakesSmall(TWO[0], 30_000));
+    failures(&world, 120).await;
+    world.settle().await;
+    let is_split = |mail: &StoredMail| mail.is_only_in_parts();
+    assert!(world.stored_mails().await.iter().any(is_split), "a digest was too large");
+    for n in [0, 60, 119] {
+        let id = format!("F{n:03}");
+        let mails = world.order(&id).await.mails;
+        assert!(!mails.is_empty() && !mails.iter().any(is_split), "{id}: {}", mails.len());
+        for mail in mails.iter().map(|stored| &stored.mail) {
+            let named =
+                format!("{}{}", mail.subject, mail.attachment.as_deref().unwrap_or_default());
+            assert!(named.contains(&id), "{id}: {named}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_single_mail_that_is_too_large_is_shown_as_failed() {
     let world = with_two_receivers().await;
     world.post.is(Service::TakesSmall(TWO[0], 10));
@@ -418,7 +444,10 @@ async fn a_customer_s_refused_mail_is_no_alert_and_holds_up_no_administrator() {
     assert_eq!(world.post.receivers(), ["admin@example.com"]);
     let counts = world.store.count_mails().await.expect("the ledger answers");
     assert_eq!((counts.failed, counts.unheard), (1, 0));
-    assert_eq!(world.store.refused_receivers().await.expect("the ledger answers"), []);
+    assert_eq!(
+        world.store.refused_receivers(Timestamp::UNIX_EPOCH).await.expect("the ledger answers"),
+        []
+    );
 }
 
 #[tokio::test(start_paused = true)]

@@ -11,6 +11,7 @@ use futures_util::FutureExt;
 use order_relay::domain::permission::{Role, RoleGrant};
 use order_relay::domain::redrive::RedriveThrottle;
 use order_relay::ops::people::NewUser;
+use order_relay::ports::mail::MailPreviews;
 use order_relay::ports::redrives::Selection;
 use order_relay::web::auth::access::Access;
 use order_relay::web::html::templates::Pages;
@@ -48,6 +49,7 @@ impl Browser {
             metrics: world.metrics.clone(),
             pages: Arc::new(Pages::new().expect("good templates")),
             check: Arc::new(|| async { Vec::new() }.boxed()),
+            previews: Arc::new(world.templates()),
             draining: Arc::default(),
             access: Arc::new(Access::new("http://relay", 0)),
             needs_broker: true,
@@ -116,7 +118,8 @@ fn address(path: &str, ids: &BTreeMap<&str, String>) -> Option<String> {
     let with_order = path.replace("{shop}", "default").replace("{order_id}", "lost");
     let filled = with_order
         .replace("{id}", id.unwrap_or_default())
-        .replace("{fingerprint}", id.unwrap_or_default());
+        .replace("{fingerprint}", id.unwrap_or_default())
+        .replace("{kind}", "circuit_closed");
     is_page.then_some(filled)
 }
 
@@ -138,6 +141,25 @@ async fn every_page_is_shown_in_both_languages() {
         }
     }
     assert!(shown >= 30, "{shown} pages were shown");
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_kind_of_mail_is_previewed_in_a_frame_that_runs_nothing() {
+    let (world, _) = full_world().await;
+    let browser = Browser::new(&world).await;
+    let (_, list) = browser.get("/mail-previews", "en").await;
+    for kind in world.templates().kinds() {
+        let address = format!("/mail-previews/{kind}");
+        assert!(list.contains(&format!("href=\"{address}\"")), "{kind}: {list}");
+        let (status, page) = browser.get(&format!("{address}?language=de"), "en").await;
+        assert_eq!(status, StatusCode::OK, "{page}");
+        assert!(page.contains("<iframe class=\"mail\" sandbox"), "{page}");
+        let (status, mail) = browser.get(&format!("{address}/html?language=de"), "en").await;
+        assert_eq!(status, StatusCode::OK, "{mail}");
+        assert!(mail.contains("<html lang=\"de\">"), "{mail}");
+    }
+    let (status, _) = browser.get("/mail-previews/nothing", "en").await;
+    assert_eq!(status, StatusCode::NOT_FOUND);
 }
 
 #[tokio::test(start_paused = true)]

@@ -8,12 +8,14 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::SignedDuration;
+use jiff::tz::TimeZone;
 use order_relay::adapters::mail::templates::{AudienceSettings, Templates};
 use order_relay::adapters::store::ledger::SqlStore;
 use order_relay::app::store::Store;
 use order_relay::app::supervisor::Supervisor;
 use order_relay::domain::alarm::Damping;
 use order_relay::domain::circuit::CircuitRule;
+use order_relay::domain::language::Language;
 use order_relay::domain::lifecycle::claim::Intent;
 use order_relay::domain::lifecycle::transitions::OrderRecord;
 use order_relay::domain::lifecycle::vocabulary::{OrderState, Phase, Trigger};
@@ -244,10 +246,12 @@ impl World {
         Policies { default: self.policy(gate("default", &self.erp)), shops }
     }
 
-    fn templates(&self) -> Templates {
+    pub fn templates(&self) -> Templates {
         let audience = AudienceSettings {
             sender: "shop@example.com".to_owned(),
             receivers: self.setup.receivers.clone(),
+            language: Language::En,
+            zone: TimeZone::UTC,
             subject: "Order {{ n.order_id }} failed ({{ n.fail_count }})".to_owned(),
             digest: self.setup.digest,
             max_bytes: self.setup.max_bytes,

@@ -248,6 +248,35 @@ async fn a_transfer_while_the_circuit_is_open_exits_4_and_burns_no_try() {
 }
 
 #[tokio::test]
+async fn mails_are_previewed_without_a_ledger() {
+    let world = desk().await;
+    let list = world.ok(&["mails", "preview"]).await;
+    for kind in ["order_failed", "digest", "circuit_closed", "customer_confirmation"] {
+        assert!(list.lines().any(|line| line.starts_with(kind)), "{list}");
+    }
+    let german = world.ok(&["mails", "preview", "circuit_closed", "--language", "de"]).await;
+    assert!(german.contains("1.310") && german.contains("wieder da"), "{german}");
+    let mail = json_of(&world, &["mails", "preview", "digest"]).await;
+    assert_eq!(mail["kind"], "digest");
+    for (ending, part) in [
+        ("html", "<!doctype html>"),
+        ("txt", "1,310 failed"),
+        ("eml", "Auto-Submitted: auto-generated"),
+    ] {
+        let path = world.folder.path().join(format!("mail.{ending}"));
+        let to = path.display().to_string();
+        world.ok(&["mails", "preview", "digest", "--to", &to]).await;
+        let written = std::fs::read_to_string(&path).expect("it is there");
+        assert!(written.contains(part), "{written}");
+    }
+    let (code, _, told) = ran(&world, &["mails", "preview", "nothing"]).await;
+    assert!(code == 2 && told.contains("order_failed"), "{code} {told}");
+    let (code, _, told) = ran(&world, &["mails", "preview", "digest", "--to", "mail.pdf"]).await;
+    assert!(code == 2 && told.contains(".eml"), "{code} {told}");
+    world.leave().await;
+}
+
+#[tokio::test]
 async fn publish_takes_every_form_and_names_what_it_refuses() {
     let mut world = desk().await;
     let pretty = serde_json::from_str::<Value>(&order("one")).expect("JSON");

@@ -316,18 +316,31 @@ fn message(mail: &Mail, sender: Mailbox, receiver: Mailbox) -> Result<Message, S
         let list = Attachment::new("failures.csv".to_owned()).body(list.clone(), kind);
         body = MultiPart::mixed().multipart(body).singlepart(list);
     }
-    Message::builder()
+    let mut message = Message::builder();
+    if let Some(root) = &mail.in_reply_to {
+        message = message.in_reply_to(root.clone()).references(root.clone());
+    }
+    if let Some(list) = &mail.list_id {
+        message = message.raw_header(header("List-Id", list.clone()));
+    }
+    message
         .from(sender)
         .to(receiver)
         .subject(one_line(&mail.subject, 200))
         .message_id(Some(mail.message_id.clone()))
-        .raw_header(HeaderValue::new(
-            HeaderName::new_from_ascii_str("Auto-Submitted"),
-            "auto-generated".to_owned(),
-        ))
+        .raw_header(header("Auto-Submitted", "auto-generated".to_owned()))
         .date(date())
         .multipart(body)
         .map_err(|error| format!("mail: {error}"))
+}
+
+fn header(name: &'static str, value: String) -> HeaderValue {
+    HeaderValue::new(HeaderName::new_from_ascii_str(name), value)
+}
+
+/// A mail as it goes to this receiver.
+pub fn as_sent(mail: &Mail, receiver: &str) -> Result<Vec<u8>, String> {
+    OutboundMail::new(mail, receiver).map(|outbound| outbound.bytes)
 }
 
 /// A domain with letters outside ASCII becomes A-labels (RFC 5891), which every server takes.

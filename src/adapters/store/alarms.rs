@@ -22,7 +22,8 @@ use super::encode::json;
 use super::ledger::SqlStore;
 use super::rows;
 
-const COLUMNS: &str = "kind, name, shop, began_at_ms, on_since_ms, off_at_ms, lasted_ms, times, recent, is_unstable,
+const COLUMNS: &str =
+    "kind, name, shop, began_at_ms, on_since_ms, off_at_ms, lasted_ms, times, recent, is_unstable,
   waited, is_over, look_at_ms, version";
 
 #[async_trait]
@@ -67,7 +68,8 @@ impl<D: Db> Alarms for SqlStore<D> {
     }
 
     async fn seen_failure_types(&self, limit: u32) -> Result<Vec<SeenFailureType>, StoreError> {
-        let sql = "SELECT t.shop, t.fingerprint, COALESCE(g.class, ''), COALESCE(g.code, ''), t.first_ms,
+        let sql =
+            "SELECT t.shop, t.fingerprint, COALESCE(g.class, ''), COALESCE(g.code, ''), t.first_ms,
               t.last_ms, t.noted_ms
             FROM failure_types AS t
             LEFT JOIN failure_groups AS g ON g.fingerprint = t.fingerprint

@@ -214,8 +214,8 @@ async fn insert_mail<T: Tx>(
 ) -> Result<bool, StoreError> {
     let sql =
         "INSERT INTO mails (id, audience, kind, sender, receivers, subject, text_body, html_body,
-          attachment, message_id, status, due_at_ms, created_at_ms)
-        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
+          attachment, message_id, in_reply_to, list_id, status, due_at_ms, created_at_ms)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)
         ON CONFLICT DO NOTHING";
     let args = sql_args![
         new.id,
@@ -228,6 +228,8 @@ async fn insert_mail<T: Tx>(
         &new.mail.html,
         new.mail.attachment.as_deref(),
         &new.mail.message_id,
+        new.mail.in_reply_to.as_deref(),
+        new.mail.list_id.as_deref(),
         status.as_str(),
         NEVER,
         new.now
@@ -361,11 +363,15 @@ impl<D: Db> MailLevels for SqlStore<D> {
         })
     }
 
-    async fn refused_receivers(&self) -> Result<Vec<RefusedReceiver>, StoreError> {
+    async fn refused_receivers(
+        &self,
+        since: Timestamp,
+    ) -> Result<Vec<RefusedReceiver>, StoreError> {
         let sql = "SELECT DISTINCT m.audience, d.receiver, d.error
             FROM mail_deliveries AS d
             JOIN mails AS m ON m.id = d.mail_id
-            WHERE d.status = 'failed' AND m.kind <> 'customer_confirmation'
+            WHERE d.status = 'failed' AND d.settled_at_ms >= $1
+              AND m.kind <> 'customer_confirmation'
               AND NOT EXISTS (
                 SELECT 1
                 FROM mail_deliveries AS later
@@ -375,7 +381,7 @@ impl<D: Db> MailLevels for SqlStore<D> {
                   AND later.settled_at_ms > d.settled_at_ms)
             ORDER BY m.audience, d.receiver, d.error
             LIMIT 1000";
-        let rows = self.db.fetch(&sql.into(), Vec::new()).await?;
+        let rows = self.db.fetch(&sql.into(), sql_args![since]).await?;
         let mut refused = Vec::<RefusedReceiver>::new();
         for mut row in rows {
             row.table = "mail_deliveries";

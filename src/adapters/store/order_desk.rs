@@ -6,6 +6,7 @@ use crate::domain::lifecycle::transitions::{InvalidTransition, OrderRecord};
 use crate::domain::lifecycle::vocabulary::OrderState;
 use crate::domain::order::values::OrderKey;
 use crate::ports::audit::Act;
+use crate::ports::notices::StoredMail;
 use crate::ports::order_desk::{Attempt, OrderDesk, OrderDetail, OrderRecords, Revisions};
 use crate::ports::second_entries::SecondEntries;
 use crate::ports::store_error::StoreError;
@@ -55,7 +56,13 @@ impl<D: Db> OrderDesk for SqlStore<D> {
         let mails = format!(
             "SELECT {MAIL_COLUMNS}
             FROM mail_rows
-            WHERE id IN (SELECT mail_id FROM notices WHERE shop = $1 AND order_id = $2)
+            WHERE id IN (
+              SELECT mail_id FROM notices WHERE shop = $1 AND order_id = $2
+              UNION ALL
+              SELECT p.mail_id
+              FROM notices AS n
+              JOIN mail_parts AS p ON p.notice_id = n.id
+              WHERE n.shop = $1 AND n.order_id = $2)
             ORDER BY created_at_ms, id"
         );
         let attempts = self.db.fetch(&Sql::Built(attempts), of(key)).await?;
@@ -63,6 +70,9 @@ impl<D: Db> OrderDesk for SqlStore<D> {
         let conflicts = self.db.fetch(&conflicts.into(), of(key)).await?;
         let audit = self.db.fetch(&audit.into(), of(key)).await?;
         let mails = self.db.fetch(&Sql::Built(mails), of(key)).await?;
+        let mails: Result<Vec<StoredMail>, _> = mails.into_iter().map(rows::stored_mail).collect();
+        let mut mails = mails?;
+        mails.retain(|mail| !mail.is_only_in_parts());
         let revisions = self.revisions(key).await?;
         let second_entries = self.second_entries(key).await?;
         let total_differences = self.total_differences(key).await?;
@@ -76,7 +86,7 @@ impl<D: Db> OrderDesk for SqlStore<D> {
             attempts: attempts.into_iter().map(rows::attempt).collect::<Result<_, _>>()?,
             exchanges: exchanges.into_iter().map(rows::exchange).collect::<Result<_, _>>()?,
             conflicts: conflicts.into_iter().map(rows::conflict).collect::<Result<_, _>>()?,
-            mails: mails.into_iter().map(rows::stored_mail).collect::<Result<_, _>>()?,
+            mails,
             audit: audit.into_iter().map(rows::audit_entry).collect::<Result<_, _>>()?,
         }))
     }

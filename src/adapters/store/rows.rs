@@ -40,11 +40,11 @@ pub const EDITED: &str = "(SELECT r.document FROM revisions AS r
 
 /// Columns of `mail_rows` in the order that [`stored_mail`] reads them.
 pub const MAIL_COLUMNS: &str = "id, audience, kind, sender, receivers, subject, text_body, \
-    html_body, attachment, message_id, status, tries, error, created_at_ms, sent_at_ms, acknowledged_at_ms, deliveries";
+    html_body, attachment, message_id, in_reply_to, list_id, status, tries, error, created_at_ms, sent_at_ms, acknowledged_at_ms, deliveries";
 
 /// Columns of a mail as it is sent, in the order that [`mail`] reads them.
-pub const CONTENT_COLUMNS: &str =
-    "kind, sender, receivers, subject, text_body, html_body, attachment, message_id";
+pub const CONTENT_COLUMNS: &str = "kind, sender, receivers, subject, text_body, html_body, attachment, message_id, \
+    in_reply_to, list_id";
 
 /// Columns of a dead letter in the order that [`dead_letter`] reads them.
 pub const DEAD_LETTER_COLUMNS: &str = "id, source, reason, place, detail, body, headers, exchange, \
@@ -274,6 +274,8 @@ pub fn mail(row: &mut Row) -> Result<Mail, StoreError> {
         html: row.text("html_body")?,
         attachment: row.text_or_null("attachment")?,
         message_id: row.text("message_id")?,
+        in_reply_to: row.text_or_null("in_reply_to")?,
+        list_id: row.text_or_null("list_id")?,
     })
 }
 

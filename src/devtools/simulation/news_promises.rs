@@ -44,11 +44,8 @@ pub async fn broken(world: &World) -> Result<Vec<(&'static str, String)>, StoreE
             broken.extend(told.faults().into_iter().map(|detail| (CIRCUITS, detail)));
         }
     }
-    let beginnings = [
-        NoticeKind::FailureTypeNew,
-        NoticeKind::FailureTypeBack,
-        NoticeKind::FailureTypeUnstable,
-    ];
+    let beginnings =
+        [NoticeKind::FailureTypeNew, NoticeKind::FailureTypeBack, NoticeKind::FailureTypeUnstable];
     for fingerprint in world.parts.ledger.failure_types().await? {
         let (audience, name) = (AUDIENCE.to_owned(), fingerprint.clone());
         let subject = Subject::FailureType { audience, fingerprint: name };
@@ -96,6 +93,8 @@ impl Told {
         let twice = twice.map(|(news, mails)| format!("{mails} mails say {news:?}"));
         let has_begun = |end: &News| self.begun.iter().any(|(begin, _)| begin.began == end.began);
         let unknown = self.ended.iter().filter(|(end, _)| !has_begun(end));
-        twice.chain(unknown.map(|(end, _)| format!("nobody was told of the beginning of {end:?}"))).collect()
+        twice
+            .chain(unknown.map(|(end, _)| format!("nobody was told of the beginning of {end:?}")))
+            .collect()
     }
 }

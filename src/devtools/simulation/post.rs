@@ -194,6 +194,8 @@ impl Composer for PlainComposer {
             html: String::new(),
             attachment: None,
             message_id: format!("<{:016x}@example.com>", hasher.finish()),
+            in_reply_to: None,
+            list_id: None,
         }
     }
 

@@ -3,9 +3,10 @@
 use crate::key;
 use std::fmt::Write;
 
+use crate::domain::language::Language;
 use crate::ports::statistics::Flow;
 use crate::web::html::formatter::Formatter;
-use crate::web::html::language::{Key, Language};
+use crate::web::html::language::Key;
 
 const WIDTH: f64 = 1000.0;
 const HEIGHT: f64 = 100.0;

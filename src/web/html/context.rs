@@ -16,6 +16,7 @@ use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use minijinja::{Value, context};
 use serde::{Deserialize, Serialize};
 
+use crate::domain::language::Language;
 use crate::domain::login::return_path;
 use crate::domain::order_filter::ShopFilter;
 use crate::domain::permission::Permission;
@@ -23,7 +24,7 @@ use crate::ops::refusal::Refusal;
 use crate::ports::audit::Act;
 use crate::web::auth::session::SessionUser;
 use crate::web::html::formatter::Formatter;
-use crate::web::html::language::{Key, LANGUAGE_COOKIE, Language};
+use crate::web::html::language::{Key, LANGUAGE_COOKIE};
 use crate::web::state::Web;
 
 /// What a page says while the database is away.

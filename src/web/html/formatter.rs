@@ -5,9 +5,9 @@ use minijinja::value::Serde;
 use minijinja::{Value, context};
 use serde::Serialize;
 
+use crate::domain::language::Language;
 use crate::domain::money::Money;
 use crate::domain::text::is_unprintable;
-use crate::web::html::language::Language;
 
 /// Formats times and numbers for a reader.
 #[derive(Debug, Clone, Copy)]

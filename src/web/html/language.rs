@@ -1,4 +1,4 @@
-//! English and German. An English sentence is its own key; keys with a dot name words that need one
+//! Pages in English and German. An English sentence is its own key; keys with a dot name words that need one
 //! in English, too (`phase.parked`). A sentence of the code that the German catalog lacks does not
 //! compile; tests/it/pages.rs looks for those of the templates.
 
@@ -8,6 +8,7 @@ use std::sync::LazyLock;
 use axum::http::HeaderMap;
 use axum::http::header::ACCEPT_LANGUAGE;
 
+use crate::domain::language::Language;
 use crate::web::auth::access::Access;
 
 /// Cookie that keeps the reader's choice.
@@ -106,28 +107,7 @@ const fn is_entry(text: &[u8], start: usize, key: &[u8]) -> bool {
     text[start + 1 + key.len()] == b'"'
 }
 
-/// A language of the pages.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Language {
-    En,
-    De,
-}
-
 impl Language {
-    pub const ALL: [Self; 2] = [Self::En, Self::De];
-
-    /// Its ISO 639-1 code.
-    pub fn code(self) -> &'static str {
-        match self {
-            Self::En => "en",
-            Self::De => "de",
-        }
-    }
-
-    pub fn from_code(code: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|language| language.code() == code)
-    }
-
     /// What the reader chose, else what the browser prefers, else English.
     pub fn of(headers: &HeaderMap, access: &Access) -> Self {
         let chosen = access.cookie(headers, LANGUAGE_COOKIE);
@@ -175,30 +155,6 @@ impl Language {
         fill(self.said(text), values)
     }
 
-    /// A count with thousands separated.
-    pub fn number(self, number: impl Into<i128>) -> String {
-        let number: i128 = number.into();
-        let digits = number.unsigned_abs().to_string();
-        let separator = match self {
-            Self::En => ',',
-            Self::De => '.',
-        };
-        let mut text = String::from(if number < 0 { "-" } else { "" });
-        for (index, digit) in digits.chars().enumerate() {
-            if index > 0 && (digits.len() - index).is_multiple_of(3) {
-                text.push(separator);
-            }
-            text.push(digit);
-        }
-        text
-    }
-
-    /// How long something takes, in seconds.
-    pub fn length(self, seconds: u64) -> String {
-        let (number, unit) = measured(seconds);
-        format!("{number} {}", unit[usize::from(self == Self::De)])
-    }
-
     /// The distance from now in seconds; negative for the past.
     pub fn distance(self, seconds: i64) -> String {
         let length = self.length(seconds.unsigned_abs());
@@ -222,16 +178,6 @@ fn fill(mut rest: &str, values: &[(&str, &str)]) -> String {
         rest = after;
     }
     text + rest
-}
-
-/// In the largest unit that is not more, with its name in English and German.
-fn measured(seconds: u64) -> (u64, [&'static str; 2]) {
-    match seconds {
-        0..60 => (seconds, ["s", "Sek."]),
-        60..3_600 => (seconds / 60, ["min", "Min."]),
-        3_600..86_400 => (seconds / 3_600, ["h", "Std."]),
-        _ => (seconds / 86_400, ["d", "Tg."]),
-    }
 }
 
 fn weighed(part: &str) -> (f32, &str) {
@@ -264,12 +210,5 @@ mod tests {
     fn values_are_filled_in_once() {
         let text = fill("{a} and {b}", &[("a", "{b}"), ("b", "x")]);
         assert_eq!(text, "{b} and x");
-    }
-
-    #[test]
-    fn numbers_have_their_thousands_apart() {
-        assert_eq!(Language::En.number(1_234_567u64), "1,234,567");
-        assert_eq!(Language::De.number(-1_234i64), "-1.234");
-        assert_eq!(Language::En.number(12u64), "12");
     }
 }

@@ -4,10 +4,10 @@ use crate::domain::redrive::RedriveThrottle;
 use minijinja::value::{Kwargs, Serde};
 use minijinja::{Environment, Error, Value, context};
 
+use crate::domain::language::Language;
 use crate::web::html::assets::BUILD;
-use crate::web::html::language::Language;
 
-const TEMPLATES: [(&str, &str); 23] = [
+const TEMPLATES: [(&str, &str); 25] = [
     ("page.html", include_str!("../../../templates/web/page.html")),
     ("parts.html", include_str!("../../../templates/web/parts.html")),
     ("login.html", include_str!("../../../templates/web/login.html")),
@@ -27,6 +27,8 @@ const TEMPLATES: [(&str, &str); 23] = [
     ("dead_letter.html", include_str!("../../../templates/web/dead_letter.html")),
     ("mails.html", include_str!("../../../templates/web/mails.html")),
     ("mail.html", include_str!("../../../templates/web/mail.html")),
+    ("mail_previews.html", include_str!("../../../templates/web/mail_previews.html")),
+    ("mail_preview.html", include_str!("../../../templates/web/mail_preview.html")),
     ("audit.html", include_str!("../../../templates/web/audit.html")),
     ("status.html", include_str!("../../../templates/web/status.html")),
     ("people.html", include_str!("../../../templates/web/people.html")),

@@ -12,6 +12,7 @@ use axum::routing::{get, post};
 use minijinja::context;
 use serde::Deserialize;
 
+use crate::domain::language::Language;
 use crate::domain::login::return_path;
 use crate::domain::text::one_line;
 use crate::ops::logins::{LoginFailure, NewSession};
@@ -19,7 +20,6 @@ use crate::ops::refusal::Refusal;
 use crate::web::auth::access::{LOGIN, SESSION};
 use crate::web::auth::session::Posted;
 use crate::web::html::context::{Failure, PageContext};
-use crate::web::html::language::Language;
 use crate::web::problem::Problem;
 use crate::web::state::Web;
 

@@ -3,7 +3,7 @@
 use crate::key;
 use axum::extract::{Path, Query};
 use axum::http::{HeaderValue, header};
-use axum::response::{Html, IntoResponse};
+use axum::response::{Html, IntoResponse, Response};
 use minijinja::{Value, context};
 
 use crate::domain::text::one_line;
@@ -44,12 +44,17 @@ pub async fn mail(ctx: PageContext, Path(id): Path<String>) -> PageResult {
 /// `GET /mails/{id}/html`: the mail alone, for a frame in which nothing runs and nothing is loaded.
 pub async fn html(ctx: PageContext, Path(id): Path<String>) -> PageResult {
     let mail = find(&ctx, &id).await?;
-    let mut response = Html(mail.mail.html).into_response();
+    Ok(framed(mail.mail.html))
+}
+
+/// The HTML of a mail, which runs and loads nothing and has no origin.
+pub(super) fn framed(html: String) -> Response {
+    let mut response = Html(html).into_response();
     let policy = "default-src 'none'; style-src 'unsafe-inline'; sandbox; frame-ancestors 'self'";
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(policy));
     headers.insert(header::X_FRAME_OPTIONS, HeaderValue::from_static("SAMEORIGIN"));
-    Ok(response)
+    response
 }
 
 /// `GET /mails/{id}/failures.csv`: the list that is attached to a digest.

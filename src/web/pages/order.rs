@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use minijinja::{Value, context};
 
 use crate::domain::edit::differences;
+use crate::domain::language::Language;
 use crate::domain::lifecycle::transitions::OrderRecord;
 use crate::domain::lifecycle::vocabulary::{OrderState, Phase};
 use crate::domain::order::values::OrderKey;
@@ -17,7 +18,6 @@ use crate::ports::order_desk::{Attempt, OrderDetail, StoredExchange};
 use crate::web::html::erps::erps;
 use crate::web::html::formatter::{Formatter, printable};
 use crate::web::html::forms::quoted;
-use crate::web::html::language::Language;
 use crate::web::html::rows;
 
 /// Lines that the page shows; the document has all.

@@ -1,5 +1,6 @@
 //! What people do with one order on its page: transfer, ask, declare absent, remove, restore, settle a double.
 
+use crate::domain::language::Language;
 use crate::domain::order::values::OrderKey;
 use crate::domain::permission::Permission;
 use crate::domain::text::one_line;
@@ -11,7 +12,7 @@ use crate::web::html::context::{
     Failure, PageContext, PageResult, json_answer, needed_reason, removal_of, wants_json,
 };
 use crate::web::html::forms::{Fields, field, order_address};
-use crate::web::html::language::{Key, Language};
+use crate::web::html::language::Key;
 use crate::web::pages::order::{MAX_FACT, key_of, known};
 use axum::extract::{FromRequestParts, Path};
 use axum::http::request::Parts;

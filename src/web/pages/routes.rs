@@ -14,8 +14,8 @@ use crate::web::auth::session::SessionUser;
 use crate::web::html::assets;
 use crate::web::html::context::{Failure, choose_language, show_failures};
 use crate::web::pages::{
-    audit, dead_letters, edit, groups, mails, order, order_actions, orders, overview, people,
-    redrives, status,
+    audit, dead_letters, edit, groups, mail_previews, mails, order, order_actions, orders,
+    overview, people, redrives, status,
 };
 use crate::web::state::Web;
 
@@ -91,6 +91,9 @@ pub fn page_routes() -> Vec<PageRoute> {
         page("/mails/{id}/failures.csv", read, mails::list),
         form("/mails/{id}/resend", Process, mails::resend),
         form("/mails/{id}/acknowledge", Process, mails::acknowledge),
+        page("/mail-previews", read, mail_previews::kinds),
+        page("/mail-previews/{kind}", read, mail_previews::preview),
+        page("/mail-previews/{kind}/html", read, mail_previews::html),
         page("/audit", read, audit::audit),
         page("/audit.csv", read, audit::audit_csv),
         page("/status", read, status::status),

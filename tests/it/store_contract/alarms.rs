@@ -4,12 +4,16 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use order_relay::domain::alarm::{Alarm, Damping};
+use order_relay::domain::failure::ErrorClass;
 use order_relay::domain::notice::NoticeKind;
 use order_relay::domain::order_filter::ShopFilter;
 use order_relay::ports::alarms::{StoredAlarm, Subject, SubjectKind, UnfinishedOrders};
 use order_relay::ports::circuits::CircuitTelling;
+use order_relay::ports::orders::FailureRequest;
+use serde_json::json;
 
-use super::{Ledger, at};
+use super::{Ledger, at, failed_as, failure, key, placed};
+use crate::world::order_with;
 
 on_every_ledger!(
     an_opening_is_stored_with_its_notice_and_its_end_waits,
@@ -41,6 +45,11 @@ async fn closes(ledger: &Ledger, now: i64) -> bool {
 async fn due(ledger: &Ledger, now: i64) -> Vec<StoredAlarm> {
     let due = ledger.store.due_alarms(SubjectKind::Circuit, at(now), 10).await;
     due.expect("the ledger answers")
+}
+
+async fn admit_in_at(ledger: &Ledger, id: &str, now: i64) {
+    let order = placed(&order_with(id, &json!({"shop": "at"})));
+    ledger.admit_placed(order, "w", at(now)).await;
 }
 
 async fn an_opening_is_stored_with_its_notice_and_its_end_waits(ledger: &Ledger) {
@@ -124,7 +133,10 @@ async fn an_alarm_comes_back_as_it_went_in(ledger: &Ledger) {
 
 async fn failures_are_seen_once_they_are_added_up_until_they_are_noted(ledger: &Ledger) {
     ledger.parked("1", at(0)).await;
-    ledger.parked("at/2", at(5)).await;
+    admit_in_at(ledger, "2", 5).await;
+    let refused = failed_as(ErrorClass::Rejected, 1, at(5));
+    let request = FailureRequest { key: key("at/2"), failed: refused, ..failure("2", 1, at(5)) };
+    ledger.fail(request).await;
     ledger.store.fold_statistics(at(6)).await.expect("the ledger answers");
     let seen = async || ledger.store.seen_failure_types(10).await.expect("the ledger answers");
     let both = seen().await;
@@ -153,7 +165,8 @@ async fn failures_are_seen_once_they_are_added_up_until_they_are_noted(ledger: &
 async fn orders_that_are_not_through_are_counted(ledger: &Ledger) {
     ledger.parked("parked", at(0)).await;
     ledger.admit("claimed", "w", at(10)).await;
-    ledger.admit("at/other", "w", at(10)).await;
+    admit_in_at(ledger, "other", 10).await;
+    ledger.admit("done", "w", at(10)).await;
     ledger.confirm("done", 1, "4711", at(11)).await;
     ledger.admit("late", "w", at(30)).await;
     let count = async |shops: ShopFilter, since: i64, until: i64| {

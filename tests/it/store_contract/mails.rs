@@ -56,6 +56,8 @@ fn mail(id: &str, notices: &[&str]) -> NewMail {
             html: "<p>html</p>".to_owned(),
             attachment: Some("a,b\r\n".to_owned()),
             message_id: format!("<{id}@example.com>"),
+            in_reply_to: Some("<root@example.com>".to_owned()),
+            list_id: Some("<alerts.example.com>".to_owned()),
         },
         notices: notices.iter().map(|id| (*id).to_owned()).collect(),
         keep_only: false,
@@ -243,7 +245,7 @@ async fn each_receiver_has_its_own_account(ledger: &Ledger) {
 async fn a_receiver_counts_as_refused_until_it_gets_a_later_mail(ledger: &Ledger) {
     add(ledger, &["a", "b"]).await;
     let refused = async || {
-        let refused = ledger.store.refused_receivers().await.expect("the ledger answers");
+        let refused = ledger.store.refused_receivers(at(-1_000)).await.expect("the ledger answers");
         let show =
             |one: &RefusedReceiver| format!("{} {}: {}", one.audience, one.receiver, one.error);
         refused.iter().map(show).collect::<Vec<_>>()
@@ -256,6 +258,8 @@ async fn a_receiver_counts_as_refused_until_it_gets_a_later_mail(ledger: &Ledger
     let all =
         ["default a@example.com: 550 a@example.com", "default b@example.com: 550 b@example.com"];
     assert_eq!(refused().await, all);
+    let later = ledger.store.refused_receivers(at(12)).await.expect("the ledger answers");
+    assert_eq!(later, [], "what was refused long ago is not shown for ever");
     assert!(compose(ledger, vec![mail("2", &["b"])]).await);
     for delivery in taken(ledger, "w", 20).await {
         let fate = match delivery.receiver.starts_with('a') {

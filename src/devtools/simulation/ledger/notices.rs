@@ -128,7 +128,10 @@ impl MailLevels for MemoryLedger {
         .await
     }
 
-    async fn refused_receivers(&self) -> Result<Vec<RefusedReceiver>, StoreError> {
+    async fn refused_receivers(
+        &self,
+        since: Timestamp,
+    ) -> Result<Vec<RefusedReceiver>, StoreError> {
         self.read(|tables| {
             let mut last = BTreeMap::<(&str, &str), (Option<Timestamp>, &MailDelivery)>::new();
             for row in tables.mails.values().filter(|row| row.mail.mail.kind.is_alert()) {
@@ -140,7 +143,10 @@ impl MailLevels for MemoryLedger {
                     }
                 }
             }
-            let failed = last.into_iter().filter(|(_, (_, d))| d.status == MailStatus::Failed);
+            let since = Some(stored_time(since));
+            let failed = last
+                .into_iter()
+                .filter(|(_, (at, d))| d.status == MailStatus::Failed && *at >= since);
             failed
                 .map(|((audience, receiver), (_, delivery))| RefusedReceiver {
                     audience: audience.to_owned(),
@@ -454,6 +460,8 @@ fn stored_mail(new: &NewMail) -> StoredMail {
             html: stored_text(&mail.html),
             attachment: mail.attachment.as_deref().map(stored_text),
             message_id: stored_text(&mail.message_id),
+            in_reply_to: mail.in_reply_to.as_deref().map(stored_text),
+            list_id: mail.list_id.as_deref().map(stored_text),
         },
         status,
         deliveries,

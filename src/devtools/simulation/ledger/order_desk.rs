@@ -169,9 +169,15 @@ impl Tables {
             detail.shop == key.shop.as_str()
                 && detail.order_id.as_deref() == Some(key.order_id.as_str())
         });
-        let ids: BTreeSet<_> = notices.filter_map(|row| row.mail).collect();
+        let mut ids = BTreeSet::new();
+        for row in notices {
+            ids.extend(row.mail);
+            let parts = self.mail_parts.keys().filter(|(_, notice)| *notice == row.notice.id);
+            ids.extend(parts.map(|(part, _)| *part));
+        }
         let mut mails: Vec<StoredMail> =
             ids.iter().filter_map(|id| self.mails.get(id)).map(|row| row.mail.clone()).collect();
+        mails.retain(|mail| !mail.is_only_in_parts());
         mails.sort_by_key(|mail| (mail.created_at, mail.id));
         mails
     }
