@@ -27,11 +27,13 @@ pub mod domain {
     pub mod edit;
     pub mod redrive;
     pub mod retry;
+    pub mod retry_after;
     pub mod message;
     pub mod topology;
     pub mod trace;
     pub mod outbound_messages;
     pub mod order_filter;
+    pub mod delivery;
     pub mod notice;
     pub mod circuit;
     pub mod alarm;

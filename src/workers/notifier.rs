@@ -8,7 +8,6 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use async_trait::async_trait;
 use futures_util::stream::{self, StreamExt};
@@ -16,6 +15,7 @@ use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
 use crate::crash::{CrashPoint, reach};
+use crate::domain::delivery::sent_again_at;
 use crate::domain::message::NoticeWaiting;
 use crate::domain::notice::{DigestRule, DigestWindow, Gathering, NoticeKind, Plan, gather, plan};
 use crate::domain::retry::later;
@@ -39,10 +39,6 @@ const LEASE_IN_BUDGETS: u32 = 3;
 const OF_REDRIVES: &str = " (redrives)";
 /// The same of news about types of failures.
 const OF_FAILURE_TYPES: &str = " (failure types)";
-const FIRST_PAUSE: Duration = Duration::from_secs(15);
-const LONGEST_PAUSE: Duration = Duration::from_mins(15);
-/// What no server accepted for this long is abandoned, and stays visible.
-const MAX_MAIL_AGE: Duration = Duration::from_hours(7 * 24);
 
 /// The worker.
 pub struct Notifier {
@@ -351,11 +347,10 @@ impl Notifier {
 
     fn later(&self, delivery: &ClaimedDelivery, error: String) -> MailFate {
         let now = self.context.now();
-        if now >= later(delivery.queued_at, MAX_MAIL_AGE) {
-            return MailFate::Failed { at: now, error };
+        match sent_again_at(delivery.queued_at, delivery.tries, now, None) {
+            Some(at) => MailFate::Later { at, error },
+            None => MailFate::Failed { at: now, error },
         }
-        let pause = FIRST_PAUSE * 2u32.saturating_pow(delivery.tries.saturating_sub(1).min(10));
-        MailFate::Later { at: later(now, pause.min(LONGEST_PAUSE)), error }
     }
 
     async fn settle(&self, delivery: &ClaimedDelivery, fate: MailFate) -> Result<(), StoreError> {

@@ -1,53 +1,16 @@
-//! How long an ERP asks us to wait: `Retry-After` as seconds or as a date (RFC 9110, 10.2.3).
-//!
-//! A date is the ERP's own: it is measured from the ERP's clock, which its `Date` header tells, so
-//! that a clock that is wrong there or here does not matter.
+//! How long an ERP asks us to wait, as its headers say it.
 
 use std::time::Duration;
 
 use jiff::Timestamp;
 use reqwest::header::HeaderMap;
 
-use crate::domain::retry::MAX_RETRY_AFTER;
-
-/// The pause after a 429 that names none.
-const UNNAMED: Duration = Duration::from_secs(5);
+use crate::domain::retry_after;
 
 /// How long the ERP wants us to wait; `now` is our own clock.
 pub fn retry_after(status: u16, headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
-    let named = headers.get("retry-after").and_then(|value| value.to_str().ok());
-    let wait = named.and_then(|text| wait(text.trim(), date(headers, "date"), now));
-    match status {
-        429 => Some(wait.unwrap_or(UNNAMED)),
-        _ => wait,
-    }
-}
-
-fn wait(text: &str, erp_now: Option<Timestamp>, now: Timestamp) -> Option<Duration> {
-    if let Ok(seconds) = text.parse::<f64>() {
-        let wait = Duration::try_from_secs_f64(seconds.ceil()).ok();
-        let is_endless = seconds.is_finite() && seconds > 0.0;
-        return wait
-            .or(is_endless.then_some(MAX_RETRY_AFTER))
-            .map(|wait| wait.min(MAX_RETRY_AFTER));
-    }
-    let at = parse(text)?;
-    let from = |now: Timestamp| Duration::try_from(at.duration_since(now)).unwrap_or_default();
-    let by_our_clock = from(now);
-    let wait = match erp_now.map(from) {
-        // A clock that was never set: the date was meant for ours.
-        Some(by_its_clock) if by_its_clock <= MAX_RETRY_AFTER => by_its_clock,
-        _ => by_our_clock,
-    };
-    Some(wait.min(MAX_RETRY_AFTER))
-}
-
-fn date(headers: &HeaderMap, name: &str) -> Option<Timestamp> {
-    parse(headers.get(name)?.to_str().ok()?.trim())
-}
-
-fn parse(text: &str) -> Option<Timestamp> {
-    Timestamp::try_from(httpdate::parse_http_date(text).ok()?).ok()
+    let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+    retry_after::retry_after(status, header("retry-after"), header("date"), now)
 }
 
 #[cfg(test)]
