@@ -35,6 +35,11 @@ pub mod domain {
     pub mod order_filter;
     pub mod delivery;
     pub mod notice;
+    pub mod quiet_times;
+    pub mod threshold;
+    pub mod channel;
+    pub mod public_address;
+    pub mod webhook_secret;
     pub mod circuit;
     pub mod alarm;
     pub mod concurrency_limit;

@@ -57,6 +57,11 @@ impl NoticeKind {
         self == Self::OrderFailed
     }
 
+    /// Whether channels beside mail may be told: what is written to a customer concerns the customer alone.
+    pub fn is_for_channels(self) -> bool {
+        self != Self::CustomerConfirmation
+    }
+
     /// Whether it tells the administrators of trouble, or of its end: somebody has to get it.
     pub fn is_alert(self) -> bool {
         self != Self::CustomerConfirmation
