@@ -26,6 +26,8 @@ pub enum CrashPoint {
     MailsComposed,
     /// Row 11: a mail is sent and not marked as sent.
     MailSent,
+    /// Row 11: a message to a channel is sent and not marked as sent.
+    ChannelMessageSent,
     /// Row 12: overdue orders are marked as swept, no message was published.
     Swept,
     /// The dead letter is in the ledger, its message is not acknowledged.
@@ -46,6 +48,7 @@ crate::names!(CrashPoint {
     RetryPublished = "retry_published",
     MailsComposed = "mails_composed",
     MailSent = "mail_sent",
+    ChannelMessageSent = "channel_message_sent",
     Swept = "swept",
     DeadLetterRecorded = "dead_letter_recorded",
     RedriveMarked = "redrive_marked",

@@ -65,6 +65,7 @@ pub mod config {
     pub mod amqp;
     pub mod erp;
     pub mod mail;
+    pub mod channels;
     pub mod shops;
     pub mod circuit;
     pub mod web;
@@ -87,6 +88,8 @@ pub mod ports {
     pub mod order_desk;
     pub mod ledger;
     pub mod notices;
+    pub mod channels;
+    pub mod channel_book;
     pub mod circuits;
     pub mod alarms;
     pub mod dead_letters;
@@ -128,6 +131,7 @@ pub mod workers {
     pub mod error_handler;
     pub mod notifier;
     pub mod alarm_watcher;
+    pub mod channel_notifier;
     pub mod sweeper;
     pub mod redriver;
 }
@@ -148,6 +152,7 @@ pub mod ops {
     pub mod total_differences;
     pub mod dead_letters;
     pub mod mails;
+    pub mod channels;
     pub mod idempotency;
     pub mod statistics;
     pub mod edit;
@@ -189,6 +194,8 @@ pub mod adapters {
         pub mod overdue;
         pub mod notices;
         pub mod alarms;
+        pub mod channels;
+        pub mod channel_desk;
         pub mod circuits;
         pub mod dead_letters;
         pub mod order_lists;
@@ -268,6 +275,22 @@ pub mod adapters {
         pub mod provider;
         pub mod id_token;
     }
+    pub mod channels {
+        //! Webhooks, Slack, Teams, PagerDuty.
+        pub mod payload;
+        pub mod compose;
+        pub mod plain_text;
+        pub mod template;
+        pub mod slack;
+        pub mod teams;
+        pub mod pagerduty;
+        pub mod signature;
+        pub mod answer;
+        pub mod addresses;
+        pub mod http;
+        #[cfg(test)]
+        pub mod samples;
+    }
     pub mod mail {
         //! Composing mails, and sending them.
         pub mod wording;
@@ -285,6 +308,7 @@ pub mod views {
     pub mod orders;
     pub mod order_filter;
     pub mod mails;
+    pub mod channels;
     pub mod order_detail;
     pub mod outcomes;
     pub mod edits;
@@ -333,6 +357,8 @@ pub mod web {
         pub mod dead_letters;
         pub mod mails;
         pub mod mail_previews;
+        pub mod channels;
+        pub mod channel_edit;
         pub mod audit;
         pub mod status;
         pub mod people;
@@ -354,6 +380,7 @@ pub mod web {
         pub mod circuits;
         pub mod people;
         pub mod records;
+        pub mod channels;
         pub mod routes;
     }
     pub mod router;
@@ -380,6 +407,7 @@ pub mod cli {
     pub mod circuits;
     pub mod records;
     pub mod mail_previews;
+    pub mod channels;
     pub mod people;
     pub mod devtools;
     pub mod erp;
@@ -414,6 +442,7 @@ pub mod devtools {
             pub mod overdue;
             pub mod notices;
             pub mod alarms;
+            pub mod channels;
             pub mod circuits;
             pub mod dead_letters;
             pub mod workers;
@@ -447,6 +476,7 @@ pub mod devtools {
             pub mod client;
         }
         pub mod post;
+        pub mod receivers;
         pub mod schedule;
         pub mod plan;
         pub mod wiring;
@@ -480,6 +510,7 @@ pub mod app {
     pub mod erps;
     pub mod open_erps;
     pub mod erp_commands;
+    pub mod channels;
     pub mod wiring;
     pub mod supervisor;
 }

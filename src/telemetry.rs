@@ -47,6 +47,8 @@ label!(ErpLabel, erp);
 label!(RequestLabels, erp, step, outcome);
 label!(ReasonLabel, reason);
 label!(KindLabel, kind);
+label!(ChannelLabel, channel);
+label!(ChannelLabels, channel, outcome);
 label!(WhatLabel, what);
 
 type Count<L> = Family<L, Counter<u64, AtomicU64>>;
@@ -79,6 +81,9 @@ pub struct Metrics {
     pub notices_waiting: Gauge<i64, AtomicI64>,
     pub alerts_unheard: Gauge<i64, AtomicI64>,
     pub mail_receivers_refused: Gauge<i64, AtomicI64>,
+    pub channel_messages: Count<ChannelLabels>,
+    pub channel_waiting: Level<ChannelLabel>,
+    pub channels_refused: Gauge<i64, AtomicI64>,
     pub settle_duration_seconds: Histogram,
     pub sweeper_remade: Count<WhatLabel>,
     pub ledger_difference: Gauge<i64, AtomicI64>,
@@ -113,6 +118,9 @@ impl Metrics {
             notices_waiting: Gauge::default(),
             alerts_unheard: Gauge::default(),
             mail_receivers_refused: Gauge::default(),
+            channel_messages: Family::default(),
+            channel_waiting: Family::default(),
+            channels_refused: Gauge::default(),
             // 10 ms to 7 days.
             settle_duration_seconds: Histogram::new(exponential_buckets(0.01, 4.0, 14)),
             sweeper_remade: Family::default(),
@@ -181,6 +189,15 @@ impl Metrics {
             "mail_receivers_refused",
             "Administrators whose last mail was refused for good",
             self.mail_receivers_refused.clone(),
+        );
+        let messages = self.channel_messages.clone();
+        r.register("channel_messages", "Messages sent to channels, by outcome", messages);
+        let waiting = self.channel_waiting.clone();
+        r.register("channel_waiting", "Notices and messages that wait for a channel", waiting);
+        r.register(
+            "channels_refused",
+            "Channels whose last message was refused for good",
+            self.channels_refused.clone(),
         );
         let settle = self.settle_duration_seconds.clone();
         r.register("settle_duration_seconds", "From received to confirmed", settle);

@@ -23,7 +23,7 @@ use crate::views::csv::Column;
 use crate::workers::ledger_clock::LedgerClock;
 
 use super::open_erps::OpenErps;
-use super::{erps, wiring};
+use super::{channels, erps, wiring};
 
 /// A difference of the clocks that somebody should correct.
 const MOST_SKEW: Duration = Duration::from_secs(5);
@@ -79,6 +79,7 @@ pub async fn look(settings: &Settings) -> Vec<CheckLine> {
     lines.extend(broker(settings).await);
     lines.extend(mail(settings).await);
     lines.extend(mails(settings).await);
+    lines.extend(channels(settings).await);
     lines.extend(erps(settings).await);
     lines
 }
@@ -204,6 +205,47 @@ async fn mails(settings: &Settings) -> Vec<CheckLine> {
         let detail = format!("{receiver} is refused: {error}: correct mail.receiver");
         CheckLine::note(&format!("mail receiver ({})", one.audience), detail)
     }));
+    lines
+}
+
+/// Whether each channel can be used and takes what it is sent. Nothing is sent to find out.
+async fn channels(settings: &Settings) -> Vec<CheckLine> {
+    let access = match channels::open(settings, Arc::new(SystemClock)) {
+        Ok(access) => access,
+        Err(error) => return vec![CheckLine::bad("channels", error.to_string())],
+    };
+    let Ok(store) = wiring::open_store(settings) else { return Vec::new() };
+    let (Ok(stored), Ok(refused)) = (store.stored_channels().await, store.refused_channels().await)
+    else {
+        // The line about the database says why.
+        return Vec::new();
+    };
+    let (channels, unusable) = access.book.all(&stored);
+    let mut lines: Vec<CheckLine> = channels
+        .iter()
+        .map(|channel| {
+            let what = format!("channel ({})", channel.name);
+            if let Err(error) = access.sender.check(channel) {
+                return CheckLine::bad(&what, error);
+            }
+            let (kind, place) =
+                (channel.target.channel_type.as_str(), access.sender.place(channel));
+            match refused.iter().find(|one| one.channel == channel.name) {
+                _ if !channel.rule.enabled => CheckLine::note(&what, "disabled"),
+                None => CheckLine::good(&what, format!("{kind} to {place}; not contacted")),
+                Some(one) => {
+                    let (error, name) = (one_line(&one.error, 300), &channel.name);
+                    let fix = format!("correct it, then `order-relay channels test {name}`");
+                    CheckLine::bad(&what, format!("refuses its messages: {error}: {fix}"))
+                }
+            }
+        })
+        .collect();
+    lines.extend(
+        unusable
+            .iter()
+            .map(|one| CheckLine::bad(&format!("channel ({})", one.name), one_line(&one.why, 300))),
+    );
     lines
 }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use clap::CommandFactory;
 
+use crate::adapters::channels::payload::WebhookPayload;
 use crate::app::check::check;
 use crate::app::config::{config, tell_faults};
 use crate::app::desk::{Desk, Helpers};
@@ -20,7 +21,8 @@ use crate::cli::output::pretty;
 use crate::cli::records::Mails;
 use crate::cli::service::Schema;
 use crate::cli::{
-    dead_letters, erp, mail_previews, orders, people, publish, reconcile, records, redrives,
+    channels, dead_letters, erp, mail_previews, orders, people, publish, reconcile, records,
+    redrives,
 };
 use crate::config::settings::Settings;
 use crate::config::sources::SettingsFile;
@@ -142,6 +144,7 @@ async fn with_ops(command: Command, ops: &Ops, out: &mut dyn Write) -> anyhow::R
         Command::Reconcile(command) => reconcile::reconcile(ops, &command, out).await,
         Command::DeadLetters(command) => dead_letters::dead_letters(ops, command, out).await,
         Command::Mails(command) => records::mails(ops, command, out).await,
+        Command::Channels(command) => channels::channels(ops, command, out).await,
         Command::Erp(command) => erp::erp(ops, command, out).await,
         Command::Audit(command) => records::audit(ops, command, out).await,
         Command::Ledger(command) => records::ledger(ops, command, out).await,
@@ -157,6 +160,7 @@ fn print_schema(schema: Schema, out: &mut dyn Write) -> anyhow::Result<Exit> {
     let schema = match schema {
         Schema::Order => schemars::schema_for!(OrderDocument),
         Schema::OrderFailed => schemars::schema_for!(OrderFailed),
+        Schema::Webhook => schemars::schema_for!(WebhookPayload<'_>),
     };
     pretty(&schema, out)?;
     Ok(Exit::Done)

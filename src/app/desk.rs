@@ -77,7 +77,7 @@ impl Desk {
             store.clone(),
             clock.clone(),
             transport.broker.clone(),
-        );
+        )?;
         // With RabbitMQ the running service does the work; the in-process transport has only this
         // process.
         let inline = match helpers {

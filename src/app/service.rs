@@ -26,6 +26,7 @@ use crate::web::auth::access::Access;
 use crate::web::html::templates::Pages;
 use crate::web::router::router;
 use crate::web::state::{Check, Web};
+use crate::workers::channel_notifier::ChannelNotifier;
 use crate::workers::circuit_watcher::CircuitWatcher;
 use crate::workers::consume::{ReadMode, Reading, consume, until_drained};
 use crate::workers::context::WorkerContext;
@@ -37,11 +38,11 @@ use crate::workers::redriver::Redriver;
 use crate::workers::submitter::admit::Submitter;
 use crate::workers::sweeper::{ENOUGH_WAITING, SweepRule, Sweeper};
 
-use super::check;
 use super::heartbeat::Heart;
 use super::open_erps::OpenErps;
 use super::store::Store;
 use super::supervisor::Supervisor;
+use super::{channels, check};
 use crate::app::wiring::{self, Sending, Task};
 
 /// How long the end waits for events that others may want.
@@ -121,7 +122,7 @@ impl Service {
             tracing::warn!(%error, "heartbeat.skipped");
         }
         let mut service = Self {
-            ops: wiring::ops(settings, erps, store.clone(), clock.clone(), transport.broker),
+            ops: wiring::ops(settings, erps, store.clone(), clock.clone(), transport.broker)?,
             web: None,
             // Before any work starts: a signal during the start must not abort it.
             interrupt: signal(SignalKind::interrupt())?,
@@ -181,8 +182,12 @@ impl Service {
                 );
                 let reading =
                     self.reading(context.broker.topology().names.notify(), permits.min(10));
+                let access = channels::channels(settings, context.clock.clone())?;
+                let (store, stop) = (self.store.clone(), self.stop.clone());
+                let channels = ChannelNotifier::new(context.clone(), store, access, stop);
                 self.roles
                     .start("notifier", async move { consume(&context, &notifier, reading).await });
+                self.roles.start("channels", async move { channels.run().await });
             }
             WorkerKind::Sweeper => {
                 let s = settings.sweeper;

@@ -6,6 +6,7 @@ use crate::ports::dead_letters::DeadLetterIntake;
 use crate::ports::notices::Outbox;
 use crate::ports::orders::OrderFailures;
 use crate::ports::schema::Schema;
+use crate::workers::channel_notifier::ChannelLedger;
 use crate::workers::circuit_watcher::CircuitWatcherLedger;
 use crate::workers::heartbeat::HeartbeatLedger;
 use crate::workers::redriver::RedriverLedger;
@@ -14,5 +15,5 @@ use crate::workers::sweeper::SweeperLedger;
 
 crate::combined_port! {
     pub trait Store: SubmitterLedger, OrderFailures, DeadLetterIntake, Outbox, SweeperLedger, RedriverLedger,
-        CircuitWatcherLedger, OpsLedger, FillLedger, HeartbeatLedger, Schema
+        CircuitWatcherLedger, OpsLedger, ChannelLedger, FillLedger, HeartbeatLedger, Schema
 }

@@ -21,6 +21,7 @@ use crate::adapters::oidc::provider::OidcProvider;
 use crate::adapters::store::ledger::SqlStore;
 use crate::adapters::store::postgres::PostgresDb;
 use crate::adapters::store::sqlite::SqliteDb;
+use crate::app::channels;
 use crate::app::erps::{self, Loaded};
 use crate::app::open_erps::{OpenErp, OpenErps};
 use crate::app::store::Store;
@@ -265,9 +266,10 @@ pub fn ops(
     store: Arc<dyn Store>,
     clock: Arc<dyn Clock>,
     broker: Arc<dyn Broker>,
-) -> Arc<Ops> {
+) -> anyhow::Result<Arc<Ops>> {
     let slowest = erps.all().map(|erp| erps::longest_call(erp.settings())).max();
-    Arc::new(Ops::new(OpsParts {
+    let channels = channels::open(settings, clock.clone())?;
+    Ok(Arc::new(Ops::new(OpsParts {
         store,
         broker,
         clock,
@@ -277,7 +279,8 @@ pub fn ops(
         transfer_patience: slowest.unwrap_or_default() * 2 + TRANSFER_MARGIN,
         login: doors(settings),
         receivers: mail_receivers(settings),
-    }))
+        channels,
+    })))
 }
 
 /// Logins, by the settings.

@@ -1,5 +1,6 @@
 //! The command line for clap: group, then verb.
 
+use crate::cli::channels::Channels;
 use crate::cli::dead_letters::DeadLetters;
 use crate::cli::devtools::{Demo, Fill, Simulate};
 use crate::cli::erp::Erp;
@@ -80,6 +81,9 @@ asked again.")]
     /// Mails: waiting, sent, kept, failed
     #[command(subcommand)]
     Mails(Mails),
+    /// Channels beside mail: webhooks, Slack, Teams, PagerDuty
+    #[command(subcommand)]
+    Channels(Channels),
     /// Verify that nothing is lost
     #[command(subcommand)]
     Ledger(Ledger),

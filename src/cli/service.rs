@@ -55,6 +55,8 @@ pub enum Schema {
     Order,
     /// The order_failed message
     OrderFailed,
+    /// The body of a webhook to a channel
+    Webhook,
 }
 
 fn worker_kind() -> impl TypedValueParser<Value = WorkerKind> {

@@ -59,7 +59,11 @@ pub struct Reader {
     known: BTreeMap<String, Known>,
     faults: Faults<Fault>,
     shop: Option<String>,
+    channel: Option<String>,
 }
+
+/// How the defaults of all channels are written: `channels.NAME.type`.
+const ANY_CHANNEL: &str = "channels.NAME.";
 
 impl Reader {
     /// A reader of `values` over `defaults`.
@@ -70,6 +74,7 @@ impl Reader {
             known: BTreeMap::new(),
             faults: Faults::default(),
             shop: None,
+            channel: None,
         }
     }
 
@@ -82,6 +87,25 @@ impl Reader {
     /// From now on, keys are looked for in this shop's table first.
     pub fn enter_shop(&mut self, shop: Option<&str>) {
         self.shop = shop.map(str::to_owned);
+    }
+
+    /// Channels with a table of their own.
+    pub fn channels(&self) -> BTreeSet<String> {
+        let below = self.values.keys().filter_map(|key| key.strip_prefix("channels."));
+        let names = below.filter_map(|rest| Some(rest.split_once('.')?.0));
+        names.filter(|name| *name != "NAME").map(str::to_owned).collect()
+    }
+
+    /// What stands below `channels.NAME`.
+    pub fn any_channel(&self) -> Map<String, Value> {
+        let all = self.values.iter();
+        let own = |key: &str| key.strip_prefix(ANY_CHANNEL).map(str::to_owned);
+        all.filter_map(|(key, value)| Some((own(key)?, value.clone()))).collect()
+    }
+
+    /// From now on, `channels.NAME.…` is that of this channel first.
+    pub fn enter_channel(&mut self, channel: Option<&str>) {
+        self.channel = channel.map(str::to_owned);
     }
 
     /// Whether the shop has any key of its own below `section`.
@@ -101,11 +125,19 @@ impl Reader {
     /// What was read, or every fault.
     pub fn finish(self) -> Result<BTreeMap<String, Known>, Vec<Fault>> {
         for (key, value) in self.values.iter().filter(|(key, _)| !self.known.contains_key(*key)) {
-            let below = key.strip_prefix("shops.").and_then(|rest| rest.split_once('.'));
+            let of_channel = key.strip_prefix("channels.");
+            let below = key.strip_prefix("shops.").or(of_channel);
+            let below = below.and_then(|rest| rest.split_once('.'));
             let name = below.map_or(key.as_str(), |(_, name)| name);
             let prefix = key.strip_suffix(name).unwrap_or_default();
             let known = self.defaults.keys().map(String::as_str);
-            let detail = unknown_key(name, known, prefix);
+            let detail = match of_channel {
+                None => unknown_key(name, known, prefix),
+                Some(_) => {
+                    let known = known.filter_map(|known| known.strip_prefix(ANY_CHANNEL));
+                    unknown_key(name, known, prefix)
+                }
+            };
             self.faults.add(Fault { key: key.clone(), detail, origin: origin(value) });
         }
         self.faults.none_or_all(self.known)
@@ -115,6 +147,12 @@ impl Reader {
     fn find(&self, key: &str) -> (String, Option<Value>) {
         if let Some(shop) = &self.shop {
             let own = format!("shops.{shop}.{key}");
+            if let Some(value) = self.values.get(&own) {
+                return (own, Some(value.clone()));
+            }
+        }
+        if let (Some(channel), Some(name)) = (&self.channel, key.strip_prefix(ANY_CHANNEL)) {
+            let own = format!("channels.{channel}.{name}");
             if let Some(value) = self.values.get(&own) {
                 return (own, Some(value.clone()));
             }
@@ -171,6 +209,29 @@ impl Reader {
         let schema = json!({"type": "string", "writeOnly": true});
         let text = self.read(key, schema, mask, text);
         (!text.is_empty()).then(|| SecretString::from(text))
+    }
+
+    /// The same for text of which nothing may be shown, such as an address that is itself a secret.
+    pub fn hidden(&mut self, key: &str) -> Option<SecretString> {
+        let schema = json!({"type": "string", "writeOnly": true});
+        let text = self.read(key, schema, mask_all, text);
+        (!text.is_empty()).then(|| SecretString::from(text))
+    }
+
+    /// A list of secrets that `check` accepts.
+    pub fn hidden_list(
+        &mut self,
+        key: &str,
+        check: fn(&str) -> Result<(), String>,
+    ) -> Vec<SecretString> {
+        let schema =
+            json!({"type": ["array", "string"], "items": {"type": "string"}, "writeOnly": true});
+        let texts = self.read(key, schema, mask_all, |value| {
+            let items = list(value)?;
+            items.iter().try_for_each(|item| check(item))?;
+            Ok(items)
+        });
+        texts.into_iter().map(SecretString::from).collect()
     }
 
     /// Whether somebody set `key`, other than by default.
@@ -247,6 +308,15 @@ impl Reader {
     pub fn time_zone(&mut self, key: &str) -> TimeZone {
         let schema = json!({"type": "string", "examples": ["UTC", "Europe/Berlin"]});
         self.read(key, schema, str::to_owned, |value| time_zone(&text(value)?))
+    }
+
+    /// The same; `None` when empty.
+    pub fn time_zone_or_none(&mut self, key: &str) -> Option<TimeZone> {
+        let schema = json!({"type": "string", "examples": ["", "UTC", "Europe/Berlin"]});
+        self.read(key, schema, str::to_owned, |value| match text(value)?.trim() {
+            "" => Ok(None),
+            name => time_zone(name).map(Some),
+        })
     }
 
     /// A list of times, at least one.

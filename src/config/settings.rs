@@ -4,12 +4,14 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::domain::channel::Channel;
 use crate::domain::circuit::CircuitRule;
 use crate::domain::order::intake_rules::IntakeRules;
 use crate::telemetry::LogFormat;
 
 use super::amqp::AmqpSettings;
 use super::auth::AuthSettings;
+use super::channels::{self, ChannelDefaults};
 use super::circuit;
 use super::database::DatabaseSettings;
 use super::reader::{Fault, Known, ONE_DAY, ONE_MS, Reader};
@@ -29,6 +31,10 @@ pub struct Settings {
     pub default_shop: ShopSettings,
     /// Shops with settings of their own.
     pub shops: BTreeMap<String, ShopSettings>,
+    /// `channels.*`
+    pub channels: Vec<Channel>,
+    /// What applies to channels that are made on the page.
+    pub channel_defaults: ChannelDefaults,
     /// `circuit.*`
     pub circuit: CircuitRule,
     /// `intake.max_bytes`
@@ -87,11 +93,14 @@ impl Settings {
 
     fn read(mut r: Reader, sources: Sources) -> Result<Self, Vec<Fault>> {
         let templates = r.text("mail.templates");
+        let default_shop = ShopSettings::read(&mut r);
         Ok(Self {
             database: DatabaseSettings::read(&mut r),
             amqp: AmqpSettings::read(&mut r),
-            default_shop: ShopSettings::read(&mut r),
             shops: ShopSettings::read_all(&mut r),
+            channels: channels::read_all(&mut r),
+            channel_defaults: ChannelDefaults::read_of(&r, &default_shop.time_zone),
+            default_shop,
             circuit: circuit::read(&mut r),
             max_bytes: r.number("intake.max_bytes", 1_024..=16 * 1024 * 1024),
             confirmed_events: r.flag("events.confirmed"),
@@ -129,14 +138,15 @@ impl Settings {
         let properties: serde_json::Map<String, serde_json::Value> = self
             .known
             .iter()
-            .filter(|(key, _)| !key.starts_with("shops."))
+            .filter(|(key, _)| !key.starts_with("shops.") && !is_of_one_channel(key))
             .map(|(key, known)| (key.clone(), known.schema.clone()))
             .collect();
         serde_json::json!({
             "$schema": "https://json-schema.org/draft/2020-12/schema",
             "title": "order-relay settings",
             "description": "Keys are written with dots; in TOML a dot is a table. [shops.NAME] \
-                may hold any max_failed_order, time_zone, retry.*, erp.* and mail.* key.",
+                may hold any max_failed_order, time_zone, retry.*, erp.* and mail.* key; NAME of channels.NAME is \
+                the name of a channel.",
             "type": "object",
             "properties": properties,
             "additionalProperties": false,
@@ -144,11 +154,18 @@ impl Settings {
     }
 }
 
+/// Whether a key is set for one channel, not for all.
+fn is_of_one_channel(key: &str) -> bool {
+    key.starts_with("channels.") && !key.starts_with("channels.NAME.")
+}
+
 #[cfg(test)]
 mod tests {
     use secrecy::ExposeSecret;
 
     use super::*;
+    use crate::domain::channel::ChannelType;
+    use crate::domain::notice::NoticeKind;
 
     fn load(env: &[(&str, &str)]) -> Result<Settings, Vec<Fault>> {
         let env = env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
@@ -171,6 +188,64 @@ mod tests {
         assert_eq!(settings.known["erp.secret.key"].shown, "***");
         assert_eq!(all.set.iter().copied().collect::<Vec<_>>(), ["settle"]);
         assert!(load(&[("ORDER_RELAY__ERP__CONSTS__A", "1")]).is_err());
+    }
+
+    #[test]
+    fn a_channel_is_read_with_the_defaults_of_all_channels() {
+        let settings = load(&[
+            ("ORDER_RELAY__CHANNELS__OPS__TYPE", "slack"),
+            ("ORDER_RELAY__CHANNELS__OPS__URL", "https://hooks.slack.com/services/T0/B0/s3cret"),
+            ("ORDER_RELAY__CHANNELS__OPS__THRESHOLD", ">= 10 orders or 5,000 EUR in 15 min"),
+            ("ORDER_RELAY__CHANNELS__OPS__QUIET_HOURS", "22:00-07:00, Sat-Sun 00:00-24:00"),
+            ("ORDER_RELAY__CHANNELS__OPS__TIME_ZONE", "Europe/Berlin"),
+        ])
+        .unwrap();
+        let ops = &settings.channels[0];
+        assert_eq!((&*ops.name, ops.target.channel_type), ("ops", ChannelType::Slack));
+        assert_eq!(ops.rule.digest.after, 3);
+        assert!(ops.rule.threshold.is_some());
+        assert!(ops.rule.quiet.contains("2026-11-27T23:00:00Z".parse().unwrap()));
+        assert_eq!(settings.known["channels.ops.url"].shown, "***");
+        assert!(!format!("{:?}", settings.channels).contains("s3cret"));
+    }
+
+    #[test]
+    fn pagerduty_is_told_that_an_incident_is_over_when_it_is_told_that_it_began() {
+        use NoticeKind::{CircuitClosed, CircuitOpened};
+        let settings = load(&[
+            ("ORDER_RELAY__CHANNELS__PAGER__TYPE", "pagerduty"),
+            ("ORDER_RELAY__CHANNELS__PAGER__KEY", "routing"),
+            ("ORDER_RELAY__CHANNELS__PAGER__KINDS", "circuit_opened"),
+        ])
+        .unwrap();
+        assert_eq!(settings.channels[0].rule.kinds, [CircuitOpened, CircuitClosed]);
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_channel_is_told_with_its_key() {
+        let faults = load(&[
+            ("ORDER_RELAY__CHANNELS__OPS__TYPE", "pagerduty"),
+            ("ORDER_RELAY__CHANNELS__OPS__THRESHOLD", "many"),
+            ("ORDER_RELAY__CHANNELS__OPS__QUIET_HOURS", "at night"),
+            ("ORDER_RELAY__CHANNELS__OPS__KINDS", "order_faild"),
+            ("ORDER_RELAY__CHANNELS__OPS__DIGEST_EVRY", "5m"),
+            ("ORDER_RELAY__CHANNELS__HOOK__SECRET", "whsec_short"),
+        ])
+        .unwrap_err();
+        let told: Vec<String> = faults.iter().map(ToString::to_string).collect();
+        let told = told.join("\n");
+        for part in [
+            "channels.ops.threshold: `many`: expected a threshold such as",
+            "channels.ops.quiet_hours: `at night`: expected hours such as",
+            "channels.ops.kinds: `order_faild` is not one of order_failed,",
+            "channels.ops.digest_evry: unknown key; did you mean channels.ops.digest_every?",
+            "channels.ops.key: missing",
+            "channels.hook.url: missing",
+            "channels.hook.secret: ",
+        ] {
+            assert!(told.contains(part), "{part} is not in\n{told}");
+        }
+        assert!(!told.contains("whsec_short"), "{told}");
     }
 
     #[test]

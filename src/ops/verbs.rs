@@ -15,6 +15,8 @@ use crate::ops::principal::Principal;
 use crate::ops::refusal::Refusal;
 use crate::ports::audit::{Act, AuditTrail};
 use crate::ports::broker::Broker;
+use crate::ports::channel_book::ChannelAccess;
+use crate::ports::channels::{ChannelArchive, ChannelDesk, ChannelLevels, ChannelOutbox};
 use crate::ports::circuits::{CircuitDesk, Circuits};
 use crate::ports::clock::Clock;
 use crate::ports::dead_letters::{DeadLetterDesk, DeadLetterIntake};
@@ -40,7 +42,9 @@ pub(super) const PUBLISH_PATIENCE: Duration = Duration::from_secs(20);
 
 crate::combined_port! {
     /// What the operations of people need from the ledger.
-    pub trait OpsLedger: OrderIntake, OrderLists, OrderDesk, OrderRecords, SecondEntries, TotalDifferences, Revisions, LedgerProof, LedgerHealth, MailArchive, MailLevels, MailDesk, Circuits,
+    pub trait OpsLedger: OrderIntake, OrderLists, OrderDesk, OrderRecords, SecondEntries, TotalDifferences, Revisions, LedgerProof,
+        LedgerHealth, MailArchive, MailLevels, MailDesk, ChannelOutbox, ChannelLevels, ChannelArchive,
+        ChannelDesk, Circuits,
         CircuitDesk, DeadLetterDesk, DeadLetterIntake, RedriveDesk, Statistics, FailureGroups, WorkerList, Users, Sessions,
         Tokens, RequestKeys, AuditTrail
 }
@@ -60,6 +64,8 @@ pub struct Ops {
     pub(super) login: LoginConfig,
     /// Who gets mails.
     pub(super) receivers: MailReceivers,
+    /// Channels beside mail.
+    pub(super) channels: ChannelAccess,
 }
 
 /// What [`Ops`] stands on.
@@ -80,14 +86,16 @@ pub struct OpsParts {
     pub login: LoginConfig,
     /// Who gets mails.
     pub receivers: MailReceivers,
+    /// Channels beside mail.
+    pub channels: ChannelAccess,
 }
 
 impl Ops {
     /// The verbs over these parts.
     pub fn new(parts: OpsParts) -> Self {
-        let OpsParts { store, broker, clock, erps, intake, transfer_patience, login, receivers } =
-            parts;
-        Self { store, broker, clock, erps, intake, transfer_patience, login, receivers }
+        let OpsParts { store, broker, clock, erps, intake, transfer_patience, login, .. } = parts;
+        let (receivers, channels) = (parts.receivers, parts.channels);
+        Self { store, broker, clock, erps, intake, transfer_patience, login, receivers, channels }
     }
 
     /// The time, as every face has it.

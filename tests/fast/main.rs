@@ -13,6 +13,7 @@ mod clock;
 mod db;
 mod erp;
 mod post;
+mod receivers;
 mod wire;
 mod world;
 
@@ -23,6 +24,7 @@ mod protocol_model;
 
 mod accidents;
 mod alarms;
+mod channels;
 mod circuit;
 mod dead_letters;
 mod deaths;

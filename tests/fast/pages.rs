@@ -22,7 +22,8 @@ use serde_json::json;
 use tower::ServiceExt;
 
 use crate::erp::Turn::*;
-use crate::world::{World, key, operator};
+use crate::receivers::channel;
+use crate::world::{Setup, World, key, operator};
 
 const NAME: &str = "erika";
 const PASSWORD: &str = "correct horse battery";
@@ -83,7 +84,7 @@ impl Browser {
 
 /// An order of every phase, a dead letter, a mail, a group and a redrive.
 async fn full_world() -> (World, BTreeMap<&'static str, String>) {
-    let world = World::new().await;
+    let world = World::with(Setup { channels: vec![channel("ops")], ..Setup::default() }).await;
     world.erp.will("lost", &[Refuse]);
     world.erp.will("late", &vec![Busy; 9]);
     world.erp.will("unclear", &[LoseRequest]);
@@ -99,7 +100,11 @@ async fn full_world() -> (World, BTreeMap<&'static str, String>) {
     let selection = Selection::Orders(vec![key("lost")]);
     let throttle = RedriveThrottle::default();
     let redrive = world.ops.plan_redrive(selection, throttle, &world.act("again")).await;
+    let test = world.ops.test_channel("ops", &world.act("")).await.expect("it is sent");
+    let stored = world.ops.save_channel("chat", "{}".to_owned(), 0, &world.act("")).await;
+    stored.expect("it is saved");
     let ids = BTreeMap::from([
+        ("/channel-messages/", test.message.to_string()),
         ("/dead-letters/", letters[0].id.to_string()),
         ("/mails/", mails[0].id.to_string()),
         ("/groups/", groups[0].fingerprint.clone()),
@@ -117,6 +122,7 @@ fn address(path: &str, ids: &BTreeMap<&str, String>) -> Option<String> {
     let id = ids.iter().find(|(prefix, _)| path.starts_with(**prefix)).map(|(_, id)| id.as_str());
     let with_order = path.replace("{shop}", "default").replace("{order_id}", "lost");
     let filled = with_order
+        .replace("{name}", "chat")
         .replace("{id}", id.unwrap_or_default())
         .replace("{fingerprint}", id.unwrap_or_default())
         .replace("{kind}", "circuit_closed");

@@ -9,11 +9,13 @@ use std::time::Duration;
 use async_trait::async_trait;
 use jiff::SignedDuration;
 use jiff::tz::TimeZone;
+use order_relay::adapters::channels::compose::MessageComposer;
 use order_relay::adapters::mail::templates::{AudienceSettings, Templates};
 use order_relay::adapters::store::ledger::SqlStore;
 use order_relay::app::store::Store;
 use order_relay::app::supervisor::Supervisor;
 use order_relay::domain::alarm::Damping;
+use order_relay::domain::channel::Channel;
 use order_relay::domain::circuit::CircuitRule;
 use order_relay::domain::language::Language;
 use order_relay::domain::lifecycle::claim::Intent;
@@ -36,6 +38,7 @@ use order_relay::ops::principal::Principal;
 use order_relay::ops::verbs::{Ops, OpsParts};
 use order_relay::ports::audit::Act;
 use order_relay::ports::broker::{Broker, Delivery, Settle, Settler};
+use order_relay::ports::channel_book::{ChannelAccess, ChannelBook};
 use order_relay::ports::clock::{Clock, Stopwatch};
 use order_relay::ports::dead_letters::DeadLetter;
 use order_relay::ports::notices::StoredMail;
@@ -43,6 +46,7 @@ use order_relay::ports::order_desk::OrderDetail;
 use order_relay::ports::orders::{AdmitRequest, Incoming};
 use order_relay::ports::workers::WorkerKind;
 use order_relay::telemetry::Metrics;
+use order_relay::workers::channel_notifier::ChannelNotifier;
 use order_relay::workers::circuit_watcher::CircuitWatcher;
 use order_relay::workers::consume::{ReadMode, Reading, consume};
 use order_relay::workers::context::{ContextParts, WorkerContext};
@@ -65,6 +69,7 @@ use crate::clock::VirtualClock;
 use crate::db::{Faults, SteadyDb, folder};
 use crate::erp::{FakeErp, FakeErps};
 use crate::post::FakePost;
+use crate::receivers::{AnyStored, FakeReceivers};
 use crate::wire::Wire;
 
 /// How long anything may take, in virtual time.
@@ -90,6 +95,8 @@ pub struct Setup {
     pub receivers: Vec<String>,
     /// `mail.max_bytes`
     pub max_bytes: usize,
+    /// Channels beside mail.
+    pub channels: Vec<Channel>,
     /// `events.confirmed`
     pub with_confirmed: bool,
     /// Another ERP for the shop `at`.
@@ -127,6 +134,7 @@ impl Default for Setup {
             },
             receivers: vec!["admin@example.com".to_owned()],
             max_bytes: 1 << 20,
+            channels: Vec::new(),
             with_confirmed: true,
             second_erp: false,
             counts_apart: false,
@@ -139,6 +147,7 @@ pub struct World {
     /// The ERP of the shop `at`, if it has one of its own.
     pub second: Arc<FakeErp>,
     pub post: Arc<FakePost>,
+    pub receivers: Arc<FakeReceivers>,
     pub ops: Arc<Ops>,
     pub store: Arc<dyn Store>,
     pub clock: Arc<VirtualClock>,
@@ -179,6 +188,7 @@ impl World {
         let clock = Arc::new(VirtualClock::new());
         let (erp, second) =
             (FakeErp::new(setup.can_ask, setup.is_idempotent), FakeErp::new(true, false));
+        let receivers = FakeReceivers::new(clock.clone());
         let own = setup.second_erp.then(|| second.clone());
         let ops = Ops::new(OpsParts {
             store: store.clone(),
@@ -197,11 +207,13 @@ impl World {
                 default: (!setup.keep_only).then(|| setup.receivers.clone()),
                 ..MailReceivers::default()
             },
+            channels: access(&setup, &receivers),
         });
         let mut world = Self {
             erp,
             second,
             post: FakePost::new(),
+            receivers,
             ops: Arc::new(ops),
             store,
             clock,
@@ -328,6 +340,12 @@ impl World {
         );
         let (of, notify) = (context.clone(), reading(names.notify(), always));
         tasks.start("notifier", async move { consume(&of, &notifier, notify).await });
+        // Most tests have no channel; what looks for them would only pass time.
+        if !self.setup.channels.is_empty() {
+            let (access, store) = (access(&self.setup, &self.receivers), self.store.clone());
+            let channels = ChannelNotifier::new(context.clone(), store, access, stop.clone());
+            tasks.start("channels", async move { channels.run().await });
+        }
         let rule = SweepRule {
             every: Duration::from_secs(5),
             grace: Duration::from_secs(30),
@@ -598,6 +616,15 @@ struct NoSettler;
 #[async_trait]
 impl Settler for NoSettler {
     async fn settle(&self, _: Settle) {}
+}
+
+/// The channels of a world, and how they are reached.
+fn access(setup: &Setup, receivers: &Arc<FakeReceivers>) -> ChannelAccess {
+    ChannelAccess {
+        book: ChannelBook::new(setup.channels.clone(), Arc::new(AnyStored)),
+        composer: Arc::new(MessageComposer::new("https://relay.example.com")),
+        sender: receivers.clone(),
+    }
 }
 
 pub fn operator() -> Principal {

@@ -164,6 +164,16 @@ fn cases() -> Vec<Case> {
         case(get.clone(), at!("/audit"), "", (200, 200)),
         case(get.clone(), at!("/ledger"), "", (200, 403)),
         case(get.clone(), at!("/mails"), "", (200, 403)),
+        case(get.clone(), at!("/channels"), "", (200, 403)),
+        case(get.clone(), at!("/channel-messages"), "", (200, 403)),
+        case(get.clone(), at!("/channel-messages/{id}", "/channel-messages/x"), "", (404, 403)),
+        case(
+            post.clone(),
+            at!("/channel-messages/{id}/resend", "/channel-messages/x/resend"),
+            "",
+            (404, 403),
+        ),
+        case(post.clone(), at!("/channels/{name}/test", "/channels/none/test"), "", (404, 403)),
         case(get, at!("/mails/{id}", "/mails/x"), "", (404, 403)),
         case(post.clone(), at!("/mails/{id}/resend", "/mails/x/resend"), "", (404, 403)),
         case(post.clone(), at!("/mails/{id}/acknowledge", "/mails/x/acknowledge"), why, (404, 403)),
@@ -345,5 +355,5 @@ async fn a_token_without_lostorder_process_cannot_transfer_and_a_viewer_changes_
 
 /// What belongs to no shop has to be readable for whoever changes it.
 fn is_of_all_shops(path: &str) -> bool {
-    path.contains("/dead-letters") || path.contains("/mails")
+    ["/dead-letters", "/mails", "/channel-messages"].iter().any(|part| path.contains(part))
 }

@@ -5,6 +5,7 @@ use std::os::unix::process::ExitStatusExt;
 
 use order_relay::crash::CrashPoint;
 
+use crate::receiver::Receiver;
 use crate::redrives::{redrive_of, until_over};
 use crate::world::{Place, World, order, order_that};
 
@@ -34,7 +35,7 @@ fn victim(place: Place, point: CrashPoint) -> (&'static str, &'static str) {
             "confirmed/transferred, failed 1, tries [1 rejected http_422; 2 ok], \
              mails [order_failed, customer_confirmation], in the ERP 1",
         ),
-        C::MailsComposed | C::MailSent => (
+        C::MailsComposed | C::MailSent | C::ChannelMessageSent => (
             "reject",
             "ordered_failed/parked, failed 1, tries [1 rejected http_422], \
              mails [order_failed], in the ERP 0",
@@ -53,6 +54,12 @@ async fn survive(place: Place, point: CrashPoint) -> World {
     let is_beside = place == Place::Embedded || point == CrashPoint::Swept;
     if is_beside {
         world.set("amqp.url", "");
+    }
+    if point == CrashPoint::ChannelMessageSent {
+        let receiver = Receiver::beside(&mut world).await;
+        world.set("channels.ops.url", &receiver.url());
+        world.set("channels.ops.allow_private", "true");
+        world.set("channels.ops.patience", "500ms");
     }
     world.set_variable(AT, point.as_str());
     let arguments: &[&str] = match point {
@@ -137,6 +144,7 @@ points!(
     dies_when_the_retry_is_published = RetryPublished,
     dies_when_mails_are_written = MailsComposed,
     dies_when_a_mail_is_sent = MailSent,
+    dies_when_a_channel_is_told = ChannelMessageSent,
     dies_when_overdue_orders_are_marked = Swept,
     dies_when_a_dead_letter_is_kept = DeadLetterRecorded,
     dies_when_orders_of_a_redrive_are_marked = RedriveMarked,
@@ -155,6 +163,7 @@ points!(
     dies_when_the_retry_is_published = RetryPublished,
     dies_when_mails_are_written = MailsComposed,
     dies_when_a_mail_is_sent = MailSent,
+    dies_when_a_channel_is_told = ChannelMessageSent,
     dies_when_overdue_orders_are_marked = Swept,
     dies_when_orders_of_a_redrive_are_marked = RedriveMarked,
     dies_when_orders_of_a_redrive_are_answered = RedriveSettled,

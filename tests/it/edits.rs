@@ -110,6 +110,7 @@ async fn desk(world: &mut World, permissions: &[Permission]) -> (std::sync::Arc<
     );
     let mut grants = Grants::default();
     grants.add(permissions, None);
+    let ops = ops.expect("the settings have no fault");
     (ops, Principal { name: "user:erika".to_owned(), from: None, grants })
 }
 

@@ -10,6 +10,8 @@ use order_relay::domain::message::OrderFailed;
 use order_relay::domain::order::intake_rules::IntakeRules;
 use order_relay::domain::order_filter::{OrderFilter, Sort};
 use order_relay::domain::text::is_unprintable;
+use order_relay::ports::channels::{MessageFilter, StoredChannel};
+use order_relay::ports::clock::{Clock, SystemClock};
 use order_relay::web::pages::routes::page_routes;
 use reqwest::Method;
 use reqwest::header::CONTENT_DISPOSITION;
@@ -17,7 +19,8 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
 use crate::people::{Browser, add_user, log_in};
-use crate::store_contract::failure;
+use crate::receiver::Receiver;
+use crate::store_contract::{act, failure};
 use crate::world::{Place, World, order_with};
 
 /// The start of a cell that a spreadsheet would execute.
@@ -91,6 +94,9 @@ async fn hostile_world() -> World {
     ] {
         world.set(key, value);
     }
+    let receiver = Receiver::beside(&mut world).await;
+    world.set("channels.ops.url", &receiver.url());
+    world.set("channels.ops.allow_private", "true");
     world.serve().await;
     let mut orders: Vec<String> =
         (0..FORMULAS.len()).map(|n| hostile_order(&format!("H-{n}"), n)).collect();
@@ -178,6 +184,23 @@ fn formulas(what: &str, text: &str) -> Vec<String> {
     faults
 }
 
+/// What the channel was told, once it was told anything.
+async fn messages_of(world: &mut World) -> Vec<String> {
+    let store = world.store().await;
+    let list = async || {
+        let filter = MessageFilter::default();
+        let list = store.list_channel_messages(&filter, 100).await.expect("the ledger answers");
+        list.iter().map(|message| message.id.to_string()).collect::<Vec<_>>()
+    };
+    world
+        .until("the channel is told", async || match list().await.is_empty() {
+            true => Err("nothing yet".to_owned()),
+            false => Ok(()),
+        })
+        .await;
+    list().await
+}
+
 /// Every address of the back office, with everything there is.
 async fn addresses(world: &mut World) -> Vec<String> {
     let store = world.store().await;
@@ -193,6 +216,13 @@ async fn addresses(world: &mut World) -> Vec<String> {
     let letters = store.list_dead_letters(false, 100).await.expect("the ledger answers");
     let mails = store.list_mails(None, 100).await.expect("the ledger answers");
     let redrives = store.redrives(100).await.expect("the ledger answers");
+    let messages = messages_of(world).await;
+    let definition =
+        json!({"url": "https://hooks.example.com", "threshold": hostile(0), "body": hostile(1)});
+    let chat =
+        StoredChannel { name: "chat".to_owned(), definition: definition.to_string(), version: 1 };
+    let act = act("a channel that cannot be used", SystemClock.now());
+    assert!(store.save_channel(&chat, 0, &act).await.expect("the ledger answers"));
     assert!(!letters.is_empty() && !mails.is_empty() && !redrives.is_empty() && groups.len() > 1);
     let ids = |of: &str| -> Vec<String> {
         match of {
@@ -200,6 +230,8 @@ async fn addresses(world: &mut World) -> Vec<String> {
             "/groups" => groups.clone(),
             "/dead-letters" => letters.iter().map(|letter| letter.id.to_string()).collect(),
             "/mails" => mails.iter().map(|mail| mail.id.to_string()).collect(),
+            "/channel-messages" => messages.clone(),
+            "/channels" => vec!["chat".to_owned()],
             "/redrives" => redrives.iter().map(|redrive| redrive.id.to_string()).collect(),
             other => panic!("what stands in {other}?"),
         }
@@ -311,12 +343,16 @@ async fn what_orders_and_erps_say_is_text_on_the_command_line() {
         vec!["lost-orders", "groups"],
         vec!["dead-letters", "list"],
         vec!["mails", "list"],
+        vec!["channels", "list"],
+        vec!["channels", "messages"],
         vec!["redrive", "list"],
         vec!["redrive", "show", &redrive, "--items"],
     ];
     let mut things = vec![vec!["orders", "show", "H-0"], vec!["orders", "show", "OK"]];
     things.extend(letters.iter().map(|id| vec!["dead-letters", "show", id]));
     things.extend(mails.iter().map(|id| vec!["mails", "show", id]));
+    let messages = messages_of(&mut world).await;
+    things.extend(messages.iter().map(|id| vec!["channels", "show", id]));
     let mut faults = Vec::new();
     for (command, is_listing) in
         listings.iter().map(|c| (c, true)).chain(things.iter().map(|c| (c, false)))

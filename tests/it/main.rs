@@ -10,6 +10,7 @@
 
 mod world;
 mod smtp;
+mod receiver;
 mod node;
 mod private_postgres;
 mod proxy;
@@ -33,6 +34,7 @@ mod command_line;
 mod intake;
 mod mail_matrix;
 mod mails;
+mod channels;
 mod web;
 mod people;
 mod oidc;

@@ -13,6 +13,7 @@ use crate::people::{Browser, add_user, client, log_in};
 use crate::world::{Place, World, order_with};
 
 const LETTER: &str = "/dead-letters/00000000-0000-7000-8000-000000000000";
+const MESSAGE: &str = "/channel-messages/00000000-0000-7000-8000-000000000000";
 const MAIL: &str = "/mails/00000000-0000-7000-8000-000000000000";
 
 /// A valid form, and its answer.
@@ -79,6 +80,14 @@ fn cases(redrive: &str) -> Vec<Case> {
         page("/mails/{id}", MAIL, (404, 403)),
         page("/mails/{id}/html", &format!("{MAIL}/html"), (404, 403)),
         page("/mails/{id}/failures.csv", &format!("{MAIL}/failures.csv"), (404, 403)),
+        page("/channels", "/channels", (200, 403)),
+        page("/channel-messages", "/channel-messages", (200, 403)),
+        page("/channel-messages/{id}", MESSAGE, (404, 403)),
+        Case { reads_only: 403, ..page("/new-channel", "/new-channel", (200, 403)) },
+        Case {
+            reads_only: 403,
+            ..page("/channels/{name}/edit", "/channels/none/edit", (404, 403))
+        },
         page("/audit", "/audit", (200, 200)),
         page("/audit.csv", "/audit.csv", (200, 200)),
         page("/status", "/status", (200, 403)),
@@ -108,6 +117,10 @@ fn cases(redrive: &str) -> Vec<Case> {
             "reason=a+test",
             (404, 403, 403),
         ),
+        form("/channel-messages/{id}/resend", &format!("{MESSAGE}/resend"), "", (404, 403, 403)),
+        form("/channels/{name}/test", "/channels/none/test", "", (404, 403, 403)),
+        form("/channels", "/channels", "name=x&version=many", (422, 403, 403)),
+        form("/channels/{name}/delete", "/channels/none/delete", "", (404, 403, 403)),
         form("/people/users", "/people/users", "", (422, 403, 403)),
         form(
             "/people/users/{name}/{verb}",

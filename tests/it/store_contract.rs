@@ -85,6 +85,7 @@ mod alarms;
 mod back_office;
 mod faults;
 mod figures;
+mod channels;
 mod mails;
 mod model;
 mod people;

@@ -79,7 +79,7 @@ async fn a_process_that_drains_is_not_ready_any_more() {
 }
 
 /// Every metric of the contract with its type.
-const METRICS: [(&str, &str); 26] = [
+const METRICS: [(&str, &str); 27] = [
     ("orders_received", "counter"),
     ("orders_confirmed", "counter"),
     ("orders_failed", "counter"),
@@ -101,6 +101,7 @@ const METRICS: [(&str, &str); 26] = [
     ("notices_waiting", "gauge"),
     ("alerts_unheard", "gauge"),
     ("mail_receivers_refused", "gauge"),
+    ("channels_refused", "gauge"),
     ("settle_duration_seconds", "histogram"),
     ("sweeper_remade", "counter"),
     ("ledger_difference", "gauge"),

@@ -31,7 +31,7 @@ use super::rows::{self, EDITED, ORDER_COLUMNS};
 use super::schema::{self, searched, skus};
 use super::sorting::read_failed;
 
-const MIGRATIONS: [(&str, &str); 13] = [
+const MIGRATIONS: [(&str, &str); 14] = [
     ("0001_ledger", include_str!("../../../migrations/postgres/0001_ledger.sql")),
     ("0002_exchanges", include_str!("../../../migrations/postgres/0002_exchanges.sql")),
     ("0003_figures", include_str!("../../../migrations/postgres/0003_figures.sql")),
@@ -54,6 +54,7 @@ const MIGRATIONS: [(&str, &str); 13] = [
         "0013_total_differences",
         include_str!("../../../migrations/postgres/0013_total_differences.sql"),
     ),
+    ("0014_channels", include_str!("../../../migrations/postgres/0014_channels.sql")),
 ];
 
 /// The migration that needs `order_states` to be filled.

@@ -34,7 +34,7 @@ use super::rows::{self, EDITED, ORDER_COLUMNS, places};
 use super::schema::{self, searched, skus};
 use super::sorting::{read_failed, sqlite_code};
 
-const MIGRATIONS: [(&str, &str); 13] = [
+const MIGRATIONS: [(&str, &str); 14] = [
     ("0001_ledger", include_str!("../../../migrations/sqlite/0001_ledger.sql")),
     ("0002_exchanges", include_str!("../../../migrations/sqlite/0002_exchanges.sql")),
     ("0003_figures", include_str!("../../../migrations/sqlite/0003_figures.sql")),
@@ -57,6 +57,7 @@ const MIGRATIONS: [(&str, &str); 13] = [
         "0013_total_differences",
         include_str!("../../../migrations/sqlite/0013_total_differences.sql"),
     ),
+    ("0014_channels", include_str!("../../../migrations/sqlite/0014_channels.sql")),
 ];
 
 const LOCKED_PAUSE: Duration = Duration::from_millis(20);

@@ -15,6 +15,7 @@ use crate::devtools::simulation::ledger::memory::MemoryLedger;
 use crate::devtools::simulation::shared::Shared;
 use crate::devtools::simulation::wiring::{Parts, process_of};
 use crate::ports::workers::{WorkerKind, WorkerRegistry};
+use crate::workers::channel_notifier::ChannelNotifier;
 use crate::workers::circuit_watcher::CircuitWatcher;
 use crate::workers::consume::{ReadMode, Reading, consume};
 use crate::workers::context::WorkerContext;
@@ -213,6 +214,9 @@ impl Process {
         let reading = self.reading(names.notify(), permits.min(10), always);
         let of = context.clone();
         self.worker(async move { consume(&of, &notifier, reading).await });
+        let (access, stop) = (parts.channels(), self.stop.clone());
+        let channels = ChannelNotifier::new(context.clone(), store, access, stop);
+        self.worker(async move { channels.run().await });
     }
 
     fn start_loops(&mut self, parts: &Parts, context: &Arc<WorkerContext>) {

@@ -6,6 +6,7 @@ use crate::devtools::simulation::ledger::values::UNSTORABLE;
 use crate::devtools::simulation::news_promises as news;
 use crate::devtools::simulation::post::{attempt_name, reachable};
 use crate::devtools::simulation::processes::ENOUGH_WAITING;
+use crate::devtools::simulation::receivers::CHANNELS;
 use crate::devtools::simulation::world::World;
 use crate::domain::failure::{ErrorClass, Stage};
 use crate::domain::lifecycle::transitions::OrderRecord;
@@ -16,6 +17,7 @@ use crate::domain::order_filter::{MAX_PAGE, OrderFilter, Sort};
 use crate::domain::redrive::RedriveStatus;
 use crate::domain::retry::{is_exhausted, later};
 use crate::domain::topology::ORDER_PLACED;
+use crate::ports::channels::ChannelLevels;
 use crate::ports::dead_letters::DeadLetterDesk;
 use crate::ports::ledger::LedgerProof;
 use crate::ports::notices::MailLevels;
@@ -37,6 +39,7 @@ const WINDOW: Duration = Duration::from_mins(5);
 /// Nudges of the sweeper in one queue at the same time: a few processes may have looked at the same moment, and
 /// faults copy some.
 const MOST_NUDGES_WAITING: usize = 6 * ENOUGH_WAITING as usize;
+const TOLD_ONCE: &str = "each failure is named in exactly one message to each channel";
 const NAMED_ONCE: &str = "each failure is named in exactly one mail to each administrator";
 
 /// A promise that was broken.
@@ -76,6 +79,14 @@ pub async fn unsettled(world: &World) -> Result<Vec<Broken>, StoreError> {
     }
     for untold in news::untold(world).await? {
         waiting.push(Broken::new(PROMISE, untold));
+    }
+    for channel in store.channel_states().await? {
+        let waiting_for_it = channel.held + channel.waiting;
+        if waiting_for_it > 0 {
+            let detail =
+                format!("{waiting_for_it} notices or messages wait for {}", channel.channel);
+            waiting.push(Broken::new(PROMISE, detail));
+        }
     }
     for redrive in store.redrives(100).await? {
         if redrive.status == RedriveStatus::Running {
@@ -225,6 +236,13 @@ fn look_at_notices(world: &World, order: &OrderDetail, broken: &mut Vec<Broken>)
             if mails != 1 {
                 let detail = format!("{name} is named in {mails} mails to {receiver}");
                 broken.push(Broken::of(NAMED_ONCE, &order.record, detail));
+            }
+        }
+        for channel in CHANNELS {
+            let messages = world.parts.receivers.naming(channel, &name);
+            if messages != 1 {
+                let detail = format!("{name} is named in {messages} messages to {channel}");
+                broken.push(Broken::of(TOLD_ONCE, &order.record, detail));
             }
         }
     }

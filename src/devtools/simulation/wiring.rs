@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use jiff::SignedDuration;
 
+use crate::adapters::channels::compose::MessageComposer;
 use crate::devtools::simulation::broker::client::BrokerClient;
 use crate::devtools::simulation::broker::model::BrokerModel;
 use crate::devtools::simulation::clock::SkewedClock;
@@ -16,6 +17,7 @@ use crate::devtools::simulation::ledger::memory::MemoryLedger;
 use crate::devtools::simulation::ledger_weather::{ProcessWeather, Weather};
 use crate::devtools::simulation::plan::Setup;
 use crate::devtools::simulation::post::{AUDIENCE, PlainComposer, PostModel, administrators};
+use crate::devtools::simulation::receivers::{NothingStored, ReceiversModel, channels};
 use crate::devtools::simulation::story::Story;
 use crate::devtools::simulation::traps::Traps;
 use crate::domain::alarm::Damping;
@@ -24,6 +26,7 @@ use crate::ops::login_config::LoginConfig;
 use crate::ops::mail_receivers::MailReceivers;
 use crate::ops::passwords::Passwords;
 use crate::ops::verbs::{Ops, OpsParts};
+use crate::ports::channel_book::{ChannelAccess, ChannelBook};
 use crate::ports::erps::DEFAULT_ERP;
 use crate::telemetry::Metrics;
 use crate::workers::context::{ContextParts, WorkerContext};
@@ -46,6 +49,7 @@ pub struct Parts {
     pub erps: Arc<SimulatedErps>,
     pub post: Arc<PostModel>,
     pub composer: Arc<PlainComposer>,
+    pub receivers: Arc<ReceiversModel>,
     pub ids: Arc<AtomicU64>,
 }
 
@@ -141,7 +145,17 @@ impl Parts {
                 default: Some(administrators()),
                 ..MailReceivers::default()
             },
+            channels: self.channels(),
         })
+    }
+
+    /// The channels, and how they are reached.
+    pub fn channels(&self) -> ChannelAccess {
+        ChannelAccess {
+            book: ChannelBook::new(channels(self.setup.digest), Arc::new(NothingStored)),
+            composer: Arc::new(MessageComposer::new("https://relay.example.com")),
+            sender: self.receivers.clone(),
+        }
     }
 
     fn policies(&self, process: &str) -> Policies {

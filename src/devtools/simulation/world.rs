@@ -19,6 +19,7 @@ use crate::devtools::simulation::people::People;
 use crate::devtools::simulation::plan::{PREFIX, Plan};
 use crate::devtools::simulation::post::{PlainComposer, PostModel};
 use crate::devtools::simulation::processes::Process;
+use crate::devtools::simulation::receivers::ReceiversModel;
 use crate::devtools::simulation::schedule::{
     BrokerTrouble, PostTrouble, ProcessTrouble, Step, What,
 };
@@ -71,6 +72,7 @@ impl World {
             broker: Arc::new(BrokerModel::new(seed, topology, story.clone())),
             erps: Arc::new(erps),
             post: Arc::new(PostModel::new(seed, story.clone())),
+            receivers: Arc::new(ReceiversModel::new(seed, story.clone())),
             composer: Arc::new(PlainComposer { digest: setup.digest }),
             ids,
             setup,
@@ -124,10 +126,30 @@ impl World {
                 let shop = if *second { SECOND_ERP } else { DEFAULT_ERP };
                 self.parts.erps.of(shop).gets(*mood, *share, lasts);
             }
-            What::Post(PostTrouble::Away) => self.parts.post.is_away(lasts),
-            What::Post(PostTrouble::AnswersLost) => self.parts.post.is_silent(lasts),
-            What::Post(PostTrouble::OneReceiverBusy) => self.parts.post.is_busy(lasts),
-            What::Post(PostTrouble::OneReceiverNarrow) => self.parts.post.is_narrow(lasts),
+            What::Post(trouble) => self.trouble_post(*trouble, lasts),
+        }
+    }
+
+    /// What befalls the mail server befalls the receivers of channels in their way.
+    fn trouble_post(&self, trouble: PostTrouble, lasts: Duration) {
+        let (post, receivers) = (&self.parts.post, &self.parts.receivers);
+        match trouble {
+            PostTrouble::Away => {
+                post.is_away(lasts);
+                receivers.are_away(lasts);
+            }
+            PostTrouble::AnswersLost => {
+                post.is_silent(lasts);
+                receivers.are_silent(lasts);
+            }
+            PostTrouble::OneReceiverBusy => {
+                post.is_busy(lasts);
+                receivers.one_is_busy(lasts);
+            }
+            PostTrouble::OneReceiverNarrow => {
+                post.is_narrow(lasts);
+                receivers.are_narrow(lasts);
+            }
         }
     }
 
@@ -138,6 +160,7 @@ impl World {
         self.parts.weather.heal();
         self.parts.broker.heal();
         self.parts.post.heal();
+        self.parts.receivers.heal();
         self.parts.erps.all().for_each(|erp| erp.heal());
         if self.parts.setup.max_count.is_none() {
             self.parts.erps.all().for_each(|erp| erp.forgives());

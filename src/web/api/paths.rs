@@ -18,3 +18,10 @@ pub struct IdPath {
     /// Its id.
     pub id: String,
 }
+
+/// Something with a name in a path.
+#[derive(Debug, Deserialize, JsonSchema)]
+pub struct NamePath {
+    /// Its name.
+    pub name: String,
+}

@@ -12,6 +12,7 @@ use crate::ops::tokens::NewToken;
 use crate::views::people::{TokenShown, TokenView, UserView, WithPassword};
 use crate::web::api::call::{Call, Done, Items, Nothing, Reply, Why};
 use crate::web::api::operation::{About, Routes};
+use crate::web::api::paths::NamePath;
 use crate::web::problem::Problem;
 use crate::web::state::Web;
 
@@ -47,13 +48,6 @@ pub fn add(routes: Routes) -> Routes {
         .add(get, "/tokens", about("List tokens, without their secrets"), tokens)
         .add(post, "/tokens", made("Create a token; it is shown once"), add_token)
         .add(delete, "/tokens/{name}", about("Revoke a token"), revoke)
-}
-
-/// Something with a name in a path.
-#[derive(Debug, Deserialize, JsonSchema)]
-pub struct NamePath {
-    /// Its name.
-    name: String,
 }
 
 /// A user to be added.

@@ -13,7 +13,8 @@ use axum::routing::get;
 use crate::domain::permission::Permission;
 use crate::web::api::idempotency::idempotent;
 use crate::web::api::{
-    circuits, dead_letters, groups, intake, orders, patches, payload, people, records, redrives,
+    channels, circuits, dead_letters, groups, intake, orders, patches, payload, people, records,
+    redrives,
 };
 use crate::web::state::Web;
 
@@ -38,7 +39,8 @@ fn routes() -> Routes {
     let routes = dead_letters::add(routes);
     let routes = circuits::add(routes);
     let routes = people::add(routes);
-    records::add(routes)
+    let routes = records::add(routes);
+    channels::add(routes)
 }
 
 /// Every operation of the API.

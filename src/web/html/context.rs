@@ -38,13 +38,14 @@ const FLASH_COOKIE: &str = "order_relay_flash";
 const MAX_FLASH: usize = 1_500;
 const FLASH_SECONDS: u64 = 60;
 
-const NAVIGATION: [(&str, Key); 9] = [
+const NAVIGATION: [(&str, Key); 10] = [
     ("/", key!("Overview")),
     ("/lost-orders", key!("Lost orders")),
     ("/orders", key!("Orders")),
     ("/redrives", key!("Redrives")),
     ("/dead-letters", key!("Dead letters")),
     ("/mails", key!("Mails")),
+    ("/channels", key!("Channels")),
     ("/audit", key!("Audit")),
     ("/status", key!("Status")),
     ("/people", key!("Users and tokens")),
@@ -64,6 +65,8 @@ pub struct PageContext {
     is_form: bool,
     /// Mails to administrators that none of them got: said on every page.
     unheard: u64,
+    /// Channels that refuse what they are sent: said on every page, too.
+    refused: Vec<String>,
     flash: Option<Flash>,
 }
 
@@ -88,7 +91,8 @@ impl FromRequestParts<Web> for PageContext {
         let flash = web.access.cookie(&parts.headers, FLASH_COOKIE).and_then(read_flash);
         let is_form = parts.method == Method::POST;
         let unheard = web.ops.count_unheard().await;
-        Ok(Self { web: web.clone(), user, language, here, is_form, unheard, flash })
+        let refused = web.ops.refused_channels().await.into_iter().map(|one| one.channel).collect();
+        Ok(Self { web: web.clone(), user, language, here, is_form, unheard, refused, flash })
     }
 }
 
@@ -179,6 +183,7 @@ impl PageContext {
                 edit_locked => may(Permission::EditLocked),
                 admin => may(Permission::Admin),
             },
+            refused_channels => self.refused.join(", "),
             unheard => (self.unheard > 0).then(|| self.formatter().count(self.unheard)),
             flash => self.flash.as_ref().map(crate::web::html::formatter::view),
         }
@@ -233,6 +238,7 @@ impl From<Refusal> for Failure {
             Refusal::NotFound { what: "order", .. } => key!("There is no such order.").into(),
             Refusal::NotFound { what: "redrive", .. } => key!("There is no such redrive.").into(),
             Refusal::NotFound { what: "mail", .. } => key!("There is no such mail.").into(),
+            Refusal::NotFound { what: "message", .. } => key!("There is no such message.").into(),
             Refusal::NotFound { what: "dead letter", .. } => {
                 key!("There is no such dead letter.").into()
             }
@@ -284,7 +290,8 @@ pub async fn show_failures(State(web): State<Web>, request: Request, next: Next)
 
 /// The page of the form that failed, or of the list that was searched.
 fn way_back<'a>(method: &Method, path: &'a str) -> &'a str {
-    let of_one = ["/orders/", "/redrives/", "/dead-letters/", "/groups/", "/mails/"];
+    let of_one =
+        ["/orders/", "/redrives/", "/dead-letters/", "/groups/", "/mails/", "/channel-messages/"];
     if *method == Method::POST && of_one.iter().any(|one| path.starts_with(one)) {
         return path.rsplit_once('/').map_or("/", |(page, _)| page);
     }

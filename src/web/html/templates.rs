@@ -7,7 +7,7 @@ use minijinja::{Environment, Error, Value, context};
 use crate::domain::language::Language;
 use crate::web::html::assets::BUILD;
 
-const TEMPLATES: [(&str, &str); 25] = [
+const TEMPLATES: [(&str, &str); 29] = [
     ("page.html", include_str!("../../../templates/web/page.html")),
     ("parts.html", include_str!("../../../templates/web/parts.html")),
     ("login.html", include_str!("../../../templates/web/login.html")),
@@ -29,6 +29,10 @@ const TEMPLATES: [(&str, &str); 25] = [
     ("mail.html", include_str!("../../../templates/web/mail.html")),
     ("mail_previews.html", include_str!("../../../templates/web/mail_previews.html")),
     ("mail_preview.html", include_str!("../../../templates/web/mail_preview.html")),
+    ("channels.html", include_str!("../../../templates/web/channels.html")),
+    ("channel_messages.html", include_str!("../../../templates/web/channel_messages.html")),
+    ("channel_message.html", include_str!("../../../templates/web/channel_message.html")),
+    ("channel_edit.html", include_str!("../../../templates/web/channel_edit.html")),
     ("audit.html", include_str!("../../../templates/web/audit.html")),
     ("status.html", include_str!("../../../templates/web/status.html")),
     ("people.html", include_str!("../../../templates/web/people.html")),

@@ -14,8 +14,8 @@ use crate::web::auth::session::SessionUser;
 use crate::web::html::assets;
 use crate::web::html::context::{Failure, choose_language, show_failures};
 use crate::web::pages::{
-    audit, dead_letters, edit, groups, mail_previews, mails, order, order_actions, orders,
-    overview, people, redrives, status,
+    audit, channel_edit, channels, dead_letters, edit, groups, mail_previews, mails, order,
+    order_actions, orders, overview, people, redrives, status,
 };
 use crate::web::state::Web;
 
@@ -94,6 +94,15 @@ pub fn page_routes() -> Vec<PageRoute> {
         page("/mail-previews", read, mail_previews::kinds),
         page("/mail-previews/{kind}", read, mail_previews::preview),
         page("/mail-previews/{kind}/html", read, mail_previews::html),
+        page("/channels", read, channels::channels),
+        page("/channel-messages", read, channels::messages),
+        page("/channel-messages/{id}", read, channels::message),
+        form("/channel-messages/{id}/resend", Process, channels::resend),
+        form("/channels/{name}/test", Admin, channels::test),
+        page("/new-channel", Some(Admin), channel_edit::new),
+        page("/channels/{name}/edit", Some(Admin), channel_edit::edit),
+        form("/channels", Admin, channel_edit::save),
+        form("/channels/{name}/delete", Admin, channel_edit::delete),
         page("/audit", read, audit::audit),
         page("/audit.csv", read, audit::audit_csv),
         page("/status", read, status::status),

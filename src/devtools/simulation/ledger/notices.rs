@@ -231,9 +231,10 @@ impl Tables {
         notice.created_at = stored_time(notice.created_at);
         let place = (notice.created_at.as_millisecond(), notice.id.clone());
         let id = notice.id.clone();
-        let row = NoticeRow { due_at: notice.created_at, notice, mail: None };
+        let row = NoticeRow { due_at: notice.created_at, notice: notice.clone(), mail: None };
         if self.notices.insert_new(id, row) {
             self.loose_notices.put(place, ());
+            self.offer_to_channels(&notice);
         }
     }
 

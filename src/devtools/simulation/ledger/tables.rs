@@ -9,12 +9,14 @@ use jiff::Timestamp;
 use uuid::Uuid;
 
 use super::table::Table;
+use crate::domain::channel::ChannelWindow;
 use crate::domain::circuit::Circuit;
 use crate::domain::lifecycle::transitions::OrderRecord;
 use crate::domain::notice::DigestWindow;
 use crate::domain::order::values::OrderKey;
 use crate::ports::alarms::StoredAlarm;
 use crate::ports::audit::AuditEntry;
+use crate::ports::channels::{StoredChannel, StoredMessage};
 use crate::ports::dead_letters::DeadLetter;
 use crate::ports::notices::{Notice, StoredMail};
 use crate::ports::order_desk::{Attempt, Conflict, Revision, StoredExchange};
@@ -78,6 +80,13 @@ tables! {
     /// Index: deliveries to be sent, by the time at which they are due and the place of the receiver.
     waiting_deliveries: (i64, Uuid, usize) => (),
     mail_windows: String => DigestWindow,
+    /// Index: notices that were not given to the channels yet, by the time at which they were made.
+    notices_for_channels: (i64, String) => (),
+    /// By channel and notice.
+    channel_notices: (String, String) => ChannelNoticeRow,
+    channel_messages: Uuid => MessageRow,
+    channel_states: String => ChannelStateRow,
+    channels: String => StoredChannel,
     dead_letters: Uuid => DeadLetter,
     /// Index: open dead letters by their queue and the digest of their body.
     open_dead_letters: (String, [u8; 32]) => Uuid,
@@ -212,6 +221,33 @@ pub(super) struct NoticeRow {
     pub(super) notice: Notice,
     pub(super) due_at: Timestamp,
     pub(super) mail: Option<Uuid>,
+}
+
+/// A notice that was given to a channel.
+#[derive(Clone)]
+pub(super) struct ChannelNoticeRow {
+    pub(super) due_at: Timestamp,
+    pub(super) message: Option<Uuid>,
+    /// Below the threshold: never sent.
+    pub(super) is_below: bool,
+}
+
+#[derive(Clone)]
+pub(super) struct MessageRow {
+    pub(super) message: StoredMessage,
+    pub(super) queued_at: Timestamp,
+    pub(super) claimed_until: Option<Timestamp>,
+}
+
+/// What a channel was told recently, and how it is doing.
+#[derive(Clone, Default)]
+pub(super) struct ChannelStateRow {
+    pub(super) window: ChannelWindow,
+    pub(super) delivered: u64,
+    pub(super) below: u64,
+    pub(super) delivered_at: Option<Timestamp>,
+    pub(super) refused_at: Option<Timestamp>,
+    pub(super) error: Option<String>,
 }
 
 #[derive(Clone)]
