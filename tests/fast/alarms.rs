@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use order_relay::domain::alarm::Damping;
-use order_relay::domain::notice::NoticeKind;
+use order_relay::domain::notice::{DigestRule, NoticeKind};
 use order_relay::ports::mail::Mail;
 use order_relay::workers::policies::AlarmPolicy;
 
@@ -51,18 +51,19 @@ async fn comes_back(world: &World) {
 
 /// Windows of minutes: every minute of virtual time costs some hundred steps.
 fn quick() -> Setup {
-    let mut setup = Setup::default();
-    setup.alarms = AlarmPolicy {
-        audience: "default".to_owned(),
-        damping: Damping { unstable_after: 3, window: Duration::from_mins(5) },
-        back_within: Duration::from_mins(4),
-        failure_types: false,
-        ends_after: Duration::from_mins(12),
-    };
-    setup.digest.every = Duration::from_mins(1);
-    setup.schedule = [5, 10, 20].map(Duration::from_secs).into();
-    setup.max_count = None;
-    setup
+    Setup {
+        alarms: AlarmPolicy {
+            audience: "default".to_owned(),
+            damping: Damping { unstable_after: 3, window: Duration::from_mins(5) },
+            back_within: Duration::from_mins(4),
+            failure_types: false,
+            ends_after: Duration::from_mins(12),
+        },
+        digest: DigestRule { after: 10, every: Duration::from_mins(1) },
+        schedule: [5, 10, 20].map(Duration::from_secs).into(),
+        max_count: None,
+        ..Setup::default()
+    }
 }
 
 async fn with_failure_types() -> World {

@@ -12,8 +12,10 @@ use super::templates::{DEFAULT_AUDIENCE, Templates};
 
 /// The mail about many failures has no notice of its own.
 const DIGEST: &str = "digest";
-/// The kinds with the notices of their samples.
-const KINDS: [(&str, NoticeKind, fn() -> Vec<NoticeDetail>); 11] = [
+/// The notices of a sample.
+type Sample = fn() -> Vec<NoticeDetail>;
+/// The kinds with their samples.
+const KINDS: [(&str, NoticeKind, Sample); 11] = [
     ("order_failed", NoticeKind::OrderFailed, || vec![failed(1)]),
     (DIGEST, NoticeKind::OrderFailed, || (1..=1_310).map(failed).collect()),
     ("circuit_opened", NoticeKind::CircuitOpened, || vec![circuit(ERROR)]),
@@ -200,10 +202,8 @@ mod tests {
                 if is_part_of_a_word {
                     continue;
                 }
-                let mut quoted = match call {
-                    "count(" => rest.split('"').skip(1),
-                    _ => rest.split('"').skip(0),
-                };
+                let before = usize::from(call == "count(");
+                let mut quoted = rest.split('"').skip(before);
                 found.extend(quoted.next().map(str::to_owned));
                 if call == "count(" {
                     found.extend(quoted.nth(1).map(str::to_owned));
