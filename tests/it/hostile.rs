@@ -232,6 +232,7 @@ async fn addresses(world: &mut World) -> Vec<String> {
             "/mails" => mails.iter().map(|mail| mail.id.to_string()).collect(),
             "/channel-messages" => messages.clone(),
             "/channels" => vec!["chat".to_owned()],
+            "/mail-previews" => vec!["order_failed".to_owned()],
             "/redrives" => redrives.iter().map(|redrive| redrive.id.to_string()).collect(),
             other => panic!("what stands in {other}?"),
         }

@@ -243,8 +243,6 @@ impl World {
             ("mail.receiver", "admin@example.com"),
             ("mail.digest_after", "1000"),
             ("mail.digest_every", "2s"),
-            // Tests count mails; those about types of failures have tests of their own.
-            ("mail.failure_types", "false"),
             ("mail.patience", "10s"),
             ("web.listen", "127.0.0.1:0"),
             ("web.public_url", "https://relay.example.com"),
