@@ -3,7 +3,7 @@
 //! An order that is in the ERP with another sum is worse than one that is not there: it is a lost order with a
 //! decision to make, and its draft stays a draft.
 
-use bigdecimal::BigDecimal;
+use bigdecimal::{BigDecimal, Zero};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -64,6 +64,21 @@ impl Amount {
         let gap = exact(&self.amount)? - exact(&other.amount)?;
         let currencies = self.currency.as_ref().zip(other.currency.as_ref());
         Some(gap.abs() <= *tolerance && currencies.is_none_or(|(own, other)| own == other))
+    }
+
+    /// Whether the ERP's sum is what was `paid`, up to `tolerance`, or exactly what a person has accepted; `None` if
+    /// neither can be said.
+    pub fn is_right(
+        &self,
+        paid: &Self,
+        accepted: Option<&Self>,
+        tolerance: &BigDecimal,
+    ) -> Option<bool> {
+        let exactly = BigDecimal::zero();
+        if accepted.and_then(|accepted| self.is_same(accepted, &exactly)) == Some(true) {
+            return Some(true);
+        }
+        self.is_same(paid, tolerance)
     }
 
     fn cleaned(&self) -> Self {

@@ -56,3 +56,9 @@ pub struct Acceptance {
     /// Why.
     pub reason: String,
 }
+
+/// The sum that a person accepted last, out of the differences of one order, oldest first.
+pub fn newest_accepted(found: Vec<FoundTotal>) -> Option<Amount> {
+    let accepted = found.into_iter().rev().find(|total| total.accepted.is_some());
+    accepted.map(|total| total.difference.found)
+}

@@ -304,8 +304,7 @@ fn compare_total(order: &OrderForErp, receipt: Receipt) -> Result<Receipt, Failu
         return Ok(receipt);
     };
     let paid = Amount { amount: total.to_string(), currency: Some(currency) };
-    let is_found = |sum: &Amount| sum.is_same(&found, &BigDecimal::zero()) == Some(true);
-    if is_found(&paid) || order.accepted.as_ref().is_some_and(is_found) {
+    if found.is_right(&paid, order.accepted.as_ref(), &BigDecimal::zero()) == Some(true) {
         return Ok(receipt);
     }
     let erp_order_id = receipt.erp_order_id.clone();

@@ -7,11 +7,14 @@ use crate::domain::total::{Amount, TotalDifference};
 use crate::ports::audit::Act;
 use crate::ports::orders::FailureRequest;
 use crate::ports::store_error::StoreError;
-use crate::ports::total_differences::{Acceptance, AcceptedTotals, FoundTotal, TotalDifferences};
+use crate::ports::total_differences::{
+    Acceptance, AcceptedTotals, FoundTotal, TotalDifferences, newest_accepted,
+};
 use crate::sql_args;
 
 use super::audit::insert_audit;
 use super::db::{Db, Row, Tx};
+use super::encode::json;
 use super::ledger::SqlStore;
 
 /// Keeps the difference that a failed attempt found, if it found one.
@@ -25,7 +28,7 @@ pub(super) async fn keep_difference(
         VALUES ($1, $2, $3, $4, $5)
         ON CONFLICT DO NOTHING";
     let (shop, order_id) = (request.key.shop.as_str(), request.key.order_id.as_str());
-    let difference = serde_json::to_string(difference).unwrap_or_default();
+    let difference = json(difference)?;
     let args = sql_args![shop, order_id, failed.attempt, failed.occurred_at, difference];
     tx.execute(&sql.into(), args).await.map(drop)
 }
@@ -71,9 +74,7 @@ impl<D: Db> TotalDifferences for SqlStore<D> {
 #[async_trait]
 impl<D: Db> AcceptedTotals for SqlStore<D> {
     async fn accepted_total(&self, key: &OrderKey) -> Result<Option<Amount>, StoreError> {
-        let found = self.total_differences(key).await?;
-        let accepted = found.into_iter().rev().find(|total| total.accepted.is_some());
-        Ok(accepted.map(|total| total.difference.found))
+        Ok(newest_accepted(self.total_differences(key).await?))
     }
 }
 

@@ -1,5 +1,6 @@
 //! What of an order reaches the ERP: nothing is dropped without a word, and no digit is rounded away.
 
+use order_relay::adapters::erp::recipe::open::load;
 use order_relay::domain::failure::ErrorClass;
 use order_relay::ports::erp::Erp;
 use serde_json::json;
@@ -50,6 +51,22 @@ async fn more_digits_than_the_erp_keeps_are_refused_before_the_send() {
         assert!(failure.message.starts_with(place), "{failure:?}");
     }
     assert!(stand_in.books.lock().unwrap().asked.is_empty());
+}
+
+#[test]
+fn a_key_that_would_do_nothing_is_a_fault() {
+    let faults = |recipe: String| {
+        let (_folder, path) = engine::file(&recipe);
+        load(&path).expect_err("it has a fault").to_string()
+    };
+    for without in ["drops = [\"remark\"]", "[digits]\nquantity = \"2\""] {
+        let told = faults(carrying(without));
+        assert!(told.contains("carries"), "{told}");
+    }
+    let refusing =
+        "unless  = \"result.state == 'released'\"\nrefuse  = [{ when = \"true\", text = \"no\" }]";
+    let told = faults(engine::RECIPE.replace("unless  = \"result.state == 'released'\"", refusing));
+    assert!(told.contains("only a step of [[before]] can refuse an order"), "{told}");
 }
 
 #[tokio::test]

@@ -68,6 +68,7 @@ fn order_of(document: &str, order_id: &str) -> OrderForErp {
 pub fn faults(recipe: &Recipe) -> Vec<RecipeFault> {
     let mut check = Check::new(recipe, SAMPLE);
     check.names();
+    check.refusals();
     check.secrets_for_auth();
     check.render_all();
     check.render_auth();
@@ -174,6 +175,18 @@ impl<'a> Check<'a> {
                 self.faults.push(step.path.fault(detail));
             }
             seen.push(&step.name);
+        }
+    }
+
+    /// Only reads before the commit can refuse an order.
+    fn refusals(&mut self) {
+        let recipe = self.recipe;
+        let is_read = |step: &&Step| recipe.before.iter().any(|own| std::ptr::eq(own, *step));
+        let checks = recipe.checks.iter().map(|check| &check.step);
+        for step in recipe.steps().chain(checks).filter(|step| !is_read(step)) {
+            let refuse = step.refuse.iter().map(|(when, _)| when);
+            let fault = |when: &Expr| when.fault("only a step of [[before]] can refuse an order");
+            self.faults.extend(refuse.map(fault));
         }
     }
 

@@ -226,6 +226,9 @@ impl<'a> Compiler<'a> {
                 .filter_map(|(name, expr)| Some((name, self.checked(Some(expr))?)))
                 .collect(),
         };
+        if !t.has("carries") && (t.has("drops") || t.has("digits")) {
+            t.missing("carries", "what of an order reaches the ERP; without it nothing is refused");
+        }
         t.has("carries").then_some(carries)
     }
 

@@ -24,7 +24,7 @@ use super::super::redact::Mask;
 use super::judge::{Judge, Purpose, Said};
 use super::jwt::SigningKey;
 use super::model::{Outcome, Recipe, Step, Totals};
-use super::order_vars::{document_of, order_vars, result_value};
+use super::order_vars::{document_of, order_vars, result_value, vars_of};
 use super::request::build;
 use super::session::Sessions;
 use super::values::{self, Placeholder, Skipped};
@@ -76,6 +76,14 @@ impl RecipeErp {
     fn order_vars(&self, order: &OrderForErp) -> Result<Vars, Failure> {
         let mut vars = self.vars();
         vars.append(&mut order_vars(order)?);
+        Ok(vars)
+    }
+
+    /// The same of an order that is about to be sent: the ERP gets all of it, or it is refused.
+    fn carried_vars(&self, order: &OrderForErp) -> Result<Vars, Failure> {
+        let (document, mut vars) = (document_of(order)?, self.vars());
+        vars.append(&mut vars_of(order, document.clone())?);
+        self.check_carried(&document, &vars)?;
         Ok(vars)
     }
 
@@ -323,8 +331,7 @@ fn number(taken: &Map<String, Json>) -> Option<String> {
 #[async_trait]
 impl Erp for RecipeErp {
     async fn submit(&self, order: &OrderForErp) -> Result<Receipt, Failure> {
-        let mut vars = self.order_vars(order)?;
-        self.check_carried(&document_of(order)?, &vars)?;
+        let mut vars = self.carried_vars(order)?;
         self.in_time("lookups", Stage::Before, self.read_all(order, &mut vars)).await?;
         let receipt = self.commit(order, &vars).await?;
         self.in_time("what follows the order", Stage::At, self.follow(order, vars, receipt)).await
@@ -348,8 +355,7 @@ impl Erp for RecipeErp {
     }
 
     fn rehearse(&self, order: &OrderForErp) -> Result<Vec<Exchange>, Failure> {
-        let mut vars = self.order_vars(order)?;
-        self.check_carried(&document_of(order)?, &vars)?;
+        let mut vars = self.carried_vars(order)?;
         for name in ["session", "result", "item"] {
             vars.insert(name.to_owned(), Placeholder::value(name));
         }

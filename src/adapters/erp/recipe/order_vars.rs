@@ -30,7 +30,11 @@ pub fn document_of(order: &OrderForErp) -> Result<Json, Failure> {
 
 /// `order` and `document`.
 pub fn order_vars(order: &OrderForErp) -> Result<Vars, Failure> {
-    let document = document_of(order)?;
+    vars_of(order, document_of(order)?)
+}
+
+/// The same of a document that was read already.
+pub fn vars_of(order: &OrderForErp, document: Json) -> Result<Vars, Failure> {
     let (as_it_came, parts) = (values::of_json(&document), parts_of(&document));
     let Json::Object(mut fields) = document else {
         let detail = "the stored document is not an object";
@@ -51,8 +55,9 @@ pub fn order_vars(order: &OrderForErp) -> Result<Vars, Failure> {
     }
     let is_guest = fields["customer_number"] == "";
     fields.insert("guest".to_owned(), Json::from(is_guest));
-    fields.insert("extras".to_owned(), Json::from(extras(&fields)));
-    let services = [line_discounts(&fields), extras(&fields)].concat();
+    let extras = extras(&fields);
+    let services = [line_discounts(&fields), extras.clone()].concat();
+    fields.insert("extras".to_owned(), Json::from(extras));
     fields.insert("services".to_owned(), Json::from(services));
     for (name, content) in
         [("invoice", Content::InvoiceAddress), ("delivery", Content::DeliveryAddress)]
@@ -93,7 +98,6 @@ fn extras(fields: &Map<String, Json>) -> Vec<Json> {
                 "kind": kind,
                 "name": own.unwrap_or_else(|| name.to_owned()),
                 "amount": digits(&amount),
-                "tax_rate": item.get("tax_rate"),
                 "tax": item.get("tax_rate").and_then(tax),
                 "tax_percent": item.get("tax_rate").and_then(tax).unwrap_or(Json::from(0)),
             })

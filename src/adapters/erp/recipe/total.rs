@@ -47,10 +47,8 @@ impl RecipeErp {
         let Some(tolerance) = tolerance else {
             return Err(unread(receipt, "total.tolerance is not a number"));
         };
-        let is_accepted = |accepted: &Amount| found.is_same(accepted, &BigDecimal::zero());
-        match paid.is_same(&found, &tolerance) {
+        match found.is_right(&paid, order.accepted.as_ref(), &tolerance) {
             Some(true) => return Ok(()),
-            _ if order.accepted.as_ref().and_then(is_accepted) == Some(true) => return Ok(()),
             Some(false) => {}
             None => {
                 let detail = format!("`{}` and `{}` cannot be compared", paid.amount, found.amount);

@@ -11,7 +11,9 @@ use crate::domain::total::Amount;
 use crate::ports::audit::Act;
 use crate::ports::orders::FailureRequest;
 use crate::ports::store_error::StoreError;
-use crate::ports::total_differences::{Acceptance, AcceptedTotals, FoundTotal, TotalDifferences};
+use crate::ports::total_differences::{
+    Acceptance, AcceptedTotals, FoundTotal, TotalDifferences, newest_accepted,
+};
 
 #[async_trait]
 impl TotalDifferences for MemoryLedger {
@@ -32,9 +34,7 @@ impl TotalDifferences for MemoryLedger {
 #[async_trait]
 impl AcceptedTotals for MemoryLedger {
     async fn accepted_total(&self, key: &OrderKey) -> Result<Option<Amount>, StoreError> {
-        let found = self.total_differences(key).await?;
-        let accepted = found.into_iter().rev().find(|total| total.accepted.is_some());
-        Ok(accepted.map(|total| total.difference.found))
+        Ok(newest_accepted(self.total_differences(key).await?))
     }
 }
 
