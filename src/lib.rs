@@ -62,6 +62,7 @@ pub mod config {
     pub mod reader;
     pub mod sources;
     pub mod database;
+    pub mod addresses;
     pub mod amqp;
     pub mod erp;
     pub mod mail;
@@ -214,13 +215,13 @@ pub mod adapters {
         pub mod request_keys;
         pub mod audit;
         pub mod conditions;
+        pub mod connections;
         pub mod encode;
         pub mod rows;
         pub mod db;
         pub mod sorting;
         pub mod fault_watch;
         pub mod outage_watch;
-        pub mod read_only;
         pub mod schema;
         pub mod postgres;
         pub mod sqlite;
@@ -384,6 +385,7 @@ pub mod web {
         pub mod routes;
     }
     pub mod router;
+    pub mod server;
 }
 
 pub mod cli {

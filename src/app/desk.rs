@@ -50,7 +50,7 @@ impl Desk {
 
     /// For `publish`: publishing to RabbitMQ, or a dry run, needs no ledger.
     pub async fn open_for_publishing(settings: &Settings, dry_run: bool) -> anyhow::Result<Self> {
-        if settings.amqp.url.is_none() && !dry_run {
+        if settings.amqp.nodes.is_empty() && !dry_run {
             return Self::open_or_make(settings).await;
         }
         let worker = wiring::worker_name(&SystemClock);
@@ -113,8 +113,8 @@ impl Desk {
 }
 
 fn require_ledger(settings: &Settings) -> anyhow::Result<()> {
-    let url = settings.database.url.expose_secret();
-    let Some(rest) = url.strip_prefix("sqlite://") else { return Ok(()) };
+    let Some(url) = settings.database.servers.first() else { return Ok(()) };
+    let Some(rest) = url.expose_secret().strip_prefix("sqlite://") else { return Ok(()) };
     let path = rest.split('?').next().unwrap_or(rest);
     if std::path::Path::new(path).exists() {
         return Ok(());

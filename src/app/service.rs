@@ -25,6 +25,7 @@ use crate::ports::workers::WorkerKind;
 use crate::web::auth::access::Access;
 use crate::web::html::templates::Pages;
 use crate::web::router::router;
+use crate::web::server::{Limits, serve};
 use crate::web::state::{Check, Web};
 use crate::workers::channel_notifier::ChannelNotifier;
 use crate::workers::circuit_watcher::CircuitWatcher;
@@ -91,7 +92,7 @@ impl Service {
         listener: Option<TcpListener>,
     ) -> anyhow::Result<Self> {
         let worker = wiring::worker_name(&SystemClock);
-        let store = wiring::open_ready_store(settings).await?;
+        let store = wiring::open_service_store(settings).await?;
         if let Some(address) = wiring::amqp_address(settings, &worker)? {
             amqp::topology::ensure(&address, &wiring::topology(settings)).await?;
         }
@@ -297,16 +298,7 @@ impl Service {
                 .any(|role| *role != WorkerKind::Web && *role != WorkerKind::Sweeper),
         };
         let stop = self.stop.clone();
-        self.roles.start("web", async move {
-            let server = axum::serve(
-                listener,
-                router(web).into_make_service_with_connect_info::<SocketAddr>(),
-            );
-            let ended = server.with_graceful_shutdown(async move { stop.cancelled().await }).await;
-            if let Err(error) = ended {
-                tracing::error!(%error, "web.ended");
-            }
-        });
+        self.roles.start("web", serve(listener, router(web), Limits::default(), stop));
         Ok(())
     }
 
@@ -399,7 +391,7 @@ fn tell_start(settings: &Settings, roles: &[WorkerKind], worker: &str, web: Opti
             tracing::warn!(shop, "mail.smtp_url is not set: mails are only stored in the database");
         }
     }
-    if settings.amqp.url.is_none() {
+    if settings.amqp.nodes.is_empty() {
         tracing::info!("amqp.url is not set: orders come in over POST /api/v1/orders only");
     }
 }

@@ -18,6 +18,7 @@ use crate::adapters::mail::smtp::{Smtp, check_mailbox};
 use crate::adapters::mail::templates::{AudienceSettings, DEFAULT_AUDIENCE, Templates};
 use crate::adapters::oidc;
 use crate::adapters::oidc::provider::OidcProvider;
+use crate::adapters::store::connections::PoolRule;
 use crate::adapters::store::ledger::SqlStore;
 use crate::adapters::store::postgres::PostgresDb;
 use crate::adapters::store::sqlite::SqliteDb;
@@ -72,28 +73,53 @@ pub fn worker_name(clock: &dyn Clock) -> String {
     format!("{host}-{}-{}", std::process::id(), &unique[24..])
 }
 
-/// Opens the ledger. Nothing is connected yet.
+/// How long a read of a command may take: checking a large ledger takes minutes.
+pub const READS_OF_COMMANDS: Duration = Duration::from_hours(1);
+
+/// Opens the ledger of a command. Nothing is connected yet.
 pub fn open_store(settings: &Settings) -> anyhow::Result<Arc<dyn Store>> {
-    let database = &settings.database;
-    let (url, size, patience) =
-        (database.url.expose_secret(), database.max_connections, database.patience);
-    let (scheme, _) = url.split_once("://").unwrap_or((url, ""));
-    Ok(match scheme {
-        "postgres" | "postgresql" => {
-            let db = PostgresDb::open(url, size, patience).context("database.url")?;
-            Arc::new(SqlStore::new(db))
-        }
-        "sqlite" => {
-            let db = SqliteDb::open(url, size, patience).context("database.url")?;
-            Arc::new(SqlStore::new(db))
-        }
-        _ => bail!("database.url begins with neither postgres:// nor sqlite://"),
-    })
+    open_ledger(settings, READS_OF_COMMANDS)
 }
 
-/// Opens the ledger and requires the tables of this release.
+fn open_ledger(settings: &Settings, reads: Duration) -> anyhow::Result<Arc<dyn Store>> {
+    let database = &settings.database;
+    let urls: Vec<&str> = database.servers.iter().map(ExposeSecret::expose_secret).collect();
+    let is_postgres =
+        |url: &&str| url.starts_with("postgres://") || url.starts_with("postgresql://");
+    match urls.as_slice() {
+        [url] if url.starts_with("sqlite://") => {
+            let db = SqliteDb::open(url, database.max_connections, database.patience);
+            Ok(Arc::new(SqlStore::new(db.context("database.url")?)))
+        }
+        [_, ..] if urls.iter().all(is_postgres) => {
+            // Lists and searches get a quarter.
+            let reading = (database.max_connections / 4).max(1);
+            let rule = PoolRule {
+                connections: database.max_connections - reading,
+                patience: database.patience,
+                deadline: database.deadline,
+                ends_statements: false,
+            };
+            let reading =
+                PoolRule { connections: reading, deadline: reads, ends_statements: true, ..rule };
+            let db = PostgresDb::open(&urls, rule, reading).context("database.url")?;
+            Ok(Arc::new(SqlStore::new(db)))
+        }
+        _ => bail!("database.url begins with neither postgres:// nor sqlite://"),
+    }
+}
+
+/// Opens the ledger of a command and requires the tables of this release.
 pub async fn open_ready_store(settings: &Settings) -> anyhow::Result<Arc<dyn Store>> {
-    let store = open_store(settings)?;
+    require_tables(open_store(settings)?).await
+}
+
+/// Opens the ledger of a service and requires the tables of this release.
+pub async fn open_service_store(settings: &Settings) -> anyhow::Result<Arc<dyn Store>> {
+    require_tables(open_ledger(settings, settings.database.read_deadline)?).await
+}
+
+async fn require_tables(store: Arc<dyn Store>) -> anyhow::Result<Arc<dyn Store>> {
     let unreachable = "the database cannot be used: is it running, is database.url right?";
     let status = store.schema_status().await.context(unreachable)?;
     if status.is_newer {
@@ -122,9 +148,12 @@ pub fn topology(settings: &Settings) -> Topology {
 
 /// Where RabbitMQ is; `None`: the in-process broker.
 pub fn amqp_address(settings: &Settings, worker: &str) -> anyhow::Result<Option<Address>> {
-    let Some(url) = &settings.amqp.url else { return Ok(None) };
-    Address::parse(url).map_err(|error| anyhow!(error))?;
-    Ok(Some(Address { url: url.clone(), client: format!("order-relay {worker}") }))
+    let nodes = &settings.amqp.nodes;
+    if nodes.is_empty() {
+        return Ok(None);
+    }
+    let address = Address::parse(nodes, format!("order-relay {worker}"));
+    address.map(Some).map_err(|error| anyhow!(error))
 }
 
 /// The transport that the settings name.

@@ -7,8 +7,8 @@ use super::reader::Reader;
 /// `amqp.*`
 #[derive(Debug, Clone)]
 pub struct AmqpSettings {
-    /// `None`: the in-process broker.
-    pub url: Option<SecretString>,
+    /// The nodes of one cluster; none: the in-process broker.
+    pub nodes: Vec<SecretString>,
     /// Prefix of every name.
     pub prefix: String,
     /// Unsettled messages per queue and process.
@@ -18,7 +18,7 @@ pub struct AmqpSettings {
 impl AmqpSettings {
     pub(super) fn read(r: &mut Reader) -> Self {
         Self {
-            url: r.secret("amqp.url"),
+            nodes: r.servers("amqp.url"),
             prefix: r.checked_text("amqp.prefix", prefix),
             prefetch: r.number("amqp.prefetch", 1..=10_000),
         }

@@ -15,6 +15,7 @@ use secrecy::SecretString;
 use serde::de::DeserializeOwned;
 use serde_json::json;
 
+use crate::config::addresses::{self, mask};
 use crate::config::fault_reader::{self, Faults, unknown_key};
 use crate::domain::text::{one_line, quoted};
 
@@ -211,6 +212,20 @@ impl Reader {
         (!text.is_empty()).then(|| SecretString::from(text))
     }
 
+    /// Addresses of servers, which are never shown with their passwords; empty when none is set.
+    pub fn servers(&mut self, key: &str) -> Vec<SecretString> {
+        let schema =
+            json!({"type": ["string", "array"], "items": {"type": "string"}, "writeOnly": true});
+        self.read(key, schema, mask, |value| {
+            let texts = match &value.kind {
+                ValueKind::Array(items) => items.iter().map(text).collect::<Result<_, _>>()?,
+                _ => vec![text(value)?],
+            };
+            let texts = texts.iter().filter(|text| !text.is_empty());
+            Ok(texts.map(|text| addresses::servers(text)).collect::<Result<Vec<_>, _>>()?.concat())
+        })
+    }
+
     /// The same for text of which nothing may be shown, such as an address that is itself a secret.
     pub fn hidden(&mut self, key: &str) -> Option<SecretString> {
         let schema = json!({"type": "string", "writeOnly": true});
@@ -386,28 +401,6 @@ fn display(value: &Value) -> String {
         ValueKind::Array(items) => items.iter().map(display).collect::<Vec<_>>().join(", "),
         ValueKind::Nil => String::new(),
         _ => value.clone().into_string().unwrap_or_default(),
-    }
-}
-
-/// What is shown of a secret: an address without its password, or only that it is set.
-fn mask(secret: &str) -> String {
-    let is_scheme =
-        |text: &str| text.bytes().all(|b| b.is_ascii_alphanumeric() || b"+-.".contains(&b));
-    let address = secret.split_once("://").filter(|(scheme, _)| is_scheme(scheme));
-    let Some((scheme, rest)) = address else {
-        return if secret.is_empty() { String::new() } else { "***".to_owned() };
-    };
-    // A password can also stand among the parameters.
-    let (rest, parameters) = match rest.rsplit_once('?') {
-        Some((rest, _)) => (rest, "?***"),
-        None => (rest, ""),
-    };
-    match rest.rsplit_once('@') {
-        Some((user, place)) => {
-            let user = user.split_once(':').map_or(user, |(user, _)| user);
-            format!("{scheme}://{user}:***@{place}{parameters}")
-        }
-        None => format!("{scheme}://{rest}{parameters}"),
     }
 }
 

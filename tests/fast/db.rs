@@ -187,6 +187,9 @@ impl Db for SteadyDb {
         self.faults.deliver().await;
         answer
     }
+    async fn read(&self, sql: &Sql, args: Vec<Value>) -> Result<Vec<Row>, StoreError> {
+        self.fetch(sql, args).await
+    }
     async fn execute(&self, sql: &Sql, args: Vec<Value>) -> Result<u64, StoreError> {
         let _still = self.reach()?;
         self.db.execute(sql, args).await

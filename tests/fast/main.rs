@@ -31,6 +31,7 @@ mod deaths;
 mod failures;
 mod flows;
 mod gate;
+mod http_server;
 mod ledger_clock;
 mod mails;
 mod memory_ledger;

@@ -169,10 +169,8 @@ async fn a_frozen_line_is_noticed_by_its_heartbeat_and_replaced() {
 async fn a_peer_that_takes_the_connection_and_says_nothing_is_told_of() {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let address = listener.local_addr().expect("a bound port");
-    let silent = Address {
-        url: format!("amqp://guest:guest@{address}/%2f").into(),
-        client: "test".to_owned(),
-    };
+    let url = format!("amqp://guest:guest@{address}/%2f").into();
+    let silent = Address::parse(&[url], "test".to_owned()).expect("a good address");
     let error = silent.connect("test").await.expect_err("nobody speaks AMQP there");
     assert!(error.0.contains("does not answer: is that port really AMQP? (amqp.url)"), "{error}");
     drop(listener);

@@ -20,6 +20,7 @@ mod stand_in;
 mod broker_contract;
 mod amqp_hazards;
 mod amqp_outages;
+mod several_servers;
 mod flows;
 mod forty_orders;
 mod cost;

@@ -148,7 +148,7 @@ pub struct Database {
     pub place: Place,
     name: String,
     folder: TempDir,
-    url: String,
+    pub url: String,
 }
 
 impl Ledger {

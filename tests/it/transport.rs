@@ -20,6 +20,7 @@ use order_relay::domain::topology::{Names, ORDER_PLACED, Topology};
 use order_relay::domain::trace::Headers;
 use order_relay::ports::broker::{Broker, Delivery, PublishError, Settle, Subscription};
 use order_relay::ports::clock::Stopwatch;
+use secrecy::SecretString;
 use tokio::task::JoinSet;
 
 use crate::world::unique_name;
@@ -45,7 +46,7 @@ pub struct Transport {
 pub struct Way {
     /// Begin of all names.
     pub prefix: String,
-    /// Where the transport connects to.
+    /// Where the transport connects to; several nodes with a blank between them.
     pub line: String,
     /// Where the test connects to: declares, looks, deletes.
     pub url: String,
@@ -59,7 +60,8 @@ impl Way {
 
     /// The address, named after the prefix.
     pub fn address(&self) -> Address {
-        Address { url: self.line.clone().into(), client: self.prefix.clone() }
+        let nodes: Vec<SecretString> = self.line.split(' ').map(SecretString::from).collect();
+        Address::parse(&nodes, self.prefix.clone()).expect("good addresses")
     }
 }
 

@@ -18,6 +18,9 @@ use crate::ports::broker::BrokerError;
 pub const PATIENCE: Duration = Duration::from_secs(15);
 /// Seconds; a lost peer is noticed after two of them.
 const HEARTBEAT_S: u16 = 10;
+const HEARTBEAT_OF_SEVERAL_S: u16 = 2;
+/// How long one of several nodes may take to accept a connection.
+const PATIENCE_OF_SEVERAL: Duration = Duration::from_secs(3);
 /// Bytes; lapin allocates 64 of them per connection (docs/facts/rabbitmq.md 3).
 const FRAME_MAX: u32 = 16_384;
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
@@ -26,39 +29,60 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(15);
 /// Where the broker is and how we name ourselves there.
 #[derive(Debug, Clone)]
 pub struct Address {
-    /// `amqp://` or `amqps://`, with user and password.
-    pub url: SecretString,
+    /// The nodes of one cluster, at least one.
+    nodes: Vec<AMQPUri>,
     /// Shown in the management pages.
-    pub client: String,
+    client: String,
 }
 
 impl Address {
-    /// Checks the address without using it.
-    pub fn parse(url: &SecretString) -> Result<(), String> {
-        read(url).map(|_| ())
+    /// The nodes at `urls`, `amqp://` or `amqps://`, each with user and password.
+    pub fn parse(urls: &[SecretString], client: String) -> Result<Self, String> {
+        let mut nodes = urls.iter().map(read).collect::<Result<Vec<_>, _>>()?;
+        // A frozen node is noticed after two heartbeats; with others beside it, that has to be soon.
+        let heartbeat = if nodes.len() > 1 { HEARTBEAT_OF_SEVERAL_S } else { HEARTBEAT_S };
+        for node in &mut nodes {
+            node.query.heartbeat.get_or_insert(heartbeat);
+            node.query.frame_max.get_or_insert(FRAME_MAX);
+        }
+        Ok(Self { nodes, client })
     }
 
-    /// Host and port without user and password, for people.
+    /// Hosts and ports without user and password, for people.
     pub fn place(&self) -> String {
-        read(&self.url)
-            .map(|uri| format!("{}:{}{}", uri.authority.host, uri.authority.port, vhost(&uri)))
-            .unwrap_or_else(|_| "(amqp.url)".to_owned())
+        self.nodes.iter().map(place).collect::<Vec<_>>().join(", ")
     }
 
-    /// Connects once. `purpose` is part of the name of the connection.
+    /// Connects once: to any node that takes the connection, beginning with one by chance, so that the processes of a
+    /// fleet spread over them. `purpose` is part of the name of the connection.
     pub async fn connect(&self, purpose: &str) -> Result<Connection, BrokerError> {
-        let mut uri = read(&self.url).map_err(BrokerError)?;
-        uri.query.heartbeat.get_or_insert(HEARTBEAT_S);
-        uri.query.frame_max.get_or_insert(FRAME_MAX);
+        let patience = if self.nodes.len() > 1 { PATIENCE_OF_SEVERAL } else { PATIENCE };
+        let first = fastrand::usize(..self.nodes.len());
+        let mut faults: Vec<String> = Vec::new();
+        for node in self.nodes.iter().cycle().skip(first).take(self.nodes.len()) {
+            match self.connect_to(node, purpose, patience).await {
+                Ok(connection) => return Ok(connection),
+                Err(BrokerError(fault)) => faults.push(fault),
+            }
+        }
+        Err(BrokerError(faults.join("; ")))
+    }
+
+    async fn connect_to(
+        &self,
+        node: &AMQPUri,
+        purpose: &str,
+        patience: Duration,
+    ) -> Result<Connection, BrokerError> {
         let name = format!("{} {purpose}", self.client);
         let properties = ConnectionProperties::default().with_connection_name(name.into());
-        match tokio::time::timeout(PATIENCE, Connection::connect_uri(uri.clone(), properties)).await
-        {
+        let connecting = Connection::connect_uri(node.clone(), properties);
+        match tokio::time::timeout(patience, connecting).await {
             Ok(Ok(connection)) => Ok(connection),
-            Ok(Err(error)) => Err(self.explain(&uri, &error)),
+            Ok(Err(error)) => Err(explain(node, &error)),
             Err(_) => Err(BrokerError(format!(
                 "RabbitMQ at {} accepted the connection and does not answer: is that port really AMQP? (amqp.url)",
-                self.place()
+                place(node)
             ))),
         }
     }
@@ -93,24 +117,20 @@ impl Address {
             }
         }
     }
+}
 
-    fn explain(&self, uri: &AMQPUri, error: &lapin::Error) -> BrokerError {
-        let (place, user) = (self.place(), &uri.authority.userinfo.username);
-        let text = one_line(&error.to_string(), 300);
-        BrokerError(if text.contains("ACCESS_REFUSED") || text.contains("ACCESS-REFUSED") {
-            format!(
-                "RabbitMQ at {place} refuses user `{user}`: check user and password in amqp.url"
-            )
-        } else if text.contains("NOT_ALLOWED") || text.contains("vhost") {
-            format!(
-                "RabbitMQ at {place} does not let user `{user}` into that virtual host: create it, grant the user access, or set another one in amqp.url"
-            )
-        } else {
-            format!(
-                "RabbitMQ at {place} cannot be reached ({text}): is it running, is amqp.url right?"
-            )
-        })
-    }
+fn explain(node: &AMQPUri, error: &lapin::Error) -> BrokerError {
+    let (place, user) = (place(node), &node.authority.userinfo.username);
+    let text = one_line(&error.to_string(), 300);
+    BrokerError(if text.contains("ACCESS_REFUSED") || text.contains("ACCESS-REFUSED") {
+        format!("RabbitMQ at {place} refuses user `{user}`: check user and password in amqp.url")
+    } else if text.contains("NOT_ALLOWED") || text.contains("vhost") {
+        format!(
+            "RabbitMQ at {place} does not let user `{user}` into that virtual host: create it, grant the user access, or set another one in amqp.url"
+        )
+    } else {
+        format!("RabbitMQ at {place} cannot be reached ({text}): is it running, is amqp.url right?")
+    })
 }
 
 /// A new channel within [`PATIENCE`].
@@ -142,10 +162,11 @@ pub async fn close(connection: &Connection) {
 
 fn read(url: &SecretString) -> Result<AMQPUri, String> {
     url.expose_secret().parse().map_err(|_| {
-        "amqp.url is not an address such as amqp://user:password@host:5672/vhost".to_owned()
+        "amqp.url is not an address such as amqp://user:password@host:5672/vhost, or amqp://user:password@host1,host2/vhost for several nodes".to_owned()
     })
 }
 
-fn vhost(uri: &AMQPUri) -> String {
-    if uri.vhost == "/" { String::new() } else { format!("/{}", uri.vhost) }
+fn place(node: &AMQPUri) -> String {
+    let vhost = if node.vhost == "/" { String::new() } else { format!("/{}", node.vhost) };
+    format!("{}:{}{vhost}", node.authority.host, node.authority.port)
 }

@@ -35,7 +35,7 @@ impl<D: Db> AuditTrail for SqlStore<D> {
             LIMIT {limit}",
             conditions.text
         );
-        let rows = self.db.fetch(&Sql::Built(sql), conditions.args).await?;
+        let rows = self.db.read(&Sql::Built(sql), conditions.args).await?;
         let row = |mut row: Row| {
             row.table = "audit";
             let id = row.id("id")?;

@@ -38,6 +38,8 @@ pub trait Db: Send + Sync + 'static {
     async fn begin(&self) -> Result<Self::Tx, StoreError>;
     /// Runs a query outside of any transaction.
     async fn fetch(&self, sql: &Sql, args: Vec<Value>) -> Result<Vec<Row>, StoreError>;
+    /// The same for people's lists, searches and statistics: it may take long, and never keeps the work waiting.
+    async fn read(&self, sql: &Sql, args: Vec<Value>) -> Result<Vec<Row>, StoreError>;
     /// Runs one statement as a transaction of its own; the number of rows it touched.
     async fn execute(&self, sql: &Sql, args: Vec<Value>) -> Result<u64, StoreError>;
     /// What can be written as one statement, without a transaction around it; `None`: one writer does everything in

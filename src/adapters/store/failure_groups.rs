@@ -104,7 +104,7 @@ impl<D: Db> SqlStore<D> {
             conditions.text
         );
         let mut lost = HashMap::<String, (BTreeSet<String>, Purse)>::new();
-        for mut row in self.db.fetch(&Sql::Built(sql), conditions.args).await? {
+        for mut row in self.db.read(&Sql::Built(sql), conditions.args).await? {
             row.table = "order_counts";
             let (shops, purse) = lost.entry(row.text("fingerprint")?).or_default();
             shops.insert(row.text("shop")?);
@@ -141,7 +141,7 @@ impl<D: Db> SqlStore<D> {
             FROM ({which}) AS g"
         );
         let mut groups = HashMap::new();
-        for mut row in self.db.fetch(&Sql::Built(last), conditions.args.clone()).await? {
+        for mut row in self.db.read(&Sql::Built(last), conditions.args.clone()).await? {
             row.table = "activity";
             let name = row.text("fingerprint")?;
             if let Some(last) = row.time_or_null("last_ms")? {
@@ -159,7 +159,7 @@ impl<D: Db> SqlStore<D> {
               AND fingerprint IN ({which}) AND {of_shops}
             GROUP BY fingerprint, hour"
         );
-        for mut row in self.db.fetch(&Sql::Built(hours), conditions.args).await? {
+        for mut row in self.db.read(&Sql::Built(hours), conditions.args).await? {
             row.table = "activity";
             let name = row.text("fingerprint")?;
             let hour: usize = row.number("hour")?;
@@ -203,7 +203,7 @@ impl<D: Db> SqlStore<D> {
             FROM failure_groups AS g
             WHERE {which}"
         );
-        let rows = self.db.fetch(&Sql::Built(sql), conditions.args).await?;
+        let rows = self.db.read(&Sql::Built(sql), conditions.args).await?;
         rows.into_iter().map(|row| group(row, now)).collect()
     }
 }

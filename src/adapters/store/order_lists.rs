@@ -46,7 +46,7 @@ impl<D: Db> OrderLists for SqlStore<D> {
             }
             let mut conditions = Conditions::of(filter, D::SHOP_IN_LISTS);
             let sql = section.sql(filter, &mut conditions, after.take(), left);
-            for mut row in self.db.fetch(&Sql::Built(sql), conditions.args).await? {
+            for mut row in self.db.read(&Sql::Built(sql), conditions.args).await? {
                 orders.push(rows::order_record(&mut row)?);
             }
         }
@@ -80,7 +80,7 @@ impl<D: Db> OrderLists for SqlStore<D> {
                 .collect();
             format!("SELECT {}", counts.join(" + "))
         };
-        let rows = self.db.fetch(&Sql::Built(sql), conditions.args).await?;
+        let rows = self.db.read(&Sql::Built(sql), conditions.args).await?;
         rows::only(rows)?.number("count")
     }
 
@@ -90,7 +90,7 @@ impl<D: Db> OrderLists for SqlStore<D> {
         }
         let (these, args) = these_orders(keys);
         let sql = format!("SELECT shop, order_id, document FROM orders WHERE {these}");
-        self.db.fetch(&Sql::Built(sql), args).await?.into_iter().map(rows::document).collect()
+        self.db.read(&Sql::Built(sql), args).await?.into_iter().map(rows::document).collect()
     }
 }
 

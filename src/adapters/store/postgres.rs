@@ -4,15 +4,12 @@
 
 use std::collections::HashSet;
 use std::str::FromStr;
-use std::time::Duration;
 
 use async_trait::async_trait;
 use sqlx::migrate::Migrator;
-use sqlx::postgres::{
-    PgArguments, PgConnectOptions, PgConnection, PgPool, PgPoolOptions, PgRow, Postgres,
-};
+use sqlx::postgres::{PgArguments, PgConnectOptions, PgRow, Postgres};
 use sqlx::query::Query;
-use sqlx::{Column, Row as _, Transaction, TypeInfo, ValueRef};
+use sqlx::{Column, Row as _, TypeInfo, ValueRef};
 
 use crate::domain::lifecycle::transitions::OrderRecord;
 use crate::domain::money::Sum;
@@ -25,8 +22,8 @@ use crate::ports::store_error::StoreError;
 
 use crate::sql_args;
 
+use super::connections::{Connections, Leased, Line, PoolRule};
 use super::db::{Db, PlainWrites, Row, Sql, Tx, Value, storable};
-use super::read_only::Freshness;
 use super::rows::{self, EDITED, ORDER_COLUMNS};
 use super::schema::{self, searched, skus};
 use super::sorting::read_failed;
@@ -70,27 +67,38 @@ const COPIED_COLUMNS: &str = "shop, order_id, state, phase, received_at_ms, upda
 
 /// A PostgreSQL database.
 pub struct PostgresDb {
-    pool: PgPool,
+    connections: Connections,
+    /// For lists, searches and statistics: however many are asked for, the work has its connections.
+    reading: Connections,
     migrator: Migrator,
-    freshness: Freshness,
+    /// New orders and receipts, which are written side by side.
+    claims: Line,
+    receipts: Line,
 }
 
 impl PostgresDb {
-    /// A pool that connects when it is used. `url` is `postgres://…`.
-    pub fn open(url: &str, max_connections: u32, patience: Duration) -> Result<Self, StoreError> {
-        let options =
-            PgConnectOptions::from_str(url).map_err(read_failed)?.application_name("order-relay");
-        let freshness = Freshness::default();
-        let pool = PgPoolOptions::new().max_connections(max_connections).acquire_timeout(patience);
-        let pool = freshness.guard(pool).connect_lazy_with(options);
-        Ok(Self { pool, migrator: schema::migrator(&MIGRATIONS), freshness })
+    /// The database at `urls`, `postgres://…`: the first that can write. Connects when it is used.
+    pub fn open(urls: &[&str], rule: PoolRule, reading: PoolRule) -> Result<Self, StoreError> {
+        let servers = urls.iter().map(|url| {
+            let options = PgConnectOptions::from_str(url).map_err(read_failed)?;
+            Ok(options.application_name("order-relay"))
+        });
+        let servers: Vec<_> = servers.collect::<Result<_, StoreError>>()?;
+        Ok(Self {
+            connections: Connections::new(servers.clone(), rule)?,
+            reading: Connections::new(servers, reading)?,
+            migrator: schema::migrator(&MIGRATIONS),
+            claims: Line::default(),
+            receipts: Line::default(),
+        })
     }
 
     async fn keys(
         &self,
+        line: &Line,
         query: Query<'_, Postgres, PgArguments>,
     ) -> Result<HashSet<OrderKey>, StoreError> {
-        let rows = query.fetch_all(&self.pool).await.map_err(|e| self.freshness.read(e))?;
+        let rows = line.fetch_all(&self.connections, query).await?;
         keys(rows.iter().map(row).collect::<Result<_, _>>()?)
     }
 
@@ -228,19 +236,23 @@ impl Db for PostgresDb {
             GROUP BY begins, shop, what, fingerprint"];
 
     async fn begin(&self) -> Result<PostgresTx, StoreError> {
-        let tx = self.pool.begin().await.map_err(|e| self.freshness.read(e))?;
-        Ok(PostgresTx { tx, freshness: self.freshness.clone() })
+        let mut leased = self.connections.lease().await?;
+        leased.begin().await?;
+        Ok(PostgresTx(leased))
     }
 
     async fn fetch(&self, sql: &Sql, args: Vec<Value>) -> Result<Vec<Row>, StoreError> {
-        let rows =
-            query(sql, args).fetch_all(&self.pool).await.map_err(|e| self.freshness.read(e))?;
+        let rows = self.connections.lease().await?.fetch_all(query(sql, args)).await?;
+        rows.iter().map(row).collect()
+    }
+
+    async fn read(&self, sql: &Sql, args: Vec<Value>) -> Result<Vec<Row>, StoreError> {
+        let rows = self.reading.lease().await?.fetch_all(query(sql, args)).await?;
         rows.iter().map(row).collect()
     }
 
     async fn execute(&self, sql: &Sql, args: Vec<Value>) -> Result<u64, StoreError> {
-        let done =
-            query(sql, args).execute(&self.pool).await.map_err(|e| self.freshness.read(e))?;
+        let done = self.connections.lease().await?.execute(query(sql, args)).await?;
         Ok(done.rows_affected())
     }
 
@@ -255,12 +267,13 @@ impl Db for PostgresDb {
 
     async fn migrate(&self, told: CopyTold<'_>) -> Result<Vec<String>, StoreError> {
         let pending = self.schema_status().await?.pending;
+        let pool = &self.connections.pool;
         if pending.iter().any(|name| name == INSERT_ONLY_ORDERS) {
             let before = schema::before(&self.migrator, 10);
-            before.run(&self.pool).await.map_err(|e| self.freshness.read(e.into()))?;
+            before.run(pool).await.map_err(|e| self.connections.read(e.into()))?;
             self.copy_order_states(told).await?;
         }
-        self.migrator.run(&self.pool).await.map_err(|e| self.freshness.read(e.into()))?;
+        self.migrator.run(pool).await.map_err(|e| self.connections.read(e.into()))?;
         Ok(pending)
     }
 }
@@ -271,34 +284,26 @@ impl PlainWrites for PostgresDb {
         &self,
         rows: &[(&Placed, &OrderRecord)],
     ) -> Result<HashSet<OrderKey>, StoreError> {
-        self.keys(insert_orders(rows)).await
+        self.keys(&self.claims, insert_orders(rows)).await
     }
 
     async fn confirm_plain(
         &self,
         rows: &[&ConfirmRequest],
     ) -> Result<HashSet<OrderKey>, StoreError> {
-        self.keys(receipts(sqlx::query(CONFIRM_PLAIN), rows)).await
+        self.keys(&self.receipts, receipts(sqlx::query(CONFIRM_PLAIN), rows)).await
     }
 }
 
 /// A transaction in PostgreSQL.
-pub struct PostgresTx {
-    tx: Transaction<'static, Postgres>,
-    freshness: Freshness,
-}
+pub struct PostgresTx(Leased);
 
 impl PostgresTx {
-    fn conn(&mut self) -> &mut PgConnection {
-        &mut self.tx
-    }
-
     async fn rows(
         &mut self,
         query: Query<'_, Postgres, PgArguments>,
     ) -> Result<Vec<Row>, StoreError> {
-        let rows = query.fetch_all(self.conn()).await.map_err(|e| self.freshness.read(e))?;
-        rows.iter().map(row).collect()
+        self.0.fetch_all(query).await?.iter().map(row).collect()
     }
 }
 
@@ -309,14 +314,11 @@ impl Tx for PostgresTx {
     }
 
     async fn execute(&mut self, sql: &Sql, args: Vec<Value>) -> Result<u64, StoreError> {
-        let done =
-            query(sql, args).execute(self.conn()).await.map_err(|e| self.freshness.read(e))?;
-        Ok(done.rows_affected())
+        Ok(self.0.execute(query(sql, args)).await?.rows_affected())
     }
 
-    async fn commit(self) -> Result<(), StoreError> {
-        let Self { tx, freshness } = self;
-        tx.commit().await.map_err(|e| freshness.read(e))
+    async fn commit(mut self) -> Result<(), StoreError> {
+        self.0.commit().await
     }
 
     async fn insert_orders(
@@ -408,7 +410,7 @@ impl Tx for PostgresTx {
             .bind(maybe(|r| r.claim.as_ref()?.preparing()))
             .bind(int(|r| Some(r.received_at.as_millisecond())))
             .bind(int(|r| Some(r.revision.into())));
-        let done = query.execute(self.conn()).await.map_err(|e| self.freshness.read(e))?;
+        let done = self.0.execute(query).await?;
         Ok(done.rows_affected())
     }
 
@@ -540,7 +542,7 @@ impl Tx for PostgresTx {
             .bind(text(|x| x.reply.as_str()))
             .bind(int(|x| i64::try_from(x.duration_ms).ok()))
             .bind(ints(all.iter().map(|(r, ..)| Some(r.now.as_millisecond()))));
-        query.execute(self.conn()).await.map_err(|e| self.freshness.read(e))?;
+        self.0.execute(query).await?;
         Ok(())
     }
 
@@ -559,7 +561,7 @@ impl Tx for PostgresTx {
             .bind(of(|n| n.detail.order_id.as_deref()))
             .bind(details)
             .bind(ints(rows.iter().map(|n| Some(n.created_at.as_millisecond()))));
-        query.execute(self.conn()).await.map_err(|e| self.freshness.read(e))?;
+        self.0.execute(query).await?;
         Ok(())
     }
 }

@@ -32,14 +32,14 @@ impl<D: Db> LedgerProof for SqlStore<D> {
     async fn count_received(&self) -> Result<u64, StoreError> {
         let sql = "SELECT CAST(COALESCE(SUM(received), 0) AS BIGINT)
             FROM tallies";
-        let rows = self.db.fetch(&sql.into(), Vec::new()).await?;
+        let rows = self.db.read(&sql.into(), Vec::new()).await?;
         rows::only(rows)?.number("received")
     }
 
     async fn count_difference(&self) -> Result<i64, StoreError> {
         let sql = "SELECT (SELECT CAST(COALESCE(SUM(received), 0) AS BIGINT) FROM tallies)
               - (SELECT COUNT(*) FROM orders)";
-        let rows = self.db.fetch(&sql.into(), Vec::new()).await?;
+        let rows = self.db.read(&sql.into(), Vec::new()).await?;
         rows::only(rows)?.int("difference")
     }
 
@@ -54,7 +54,7 @@ impl<D: Db> LedgerProof for SqlStore<D> {
               (SELECT CAST(COALESCE(SUM(received), 0) AS BIGINT) FROM tallies)
             FROM order_rows
             WHERE received_at_ms >= $1";
-        let rows = self.db.fetch(&counted.into(), sql_args![since_ms]).await?;
+        let rows = self.db.read(&counted.into(), sql_args![since_ms]).await?;
         let mut row = rows::only(rows)?;
         let (confirmed, lost) = (row.number("confirmed")?, row.number("lost")?);
         let (queued, held) = (row.number("queued")?, row.number("held")?);
@@ -67,7 +67,7 @@ impl<D: Db> LedgerProof for SqlStore<D> {
             i128::from(confirmed) + i128::from(lost) + i128::from(queued) + i128::from(held);
         let difference = i64::try_from(i128::from(received) - accounted).unwrap_or(i64::MAX);
         let settled = "SELECT COUNT(*) FROM settled_entries";
-        let settled = self.db.fetch(&settled.into(), Vec::new()).await?;
+        let settled = self.db.read(&settled.into(), Vec::new()).await?;
         let settled_second_entries = rows::only(settled)?.number("count")?;
         let mut violations = Vec::new();
         for (promise, condition) in PROMISES {
@@ -149,7 +149,7 @@ impl<D: Db> SqlStore<D> {
             GROUP BY shop, state, phase, currency, fingerprint
             HAVING SUM(orders) <> 0 OR SUM(units) <> 0 OR SUM(nanos) <> 0 OR SUM(unsummed) <> 0
             ORDER BY shop, state, phase, currency, fingerprint";
-        let wrong = self.db.fetch(&sql.into(), Vec::new()).await?;
+        let wrong = self.db.read(&sql.into(), Vec::new()).await?;
         let mut examples = Vec::new();
         let rows = wrong.len() as u64;
         for mut row in wrong.into_iter().take(5) {
@@ -170,7 +170,7 @@ impl<D: Db> SqlStore<D> {
         let count = format!(
             "SELECT COUNT(*) FROM order_rows AS o WHERE o.received_at_ms >= $1 AND {condition}"
         );
-        let rows = self.db.fetch(&Sql::Built(count), sql_args![since]).await?;
+        let rows = self.db.read(&Sql::Built(count), sql_args![since]).await?;
         let rows: u64 = rows::only(rows)?.number("count")?;
         if rows == 0 {
             return Ok(None);
@@ -183,7 +183,7 @@ impl<D: Db> SqlStore<D> {
             LIMIT 5"
         );
         let mut examples = Vec::new();
-        for mut row in self.db.fetch(&Sql::Built(some), sql_args![since]).await? {
+        for mut row in self.db.read(&Sql::Built(some), sql_args![since]).await? {
             examples.push(rows::order_key(&mut row)?.to_string());
         }
         Ok(Some(Violation { promise, rows, examples }))

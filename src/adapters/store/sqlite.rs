@@ -168,6 +168,11 @@ impl Db for SqliteDb {
         rows.iter().map(row).collect()
     }
 
+    // The database is in this process, and readers are apart from the writer.
+    async fn read(&self, sql: &Sql, args: Vec<Value>) -> Result<Vec<Row>, StoreError> {
+        self.fetch(sql, args).await
+    }
+
     async fn execute(&self, sql: &Sql, args: Vec<Value>) -> Result<u64, StoreError> {
         let done = query(sql, args).execute(&self.writer).await.map_err(read_failed)?;
         Ok(done.rows_affected())

@@ -49,7 +49,7 @@ impl<D: Db> Statistics for SqlStore<D> {
         );
         let mut tally = Tally::default();
         let mut purses = BTreeMap::<String, Purse>::new();
-        for mut row in self.db.fetch(&Sql::Built(sql), conditions.args).await? {
+        for mut row in self.db.read(&Sql::Built(sql), conditions.args).await? {
             row.table = "order_counts";
             let (state, phase, currency) =
                 (row.text("state")?, row.text("phase")?, row.text("currency")?);
@@ -91,7 +91,7 @@ impl<D: Db> Statistics for SqlStore<D> {
             conditions.text
         );
         let mut flow: Vec<Flow> = Vec::new();
-        for mut row in self.db.fetch(&Sql::Built(sql), conditions.args).await? {
+        for mut row in self.db.read(&Sql::Built(sql), conditions.args).await? {
             row.table = "activity";
             let at = row.time("bucket_ms")?;
             if flow.last().is_none_or(|last| last.at != at) {
@@ -154,7 +154,7 @@ impl<D: Db> SqlStore<D> {
         );
         let sql = format!("{} UNION ALL {in_hand}", parts.join(" UNION ALL "));
         let mut oldest = HashMap::new();
-        for mut row in self.db.fetch(&Sql::Built(sql), conditions.args).await? {
+        for mut row in self.db.read(&Sql::Built(sql), conditions.args).await? {
             let phase = row.text("phase")?;
             if let Some(at) = row.time_or_null("received_at_ms")? {
                 oldest

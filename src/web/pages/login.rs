@@ -5,7 +5,7 @@ use crate::key;
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::{FromRequest, Query, Request, State};
+use axum::extract::{DefaultBodyLimit, FromRequest, Query, Request, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{Html, IntoResponse, Redirect, Response};
 use axum::routing::{get, post};
@@ -35,6 +35,8 @@ pub fn login_routes() -> Router<Web> {
         .route("/password", post(change_password))
         .route("/login/oidc", get(begin_oidc))
         .route("/login/oidc/callback", get(finish_oidc))
+        // Nobody is logged in yet: nothing larger is read.
+        .layer(DefaultBodyLimit::max(MAX_FORM))
 }
 
 #[derive(Deserialize)]
@@ -100,10 +102,8 @@ async fn log_in(State(web): State<Web>, request: Request) -> Result<Response, Pr
     let (from, headers) = (web.access.address(&parts), parts.headers.clone());
     let request = Request::from_parts(parts, body);
     let body = axum::body::Bytes::from_request(request, &()).await;
-    let body = body.map_err(|rejection| Problem::unprocessable(rejection.body_text()))?;
-    if body.len() > MAX_FORM {
-        return Err(Problem::unprocessable("This is too long for a name and a password."));
-    }
+    let body =
+        body.map_err(|_| Problem::unprocessable("This is too long for a name and a password."))?;
     let credentials: Credentials = serde_html_form::from_bytes(&body)
         .map_err(|error| Problem::unprocessable(error.to_string()))?;
     let (name, password) = (&credentials.name, &credentials.password);
