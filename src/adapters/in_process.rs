@@ -212,8 +212,8 @@ impl Broker for InProcess {
         Ok(QueueStatus { ready, consumers: state.consumers })
     }
 
-    fn is_ready(&self) -> bool {
-        true
+    fn obstacle(&self) -> Option<String> {
+        None
     }
 
     fn is_durable(&self) -> bool {

@@ -10,6 +10,9 @@ use crate::workers::heartbeat::{HEARTBEAT, Heartbeat};
 /// How long the shutdown waits for deregistering.
 const PARTING: Duration = Duration::from_secs(2);
 
+/// After one that was not written.
+const SOON: Duration = Duration::from_secs(1);
+
 /// Sends heartbeats until every worker has ended.
 pub struct Heart {
     task: Supervisor,
@@ -41,11 +44,15 @@ impl Heart {
 
 async fn beat(mut heartbeat: Heartbeat, stop: CancellationToken) {
     loop {
-        if let Err(error) = heartbeat.beat().await {
-            tracing::debug!(%error, "heartbeat.skipped");
-        }
+        let pause = match heartbeat.beat().await {
+            Ok(()) => HEARTBEAT,
+            Err(error) => {
+                tracing::debug!(%error, "heartbeat.skipped");
+                SOON
+            }
+        };
         tokio::select! {
-            () = tokio::time::sleep(HEARTBEAT) => {}
+            () = tokio::time::sleep(pause) => {}
             () = stop.cancelled() => break,
         }
     }

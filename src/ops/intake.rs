@@ -64,10 +64,7 @@ impl Ops {
             tracing::warn!(shop, order_id, unseen, "order.address_unusable");
         }
         // Only a nudge: if it gets lost, the sweeper finds the queued order.
-        let nudge = self.outbound(trace).nudge(&key, 1, Trigger::Checkout);
-        if let Err(error) = self.publish(nudge).await {
-            tracing::debug!(%error, "intake.not_nudged");
-        }
+        self.broker.offer(self.outbound(trace).nudge(&key, 1, Trigger::Checkout)).await;
         Ok(taken)
     }
 

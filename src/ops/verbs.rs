@@ -39,6 +39,8 @@ use jiff::Timestamp;
 const MAX_REASON_CHARS: usize = 2_000;
 /// How long one publish may take.
 pub(super) const PUBLISH_PATIENCE: Duration = Duration::from_secs(20);
+/// How long the ledger may take when somebody asks whether this process can work.
+const LEDGER_PATIENCE: Duration = Duration::from_secs(3);
 
 crate::combined_port! {
     /// What the operations of people need from the ledger.
@@ -125,14 +127,15 @@ impl Ops {
 
     /// Why this process cannot work now; it needs the broker if `with_broker`.
     pub async fn obstacle(&self, with_broker: bool) -> Option<String> {
-        if let Err(error) = self.store.circuits().await {
-            return Some(error.to_string());
+        match tokio::time::timeout(LEDGER_PATIENCE, self.store.circuits()).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => return Some(error.to_string()),
+            Err(_) => return Some("the database does not answer".to_owned()),
         }
         if let Some(fault) = self.store.fault() {
             return Some(fault.to_string());
         }
-        let is_cut_off = with_broker && !self.broker.is_ready();
-        is_cut_off.then(|| "the broker cannot be reached".to_owned())
+        if with_broker { self.broker.obstacle() } else { None }
     }
 
     /// The name of the queue that the submitter reads.

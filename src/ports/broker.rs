@@ -92,10 +92,15 @@ pub trait Broker: Send + Sync {
         queue: &str,
         prefetch: u16,
     ) -> Result<Box<dyn Subscription>, BrokerError>;
-    /// The contents of a queue now.
+    /// The contents of a queue now; an error soon if the broker cannot be reached.
     async fn queue_status(&self, queue: &str) -> Result<QueueStatus, BrokerError>;
-    /// Whether it can be used now.
-    fn is_ready(&self) -> bool;
+    /// Publishes what may get lost, and waits for nothing.
+    async fn offer(&self, message: Outgoing) {
+        // Where publishing takes no time.
+        drop(self.publish(message, Duration::from_secs(1)).await);
+    }
+    /// Why it cannot be used now.
+    fn obstacle(&self) -> Option<String>;
     /// Whether messages survive a restart: if not, the sweeper publishes everything again at start.
     fn is_durable(&self) -> bool;
 }

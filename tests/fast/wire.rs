@@ -150,8 +150,8 @@ impl Broker for Wire {
         self.reach().map_err(BrokerError)?.queue_status(queue).await
     }
 
-    fn is_ready(&self) -> bool {
-        self.reach().is_ok()
+    fn obstacle(&self) -> Option<String> {
+        self.reach().err()
     }
 
     fn is_durable(&self) -> bool {

@@ -439,6 +439,11 @@ async fn a_blocked_broker_delays_publishes_and_nothing_else() {
         let settled = next_many(&mut subscription, 100).await;
         join_all(settled.iter().map(|delivery| delivery.settler.settle(Settle::Ack))).await;
         nothing_comes(&mut subscription).await;
+        // Longer than a confirm may take without an alarm.
+        for _ in 0..40 {
+            assert_eq!(transport.broker.obstacle(), None, "an alarm is no reason to be unready");
+            tokio::time::sleep(Duration::from_millis(500)).await;
+        }
         drop((settled, subscription));
         transport.until_ready(&submit, 0).await;
         node.ctl(&["set_vm_memory_high_watermark", "0.4"]).await;
@@ -447,6 +452,37 @@ async fn a_blocked_broker_delays_publishes_and_nothing_else() {
     let there = transport.take_out(&submit).await;
     let distinct: Vec<_> = there.into_iter().collect::<BTreeSet<_>>().into_iter().collect();
     assert_eq!(distinct, late, "the early ones are settled, the late ones have all arrived");
+    transport.end().await;
+}
+
+#[tokio::test]
+async fn a_broker_that_confirms_nothing_is_an_obstacle_until_it_does() {
+    let proxy = Proxy::start(&amqp_url()).await;
+    let way = Way { line: proxy.url(), ..Way::to(&amqp_url()) };
+    let transport = Transport::amqp(&way, &[]).await;
+    transport.place("before").await.expect("it is taken");
+    drop(transport.read(&transport.names.failed(), 1).await);
+    assert_eq!(transport.broker.obstacle(), None);
+    proxy.set(Line::Mute);
+    let publishing = transport.place("meanwhile");
+    let told = async {
+        until("it is told", async || match transport.broker.obstacle() {
+            Some(why) if why.contains("confirms no messages") => Ok(()),
+            other => Err(format!("{other:?}")),
+        })
+        .await;
+        proxy.set(Line::Open);
+        proxy.cut();
+    };
+    let (published, ()) = tokio::join!(publishing, told);
+    published.expect("it gets through");
+    drop(transport.read_again(&transport.names.failed(), 1).await);
+    until("it is over", async || match transport.broker.obstacle() {
+        None => Ok(()),
+        Some(why) => Err(why),
+    })
+    .await;
+    transport.take_out(&transport.names.submit()).await;
     transport.end().await;
 }
 

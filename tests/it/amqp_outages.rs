@@ -13,9 +13,12 @@ use order_relay::app::wiring as app;
 use order_relay::domain::outbound_messages::Outgoing;
 use order_relay::domain::topology::ORDER_PLACED;
 use order_relay::ports::broker::Broker;
+use reqwest::Method;
 use tokio::task::JoinSet;
 
 use crate::node::{Node, shared_node};
+use crate::people::{add_user, log_in};
+use crate::proxy::{Line, Proxy};
 use crate::transport::{PATIENCE, message};
 use crate::world::{Place, World, amqp_url, order, order_that, postgres_url, texts};
 
@@ -77,6 +80,32 @@ async fn place_until(broker: &dyn Broker, exchange: &str, enough: &AtomicBool) -
 fn order_message(exchange: &str, number: u64, document: String) -> Outgoing {
     let body = document.into_bytes();
     Outgoing { body, ..message(exchange, ORDER_PLACED, &format!("O-{number}")) }
+}
+
+#[tokio::test]
+async fn without_a_broker_orders_are_taken_and_pages_are_shown_at_once() {
+    let proxy = Proxy::start(&amqp_url()).await;
+    let mut world = World::with(Place::Services, proxy.url(), postgres_url()).await;
+    world.serve().await;
+    let password = add_user(&world, "olga", &["viewer"]).await;
+    let browser = log_in(&world, "olga", &password).await;
+    for line in [Line::Down, Line::Frozen] {
+        proxy.set(line);
+        proxy.cut();
+        let ids: Vec<String> = (0..20).map(|n| format!("{line:?}-{n}")).collect();
+        let documents: Vec<String> = ids.iter().map(|id| order(id)).collect();
+        // One after the other, each would wait for the broker.
+        let answered = async {
+            world.post_orders(&documents).await;
+            let page = browser.request(Method::GET, &world.web("/")).send().await;
+            assert_eq!(page.expect("the page is shown").status().as_u16(), 200);
+        };
+        let limit = Duration::from_secs(15);
+        tokio::time::timeout(limit, answered).await.expect("nobody waits for the broker");
+        proxy.set(Line::Open);
+    }
+    world.until_settled(40).await;
+    world.end().await;
 }
 
 #[tokio::test]

@@ -17,6 +17,7 @@ use order_relay::ports::orders::{
     AdmitRequest, HandBackRequest, Incoming, OrderSource, Placed, Sweep,
 };
 use order_relay::ports::store_error::StoreError;
+use order_relay::ports::workers::Worker;
 use serde_json::json;
 use sha2::{Digest, Sha256};
 use sqlx::PgPool;
@@ -96,6 +97,11 @@ async fn an_endless_number_of_a_customer_stops_nobody() {
     world.end().await;
 }
 
+fn worker() -> Worker {
+    let (name, roles) = ("w".to_owned(), Vec::new());
+    Worker { name, roles, started_at: at(0), seen_at: at(0) }
+}
+
 /// Waits until the order can be admitted.
 async fn until_admitted(store: &Arc<dyn Store>, id: &str) {
     for _ in 0..100 {
@@ -136,6 +142,8 @@ async fn the_flow_goes_on_after_a_server_was_read_only_for_a_while() {
         }
         still_taken += 1;
     }
+    assert!(store.heartbeat(&worker()).await.is_err());
+    assert!(store.fault().is_some(), "what cannot write is not ready");
     for n in 0..5 {
         let incoming = Incoming::Placed(placed(&order(&format!("during-{n}"))));
         let refused = store.admit(claimed(incoming, "w", 0)).await;
@@ -155,6 +163,8 @@ async fn the_flow_goes_on_after_a_server_was_read_only_for_a_while() {
     sqlx::query("SET default_transaction_read_only = off").execute(&admin).await.expect("ours");
     set("off").await;
     until_admitted(&store, "after").await;
+    store.heartbeat(&worker()).await.expect("it can be written again");
+    assert!(store.fault().is_none());
     assert_eq!(store.count_received().await.expect("the ledger answers"), 2 + still_taken);
 }
 

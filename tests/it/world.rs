@@ -468,7 +468,7 @@ impl World {
         })
     }
 
-    async fn post_orders(&mut self, documents: &[String]) {
+    pub async fn post_orders(&mut self, documents: &[String]) {
         let token = self.token("orders:publish").await;
         for chunk in documents.chunks(500) {
             let request = reqwest::Client::new()

@@ -10,7 +10,7 @@ use crate::ports::broker::{Broker, BrokerError, PublishError, QueueStatus, Subsc
 
 use super::connection::Address;
 use super::consumer::Consumers;
-use super::publisher::Publisher;
+use super::publisher::{Link, Publisher};
 
 pub struct AmqpBroker {
     topology: Topology,
@@ -52,8 +52,20 @@ impl Broker for AmqpBroker {
         self.consumers.queue_status(queue).await
     }
 
-    fn is_ready(&self) -> bool {
-        self.publisher.is_connected() && self.consumers.is_connected()
+    async fn offer(&self, message: Outgoing) {
+        self.publisher.offer(message).await;
+    }
+
+    fn obstacle(&self) -> Option<String> {
+        let text = match self.publisher.link() {
+            Link::Ready | Link::Blocked if self.consumers.is_connected() => return None,
+            Link::Silent => {
+                "the broker confirms no messages: has a queue lost its majority? \
+                 `rabbitmqctl cluster_status` and `rabbitmq-queues check_if_node_is_quorum_critical` tell"
+            }
+            Link::Away | Link::Ready | Link::Blocked => "the broker cannot be reached",
+        };
+        Some(text.to_owned())
     }
 
     fn is_durable(&self) -> bool {

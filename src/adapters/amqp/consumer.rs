@@ -6,6 +6,7 @@
 
 use crate::adapters::amqp::session::Session;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use futures_util::StreamExt;
@@ -21,6 +22,10 @@ use crate::ports::broker::{BrokerError, Death, Delivery, QueueStatus, Subscripti
 
 use super::acks::Acks;
 use super::connection::{Address, close, in_time, open_channel};
+
+/// How long to wait for a session that somebody else is making, and for one of our own, where the answer is only shown.
+const LOOK_PATIENCE: Duration = Duration::from_millis(200);
+const CONNECT_PATIENCE: Duration = Duration::from_secs(2);
 
 /// The consuming side of a process.
 pub struct Consumers {
@@ -47,6 +52,23 @@ impl Consumers {
         let session = Arc::new(Session { connection, lost: CancellationToken::new() });
         *current = Some(session.clone());
         session
+    }
+
+    /// The session, if there is one or can be one soon.
+    async fn session_now(&self) -> Result<Arc<Session>, BrokerError> {
+        let away = || BrokerError("RabbitMQ cannot be reached now (amqp.url)".to_owned());
+        // Whoever holds it for longer is connecting.
+        let current = tokio::time::timeout(LOOK_PATIENCE, self.session.lock()).await;
+        let mut current = current.map_err(|_| away())?;
+        if let Some(session) = current.as_ref().filter(|session| session.is_good()) {
+            return Ok(session.clone());
+        }
+        let connecting = self.address.connect("consumer");
+        let connection = tokio::time::timeout(CONNECT_PATIENCE, connecting).await;
+        let connection = connection.map_err(|_| away())??;
+        let session = Arc::new(Session { connection, lost: CancellationToken::new() });
+        *current = Some(session.clone());
+        Ok(session)
     }
 
     /// Whether the consuming connection is open. A process without consumers has none.
@@ -78,7 +100,7 @@ impl Consumers {
 
     /// The contents of `queue`.
     pub async fn queue_status(&self, queue: &str) -> Result<QueueStatus, BrokerError> {
-        let session = self.session().await;
+        let session = self.session_now().await?;
         // A channel of its own: the broker closes it when the queue does not exist.
         let channel = open_channel(&session.connection).await?;
         let passive = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::durable() };

@@ -11,15 +11,17 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
-use futures_util::{FutureExt, StreamExt};
+use futures_util::{FutureExt, StreamExt, TryFutureExt};
 use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{BasicProperties, Channel, Confirmation, Connection, Event};
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::MissedTickBehavior;
 
 use crate::domain::outbound_messages::{Audience, Outgoing};
 use crate::domain::text::one_line;
 use crate::ports::broker::{BrokerError, PublishError};
+use crate::ports::clock::Stopwatch;
 
 use super::connection::{Address, PATIENCE, close, in_time, open_channel};
 
@@ -29,6 +31,10 @@ const WINDOW: usize = 500;
 const LINE: usize = 2_000;
 const PERSISTENT: u8 = 2;
 const TICK: Duration = Duration::from_millis(500);
+/// Without a confirm for longer, something is wrong with the broker.
+const SILENCE: Duration = Duration::from_secs(5);
+/// How long an offered message waits for its place in the line.
+const OFFER_PATIENCE: Duration = Duration::from_millis(100);
 /// Between a session that was lost and the next: a broker that accepts a connection and then closes
 /// it is not contacted again at once.
 const PAUSE: Duration = Duration::from_millis(200);
@@ -37,23 +43,42 @@ const PAUSE: Duration = Duration::from_millis(200);
 #[derive(Clone)]
 pub struct Publisher {
     line: mpsc::Sender<Command>,
-    connected: watch::Receiver<bool>,
+    link: watch::Receiver<Link>,
+}
+
+/// What the publishing connection is good for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Link {
+    /// There is none.
+    Away,
+    /// Messages are confirmed.
+    Ready,
+    /// The broker takes nothing while an alarm is in effect; everything waits.
+    Blocked,
+    /// The broker takes messages and confirms none of them.
+    Silent,
 }
 
 struct Command {
     message: Outgoing,
-    reply: oneshot::Sender<Result<(), PublishError>>,
+    /// `None`: nobody waits for it.
+    reply: Option<oneshot::Sender<Result<(), PublishError>>>,
 }
 
 impl Command {
     /// Whether the caller has timed out.
     fn is_abandoned(&self) -> bool {
-        self.reply.is_closed()
+        self.reply.as_ref().is_some_and(oneshot::Sender::is_closed)
+    }
+
+    /// Whether it is worth being sent in another session.
+    fn may_wait(&self) -> bool {
+        self.reply.is_some() && !self.is_abandoned()
     }
 
     fn answer(self, result: Result<(), PublishError>) {
         // A caller that has timed out does not receive any more.
-        drop(self.reply.send(result));
+        drop(self.reply.map(|reply| reply.send(result)));
     }
 
     /// The identity of a returned message; two with the same one had the same routing.
@@ -89,15 +114,15 @@ impl Publisher {
     /// A publisher, and the task that does the work; the caller lets it run under a supervisor.
     pub fn new(address: Address) -> (Self, impl Future<Output = ()> + Send + 'static) {
         let (line, commands) = mpsc::channel(LINE);
-        let (connected_tx, connected) = watch::channel(false);
-        (Self { line, connected }, publish_all(address, commands, connected_tx))
+        let (link_tx, link) = watch::channel(Link::Away);
+        (Self { line, link }, publish_all(address, commands, link_tx))
     }
 
     /// Returns when the broker has the message.
     pub async fn publish(&self, message: Outgoing, patience: Duration) -> Result<(), PublishError> {
         let (reply, answer) = oneshot::channel();
         let confirmed = async {
-            self.line.send(Command { message, reply }).await.ok()?;
+            self.line.send(Command { message, reply: Some(reply) }).await.ok()?;
             answer.await.ok()
         };
         let unavailable = |why: &str| PublishError::Unavailable(why.to_owned());
@@ -108,28 +133,46 @@ impl Publisher {
         }
     }
 
-    /// Whether the publishing connection is open.
-    pub fn is_connected(&self) -> bool {
-        *self.connected.borrow()
+    /// Publishes without waiting for the confirm; not at all if that is not possible now.
+    pub async fn offer(&self, message: Outgoing) {
+        if self.link() == Link::Ready {
+            let sending = self.line.send(Command { message, reply: None });
+            if tokio::time::timeout(OFFER_PATIENCE, sending).await.is_err() {
+                tracing::debug!("broker.offer_dropped");
+            }
+        }
+    }
+
+    /// What the connection is good for now.
+    pub fn link(&self) -> Link {
+        *self.link.borrow()
     }
 }
 
 async fn publish_all(
     address: Address,
     mut commands: mpsc::Receiver<Command>,
-    connected: watch::Sender<bool>,
+    link: watch::Sender<Link>,
 ) {
     let mut again = VecDeque::new();
     let mut pause = Duration::ZERO;
+    let mut begins_as = Link::Ready;
     loop {
         let connection = connect(&address, pause, &mut commands, &mut again).await;
         let Some(connection) = connection else { return };
-        connected.send_replace(true);
+        link.send_replace(begins_as);
         let end = match confirm_channel(&connection).await {
-            Ok(channel) => Window::new(channel).run(&connection, &mut commands, &mut again).await,
+            Ok(channel) => {
+                let window = Window::new(channel, &link);
+                window.run(&connection, &mut commands, &mut again).await
+            }
             Err(error) => End::Lost(error.to_string()),
         };
-        connected.send_replace(false);
+        // A connection that is made again confirms nothing yet.
+        begins_as = match link.send_replace(Link::Away) {
+            Link::Silent => Link::Silent,
+            _ => Link::Ready,
+        };
         close(&connection).await;
         match end {
             End::NoCallersLeft => return,
@@ -158,7 +201,7 @@ async fn connect(
         tokio::select! {
             connection = &mut connecting => return Some(connection),
             command = commands.recv(), if again.len() < LINE => again.push_back(command?),
-            () = tokio::time::sleep(TICK) => again.retain(|command| !command.is_abandoned()),
+            () = tokio::time::sleep(TICK) => again.retain(Command::may_wait),
         }
     }
 }
@@ -194,22 +237,56 @@ impl Future for Pending {
 }
 
 /// The messages on one channel that wait for their confirm.
-struct Window {
+struct Window<'a> {
     channel: Channel,
     in_flight: FuturesUnordered<Pending>,
     /// Returned messages whose own confirm has not been seen yet.
     returned: HashMap<Name, usize>,
-    blocked: bool,
+    link: &'a watch::Sender<Link>,
+    /// Since the last confirm, or since there was something to confirm.
+    waiting: Stopwatch,
 }
 
-impl Window {
-    fn new(channel: Channel) -> Self {
+impl<'a> Window<'a> {
+    fn new(channel: Channel, link: &'a watch::Sender<Link>) -> Self {
         Self {
             channel,
             in_flight: FuturesUnordered::new(),
             returned: HashMap::new(),
-            blocked: false,
+            link,
+            waiting: Stopwatch::start(),
         }
+    }
+
+    fn is_blocked(&self) -> bool {
+        *self.link.borrow() == Link::Blocked
+    }
+
+    /// Notes what the connection is good for, and tells it once.
+    fn set(&self, now: Link) {
+        let before = self.link.send_replace(now);
+        if before != now && now == Link::Silent {
+            let unconfirmed = self.in_flight.len();
+            tracing::warn!(unconfirmed, "broker.confirms_nothing");
+        } else if before == Link::Silent && now == Link::Ready {
+            tracing::info!("broker.confirms_again");
+        }
+    }
+
+    /// Whether confirms come; an alarm of the broker may last as long as it does.
+    fn look_at_confirms(&mut self) -> Result<(), String> {
+        let is_idle = self.in_flight.is_empty();
+        let link = *self.link.borrow();
+        match (link, self.waiting.elapsed()) {
+            (Link::Blocked, _) => self.waiting = Stopwatch::start(),
+            (_, waiting) if !is_idle && waiting > PATIENCE => {
+                return Err(format!("no confirm within {} s", PATIENCE.as_secs()));
+            }
+            (_, waiting) if !is_idle && waiting > SILENCE => self.set(Link::Silent),
+            _ if is_idle => self.set(Link::Ready),
+            _ => {}
+        }
+        Ok(())
     }
 
     async fn run(
@@ -219,21 +296,23 @@ impl Window {
         again: &mut VecDeque<Command>,
     ) -> End {
         let mut events = Box::pin(connection.events_listener());
+        let mut ticks = tokio::time::interval(TICK);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut open = true;
         loop {
-            let may_send = !self.blocked && self.in_flight.len() < WINDOW;
+            let may_send = !self.is_blocked() && self.in_flight.len() < WINDOW;
             let step = tokio::select! {
                 biased;
                 Some(event) = events.next() => self.notice(event),
                 Some(first) = self.in_flight.next() => self.settle(first, again),
+                _ = ticks.tick() => {
+                    again.retain(Command::may_wait);
+                    self.look_at_confirms()
+                }
                 command = next_command(commands, again), if may_send && open => match command {
                     Some(command) => self.send(command, again).await,
                     None => { open = false; Ok(()) }
                 },
-                () = tokio::time::sleep(TICK) => {
-                    again.retain(|command| !command.is_abandoned());
-                    Ok(())
-                }
             };
             if let Err(why) = step {
                 self.give_up(again).await;
@@ -249,11 +328,12 @@ impl Window {
         match event {
             Event::ConnectionBlocked(why) => {
                 tracing::warn!(why, "broker.blocked");
-                self.blocked = true;
+                self.set(Link::Blocked);
             }
             Event::ConnectionUnblocked => {
                 tracing::info!("broker.unblocked");
-                self.blocked = false;
+                self.waiting = Stopwatch::start();
+                self.set(Link::Ready);
             }
             Event::Error(error) => return Err(error.to_string()),
             _ => {}
@@ -288,12 +368,10 @@ impl Window {
         );
         match in_time("publishing", publish).await {
             Ok(confirm) => {
-                let confirm = async move {
-                    match tokio::time::timeout(PATIENCE, confirm).await {
-                        Ok(result) => result.map_err(|error| error.to_string()),
-                        Err(_) => Err(format!("no confirm within {} s", PATIENCE.as_secs())),
-                    }
-                };
+                if self.in_flight.is_empty() {
+                    self.waiting = Stopwatch::start();
+                }
+                let confirm = confirm.map_err(|error| error.to_string());
                 self.in_flight.push(Pending { command: Some(command), confirm: confirm.boxed() });
                 Ok(())
             }
@@ -310,6 +388,10 @@ impl Window {
         first: (Command, Outcome),
         again: &mut VecDeque<Command>,
     ) -> Result<(), String> {
+        self.waiting = Stopwatch::start();
+        if *self.link.borrow() == Link::Silent {
+            self.set(Link::Ready);
+        }
         let mut lost = None;
         for (command, outcome) in self.collect(first) {
             match outcome {

@@ -17,6 +17,8 @@ const LOG_EVERY: Duration = Duration::from_secs(10);
 #[derive(Default)]
 pub(super) struct FaultWatch {
     kinds: Mutex<Kinds>,
+    /// Why the last heartbeat was not written. Each process writes one, also when there is no work.
+    heartbeat: Mutex<Option<StoreError>>,
 }
 
 #[derive(Default)]
@@ -70,10 +72,22 @@ impl FaultWatch {
     /// The fault that stands in the way now.
     pub(super) fn fault(&self) -> Option<StoreError> {
         let kinds = self.kinds.lock().unwrap_or_else(PoisonError::into_inner);
-        kinds.of.iter().find_map(|standing| match standing {
+        let broken = kinds.of.iter().find_map(|standing| match standing {
             Standing::Broken(fault) => Some(fault.clone()),
             Standing::Well | Standing::Recovered => None,
-        })
+        });
+        broken.or_else(|| self.heartbeat.lock().unwrap_or_else(PoisonError::into_inner).clone())
+    }
+
+    /// The result of the last heartbeat.
+    pub(super) fn note_heartbeat(&self, fault: Option<&StoreError>) {
+        let mut heartbeat = self.heartbeat.lock().unwrap_or_else(PoisonError::into_inner);
+        match (&*heartbeat, fault) {
+            (None, Some(fault)) => tracing::warn!(%fault, "ledger.not_written"),
+            (Some(_), None) => tracing::info!("ledger.written_again"),
+            _ => {}
+        }
+        *heartbeat = fault.cloned();
     }
 }
 

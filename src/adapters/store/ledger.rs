@@ -40,7 +40,7 @@ pub struct SqlStore<D> {
     pub(super) db: D,
     /// New orders apart from everything else where the database writes both at once.
     queues: [Queue; 2],
-    watch: FaultWatch,
+    pub(super) watch: FaultWatch,
     outages: OutageWatch,
 }
 

@@ -37,18 +37,9 @@ impl<D: Db> Leases for SqlStore<D> {
 #[async_trait]
 impl<D: Db> WorkerRegistry for SqlStore<D> {
     async fn heartbeat(&self, worker: &Worker) -> Result<(), StoreError> {
-        let sql = "INSERT INTO workers (name, roles, started_at_ms, seen_at_ms)
-            VALUES ($1, $2, $3, $4)
-            ON CONFLICT (name) DO UPDATE
-            SET roles = excluded.roles, started_at_ms = excluded.started_at_ms,
-              seen_at_ms = excluded.seen_at_ms";
-        let roles = worker.roles.join(" ");
-        let args = sql_args![&worker.name, roles, worker.started_at, worker.seen_at];
-        self.db.execute(&sql.into(), args).await?;
-        let stale = "DELETE FROM workers
-            WHERE seen_at_ms < $1";
-        let forgotten = worker.seen_at.checked_sub(REMEMBERED).unwrap_or(Timestamp::MIN);
-        self.db.execute(&stale.into(), sql_args![forgotten]).await.map(|_| ())
+        let written = self.write_heartbeat(worker).await;
+        self.watch.note_heartbeat(written.as_ref().err());
+        written
     }
 
     async fn ledger_time(&self) -> Result<Option<Timestamp>, StoreError> {
@@ -124,5 +115,22 @@ impl<D: Db> WorkerList for SqlStore<D> {
                 })
             })
             .collect()
+    }
+}
+
+impl<D: Db> SqlStore<D> {
+    async fn write_heartbeat(&self, worker: &Worker) -> Result<(), StoreError> {
+        let sql = "INSERT INTO workers (name, roles, started_at_ms, seen_at_ms)
+            VALUES ($1, $2, $3, $4)
+            ON CONFLICT (name) DO UPDATE
+            SET roles = excluded.roles, started_at_ms = excluded.started_at_ms,
+              seen_at_ms = excluded.seen_at_ms";
+        let roles = worker.roles.join(" ");
+        let args = sql_args![&worker.name, roles, worker.started_at, worker.seen_at];
+        self.db.execute(&sql.into(), args).await?;
+        let stale = "DELETE FROM workers
+            WHERE seen_at_ms < $1";
+        let forgotten = worker.seen_at.checked_sub(REMEMBERED).unwrap_or(Timestamp::MIN);
+        self.db.execute(&stale.into(), sql_args![forgotten]).await.map(|_| ())
     }
 }

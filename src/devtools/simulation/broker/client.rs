@@ -140,8 +140,9 @@ impl Broker for BrokerClient {
         Ok(QueueStatus { ready: number(ready), consumers: number(consumers) })
     }
 
-    fn is_ready(&self) -> bool {
-        self.model.story.now() >= self.model.away_until()
+    fn obstacle(&self) -> Option<String> {
+        let is_away = self.model.story.now() < self.model.away_until();
+        is_away.then(|| "connection refused".to_owned())
     }
 
     fn is_durable(&self) -> bool {
