@@ -83,6 +83,39 @@ for queue in queues:
     fitting = [p for p in definitions["policies"] if re.search(p["pattern"], f"orders.{queue}")]
     expect(len(fitting) == 1, f"definitions.json: {len(fitting)} policies for orders.{queue}")
 
+# Kubernetes. The schemas of its own kinds come with kubernetes-validate, where that is installed.
+folder = "deploy/kubernetes"
+kustomization = yaml.safe_load(read(f"{folder}/kustomization.yaml"))
+listed = set(kustomization["resources"])
+expect(listed == set(os.listdir(folder)) - {"kustomization.yaml"}, f"kustomization.yaml lists {sorted(listed)}")
+version = kustomization["images"][0]["newTag"]
+expect(version == cargo["package"]["version"], f"kustomization.yaml: image {version}")
+given = dict(line.split("=", 1) for line in kustomization["configMapGenerator"][0]["literals"])
+try:
+    import kubernetes_validate
+except ImportError:
+    kubernetes_validate = None
+for file in sorted(listed):
+    for manifest in yaml.safe_load_all(read(f"{folder}/{file}")):
+        what = f"{file}: {manifest['kind']} {manifest['metadata']['name']}"
+        if kubernetes_validate and "monitoring.coreos.com" not in manifest["apiVersion"]:
+            try:
+                kubernetes_validate.validate(manifest, "1.31", strict=True)
+            except kubernetes_validate.ValidationError as error:
+                expect(False, f"{what}: {error}")
+        if manifest["kind"] != "Deployment":
+            continue
+        pod = manifest["spec"]["template"]["spec"]
+        grace = pod["terminationGracePeriodSeconds"]
+        expect(grace > patience, f"{what}: grace period {grace}s is not above shutdown.patience")
+        (container,) = pod["containers"]
+        env = {variable["name"]: variable["value"] for variable in container["env"]}
+        # The files exist only there; what they are for is a setting all the same.
+        env = {name.removesuffix("_FILE"): "" if name.endswith("_FILE") else value for name, value in env.items()}
+        command = [os.path.abspath(relay), "config", "show"]
+        shown = subprocess.run(command, env=clean | given | env, capture_output=True, text=True)
+        expect(shown.returncode == 0, f"{what}: {shown.stderr.strip()}")
+
 for fault in faults:
     print(fault, file=sys.stderr)
 print(f"{len(services)} services checked, {len(faults)} faults")

@@ -24,7 +24,7 @@ use crate::ports::clock::SystemClock;
 use crate::ports::workers::WorkerKind;
 use crate::web::auth::access::Access;
 use crate::web::html::templates::Pages;
-use crate::web::router::router;
+use crate::web::router::{metrics_router, router};
 use crate::web::server::{Limits, serve};
 use crate::web::state::{Check, Web};
 use crate::workers::channel_notifier::ChannelNotifier;
@@ -141,8 +141,12 @@ impl Service {
         for role in roles {
             service.start_role(*role, roles, settings).await?;
         }
+        let web = service.web_state(roles, settings)?;
+        if let Some(listen) = settings.web.metrics {
+            service.start_metrics(listen, web.clone()).await?;
+        }
         if let Some(listener) = listener {
-            service.start_web(listener, roles, settings)?;
+            service.start_web(listener, web)?;
         }
         tell_start(settings, roles, &worker, service.web);
         Ok(service)
@@ -277,15 +281,28 @@ impl Service {
         Reading { queue, permits, read_mode, stop: self.stop.clone() }
     }
 
-    fn start_web(
-        &mut self,
-        listener: TcpListener,
-        roles: &[WorkerKind],
-        settings: &Settings,
-    ) -> anyhow::Result<()> {
+    fn start_web(&mut self, listener: TcpListener, web: Web) -> anyhow::Result<()> {
         self.web = Some(listener.local_addr()?);
+        let stop = self.stop.clone();
+        self.roles.start("web", serve(listener, router(web), Limits::default(), stop));
+        Ok(())
+    }
+
+    /// Health and metrics, for as long as the process runs.
+    async fn start_metrics(&mut self, listen: SocketAddr, web: Web) -> anyhow::Result<()> {
+        let listener = TcpListener::bind(listen).await.with_context(|| {
+            format!("cannot listen on {listen}: is the port in use? (metrics.listen)")
+        })?;
+        tracing::info!(listen = %listener.local_addr()?, "metrics.listening");
+        let never = CancellationToken::new();
+        let task = serve(listener, metrics_router(web), Limits::default(), never);
+        self.infrastructure.start("metrics", task);
+        Ok(())
+    }
+
+    fn web_state(&self, roles: &[WorkerKind], settings: &Settings) -> anyhow::Result<Web> {
         let pages = Pages::new().map_err(|error| anyhow::anyhow!(error))?;
-        let web = Web {
+        Ok(Web {
             ops: self.ops.clone(),
             metrics: self.context.metrics.clone(),
             pages: Arc::new(pages),
@@ -296,10 +313,7 @@ impl Service {
             needs_broker: roles
                 .iter()
                 .any(|role| *role != WorkerKind::Web && *role != WorkerKind::Sweeper),
-        };
-        let stop = self.stop.clone();
-        self.roles.start("web", serve(listener, router(web), Limits::default(), stop));
-        Ok(())
+        })
     }
 
     /// Runs until a signal, and says how it ended.

@@ -1,4 +1,4 @@
-//! `web.*`: where the pages and the API are reached.
+//! `web.*` and `metrics.*`: where the pages, the API and the metrics are reached.
 
 use std::net::SocketAddr;
 
@@ -13,14 +13,16 @@ pub struct WebSettings {
     pub public_url: String,
     /// The number of our own proxies in front.
     pub proxies: usize,
+    /// Where health and metrics of this process are served apart from the pages.
+    pub metrics: Option<SocketAddr>,
 }
 
 impl WebSettings {
     pub(super) fn read(r: &mut Reader) -> Self {
-        let listen = r.checked_text("web.listen", |text| {
-            text.parse::<SocketAddr>().map(|_| ()).map_err(|_| {
-                format!("`{text}`: expected an address and a port such as 127.0.0.1:8080")
-            })
+        let listen = r.checked_text("web.listen", is_place);
+        let metrics = r.checked_text("metrics.listen", |text| match text {
+            "" => Ok(()),
+            text => is_place(text),
         });
         let listen: SocketAddr = listen.parse().expect("it was checked");
         let public_url = r.checked_text("web.public_url", |text| {
@@ -34,6 +36,13 @@ impl WebSettings {
             "" => format!("http://{listen}"),
             url => url.to_owned(),
         };
-        Self { listen, public_url, proxies: r.number("web.proxies", 0..=10) }
+        let proxies = r.number("web.proxies", 0..=10);
+        Self { listen, public_url, proxies, metrics: metrics.parse().ok() }
     }
+}
+
+fn is_place(text: &str) -> Result<(), String> {
+    text.parse::<SocketAddr>()
+        .map(|_| ())
+        .map_err(|_| format!("`{text}`: expected an address and a port such as 127.0.0.1:8080"))
 }

@@ -27,10 +27,7 @@ const MARGIN: Duration = Duration::from_secs(15);
 pub fn router(web: Web) -> Router {
     // A transfer is waited for.
     let patience = PATIENCE.max(web.ops.transfer_patience() + MARGIN);
-    Router::new()
-        .route("/healthz", get(|| async { "ok\n" }))
-        .route("/readyz", get(readyz))
-        .route("/metrics", get(metrics))
+    watched()
         .merge(login_routes())
         .merge(api_routes(&web))
         .merge(page_router(&web))
@@ -60,6 +57,21 @@ pub fn router(web: Web) -> Router {
              connect-src 'self'; frame-src 'self'; form-action 'self'; base-uri 'none'; \
              frame-ancestors 'none'",
         ))
+}
+
+/// What machines ask of a process, whatever its roles.
+fn watched() -> Router<Web> {
+    Router::new()
+        .route("/healthz", get(|| async { "ok\n" }))
+        .route("/readyz", get(readyz))
+        .route("/metrics", get(metrics))
+}
+
+/// The routes of `metrics.listen`: health and metrics alone.
+pub fn metrics_router(web: Web) -> Router {
+    watched()
+        .with_state(web)
+        .layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, PATIENCE))
 }
 
 fn fixed(name: header::HeaderName, value: &'static str) -> SetResponseHeaderLayer<HeaderValue> {

@@ -40,6 +40,7 @@ mod people;
 mod redrives;
 mod sweeper;
 mod unclear;
+mod watching;
 
 #[test]
 #[ignore = "the full lane needs PostgreSQL, RabbitMQ, Python, Node.js and Chromium: run scripts/test, which starts or installs them"]

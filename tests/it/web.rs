@@ -313,3 +313,31 @@ async fn without_the_web_role_nobody_listens() {
     assert_eq!(world.processes[at].web, None);
     world.end().await;
 }
+
+#[tokio::test]
+async fn without_the_web_role_health_and_metrics_have_a_port_of_their_own() {
+    let mut world = World::new(Place::Embedded).await;
+    world.make_ready().await;
+    world.set("metrics.listen", "127.0.0.1:0");
+    let at = world.start(&["serve", "--roles", "submitter,error-handler,notifier,sweeper"]).await;
+    let log = world.processes[at].log();
+    let (_, rest) = log.split_once(r#""listen":""#).expect("it says where it listens");
+    let place = rest.split('"').next().unwrap_or_default().to_owned();
+    let get = async |path: &str| {
+        let answer = reqwest::get(format!("http://{place}{path}")).await.expect("it answers");
+        (answer.status().as_u16(), answer.text().await.unwrap_or_default())
+    };
+    assert_eq!(get("/healthz").await, (200, "ok\n".to_owned()));
+    world
+        .until("it is ready", async || match get("/readyz").await {
+            (200, _) => Ok(()),
+            other => Err(format!("{other:?}")),
+        })
+        .await;
+    let (status, metrics) = get("/metrics").await;
+    assert!(status == 200 && metrics.contains("order_relay_circuit_state"), "{metrics}");
+    for path in ["/", "/login", "/api/openapi.json"] {
+        assert_eq!(get(path).await.0, 404, "{path}");
+    }
+    world.end().await;
+}
