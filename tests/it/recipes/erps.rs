@@ -1,4 +1,7 @@
-//! The ten shipped recipes.
+//! The ten shipped recipes. Stand-ins that calculate totals themselves have a file each.
+
+mod sap;
+mod whole;
 
 use serde_json::{Value as Json, json};
 
@@ -7,6 +10,8 @@ use order_relay::ports::erp::Erp;
 use crate::stand_in::{Asked, Behaviour, Books, Says, StandIn};
 
 use super::{Expected, Setting, holds, open};
+
+pub(super) use sap::sap;
 
 pub(super) const USER: Setting =
     Setting { consts: &[], secrets: &[("user", "relay"), ("password", "s3cret-pw")] };
@@ -345,66 +350,6 @@ async fn business_central_holds() {
     holds("business-central", business_central, &setting, &[("login", "URL")], &expected).await;
 }
 
-pub(super) fn sap(books: &mut Books, asked: &Asked) -> (Says, bool) {
-    assert!(asked.header("authorization").starts_with("Basic "));
-    let path = asked.path();
-    if path == "/sap/opu/odata/sap/API_SALES_ORDER_SRV/" {
-        assert_eq!(asked.header("x-csrf-token"), "Fetch");
-        books.logins += 1;
-        let says = Says::json(200, &json!({"d": {}})).with("x-csrf-token", "s3cret-csrf-token");
-        return (
-            says.with("Set-Cookie", "SAP_SESSIONID_X=s3cret-cookie; path=/")
-                .with("Set-Cookie", "odd=1"),
-            false,
-        );
-    }
-    assert_eq!(asked.header("cookie"), "SAP_SESSIONID_X=s3cret-cookie; odd=1");
-    if asked.method == "POST" {
-        if asked.header("x-csrf-token") != "s3cret-csrf-token" || books.session_over {
-            books.session_over = false;
-            return (
-                Says::text(403, "text/plain", "CSRF token validation failed")
-                    .with("x-csrf-token", "Required"),
-                false,
-            );
-        }
-        let json = asked.json();
-        if read(&json, "/to_Item/results/0/Material") == "SKU-NOPE" {
-            let detail = json!({"code": "V1/382", "message": "Material SKU-NOPE is not defined", "severity": "error"});
-            let error = json!({"code": "V1/302", "message": {"lang": "en", "value": "Error"}, "innererror": {"errordetails": [detail]}});
-            return (Says::json(400, &json!({"error": error})), true);
-        }
-        assert_eq!(read(&json, "/CustomerPurchaseOrderDate"), "/Date(1795305600000)/");
-        let n = books.make(&read(&json, "/PurchaseOrderByCustomer"));
-        return (
-            Says::json(
-                201,
-                &json!({"d": {"SalesOrder": n.to_string(), "TotalNetAmount": "19.00", "TransactionCurrency": "EUR"}}),
-            ),
-            true,
-        );
-    }
-    let filter = asked.query("$filter");
-    let reference = filter.split('\'').nth(1).unwrap();
-    let found = books.find(reference);
-    let rows: Json = found
-        .map(|n| json!({"SalesOrder": n.to_string(), "OverallSDProcessStatus": "A", "PurchaseOrderByCustomer": reference, "TotalNetAmount": "19.00", "TransactionCurrency": "EUR"}))
-        .into_iter()
-        .collect();
-    (Says::json(200, &json!({"d": {"results": rows}})), false)
-}
-
-#[tokio::test]
-async fn sap_s4_holds() {
-    let expected = Expected {
-        number: "1",
-        refusal: "Material SKU-NOPE is not defined",
-        reference: "O-1",
-        is_once: false,
-    };
-    holds("sap-s4", sap, &USER, &[], &expected).await;
-}
-
 pub(super) fn netsuite(books: &mut Books, asked: &Asked) -> (Says, bool) {
     let path = asked.path();
     if path == "/services/rest/auth/oauth2/v1/token" {
@@ -636,20 +581,6 @@ async fn a_session_that_ended_is_begun_anew_once_and_a_refused_login_is_not_repe
         );
     }
     assert_eq!(refusing.books.lock().unwrap().logins, 1);
-}
-
-#[tokio::test]
-async fn a_stale_csrf_token_is_fetched_again() {
-    use super::{open, order};
-    use crate::stand_in::StandIn;
-    use order_relay::ports::erp::Erp;
-    let stand_in = StandIn::start(sap).await;
-    let erp = open("sap-s4", &stand_in.url, &USER, &[]);
-    erp.submit(&order("O-1", "SKU-100")).await.unwrap();
-    stand_in.books.lock().unwrap().session_over = true;
-    erp.submit(&order("O-2", "SKU-100")).await.unwrap();
-    let books = stand_in.books.lock().unwrap();
-    assert_eq!((books.logins, books.orders.len()), (2, 2));
 }
 
 /// A Tryton whose company, web shop and rights are not what the settings say.
