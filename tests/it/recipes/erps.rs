@@ -1,5 +1,6 @@
 //! The ten shipped recipes. Stand-ins that calculate totals themselves have a file each.
 
+mod dolibarr;
 mod sap;
 mod whole;
 
@@ -11,6 +12,7 @@ use crate::stand_in::{Asked, Behaviour, Books, Says, StandIn};
 
 use super::{Expected, Setting, holds, open};
 
+pub(super) use dolibarr::dolibarr;
 pub(super) use sap::sap;
 
 pub(super) const USER: Setting =
@@ -474,57 +476,6 @@ async fn erpnext_holds() {
     let refusal = "Could not find Row #1: Item Code: SKU-NOPE";
     let expected = Expected { number: "SAL-ORD-1", refusal, reference: "O-1", is_once: false };
     holds("erpnext", erpnext, &setting, &[], &expected).await;
-}
-
-pub(super) fn dolibarr(books: &mut Books, asked: &Asked) -> (Says, bool) {
-    assert_eq!(asked.header("dolapikey"), "s3cret-key");
-    let path = asked.path();
-    let path = path.strip_prefix("/api/index.php").unwrap();
-    let missing = || {
-        Says::json(
-            404,
-            &json!({"error": {"code": 404, "message": "Not Found: no such object"}, "debug": {}}),
-        )
-    };
-    let row = |books: &Books, n: usize| json!({"id": n, "ref": format!("CO-{n}"), "ref_ext": books.orders[n - 1], "statut": books.states[n - 1], "total_ttc": "19.00000000"});
-    if path == "/thirdparties" {
-        assert_eq!(asked.query("sqlfilters"), "(t.code_client:=:'C-1001')");
-        return (Says::json(200, &json!([{"id": "2"}])), false);
-    }
-    if let Some(sku) = path.strip_prefix("/products/ref/") {
-        return (
-            if sku == "SKU-NOPE" { missing() } else { Says::json(200, &json!({"id": "7"})) },
-            false,
-        );
-    }
-    if (asked.method.as_str(), path) == ("GET", "/orders") {
-        let filter = asked.query("sqlfilters");
-        let reference = filter.strip_prefix("(t.ref_ext:=:'").unwrap().strip_suffix("')").unwrap();
-        let found = books.find(reference).map(|n| Says::json(200, &json!([row(books, n)])));
-        return (found.unwrap_or_else(missing), false);
-    }
-    if let Some(n) = path.strip_prefix("/orders/").and_then(|rest| rest.strip_suffix("/validate")) {
-        let n: usize = n.parse().unwrap();
-        books.states[n - 1] = "1".to_owned();
-        return (Says::json(200, &row(books, n)), false);
-    }
-    if let Some(n) = path.strip_prefix("/orders/") {
-        return (Says::json(200, &row(books, n.parse().unwrap())), false);
-    }
-    assert_eq!((asked.method.as_str(), path), ("POST", "/orders"));
-    let json = asked.json();
-    assert_eq!(json["date"], 1_795_305_600);
-    assert_eq!(json["socid"], 2);
-    let n = books.make(&read(&json, "/ref_ext"));
-    books.states[n - 1] = "0".to_owned();
-    (Says::json(200, &json!(n)), true)
-}
-
-#[tokio::test]
-async fn dolibarr_holds() {
-    let refusal = "product 'SKU-NOPE' is unknown to the ERP";
-    let expected = Expected { number: "CO-1", refusal, reference: "O-1", is_once: false };
-    holds("dolibarr", dolibarr, &KEY, &[], &expected).await;
 }
 
 pub(super) fn soap(books: &mut Books, asked: &Asked) -> (Says, bool) {
