@@ -1,6 +1,7 @@
 //! The ten shipped recipes. Stand-ins that calculate totals themselves have a file each.
 
 mod dolibarr;
+mod erpnext;
 mod sap;
 mod whole;
 
@@ -13,6 +14,7 @@ use crate::stand_in::{Asked, Behaviour, Books, Says, StandIn};
 use super::{Expected, Setting, holds, open};
 
 pub(super) use dolibarr::dolibarr;
+pub(super) use erpnext::erpnext;
 pub(super) use sap::sap;
 
 pub(super) const USER: Setting =
@@ -426,56 +428,6 @@ async fn netsuite_holds() {
     };
     let more = [("account_url", "URL"), ("key_file", key_file.as_str())];
     holds(&recipe, netsuite, &setting, &more, &expected).await;
-}
-
-pub(super) fn erpnext(books: &mut Books, asked: &Asked) -> (Says, bool) {
-    assert_eq!(asked.header("authorization"), "token s3cret-key:s3cret-secret");
-    assert_eq!(asked.header("accept"), "application/json");
-    let (path, json) = (asked.path(), asked.json());
-    match asked.method.as_str() {
-        "POST" => {
-            assert_eq!(path, "/api/resource/Sales Order");
-            if read(&json, "/items/0/item_code") == "SKU-NOPE" {
-                let message =
-                    json!({"message": "Could not find Row #1: Item Code: SKU-NOPE"}).to_string();
-                let messages = json!([message]).to_string();
-                let error = json!({"exc_type": "LinkValidationError", "exception": "frappe.exceptions...", "_server_messages": messages});
-                return (Says::json(417, &error), true);
-            }
-            let n = books.make(&read(&json, "/po_no"));
-            (
-                Says::json(
-                    200,
-                    &json!({"data": {"name": format!("SAL-ORD-{n}"), "docstatus": 0, "grand_total": 19.0, "currency": "EUR"}}),
-                ),
-                true,
-            )
-        }
-        "PUT" => {
-            let n: usize = path.rsplit('-').next().unwrap().parse().unwrap();
-            books.states[n - 1] = "1".to_owned();
-            (
-                Says::json(200, &json!({"data": {"name": format!("SAL-ORD-{n}"), "docstatus": 1}})),
-                false,
-            )
-        }
-        _ => {
-            let filters: Json = serde_json::from_str(&asked.query("filters")).unwrap();
-            let found = books.find(&read(&filters, "/0/2"));
-            let row = |n: usize| json!({"name": format!("SAL-ORD-{n}"), "po_no": books.orders[n - 1], "docstatus": i32::from(books.states[n - 1] == "1"), "grand_total": 19.0, "currency": "EUR"});
-            let rows: Json = found.map(row).into_iter().collect();
-            (Says::json(200, &json!({"data": rows})), false)
-        }
-    }
-}
-
-#[tokio::test]
-async fn erpnext_holds() {
-    let setting =
-        Setting { consts: &[], secrets: &[("key", "s3cret-key"), ("secret", "s3cret-secret")] };
-    let refusal = "Could not find Row #1: Item Code: SKU-NOPE";
-    let expected = Expected { number: "SAL-ORD-1", refusal, reference: "O-1", is_once: false };
-    holds("erpnext", erpnext, &setting, &[], &expected).await;
 }
 
 pub(super) fn soap(books: &mut Books, asked: &Asked) -> (Says, bool) {
