@@ -1,5 +1,6 @@
 //! The ten shipped recipes. Stand-ins that calculate totals themselves have a file each.
 
+mod business_central;
 mod dolibarr;
 mod erpnext;
 mod sap;
@@ -13,6 +14,7 @@ use crate::stand_in::{Asked, Behaviour, Books, Says, StandIn};
 
 use super::{Expected, Setting, holds, open};
 
+pub(super) use business_central::business_central;
 pub(super) use dolibarr::dolibarr;
 pub(super) use erpnext::erpnext;
 pub(super) use sap::sap;
@@ -298,60 +300,6 @@ async fn odoo_jsonrpc_holds() {
     let refusal = "product 'SKU-NOPE' is unknown to the ERP";
     let expected = Expected { number: "S00001", refusal, reference: "O-1", is_once: false };
     holds("odoo-jsonrpc", odoo_jsonrpc, &USER, &[], &expected).await;
-}
-
-pub(super) fn business_central(books: &mut Books, asked: &Asked) -> (Says, bool) {
-    if asked.path() == "/T/oauth2/v2.0/token" {
-        assert!(
-            asked.body.contains("client_secret=s3cret-client")
-                && asked.body.contains("scope=https")
-        );
-        books.logins += 1;
-        return (
-            Says::json(200, &json!({"access_token": "s3cret-bearer", "expires_in": 3599})),
-            false,
-        );
-    }
-    assert_eq!(asked.header("authorization"), "Bearer s3cret-bearer");
-    assert_eq!(asked.header("accept-language"), "en-US");
-    let path = asked.path();
-    assert!(path.starts_with("/v2.0/T/production/api/v2.0/companies("), "{path}");
-    if asked.method == "POST" {
-        let json = asked.json();
-        if read(&json, "/salesOrderLines/0/lineObjectNumber") == "SKU-NOPE" {
-            let error = json!({"code": "Internal_InvalidTableRelation", "message": "The field No. contains SKU-NOPE.  CorrelationId:  1."});
-            return (Says::json(400, &json!({"error": error})), true);
-        }
-        let n = books.make(&read(&json, "/externalDocumentNumber"));
-        return (
-            Says::json(
-                201,
-                &json!({"id": format!("g-{n}"), "number": format!("BC-{n}"), "status": "Draft", "totalAmountIncludingTax": 19.0, "currencyCode": "EUR"}),
-            ),
-            true,
-        );
-    }
-    let filter = asked.query("$filter");
-    let reference = filter.split('\'').nth(1).unwrap();
-    // The first order has been shipped and invoiced.
-    let is_invoice = path.ends_with("salesInvoices");
-    let found = books.find(reference).filter(|n| (*n == 1) == is_invoice);
-    let rows: Json = found
-        .map(|n| json!({"id": format!("g-{n}"), "number": format!("BC-{n}"), "status": "Open", "externalDocumentNumber": reference.to_uppercase(), "totalAmountIncludingTax": 19, "currencyCode": "EUR"}))
-        .into_iter()
-        .collect();
-    (Says::json(200, &json!({"value": rows})), false)
-}
-
-#[tokio::test]
-async fn business_central_holds() {
-    let setting = Setting {
-        consts: &[("tenant", "T")],
-        secrets: &[("client_id", "id"), ("client_secret", "s3cret-client")],
-    };
-    let expected =
-        Expected { number: "BC-1", refusal: "contains SKU-NOPE", reference: "O-1", is_once: false };
-    holds("business-central", business_central, &setting, &[("login", "URL")], &expected).await;
 }
 
 pub(super) fn netsuite(books: &mut Books, asked: &Asked) -> (Says, bool) {
