@@ -3,6 +3,7 @@
 mod business_central;
 mod dolibarr;
 mod erpnext;
+mod netsuite;
 mod sap;
 mod whole;
 
@@ -17,6 +18,7 @@ use super::{Expected, Setting, holds, open};
 pub(super) use business_central::business_central;
 pub(super) use dolibarr::dolibarr;
 pub(super) use erpnext::erpnext;
+pub(super) use netsuite::{netsuite, netsuite_files};
 pub(super) use sap::sap;
 
 pub(super) const USER: Setting =
@@ -300,82 +302,6 @@ async fn odoo_jsonrpc_holds() {
     let refusal = "product 'SKU-NOPE' is unknown to the ERP";
     let expected = Expected { number: "S00001", refusal, reference: "O-1", is_once: false };
     holds("odoo-jsonrpc", odoo_jsonrpc, &USER, &[], &expected).await;
-}
-
-pub(super) fn netsuite(books: &mut Books, asked: &Asked) -> (Says, bool) {
-    let path = asked.path();
-    if path == "/services/rest/auth/oauth2/v1/token" {
-        assert!(
-            asked.body.contains("client_assertion_type=urn")
-                && asked.body.contains("client_assertion=ey")
-        );
-        return (
-            Says::json(200, &json!({"access_token": "s3cret-bearer", "expires_in": "3600"})),
-            false,
-        );
-    }
-    assert_eq!(asked.header("authorization"), "Bearer s3cret-bearer");
-    let reference =
-        path.strip_prefix("/services/rest/record/v1/salesOrder/eid:").unwrap().to_owned();
-    let error = |status: u16, detail: &str| {
-        let detail = json!({"detail": detail, "o:errorCode": "INVALID_CONTENT"});
-        Says::json(
-            status,
-            &json!({"title": "Bad Request", "status": status, "o:errorDetails": [detail]}),
-        )
-    };
-    if asked.method == "PUT" {
-        assert_eq!(asked.query("replace"), "item");
-        if read(&asked.json(), "/item/items/0/item/externalId") == "SKU-NOPE" {
-            return (error(400, "Invalid value SKU-NOPE for item"), true);
-        }
-        let n = books.find(&reference).unwrap_or_else(|| books.make(&reference));
-        let place = format!("https://erp/services/rest/record/v1/salesOrder/{n}");
-        return (Says::text(204, "text/plain", "").with("Location", &place), true);
-    }
-    match books.find(&reference) {
-        Some(n) => (
-            Says::json(
-                200,
-                &json!({"id": n.to_string(), "tranId": format!("SO{n}"), "status": {"id": "B"}, "total": 19.0}),
-            ),
-            false,
-        ),
-        None => (error(404, "The record instance does not exist"), false),
-    }
-}
-
-/// The recipe with a key of its own kind, and that key.
-pub(super) fn netsuite_files(folder: &tempfile::TempDir) -> (String, String) {
-    use base64::Engine;
-    use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair};
-    // ring makes no RSA keys: the signature is ES256 here, which NetSuite takes as well.
-    let random = ring::rand::SystemRandom::new();
-    let key = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &random).unwrap();
-    let body = base64::engine::general_purpose::STANDARD.encode(key.as_ref());
-    let pem = format!("-----BEGIN PRIVATE KEY-----\n{body}\n-----END PRIVATE KEY-----\n");
-    let (key_file, recipe) = (folder.path().join("key.pem"), folder.path().join("netsuite.toml"));
-    std::fs::write(&key_file, pem).unwrap();
-    let text = include_str!("../../../templates/erp/netsuite.toml").replace("PS256", "ES256");
-    std::fs::write(&recipe, text).unwrap();
-    let own = |path: &std::path::Path| path.to_str().unwrap().to_owned();
-    (own(&recipe), own(&key_file))
-}
-
-#[tokio::test]
-async fn netsuite_holds() {
-    let folder = tempfile::tempdir().unwrap();
-    let (recipe, key_file) = netsuite_files(&folder);
-    let setting =
-        Setting { consts: &[("certificate", "cert")], secrets: &[("client_id", "client")] };
-    let expected = Expected {
-        number: "SO1",
-        refusal: "Invalid value SKU-NOPE",
-        reference: "O-1",
-        is_once: true,
-    };
-    let more = [("account_url", "URL"), ("key_file", key_file.as_str())];
-    holds(&recipe, netsuite, &setting, &more, &expected).await;
 }
 
 pub(super) fn soap(books: &mut Books, asked: &Asked) -> (Says, bool) {
