@@ -5,6 +5,7 @@ mod dolibarr;
 mod erpnext;
 mod netsuite;
 mod sap;
+mod ubl;
 mod whole;
 
 use serde_json::{Value as Json, json};
@@ -20,6 +21,7 @@ pub(super) use dolibarr::dolibarr;
 pub(super) use erpnext::erpnext;
 pub(super) use netsuite::{netsuite, netsuite_files};
 pub(super) use sap::sap;
+pub(super) use ubl::soap;
 
 pub(super) const USER: Setting =
     Setting { consts: &[], secrets: &[("user", "relay"), ("password", "s3cret-pw")] };
@@ -302,34 +304,6 @@ async fn odoo_jsonrpc_holds() {
     let refusal = "product 'SKU-NOPE' is unknown to the ERP";
     let expected = Expected { number: "S00001", refusal, reference: "O-1", is_once: false };
     holds("odoo-jsonrpc", odoo_jsonrpc, &USER, &[], &expected).await;
-}
-
-pub(super) fn soap(books: &mut Books, asked: &Asked) -> (Says, bool) {
-    assert!(asked.header("authorization").starts_with("Basic "));
-    assert_eq!(asked.header("soapaction"), "\"SV_OPENTRANS_CREATE_ORDER\"");
-    assert!(asked.header("content-type").starts_with("text/xml"));
-    let envelope = |body: &str| {
-        format!(
-            "<s:Envelope xmlns:s='http://schemas.xmlsoap.org/soap/envelope/'><s:Body>{body}</s:Body></s:Envelope>"
-        )
-    };
-    if asked.body.contains("<cbc:ID>SKU-NOPE</cbc:ID>") {
-        let fault = "<s:Fault><faultcode>s:Client</faultcode><faultstring>Item SKU-NOPE does not exist</faultstring></s:Fault>";
-        return (Says::text(500, "text/xml", &envelope(fault)), true);
-    }
-    let reference = asked.body.split("<cbc:ID>").nth(1).unwrap().split('<').next().unwrap();
-    let n = books.make(reference);
-    let response = format!(
-        "<r:OrderResponse xmlns:r='urn:x'><r:SalesOrderID>SO-{n}</r:SalesOrderID></r:OrderResponse>"
-    );
-    (Says::text(200, "text/xml; charset=utf-8", &envelope(&response)), true)
-}
-
-#[tokio::test]
-async fn ubl_soap_holds() {
-    let refusal = "Item SKU-NOPE does not exist";
-    let expected = Expected { number: "SO-1", refusal, reference: "O-1", is_once: false };
-    holds("ubl-soap", soap, &USER, &[], &expected).await;
 }
 
 #[tokio::test]
