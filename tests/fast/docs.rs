@@ -7,13 +7,14 @@ use order_relay::domain::order::contents::{Content, parts_of, text};
 use order_relay::domain::order::document::Order;
 use order_relay::domain::order::intake_rules::IntakeRules;
 use serde_json::Value as Json;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use clap::CommandFactory;
 use config::{Config, File, FileFormat, Source, Value, ValueKind};
 use order_relay::cli::args::Cli;
-use order_relay::config::sources::DEFAULTS;
+use order_relay::config::settings::Settings;
+use order_relay::config::sources::{DEFAULTS, SettingsFile};
 use order_relay::crash::CrashPoint;
 use order_relay::domain::lifecycle::vocabulary::PHASES;
 use order_relay::domain::topology::{Names, Topology};
@@ -236,6 +237,37 @@ fn the_table_of_what_reaches_the_erp_is_that_of_the_recipes() {
     }
     told.sort();
     let shipped: Vec<&str> = SHIPPED.iter().map(|(name, _)| *name).collect();
+    assert_eq!(told, shipped);
+}
+
+/// The settings that a page shows, block by block.
+fn settings_in(page: &str) -> Vec<&str> {
+    let blocks = page.split("```toml\n").skip(1);
+    blocks.filter_map(|rest| rest.split("```").next()).collect()
+}
+
+#[test]
+fn every_shipped_recipe_has_a_page_with_settings_that_can_be_copied() {
+    let (index, folder) = (page("docs/erp-recipes.md"), tempfile::tempdir().expect("a folder"));
+    let (file, mut told) = (folder.path().join("order-relay.toml"), BTreeSet::new());
+    for path in pages().iter().filter(|path| path.starts_with(root().join("docs/erps"))) {
+        let name = path.file_name().and_then(|name| name.to_str()).expect("it has a name");
+        assert!(index.contains(&format!("(erps/{name})")), "{name} is not in the list of pages");
+        for block in settings_in(&page(&format!("docs/erps/{name}"))) {
+            std::fs::write(&file, block).expect("it can be written");
+            let settings = Settings::load(SettingsFile::Named(&file), std::iter::empty(), &[]);
+            let settings = settings.unwrap_or_else(|faults| panic!("{name}: {faults:?}"));
+            let erp = &settings.default_shop.erp;
+            let recipe = load(&erp.recipe).expect("it is shipped").recipe;
+            assert!(erp.url.is_some() || recipe.base_url.is_some(), "{name}: no address");
+            for constant in erp.consts.keys() {
+                let is_there = recipe.consts.contains_key(constant);
+                assert!(is_there, "{name}: the recipe {} has no {constant}", erp.recipe);
+            }
+            told.insert(erp.recipe.clone());
+        }
+    }
+    let shipped: BTreeSet<String> = SHIPPED.iter().map(|(name, _)| (*name).to_owned()).collect();
     assert_eq!(told, shipped);
 }
 
