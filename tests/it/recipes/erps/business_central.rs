@@ -87,6 +87,10 @@ pub(in crate::recipes) fn business_central(books: &mut Books, asked: &Asked) -> 
     assert_eq!(asked.header("authorization"), "Bearer s3cret-bearer");
     assert_eq!(asked.header("accept-language"), "en-US");
     let path = asked.path();
+    if path.ends_with("/api/v2.0/companies") {
+        let known = json!({"id": "00000000-0000-0000-0000-000000000000", "name": "CRONUS"});
+        return (Says::json(200, &json!({"value": [known]})), false);
+    }
     let entity = path
         .strip_prefix(
             "/v2.0/T/production/api/v2.0/companies(00000000-0000-0000-0000-000000000000)/",
@@ -203,4 +207,15 @@ async fn business_central_refuses_customers_that_are_unknown_or_blocked() {
         whole::refusal_of_customer(&erp, "C-OLD").await,
         "customer 'C-OLD' is blocked in the ERP"
     );
+}
+
+#[tokio::test]
+async fn business_central_finds_a_company_that_is_not_there() {
+    let stand_in = StandIn::start(business_central).await;
+    let url = stand_in.url.clone();
+    let open = |consts: &[(&str, &str)]| {
+        open("business-central", &url, &SETTING, &[&[("login", url.as_str())], consts].concat())
+    };
+    whole::finds(&open(&[]), "nothing", "").await;
+    whole::finds(&open(&[("company", "1")]), "company", "set erp.const.company").await;
 }

@@ -170,3 +170,11 @@ async fn dolibarr_refuses_whom_it_does_not_know_and_another_currency() {
     assert!(told.contains("'EUR'") && told.contains("'CHF' (erp.const.currency)"), "{told}");
     assert!(stand_in.books.lock().unwrap().orders.is_empty());
 }
+
+#[tokio::test]
+async fn dolibarr_finds_a_service_that_is_not_there() {
+    let stand_in = StandIn::start(dolibarr).await;
+    whole::finds(&open("dolibarr", &stand_in.url, &KEY, &[]), "nothing", "").await;
+    let erp = open("dolibarr", &stand_in.url, &KEY, &[("sku_shipping", "SKU-NOPE")]);
+    whole::finds(&erp, "shipping", "set erp.const.sku_shipping").await;
+}

@@ -89,14 +89,21 @@ pub(in crate::recipes) fn erpnext(books: &mut Books, asked: &Asked) -> (Says, bo
     let (path, json) = (asked.path(), asked.json());
     let filters: Json = serde_json::from_str(&asked.query("filters")).unwrap_or_default();
     let rows = |rows: Vec<Json>| data(&Json::from(rows));
+    if path == "/api/method/frappe.client.get_list" {
+        holds_values(&json, &[("/doctype", "Item"), ("/filters/0/0", "item_code")]);
+        let codes = list(&json, "/filters/0/2").into_iter().filter(|code| code != "SKU-NOPE");
+        let rows: Json = codes.map(|code| json!({ "item_code": code })).collect();
+        return (Says::json(200, &json!({ "message": rows })), false);
+    }
     match (asked.method.as_str(), path.strip_prefix("/api/resource/").unwrap()) {
         ("GET", "Customer") => match read(&filters, "/0/2").as_str() {
             "C-NOPE" => rows(Vec::new()),
             name => rows(vec![json!({"name": name, "disabled": i32::from(name == "C-OLD")})]),
         },
-        ("GET", "Item") => {
-            let codes = list(&filters, "/0/2").into_iter().filter(|code| code != "SKU-NOPE");
-            rows(codes.map(|code| json!({ "item_code": code })).collect())
+        ("GET", kind @ ("Company" | "Warehouse")) => {
+            let name = read(&filters, "/0/2");
+            let is_there = name == if kind == "Company" { "Company" } else { "Stores - C" };
+            rows(is_there.then(|| json!({ "name": name })).into_iter().collect())
         }
         ("GET", "Country") => {
             assert_eq!(filters, json!([["code", "in", ["de"]]]));
@@ -208,4 +215,13 @@ async fn erpnext_refuses_customers_that_are_unknown_or_disabled() {
         whole::refusal_of_customer(&erp, "C-OLD").await,
         "customer 'C-OLD' is disabled in the ERP"
     );
+}
+
+#[tokio::test]
+async fn erpnext_finds_settings_that_name_nothing() {
+    let stand_in = StandIn::start(erpnext).await;
+    let open = |consts: &[(&str, &str)]| open("erpnext", &stand_in.url, &SETTING, consts);
+    whole::finds(&open(&[]), "nothing", "").await;
+    whole::finds(&open(&[("company", "Nord")]), "company", "set erp.const.company").await;
+    whole::finds(&open(&[("warehouse", "Stores")]), "warehouse", "set erp.const.warehouse").await;
 }

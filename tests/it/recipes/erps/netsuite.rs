@@ -70,7 +70,11 @@ pub(in crate::recipes) fn netsuite(books: &mut Books, asked: &Asked) -> (Says, b
     assert_eq!(asked.header("authorization"), "Bearer s3cret-bearer");
     if path == "/services/rest/query/v1/suiteql" {
         assert_eq!(asked.header("prefer"), "transient");
-        let is_known = asked.json()["q"] == "SELECT id FROM currency WHERE symbol = 'EUR'";
+        let asks = read(&asked.json(), "/q");
+        let is_known = match asks.strip_prefix("SELECT id FROM currency") {
+            Some("") => books.failures == 0,
+            symbol => symbol == Some(" WHERE symbol = 'EUR'"),
+        };
         let items: Json = is_known.then(|| json!({"links": [], "id": "4"})).into_iter().collect();
         return (Says::json(200, &json!({"links": [], "count": 1, "items": items})), false);
     }
@@ -183,4 +187,17 @@ async fn netsuite_books_what_was_paid_and_approves_nothing_else() {
             ("/item/items/1/rate", "-2.00"),
         ],
     );
+}
+
+#[tokio::test]
+async fn netsuite_finds_a_role_that_sees_no_currencies() {
+    let folder = tempfile::tempdir().unwrap();
+    let (recipe, key_file) = netsuite_files(&folder);
+    let stand_in = StandIn::start(netsuite).await;
+    let url = stand_in.url.clone();
+    let erp =
+        open(&recipe, &url, &SETTING, &[("account_url", url.as_str()), ("key_file", &key_file)]);
+    whole::finds(&erp, "nothing", "").await;
+    stand_in.books.lock().unwrap().failures = 1;
+    whole::finds(&erp, "currencies", "Lists > Currency").await;
 }

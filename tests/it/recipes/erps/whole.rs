@@ -49,6 +49,17 @@ pub(super) async fn refusal_of_customer(erp: &RecipeErp, number: &str) -> String
     erp.submit(&refused).await.unwrap_err().message
 }
 
+/// `check` finds that what `name` asks is wrong, in a sentence that has `part`, and nothing else.
+pub(super) async fn finds(erp: &RecipeErp, name: &str, part: &str) {
+    let found = erp.check_master_data().await;
+    assert!(!found.is_empty());
+    for check in found {
+        let fault = check.fault.unwrap_or_default();
+        let is_told = if check.name == name { fault.contains(part) } else { fault.is_empty() };
+        assert!(is_told, "{}: {fault}", check.name);
+    }
+}
+
 /// The tax that the ERP's own master data gives to an article.
 pub(super) fn rate(article: &str) -> BigDecimal {
     BigDecimal::from(match article {
