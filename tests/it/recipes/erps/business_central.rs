@@ -53,17 +53,22 @@ fn check(json: &Json) {
     }
 }
 
-fn total(json: &Json) -> BigDecimal {
-    let amount = |line: &Json| {
-        let amount = number(line, "/quantity") * number(line, "/unitPrice")
-            - number(line, "/discountAmount");
-        let article = line["lineObjectNumber"].as_str().unwrap_or("SKU-100");
-        match json["pricesIncludeTax"] == false {
-            true => (percent(&amount, &rate(article)), amount),
-            false => (BigDecimal::from(0), amount),
-        }
+/// Its lines with their amounts.
+fn lines(json: &Json) -> Vec<Json> {
+    let line = |line: Json| {
+        let amount = number(&line, "/quantity") * number(&line, "/unitPrice")
+            - number(&line, "/discountAmount");
+        let tax = match json["pricesIncludeTax"] == false {
+            true => percent(&amount, &rate(line["lineObjectNumber"].as_str().unwrap_or("SKU-100"))),
+            false => BigDecimal::from(0),
+        };
+        json!({"description": line["description"], "amountExcludingTax": amount.to_string(), "amountIncludingTax": (tax + amount).to_string()})
     };
-    list(json, "/salesOrderLines").iter().map(amount).map(|(tax, amount)| tax + amount).sum()
+    list(json, "/salesOrderLines").into_iter().map(line).collect()
+}
+
+fn total(json: &Json) -> BigDecimal {
+    lines(json).iter().map(|line| number(line, "/amountIncludingTax")).sum()
 }
 
 fn order(books: &Books, n: usize) -> Json {
@@ -133,9 +138,7 @@ pub(in crate::recipes) fn business_central(books: &mut Books, asked: &Asked) -> 
             let n: usize =
                 entity.split("(g-").nth(1).unwrap().split(')').next().unwrap().parse().unwrap();
             match entity.ends_with("Lines") {
-                true => {
-                    rows(list(&commit_of(books, n, "/externalDocumentNumber"), "/salesOrderLines"))
-                }
+                true => rows(lines(&commit_of(books, n, "/externalDocumentNumber"))),
                 false => (Says::json(200, &order(books, n)), false),
             }
         }
@@ -157,6 +160,8 @@ async fn business_central_books_what_was_paid() {
     let erp = open("business-central", &url, &SETTING, &[("login", &url)]);
     whole::books(&erp, "O-1", "net").await;
     whole::books(&erp, "O-2", "gross").await;
+    let told = whole::difference(&erp, "O-3").await;
+    assert!(told.contains("150.86 EUR: line 3 parcel: 4.90 there, not paid"), "{told}");
     let books = stand_in.books.lock().unwrap();
     holds_values(
         &commit_of(&books, 2, "/externalDocumentNumber"),

@@ -26,11 +26,15 @@ fn with_tax(line: &Json) -> BigDecimal {
 }
 
 fn lines(books: &Books, n: usize) -> Vec<Json> {
-    list(&commit_of(books, n, "/ref_ext"), "/lines")
+    let amounts = |line: Json| {
+        let net = number(&line, "/qty") * number(&line, "/subprice");
+        json!({"desc": line["desc"], "total_ht": net.to_string(), "total_ttc": with_tax(&line).to_string()})
+    };
+    list(&commit_of(books, n, "/ref_ext"), "/lines").into_iter().map(amounts).collect()
 }
 
 fn row(books: &Books, n: usize) -> Json {
-    let total: BigDecimal = lines(books, n).iter().map(with_tax).sum();
+    let total: BigDecimal = lines(books, n).iter().map(|line| number(line, "/total_ttc")).sum();
     let number = if books.states[n - 1] == "0" { format!("(PROV{n})") } else { format!("CO-{n}") };
     json!({"id": n, "ref": number, "ref_ext": books.orders[n - 1], "statut": books.states[n - 1], "socid": "2",
         "total_ttc": format!("{total}000000")})
@@ -127,8 +131,13 @@ async fn dolibarr_books_what_was_paid() {
     let erp = open("dolibarr", &stand_in.url, &KEY, &[]);
     whole::books(&erp, "O-1", "net").await;
     whole::books(&erp, "O-2", "gross").await;
+    let told = whole::difference(&erp, "O-3").await;
+    assert!(
+        told.contains("line 1 SKU-19: 97.90 paid, 99.90 there; line 3 Lamp: -2.00 there"),
+        "{told}"
+    );
     let books = stand_in.books.lock().unwrap();
-    assert_eq!(books.states, ["1", "1"]);
+    assert_eq!(books.states, ["1", "1", "0"], "the third one stays a draft");
     holds_values(
         &commit_of(&books, 2, "/ref_ext"),
         &[

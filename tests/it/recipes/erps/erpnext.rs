@@ -153,7 +153,11 @@ pub(in crate::recipes) fn erpnext(books: &mut Books, asked: &Asked) -> (Says, bo
         }
         ("GET", order) => {
             let n: usize = order.rsplit('-').next().unwrap().parse().unwrap();
-            data(&commit_of(books, n, "/po_no"))
+            let mut order = commit_of(books, n, "/po_no");
+            for item in order["items"].as_array_mut().unwrap() {
+                item["amount"] = (number(item, "/qty") * number(item, "/rate")).to_string().into();
+            }
+            data(&order)
         }
         (_, order) => {
             let n: usize = order.rsplit('-').next().unwrap().parse().unwrap();
@@ -176,8 +180,13 @@ async fn erpnext_books_what_was_paid() {
     let erp = open("erpnext", &stand_in.url, &SETTING, &[("warehouse", "Stores - C")]);
     whole::books(&erp, "O-1", "net").await;
     whole::books(&erp, "O-2", "gross").await;
+    let told = whole::difference(&erp, "O-3").await;
+    assert!(
+        told.contains("line 1 SKU-19: 97.90 paid, 99.90 there; line 3 DISCOUNT: -2.00 there"),
+        "{told}"
+    );
     let books = stand_in.books.lock().unwrap();
-    assert_eq!(books.states, ["1", "1"]);
+    assert_eq!(books.states, ["1", "1", "draft"]);
     holds_values(
         &commit_of(&books, 2, "/po_no"),
         &[

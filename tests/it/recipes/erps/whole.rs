@@ -42,6 +42,15 @@ pub(super) async fn books(erp: &RecipeErp, id: &str, prices: &str) {
     sent.unwrap_or_else(|failure| panic!("{prices}: {failure:?}\n{:#?}", whole.journal.take()));
 }
 
+/// What is said about an order that was paid with a cent less than the ERP calculates.
+pub(super) async fn difference(erp: &RecipeErp, id: &str) -> String {
+    let document = order(id, "net").document.replace("150.86", "150.85");
+    let other = OrderForErp { document: document.into(), ..order(id, "net") };
+    let failure = erp.submit(&other).await.unwrap_err();
+    assert_eq!(failure.code, "total_differs", "{failure:?}");
+    failure.message
+}
+
 /// The sentence that an order of this customer is refused with.
 pub(super) async fn refusal_of_customer(erp: &RecipeErp, number: &str) -> String {
     let document = order("O-refused", "net").document.replace("C-1001", number);
