@@ -168,7 +168,8 @@ async fn business_central_books_what_was_paid() {
         &[
             ("/pricesIncludeTax", "true"),
             ("/requestedDeliveryDate", "2026-11-30"),
-            ("/shipToName", "Max (Lager) O'Neil"),
+            ("/shipToName", "Lager GmbH"),
+            ("/shipToContact", "Max (Lager) O'Neil"),
             ("/salesOrderLines/0/unitOfMeasureCode", "PCS"),
             ("/salesOrderLines/0/discountAmount", "2.00"),
             ("/salesOrderLines/2/lineObjectNumber", "SHIPPING"),

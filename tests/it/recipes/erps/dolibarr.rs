@@ -109,6 +109,7 @@ pub(in crate::recipes) fn dolibarr(books: &mut Books, asked: &Asked) -> (Says, b
                 &["socid", "lastname", "address", "zip", "town", "country_id", "phone_pro"],
             );
             assert_eq!(asked.json()["country_id"], 81);
+            assert_eq!(asked.json()["address"], "Lager GmbH\nNebenstr. 2\n2nd floor");
             (Says::json(200, &json!(5)), false)
         }
         ("GET", ["setup", "dictionary", "countries", "byCode", "DE"]) => {

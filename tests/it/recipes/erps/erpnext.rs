@@ -193,7 +193,7 @@ async fn erpnext_books_what_was_paid() {
             ("/delivery_date", "2026-11-30"),
             ("/set_warehouse", "Stores - C"),
             ("/customer_address", "Erika Muster"),
-            ("/shipping_address_name", "Max (Lager) O'Neil"),
+            ("/shipping_address_name", "Lager GmbH, Max (Lager) O'Neil"),
             ("/terms", "ring twice<br>Payment: card P-1<br>References: marketplace 302-1"),
             ("/taxes/0/account_head", "VAT 19% - C"),
             ("/taxes/0/rate", "0"),

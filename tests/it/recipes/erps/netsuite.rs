@@ -184,6 +184,8 @@ async fn netsuite_books_what_was_paid_and_approves_nothing_else() {
             ("/shipDate", "2026-11-30"),
             ("/memo", "ring twice\nPayment: card P-1\nReferences: marketplace 302-1"),
             ("/billingAddress/addressee", "Erika Muster"),
+            ("/shippingAddress/addressee", "Lager GmbH"),
+            ("/shippingAddress/attention", "Max (Lager) O'Neil"),
             ("/shippingAddress/country/id", "DE"),
             ("/item/items/0/description", "Lamp\nblue"),
             ("/item/items/1/rate", "-2.00"),

@@ -191,6 +191,7 @@ async fn sap_s4_books_what_was_paid() {
             ),
             ("/to_Partner/results/0/PartnerFunction", "SH"),
             ("/to_Partner/results/0/to_Address/results/0/OrganizationName1", "Max (Lager) O'Neil"),
+            ("/to_Partner/results/0/to_Address/results/0/OrganizationName3", "Lager GmbH"),
             ("/to_Item/results/0/RequestedQuantityUnit", "PC"),
             ("/to_Item/results/0/to_Text/results/0/LongText", "blue"),
             ("/to_Item/results/0/to_PricingElement/results/1/ConditionRateValue", "-2.00"),

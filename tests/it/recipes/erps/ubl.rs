@@ -76,6 +76,8 @@ async fn ubl_soap_tells_sums_that_add_up_to_what_was_paid() {
         "<cbc:RegistrationName>Nord GmbH</cbc:RegistrationName>",
         "<cbc:EndDate>2026-11-30</cbc:EndDate>",
         "<cbc:Name>Max (Lager) O&#39;Neil</cbc:Name>",
+        "<cbc:RegistrationName>Lager GmbH</cbc:RegistrationName>",
+        "<cbc:Telephone>030 1</cbc:Telephone>",
         "<cbc:SpecialTerms>parcel</cbc:SpecialTerms>",
         "<cbc:PaymentID>P-1</cbc:PaymentID>",
         "<cbc:Quantity unitCode=\"H87\">2</cbc:Quantity>",

@@ -15,15 +15,15 @@ use crate::stand_in::Books;
 /// An order with every part but a guest, whose amounts are `net` or `gross`.
 pub(super) fn order(id: &str, prices: &str) -> OrderForErp {
     let total = if prices == "net" { "150.86" } else { "129.80" };
-    let address = |name: &str, street: &str| {
-        json!({"name": name, "street": street, "street2": "2nd floor", "zip": "10115", "city": "Berlin", "country": "DE",
+    let address = |name: &str, company: &str, street: &str| {
+        json!({"name": name, "company": company, "street": street, "street2": "2nd floor", "zip": "10115", "city": "Berlin", "country": "DE",
             "phone": "030 1"})
     };
     let document = json!({
         "order_id": id, "placed_at": "2026-11-22T10:00:00Z", "currency": "EUR", "total": total, "prices": prices,
         "remark": "ring twice", "delivery_date": "2026-11-30", "references": {"marketplace": "302-1"},
         "customer": {"number": "C-1001", "name": "Erika", "email": "e@example.com", "company": "Nord GmbH", "vat_id": "DE123456789"},
-        "invoice_address": address("Erika Muster", "Hauptstr. 1"), "delivery_address": address("Max (Lager) O'Neil", "Nebenstr. 2"),
+        "invoice_address": address("Erika Muster", "", "Hauptstr. 1"), "delivery_address": address("Max (Lager) O'Neil", "Lager GmbH", "Nebenstr. 2"),
         "payment": {"method": "card", "reference": "P-1"}, "shipping": {"method": "parcel", "price": "4.90", "tax_rate": "19"},
         "discounts": [{"name": "Welcome", "amount": "5.00", "tax_rate": "19"}],
         "surcharges": [{"name": "Express", "amount": "2.00", "tax_rate": "19"}],
