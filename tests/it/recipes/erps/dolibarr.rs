@@ -1,6 +1,7 @@
 //! Dolibarr: net prices, a tax rate on each line, contacts for other addresses.
 
 use bigdecimal::BigDecimal;
+use order_relay::ports::erp::{Erp, OrderForErp};
 use serde_json::{Value as Json, json};
 
 use crate::recipes::{Expected, holds, open};
@@ -36,7 +37,7 @@ fn lines(books: &Books, n: usize) -> Vec<Json> {
 fn row(books: &Books, n: usize) -> Json {
     let total: BigDecimal = lines(books, n).iter().map(|line| number(line, "/total_ttc")).sum();
     let number = if books.states[n - 1] == "0" { format!("(PROV{n})") } else { format!("CO-{n}") };
-    json!({"id": n, "ref": number, "ref_ext": books.orders[n - 1], "statut": books.states[n - 1], "socid": "2",
+    json!({"id": n, "ref": number, "ref_ext": books.orders[n - 1], "statut": books.states[n - 1], "socid": "2", "multicurrency_code": "EUR",
         "total_ttc": format!("{total}000000")})
 }
 
@@ -175,10 +176,17 @@ async fn dolibarr_refuses_whom_it_does_not_know_and_another_currency() {
         whole::refusal_of_customer(&erp, "C-TWICE").await,
         "customer 'C-TWICE' is more than once in the ERP"
     );
+    let in_chf = whole::order("O-1", "net").document.replace("EUR", "CHF");
+    let in_chf = OrderForErp { document: in_chf.into(), ..whole::order("O-1", "net") };
     let erp = open("dolibarr", &stand_in.url, &KEY, &[("currency", "CHF")]);
     let told = whole::refusal_of_customer(&erp, "C-1001").await;
     assert!(told.contains("'EUR'") && told.contains("'CHF' (erp.const.currency)"), "{told}");
     assert!(stand_in.books.lock().unwrap().orders.is_empty());
+    let failure = erp.submit(&in_chf).await.unwrap_err();
+    assert!(
+        failure.message.contains("paid 150.86 CHF, but in the ERP as 1 it is 150.86000000 EUR"),
+        "the setting is wrong: {failure:?}"
+    );
 }
 
 #[tokio::test]
