@@ -13,7 +13,7 @@ use crate::domain::retry::OnRejected;
 use super::reader::{ONE_DAY, ONE_MS, Reader};
 
 /// Shipped recipes (docs/erp-recipes.md).
-pub const RECIPES: [&str; 11] = [
+pub const RECIPES: [&str; 14] = [
     "json",
     "business-central",
     "dolibarr",
@@ -21,10 +21,13 @@ pub const RECIPES: [&str; 11] = [
     "netsuite",
     "odoo",
     "odoo-jsonrpc",
+    "sap-b1",
     "sap-s4",
     "tryton-jsonrpc",
     "tryton-rest",
     "ubl-soap",
+    "weclapp",
+    "xentral",
 ];
 
 /// `erp.*`

@@ -12,6 +12,7 @@ mod carried;
 mod tls;
 mod hostile;
 mod service;
+mod vendors;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

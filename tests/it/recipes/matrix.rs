@@ -46,13 +46,13 @@ const PARTS: [(Content, &str); 20] = [
     ),
 ];
 
-struct Subject<'a> {
-    recipe: &'a str,
-    behaviour: Behaviour,
-    setting: &'a Setting,
-    more: &'a [(&'a str, &'a str)],
+pub(super) struct Subject<'a> {
+    pub(super) recipe: &'a str,
+    pub(super) behaviour: Behaviour,
+    pub(super) setting: &'a Setting,
+    pub(super) more: &'a [(&'a str, &'a str)],
     /// What the ERP says when it is in trouble itself.
-    trouble: (u16, Json),
+    pub(super) trouble: (u16, Json),
 }
 
 /// Says the right thing, or half of it.
@@ -91,7 +91,7 @@ impl Subject<'_> {
         (open(self.recipe, &stand_in.url, self.setting, &more), stand_in)
     }
 
-    async fn holds(&self) {
+    pub(super) async fn holds(&self) {
         let (erp, stand_in) = self.start().await;
         let expected = erp.submit(&order("O-1", "SKU-100")).await.unwrap().erp_order_id;
         let requests = stand_in.books.lock().unwrap().asked.len();

@@ -27,17 +27,20 @@ use crate::adapters::erp::recipe::values::Vars;
 const MAX_REPLY: usize = 16 * 1024 * 1024;
 
 /// Shipped recipes.
-pub const SHIPPED: [(&str, &str); 10] = [
+pub const SHIPPED: [(&str, &str); 13] = [
     ("business-central", include_str!("../../../../templates/erp/business-central.toml")),
     ("dolibarr", include_str!("../../../../templates/erp/dolibarr.toml")),
     ("erpnext", include_str!("../../../../templates/erp/erpnext.toml")),
     ("netsuite", include_str!("../../../../templates/erp/netsuite.toml")),
     ("odoo", include_str!("../../../../templates/erp/odoo.toml")),
     ("odoo-jsonrpc", include_str!("../../../../templates/erp/odoo-jsonrpc.toml")),
+    ("sap-b1", include_str!("../../../../templates/erp/sap-b1.toml")),
     ("sap-s4", include_str!("../../../../templates/erp/sap-s4.toml")),
     ("tryton-jsonrpc", include_str!("../../../../templates/erp/tryton-jsonrpc.toml")),
     ("tryton-rest", include_str!("../../../../templates/erp/tryton-rest.toml")),
     ("ubl-soap", include_str!("../../../../templates/erp/ubl-soap.toml")),
+    ("weclapp", include_str!("../../../../templates/erp/weclapp.toml")),
+    ("xentral", include_str!("../../../../templates/erp/xentral.toml")),
 ];
 
 /// Faults of one recipe, each with file, line and key.
