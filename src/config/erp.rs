@@ -13,11 +13,12 @@ use crate::domain::retry::OnRejected;
 use super::reader::{ONE_DAY, ONE_MS, Reader};
 
 /// Shipped recipes (docs/erp-recipes.md).
-pub const RECIPES: [&str; 14] = [
+pub const RECIPES: [&str; 15] = [
     "json",
     "business-central",
     "dolibarr",
     "erpnext",
+    "jtl-wawi",
     "netsuite",
     "odoo",
     "odoo-jsonrpc",

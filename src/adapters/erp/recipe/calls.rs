@@ -290,14 +290,19 @@ impl RecipeErp {
     }
 
     fn basic(&self) -> Result<Vec<(HeaderName, HeaderValue)>, Failure> {
-        use base64::Engine;
-        if !matches!(self.recipe.auth.kind, AuthKind::Basic) {
-            return Ok(Vec::new());
+        match self.recipe.auth.kind {
+            AuthKind::Basic => Ok(vec![(AUTHORIZATION, self.basic_header("user", "password")?)]),
+            _ => Ok(Vec::new()),
         }
+    }
+
+    /// HTTP Basic with two secrets.
+    pub(super) fn basic_header(&self, name: &str, password: &str) -> Result<HeaderValue, Failure> {
+        use base64::Engine;
         let of = |name: &str| self.secrets.get(name).map(String::as_str).unwrap_or_default();
-        let pair = format!("{}:{}", of("user"), of("password"));
+        let pair = format!("{}:{}", of(name), of(password));
         let pair = base64::engine::general_purpose::STANDARD.encode(pair);
-        Ok(vec![(AUTHORIZATION, secret_header(&format!("Basic {pair}"))?)])
+        secret_header(&format!("Basic {pair}"))
     }
 
     async fn log_in(

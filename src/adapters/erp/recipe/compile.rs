@@ -149,10 +149,17 @@ impl<'a> Compiler<'a> {
         let token_url = token_url.and_then(|text| self.template(Place::Plain, &text));
         let scope = t.text("scope").and_then(|text| self.template(Place::Plain, &text));
         let jwt = t.table("jwt").and_then(|t| self.jwt(&t));
+        let is_basic = t.parsed("client", |text| match text {
+            "body" | "basic" => Ok(text == "basic"),
+            _ => Err(format!("`{text}` is not one of body, basic")),
+        });
+        let is_basic = is_basic.unwrap_or_default();
         let kind = match kind.as_deref() {
             Some("basic") => AuthKind::Basic,
             Some("oauth2") => match token_url {
-                Some(token_url) => AuthKind::OAuth2(Box::new(OAuth2 { token_url, scope, jwt })),
+                Some(token_url) => {
+                    AuthKind::OAuth2(Box::new(OAuth2 { token_url, scope, jwt, is_basic }))
+                }
                 None => AuthKind::Attach,
             },
             _ => AuthKind::Attach,

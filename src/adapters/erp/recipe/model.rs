@@ -130,6 +130,8 @@ pub struct OAuth2 {
     pub scope: Option<Template>,
     /// Signed assertion instead of a client secret.
     pub jwt: Option<Jwt>,
+    /// The client's id and secret go into the header instead of the body (RFC 6749, 2.3.1).
+    pub is_basic: bool,
 }
 
 /// A signed assertion.

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use reqwest::header::{ACCEPT, CONTENT_TYPE};
+use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE};
 use reqwest::{Method, Url};
 use serde_json::{Map, Value as Json};
 
@@ -38,7 +38,10 @@ impl RecipeErp {
         let body = self.token_request(oauth2, &address, &vars)?;
         let headers =
             [(CONTENT_TYPE, "application/x-www-form-urlencoded"), (ACCEPT, "application/json")];
-        let headers = header_map(headers)?;
+        let mut headers = header_map(headers)?;
+        if oauth2.is_basic {
+            headers.insert(AUTHORIZATION, self.basic_header("client_id", "client_secret")?);
+        }
         let request = name_of(&Method::POST, &url);
         let sent = self.http.call(Method::POST, url, headers, Some(body.into_bytes())).await;
         let read = Read::of(sent.map_err(|failure| Purpose::Login.unanswered(failure))?);
@@ -74,6 +77,7 @@ impl RecipeErp {
                 fields.push(("client_assertion_type", kind.to_owned()));
                 fields.push(("client_assertion", self.assertion(oauth2, url, vars)?));
             }
+            _ if oauth2.is_basic => {}
             _ => {
                 fields.push(("client_id", secret("client_id")));
                 fields.push(("client_secret", secret("client_secret")));

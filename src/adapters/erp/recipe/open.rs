@@ -27,10 +27,11 @@ use crate::adapters::erp::recipe::values::Vars;
 const MAX_REPLY: usize = 16 * 1024 * 1024;
 
 /// Shipped recipes.
-pub const SHIPPED: [(&str, &str); 13] = [
+pub const SHIPPED: [(&str, &str); 14] = [
     ("business-central", include_str!("../../../../templates/erp/business-central.toml")),
     ("dolibarr", include_str!("../../../../templates/erp/dolibarr.toml")),
     ("erpnext", include_str!("../../../../templates/erp/erpnext.toml")),
+    ("jtl-wawi", include_str!("../../../../templates/erp/jtl-wawi.toml")),
     ("netsuite", include_str!("../../../../templates/erp/netsuite.toml")),
     ("odoo", include_str!("../../../../templates/erp/odoo.toml")),
     ("odoo-jsonrpc", include_str!("../../../../templates/erp/odoo-jsonrpc.toml")),
