@@ -76,6 +76,17 @@ async fn guests(recipe: &str, behaviour: Behaviour, setting: &Setting, reason: (
     assert!(sent.is_ok(), "{recipe}: {sent:?}");
 }
 
+/// An order with shipping is refused with a sentence if the ERP has no article that stands for it.
+async fn names_a_missing_service(recipe: &str, behaviour: Behaviour, setting: &Setting) {
+    let stand_in = StandIn::start(behaviour).await;
+    let erp = open(recipe, &stand_in.url, setting, &[("sku_shipping", "SKU-NOPE")]);
+    let failure = erp.submit(&for_erp("O-1", &whole("gross"))).await.unwrap_err();
+    let text =
+        "'SKU-NOPE', which stands for a price of shipping: make one, or set erp.const.sku_shipping";
+    assert!(failure.message.contains(text), "{recipe}: {failure:?}");
+    assert!(stand_in.books.lock().unwrap().orders.is_empty());
+}
+
 /// What the stand-in keeps of its order number `n`.
 fn order_of(books: &Books, n: usize) -> Json {
     serde_json::from_str(&books.states[n - 1]).unwrap()

@@ -7,7 +7,10 @@ use crate::stand_in::{Asked, Behaviour, Books, Says};
 
 use super::super::matrix::Subject;
 use super::super::{Expected, Setting, holds};
-use super::{cents, decimal, gross, guests, keep, only, order_of, rate, whole_orders};
+use super::{
+    cents, decimal, gross, guests, keep, names_a_missing_service, only, order_of, rate,
+    whole_orders,
+};
 
 const SETTING: Setting = Setting { consts: &[], secrets: &[("token", "s3cret-token")] };
 
@@ -201,4 +204,9 @@ async fn weclapp_gets_whole_orders() {
 #[tokio::test]
 async fn weclapp_gets_guests() {
     guests("weclapp", weclapp, &SETTING, ("email", "neither a number nor a mail address")).await;
+}
+
+#[tokio::test]
+async fn weclapp_names_an_article_that_is_missing_for_shipping() {
+    names_a_missing_service("weclapp", weclapp, &SETTING).await;
 }
