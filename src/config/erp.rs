@@ -13,7 +13,7 @@ use crate::domain::retry::OnRejected;
 use super::reader::{ONE_DAY, ONE_MS, Reader};
 
 /// Shipped recipes (docs/erp-recipes.md).
-pub const RECIPES: [&str; 15] = [
+pub const RECIPES: [&str; 16] = [
     "json",
     "business-central",
     "dolibarr",
@@ -22,6 +22,7 @@ pub const RECIPES: [&str; 15] = [
     "netsuite",
     "odoo",
     "odoo-jsonrpc",
+    "sage-x3",
     "sap-b1",
     "sap-s4",
     "tryton-jsonrpc",

@@ -10,6 +10,7 @@ use crate::stand_in::{Behaviour, Books, StandIn};
 use super::{Setting, for_erp, open};
 
 mod jtl_wawi;
+mod sage_x3;
 mod sap_b1;
 mod weclapp;
 mod xentral;

@@ -27,7 +27,7 @@ use crate::adapters::erp::recipe::values::Vars;
 const MAX_REPLY: usize = 16 * 1024 * 1024;
 
 /// Shipped recipes.
-pub const SHIPPED: [(&str, &str); 14] = [
+pub const SHIPPED: [(&str, &str); 15] = [
     ("business-central", include_str!("../../../../templates/erp/business-central.toml")),
     ("dolibarr", include_str!("../../../../templates/erp/dolibarr.toml")),
     ("erpnext", include_str!("../../../../templates/erp/erpnext.toml")),
@@ -35,6 +35,7 @@ pub const SHIPPED: [(&str, &str); 14] = [
     ("netsuite", include_str!("../../../../templates/erp/netsuite.toml")),
     ("odoo", include_str!("../../../../templates/erp/odoo.toml")),
     ("odoo-jsonrpc", include_str!("../../../../templates/erp/odoo-jsonrpc.toml")),
+    ("sage-x3", include_str!("../../../../templates/erp/sage-x3.toml")),
     ("sap-b1", include_str!("../../../../templates/erp/sap-b1.toml")),
     ("sap-s4", include_str!("../../../../templates/erp/sap-s4.toml")),
     ("tryton-jsonrpc", include_str!("../../../../templates/erp/tryton-jsonrpc.toml")),
