@@ -81,6 +81,9 @@ fn jtl(books: &mut Books, asked: &Asked) -> (Says, bool) {
     }
     if query.contains("QueryItems") {
         let sku = variables["sku"].as_str().unwrap();
+        if sku == "SKU-TWICE" {
+            return nodes("QueryItems", vec![json!({"id": "id-1"}), json!({"id": "id-2"})]);
+        }
         let item = (sku != "SKU-NOPE").then(|| json!({"id": format!("id-{sku}"), "sku": sku}));
         return nodes("QueryItems", item.into_iter().collect());
     }
@@ -177,7 +180,7 @@ async fn jtl_wawi_gets_whole_orders() {
 }
 
 #[tokio::test]
-async fn jtl_wawi_finds_guests_by_mail_address_and_the_company() {
+async fn jtl_wawi_finds_guests_and_the_company_and_refuses_what_is_there_twice() {
     let stand_in = StandIn::start(jtl).await;
     let erp = open("jtl-wawi", &stand_in.url, &SETTING, &[("login", &stand_in.url)]);
     let mut guest = whole("gross");
@@ -185,6 +188,10 @@ async fn jtl_wawi_finds_guests_by_mail_address_and_the_company() {
     let failure = erp.submit(&for_erp("O-1", &guest)).await.unwrap_err();
     assert!(failure.message.contains("no customer in the ERP has the mail address"), "{failure:?}");
     guest["customer"]["email"] = json!("e@example.com");
+    let mut twice = guest.clone();
+    twice["lines"][1]["sku"] = json!("SKU-TWICE");
+    let failure = erp.submit(&for_erp("O-1", &twice)).await.unwrap_err();
+    assert!(failure.message.contains("'SKU-TWICE' is more than once in the ERP"), "{failure:?}");
     erp.submit(&for_erp("O-1", &guest)).await.unwrap();
     assert_eq!(erp.check_master_data().await[0].fault, None);
     let erp =
