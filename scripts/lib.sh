@@ -133,3 +133,46 @@ need_compilers() {
     command -v cc >/dev/null
   } || die "there is no C compiler; on Debian: apt-get install gcc libc6-dev"
 }
+
+# A server of a private ERP: its process is named in DIR/pid, and it answers at the address in DIR/url.
+server_is_alive() { # DIR
+  [ -s "$1/pid" ] && kill -0 "$(cat "$1/pid")" 2>/dev/null
+}
+
+# Any answer counts, also a refusal.
+server_answers() { # DIR
+  curl --silent --max-time 5 --output /dev/null "$(cat "$1/url")/"
+}
+
+server_start() { # DIR COMMAND...
+  local dir=$1
+  shift
+  ! server_is_alive "$dir" || return 0
+  setsid "$@" </dev/null >"$dir/server.log" 2>&1 &
+  echo $! >"$dir/pid"
+  for _ in $(seq 240); do
+    ! server_answers "$dir" || return 0
+    server_is_alive "$dir" || break
+    sleep 0.5
+  done
+  tail -n 5 "$dir/server.log" >&2
+  die "$1 does not answer at $(cat "$dir/url")"
+}
+
+server_stop() { # DIR
+  server_is_alive "$1" || return 0
+  local pid
+  pid=$(cat "$1/pid")
+  kill -CONT "$pid" && kill "$pid"
+  for _ in $(seq 100); do
+    server_is_alive "$1" || break
+    sleep 0.1
+  done
+  ! server_is_alive "$1" || kill -9 "$pid"
+  rm -f "$1/pid"
+}
+
+need_for_servers() {
+  command -v python3 >/dev/null || die "python3 is not installed; on Debian: apt-get install python3 python3-venv"
+  command -v curl >/dev/null || die "curl is not installed; on Debian: apt-get install curl"
+}

@@ -1,6 +1,6 @@
 """The parts of private-tryton that speak to its database; it runs them in its own environment."""
 
-import datetime, json, sys
+import datetime, json, secrets, sys
 from decimal import Decimal
 
 
@@ -32,6 +32,22 @@ def show(postgres, name, reference):
             print(json.dumps(sale))
 
 
+def order(postgres, name, reference):
+    """The order as scripts/test-orders compares it."""
+    query = """SELECT json_build_object('total', s.total_amount_cache::text, 'currency', c.code, 'is_draft', s.state = 'draft',
+          'date', s.sale_date, 'wished', s.shipping_date, 'texts', s.comment,
+          'delivery', json_build_object('name', d.party_name, 'city', d.city), 'invoice', json_build_object('city', i.city),
+          'customer', json_build_object('id', p.id, 'name', p.name, 'email',
+            (SELECT m.value FROM party_contact_mechanism m WHERE m.party = p.id AND m.type = 'email')),
+          'lines', (SELECT json_agg(json_build_object('quantity', l.quantity::text, 'text', concat_ws(' ', l.description, l.note))
+             ORDER BY l.sequence, l.id) FROM sale_line l WHERE l.sale = s.id))
+        FROM sale_sale s JOIN currency_currency c ON c.id = s.currency JOIN party_party p ON p.id = s.party
+          LEFT JOIN party_address d ON d.id = s.shipment_address LEFT JOIN party_address i ON i.id = s.invoice_address
+        WHERE s.web_id = %s"""
+    with connect(postgres, name) as db:
+        print(json.dumps([found for (found,) in db.execute(query, [reference])]))
+
+
 def expire_sessions(postgres, name, _):
     with connect(postgres, name) as db:
         db.execute("DELETE FROM ir_session")
@@ -44,8 +60,9 @@ def allow_connections(postgres, name, allowed):
             db.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", [name])
 
 
-def fill(config_file, name, ids):
-    """A company with its accounts, a customer, a product, a web shop and a user that may sell."""
+def fill(config_file, name, ids, version):
+    """A company with its accounts, customers, articles with and without tax, currencies, a web shop and a user that may
+    sell: what the scripts and examples/order.json need."""
     from proteus import Model, Wizard, config
 
     settings = config.set_trytond(name, config_file=config_file)
@@ -66,7 +83,10 @@ def fill(config_file, name, ids):
     Module.click(Module.find([("name", "in", ["sale", "web_shop"])]), "activate")
     Wizard("ir.module.activate_upgrade").execute("upgrade")
     currency = make("currency.currency", name="Euro", symbol="€", code="EUR", rounding=Decimal("0.01"))
-    make("currency.currency.rate", date=datetime.date.min, rate=Decimal("1.0"), currency=currency)
+    dollar = make("currency.currency", name="US Dollar", symbol="$", code="USD", rounding=Decimal("0.01"))
+    for of, rate in ((currency, "1.0"), (dollar, "1.1")):
+        make("currency.currency.rate", date=datetime.date.min, rate=Decimal(rate), currency=of)
+    make("country.country", name="Germany", code="DE")
     create_company(party=make("party.party", name="Relay GmbH"), currency=currency)
     company, User = one("company.company"), Model.get("res.user")
     settings._context = User.get_preferences(True, {})
@@ -74,21 +94,34 @@ def fill(config_file, name, ids):
     accounts = get_accounts(company)
     set_fiscalyear_invoice_sequences(create_fiscalyear(company)).click("create_period")
     create_payment_term().save()
-    party = Model.get("party.party")(
-        name='Beta Großhandel & Söhne "Nord"', code="C-1001",
-        customer_payment_term=one("account.invoice.payment_term"))
-    address = party.addresses[0] if party.addresses else party.addresses.new()
-    address.street, address.postal_code, address.city = "Hauptstraße 1", "10115", "Berlin"
-    party.save()
-    category = make(
-        "product.category", name="Goods", accounting=True,
-        account_expense=accounts["expense"], account_revenue=accounts["revenue"])
-    template = make(
-        "product.template", name="Widget", type="goods", default_uom=one("product.uom", ("name", "=", "Unit")),
-        salable=True, list_price=Decimal("10.00"), account_category=category)
-    (product,) = template.products
-    product.suffix_code = "SKU-100"
-    product.save()
+    for code, name_ in (("C-1001", 'Beta Großhandel & Söhne "Nord"'), ("C-1002", "Alpha Handel")):
+        party = Model.get("party.party")(name=name_, code=code, customer_payment_term=one("account.invoice.payment_term"))
+        address = party.addresses[0] if party.addresses else party.addresses.new()
+        address.street, address.postal_code, address.city = "Hauptstraße 1", "10115", "Berlin"
+        party.save()
+    categories = {}
+    for rate in ("0", "19", "7"):
+        category = Model.get("product.category")(
+            name=f"Goods, {rate} %", accounting=True, account_expense=accounts["expense"], account_revenue=accounts["revenue"])
+        if rate != "0":
+            category.customer_taxes.append(make(
+                "account.tax", name=f"{rate} %", description=f"{rate} %", type="percentage", rate=Decimal(rate) / 100,
+                company=company, invoice_account=accounts["tax"], credit_note_account=accounts["tax"]))
+        category.save()
+        categories[rate] = category
+    unit, kilogram = one("product.uom", ("name", "=", "Unit")), one("product.uom", ("name", "=", "Kilogram"))
+    kilogram.digits, kilogram.rounding = 3, 0.001
+    kilogram.save()
+    for sku, kind, rate, uom in (
+            ("SKU-100", "goods", "0", unit), ("SKU-19", "goods", "19", unit), ("SKU-7", "goods", "7", unit),
+            ("SKU-KG", "goods", "19", kilogram), ("4711", "goods", "19", unit), ("4712", "goods", "19", unit),
+            ("SHIPPING", "service", "19", unit), ("DISCOUNT", "service", "19", unit), ("SURCHARGE", "service", "19", unit)):
+        template = make(
+            "product.template", name=f"Article {sku}", type=kind, default_uom=uom, salable=True,
+            list_price=Decimal("10.00"), account_category=categories[rate])
+        (product,) = template.products
+        product.suffix_code = sku
+        product.save()
     shop = make("web.shop", name="Relay shop", company=company, currency=currency)
     user = User(name="relay", login="relay", password="relay-password")
     for group in Model.get("res.group").find([("name", "in", ["Sales", "Web Shop"])]):
@@ -96,8 +129,14 @@ def fill(config_file, name, ids):
     user.companies.append(company)
     user.company = one("company.company")
     user.save()
+    key = ""
+    if version != "7.0":
+        application = make("res.user.application", key=secrets.token_hex(32), application="rest", user=user)
+        if application.state != "validated":
+            application.click("validate_")
+        key = f" TRYTON_KEY={application.key}"
     with open(ids, "w") as file:
-        file.write(f"export TRYTON_COMPANY={company.id} TRYTON_WEB_SHOP={shop.id}\n")
+        file.write(f"export TRYTON_COMPANY={company.id} TRYTON_WEB_SHOP={shop.id}{key}\n")
 
 
 verb, arguments = sys.argv[1], sys.argv[2:]
@@ -106,6 +145,7 @@ match verb:
     case "fill": fill(*arguments)
     case "count": count(*arguments)
     case "show": show(*arguments)
+    case "order": order(*arguments)
     case "expire-sessions": expire_sessions(*arguments)
     case "db-down": allow_connections(*arguments[:2], False)
     case "db-up": allow_connections(*arguments[:2], True)
