@@ -9,6 +9,7 @@ mod matrix;
 mod engine;
 mod totals;
 mod carried;
+mod guests;
 mod tls;
 mod hostile;
 mod service;

@@ -340,7 +340,7 @@ fn tryton_without_master_data(_: &mut Books, asked: &Asked) -> (Says, bool) {
         "common.db.login" => json!([37, "token", null]),
         "model.ir.model.access.get_access" => {
             let none = json!({"read": 0, "write": 0, "create": 0, "delete": 0});
-            json!({"sale.sale": none, "sale.line": none})
+            json!({"sale.sale": none, "sale.line": none, "party.party": none})
         }
         _ => json!([]),
     };
@@ -376,6 +376,7 @@ async fn wrong_master_data_is_found_and_the_setting_named() {
         ("company", "company with the id 99: set erp.const.company"),
         ("web_shop", "the company 99 has no web shop with the id 1: set erp.const.web_shop"),
         ("rights", "the user may not enter sales"),
+        ("guests", "the user may not create parties"),
         ("rights", "the user of this API key may not enter orders"),
         ("contacts", "the user of this API key may not create contacts"),
         (
