@@ -273,7 +273,14 @@ async fn erps(settings: &Settings) -> Vec<CheckLine> {
         let remarks = loaded.as_ref().map(|loaded| remarks(&loaded.recipe)).unwrap_or_default();
         match erps::open_recipe(name, erp, loaded) {
             Err(error) => lines.push(CheckLine::bad(&what, format!("{error:#}"))),
-            Ok(erp) => lines.extend(ask_all(name, &*erp).await),
+            Ok(opened) => lines.extend(ask_all(name, &*opened).await),
+        }
+        if erp.ask_before_first_send {
+            lines.push(CheckLine::note(
+                &what,
+                "is asked about every order before it is sent; set erp.ask_before_first_send to false once the orders of a \
+                 restored backup are through",
+            ));
         }
         lines.extend(
             remarks.into_iter().map(|text| CheckLine::note(&format!("recipe ({name})"), text)),

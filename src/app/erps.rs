@@ -38,6 +38,18 @@ pub fn open_recipe(
     erp: &ErpSettings,
     recipe: Option<Loaded>,
 ) -> anyhow::Result<Arc<dyn Erp>> {
+    let opened = open_any(name, erp, recipe)?;
+    if erp.ask_before_first_send && !opened.can_ask() {
+        bail!(
+            "erp.ask_before_first_send is true, but the recipe `{}` cannot ask about an order: add [probe] to it, or set \
+             erp.ask_before_first_send to false (ERP {name})",
+            erp.recipe
+        );
+    }
+    Ok(opened)
+}
+
+fn open_any(name: &str, erp: &ErpSettings, recipe: Option<Loaded>) -> anyhow::Result<Arc<dyn Erp>> {
     let limits = Limits { connect: erp.connect_timeout, total: erp.timeout };
     let Some(recipe) = recipe else { return open_json(name, erp, limits) };
     if erp.authorization.is_some() {

@@ -242,6 +242,7 @@ fn policies(settings: &Settings, erps: &OpenErps, sending: Sending) -> anyhow::R
         gate: gate.clone(),
         max_count: shop.max_failed_order,
         retry: erps::retry_policy(shop, recipe.as_ref()),
+        asks_first: shop.erp.ask_before_first_send,
         customer: shop.mail.customer_confirmation,
         alarms: alarm_policy(name, shop),
     };

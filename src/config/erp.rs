@@ -65,6 +65,8 @@ pub struct ErpSettings {
     pub on_rejected: OnRejected,
     /// `erp.drop`: what need not reach the ERP.
     pub drops: Vec<Content>,
+    /// Whether the ERP is asked about every order before it is sent.
+    pub ask_before_first_send: bool,
 }
 
 /// `erp.exchanges`
@@ -103,6 +105,7 @@ impl ErpSettings {
                 .iter()
                 .filter_map(|name| Content::from_name(name))
                 .collect(),
+            ask_before_first_send: r.flag("erp.ask_before_first_send"),
         }
     }
 }

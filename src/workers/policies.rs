@@ -20,6 +20,9 @@ pub struct ShopPolicy {
     pub max_count: Option<u32>,
     /// When it is retried.
     pub retry: RetryPolicy,
+    /// Whether the ERP is asked about an order of which the ledger knows no doubtful attempt, too, because the ledger may
+    /// have lost one.
+    pub asks_first: bool,
     /// When a customer gets a confirmation.
     pub customer: CustomerConfirmation,
     /// What its administrators are told of ERPs and of types of failures.

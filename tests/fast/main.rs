@@ -24,6 +24,7 @@ mod protocol_model;
 
 mod accidents;
 mod alarms;
+mod asked_first;
 mod channels;
 mod circuit;
 mod dead_letters;

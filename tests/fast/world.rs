@@ -84,6 +84,8 @@ pub struct Setup {
     pub digest: DigestRule,
     pub can_ask: bool,
     pub is_idempotent: bool,
+    /// `erp.ask_before_first_send`
+    pub asks_first: bool,
     pub max_in_flight: u32,
     pub rate: Option<NonZeroU32>,
     pub circuit: CircuitRule,
@@ -115,6 +117,7 @@ impl Default for Setup {
             digest: DigestRule { after: 10, every: Duration::from_mins(5) },
             can_ask: true,
             is_idempotent: false,
+            asks_first: false,
             max_in_flight: 8,
             rate: None,
             circuit: CircuitRule {
@@ -241,6 +244,7 @@ impl World {
                 settle: Duration::from_secs(20),
                 ask_every: Duration::from_secs(2),
             },
+            asks_first: self.setup.asks_first,
             customer: self.setup.customer,
             alarms: self.setup.alarms.clone(),
         }

@@ -167,6 +167,7 @@ impl Parts {
                 gate: Arc::new(Gate::new(name, Arc::new(client), max, rate, rule)),
                 max_count: self.setup.max_count,
                 retry: self.setup.retry.clone(),
+                asks_first: false,
                 customer: self.setup.customer,
                 alarms: alarms(),
             }

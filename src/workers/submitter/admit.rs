@@ -238,7 +238,9 @@ impl Submitter {
                         Some(turn) => Intent::Claim {
                             worker: claim.clone(),
                             until: later(now, length),
-                            begins: !turn.is_trial() && !erp.has_steps_before(),
+                            begins: !turn.is_trial()
+                                && !policy.asks_first
+                                && !erp.has_steps_before(),
                         },
                     },
                 };

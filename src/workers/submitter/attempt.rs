@@ -35,7 +35,9 @@ impl Submitter {
         self.show_load(&work.policy.gate);
         let outcome = match (&work.doubt, pass.is_trial()) {
             (Some(doubt), _) => self.ask_then_send(work, *doubt, &pass).await,
-            (None, true) if work.policy.gate.erp().can_ask() => {
+            (None, is_trial)
+                if (is_trial || work.policy.asks_first) && work.policy.gate.erp().can_ask() =>
+            {
                 self.try_then_send(work, &pass).await
             }
             (None, _) => self.send(work, &pass).await,
@@ -57,7 +59,8 @@ impl Submitter {
         let now = self.context.now();
         // Its process is gone, but the call may be in progress.
         let may_run = matches!(doubt, Doubt::Unclear { since } if since > now);
-        if erp.is_idempotent() && !may_run && !self.has_no_try_left(work) {
+        let is_sent_unasked = erp.is_idempotent() && !work.policy.asks_first;
+        if is_sent_unasked && !may_run && !self.has_no_try_left(work) {
             return match self.send(work, pass).await {
                 // It was not asked, so only what it says about the order itself ends the doubt.
                 AttemptOutcome::Failed(failure) if failure.class != ErrorClass::Rejected => {
@@ -176,18 +179,28 @@ impl Submitter {
         AttemptOutcome::Failed(Failure::new(class, "interrupted", &message, Stage::At))
     }
 
-    /// The circuit is half-open: a question uses up no attempt, so it comes first.
+    /// The circuit is half-open: a question uses up no attempt, so it comes first. Or the ledger may have lost an attempt
+    /// (`erp.ask_before_first_send`): then nothing is sent without a clear answer.
     pub(super) async fn try_then_send(&self, work: &Work, pass: &Pass) -> AttemptOutcome {
         match self.ask(work).await {
             ProbeAnswer::Found(receipt) => self.finish(work, receipt, pass).await,
             ProbeAnswer::Absent => self.send_after_asking(work, pass).await,
             // It is certainly not this order, which was never sent.
-            ProbeAnswer::Unclear(failure) if failure.class == ErrorClass::Rejected => {
+            ProbeAnswer::Unclear(failure)
+                if failure.class == ErrorClass::Rejected && !work.policy.asks_first =>
+            {
                 self.send_after_asking(work, pass).await
             }
-            ProbeAnswer::Unclear(failure) => {
+            ProbeAnswer::Unclear(failure) if pass.is_trial() => {
                 self.fail_trial(work, &failure).await;
                 AttemptOutcome::HandedBack(HandBack::Hold)
+            }
+            ProbeAnswer::Unclear(failure) => {
+                self.suspect(work, &failure, Duration::ZERO, pass).await;
+                let why = &failure.message;
+                let message = format!("whether the ERP has the order already is unknown: {why}");
+                let class = ErrorClass::UnknownOutcome;
+                AttemptOutcome::Failed(Failure::new(class, "not_answered", &message, Stage::At))
             }
         }
     }

@@ -229,3 +229,30 @@ async fn exists_already_after_an_unclear_attempt_is_asked_about_until_it_is_clea
     assert_eq!(stand_in.books.lock().unwrap().orders.len(), 1);
     world.end().await;
 }
+
+#[tokio::test]
+async fn a_recipe_that_cannot_ask_is_refused_where_the_erp_is_to_be_asked_first() {
+    let mut world = World::new(Place::Embedded).await;
+    let path = world.folder.path().join("recipe.toml");
+    std::fs::write(&path, RECIPE).unwrap();
+    world.set("erp.recipe", path.to_str().unwrap());
+    world.set("erp.secret.key", "s3cret-of-the-erp");
+    world.set("erp.url", "http://127.0.0.1:9");
+    world.set("erp.ask_before_first_send", "true");
+    let refused = world.run(&["serve"]).await;
+    let told = texts(&refused);
+    assert_ne!(refused.status.code(), Some(0), "{told:?}");
+    let sentence =
+        "cannot ask about an order: add [probe] to it, or set erp.ask_before_first_send to false";
+    assert!(format!("{}{}", told.0, told.1).contains(sentence), "{told:?}");
+    world.leave().await;
+}
+
+#[tokio::test]
+async fn check_says_that_every_order_is_asked_about() {
+    let mut world = World::new(Place::Embedded).await;
+    world.set("erp.ask_before_first_send", "true");
+    let told = texts(&world.run(&["check"]).await);
+    assert!(told.0.contains("is asked about every order before it is sent"), "{told:?}");
+    world.leave().await;
+}
