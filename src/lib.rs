@@ -351,6 +351,7 @@ pub mod web {
         pub mod orders;
         pub mod export;
         pub mod order;
+        pub mod order_content;
         pub mod order_actions;
         pub mod edit;
         pub mod groups;

@@ -178,3 +178,66 @@ async fn an_open_circuit_is_a_conflict_on_a_page() {
     assert_eq!(status, StatusCode::CONFLICT, "{page}");
     assert!(page.contains("maintenance"), "{page}");
 }
+
+#[tokio::test(start_paused = true)]
+async fn the_page_of_an_order_shows_everything_that_was_ordered_and_paid() {
+    let world = World::new().await;
+    let whole = json!({
+        "prices": "gross", "delivery_date": "2026-12-24", "remark": "ring twice",
+        "customer": {"email": "a@example.com", "company": "Alpha GmbH", "vat_id": "DE123"},
+        "lines": [{"sku": "4711", "name": "Cable", "quantity": "2.5", "unit": "m", "unit_price": "4.00", "discount": "1.50", "tax_rate": "19", "remark": "in blue"}],
+        "invoice_address": {"city": "Köln"}, "delivery_address": {"city": "Bonn"},
+        "shipping": {"method": "dhl", "price": "4.90", "tax_rate": "19"},
+        "surcharges": [{"name": "Express", "amount": "3.10"}],
+        "discounts": [{"name": "Welcome", "code": "NEW10", "amount": "0.77"}],
+        "payments": [{"method": "gift_card", "reference": "G-77", "amount": "9.99"}],
+        "references": {"marketplace": "302-1"},
+    });
+    world.place_with("1", &whole).await;
+    world.place("2").await;
+    world.until("2", "transferred").await;
+    let browser = Browser::new(&world).await;
+    let (_, page) = browser.get("/orders/default/1", "en").await;
+    let shown = page.split("<h2>Documents</h2>").next().expect("what is before the documents");
+    for part in [
+        "Prices include the tax",
+        "2026-12-24",
+        "ring twice",
+        "Alpha GmbH",
+        "DE123",
+        "2.5 m",
+        "1.50",
+        "in blue",
+        "Köln",
+        "Bonn",
+        "dhl",
+        "4.90",
+        "Express",
+        "3.10",
+        "Welcome",
+        "NEW10",
+        "0.77",
+        "gift_card",
+        "G-77",
+        "9.99",
+        "marketplace",
+        "302-1",
+    ] {
+        assert!(shown.contains(part), "{part} is missing: {shown}");
+    }
+    let (_, german) = browser.get("/orders/default/1", "de").await;
+    for caption in [
+        "Preise enthalten die Steuer",
+        "USt-IdNr.",
+        "Rabatt",
+        "Zuschlag",
+        "Zahlungen",
+        "Referenzen",
+    ] {
+        assert!(german.contains(caption), "{caption} is missing");
+    }
+    let (_, plain) = browser.get("/orders/default/2", "en").await;
+    for caption in ["Prices include", "<h2>Payments", "surcharges and discounts", "Discount</th>"] {
+        assert!(!plain.contains(caption), "{caption} is shown for an order without it");
+    }
+}

@@ -26,6 +26,16 @@ use crate::web::pages::order_actions::told_transfer;
 const MAX_FIELDS: usize = 300;
 /// Fields that can never be changed (docs/decisions/0009).
 const FIXED: [&str; 2] = ["/order_id", "/shop"];
+/// Parts that many orders lack and an ERP may need: they are offered as empty fields.
+const OFFERED: [&str; 7] = [
+    "/prices",
+    "/delivery_date",
+    "/remark",
+    "/customer/company",
+    "/customer/vat_id",
+    "/shipping/price",
+    "/shipping/tax_rate",
+];
 /// Longest text of a value that is shown and cannot be edited as a field, in characters.
 const MAX_UNSEEN: usize = 300;
 /// Before the pointer in the name of a field.
@@ -120,6 +130,9 @@ fn show(ctx: &PageContext, detail: &OrderDetail, desk: &Desk) -> PageResult {
     let original: Json = serde_json::from_str(&detail.document).unwrap_or_default();
     let more = fields.len().saturating_sub(MAX_FIELDS);
     fields.truncate(MAX_FIELDS);
+    let is_missing = |place: &&&str| json.is_object() && json.pointer(place).is_none();
+    fields
+        .extend(OFFERED.iter().filter(is_missing).map(|place| ((*place).to_owned(), &Json::Null)));
     let sections = sections(ctx, &fields, &original, &desk.faults);
     let sent = last_sent(detail);
     let current = detail.current();
@@ -247,6 +260,10 @@ fn fill_in(source: &str, form: &Fields) -> Result<(String, Vec<Fault>), Failure>
     let mut faults = Vec::new();
     for (name, typed) in form {
         let Some(pointer) = name.strip_prefix(FIELD) else { continue };
+        if json.pointer(pointer).is_none() && OFFERED.contains(&pointer) && !typed.is_empty() {
+            add(&mut json, pointer, typed);
+            continue;
+        }
         let Some(place) =
             json.pointer_mut(pointer).filter(|own| !own.is_object() && !own.is_array())
         else {
@@ -269,6 +286,21 @@ fn fill_in(source: &str, form: &Fields) -> Result<(String, Vec<Fault>), Failure>
     }
     let text = serde_json::to_string_pretty(&json).map_err(|_| unreadable())?;
     Ok((text, faults))
+}
+
+/// Adds a part that was offered, unless something that is no object is in its place.
+fn add(json: &mut Json, pointer: &str, typed: &str) {
+    let steps: Vec<&str> = pointer.split('/').skip(1).collect();
+    let (Some((last, parents)), Some(mut place)) = (steps.split_last(), json.as_object_mut())
+    else {
+        return;
+    };
+    for step in parents {
+        let parent = place.entry(*step).or_insert_with(|| Json::Object(Default::default()));
+        let Some(object) = parent.as_object_mut() else { return };
+        place = object;
+    }
+    place.insert((*last).to_owned(), Json::from(typed));
 }
 
 fn typed_like(before: &Json, typed: &str) -> Result<Json, &'static str> {
@@ -305,6 +337,26 @@ mod tests {
             text.contains("123456789012345678901234567890") && text.contains(r#""z":null"#),
             "{text}"
         );
+    }
+
+    #[test]
+    fn a_part_that_the_order_lacks_can_be_added() {
+        let source = r#"{"customer":{"email":"a@b"},"shipping":"dhl"}"#;
+        let fields = [
+            ("/prices", "gross"),
+            ("/customer/vat_id", "DE123"),
+            ("/shipping/price", "1"),
+            ("/remark", ""),
+            ("/x", "y"),
+        ];
+        let (text, faults) = filled(source, &fields);
+        assert_eq!(
+            text,
+            r#"{"customer":{"email":"a@b","vat_id":"DE123"},"shipping":"dhl","prices":"gross"}"#
+        );
+        assert!(faults.is_empty(), "{faults:?}");
+        let (text, _) = filled("{}", &[("/shipping/price", "4.90")]);
+        assert_eq!(text, r#"{"shipping":{"price":"4.90"}}"#);
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! One order: customer, content, history, and the actions for it.
+//! One order: its content, its history, and the actions for it.
 
 use crate::key;
 use crate::web::html::context::{Failure, PageContext, PageResult, download};
@@ -19,11 +19,7 @@ use crate::web::html::erps::erps;
 use crate::web::html::formatter::{Formatter, printable};
 use crate::web::html::forms::quoted;
 use crate::web::html::rows;
-
-/// Lines that the page shows; the document has all.
-const MAX_LINES: usize = 200;
-/// Longest value that is shown of a free-form part, in characters.
-pub const MAX_FACT: usize = 300;
+use crate::web::pages::order_content::{MAX_FACT, content};
 
 /// The order that an address names, if the user may see it.
 async fn find(ctx: &PageContext, at: (String, String)) -> Result<OrderDetail, Failure> {
@@ -54,19 +50,6 @@ pub async fn order(ctx: PageContext, Path(at): Path<(String, String)>) -> PageRe
     let (formatter, record) = (ctx.formatter(), &detail.record);
     let shown = detail.current().clone();
     let document: serde_json::Value = serde_json::from_str(&shown).unwrap_or_default();
-    let lines = document["lines"].as_array().map(Vec::as_slice).unwrap_or_default();
-    let addresses = [
-        ("invoice_address", key!("Invoice address")),
-        ("delivery_address", key!("Delivery address")),
-        ("payment", key!("Payment")),
-        ("shipping", key!("Shipping")),
-    ];
-    let addresses: Vec<Value> = addresses
-        .into_iter()
-        .map(|(name, title)| (title, free_form(&document[name])))
-        .filter(|(_, facts)| !facts.is_empty())
-        .map(|(title, facts)| context! { title => title.text(), facts })
-        .collect();
     let rehearsal = match record.phase.state() {
         OrderState::Confirmed => Value::from(()),
         _ => rehearsal(&ctx, &record.key).await?,
@@ -88,10 +71,7 @@ pub async fn order(ctx: PageContext, Path(at): Path<(String, String)>) -> PageRe
         o => rows::order(&formatter, record),
         erps => erps(&ctx, Some(ctx.web.ops.erp_of(&record.key))).await?,
         source => &detail.source,
-        customer => customer(&ctx, record, &document),
-        addresses,
-        lines => lines.iter().take(MAX_LINES).map(line).collect::<Vec<_>>(),
-        more_lines => (lines.len() > MAX_LINES).then(|| lines.len() - MAX_LINES),
+        content => content(&ctx, record, &document),
         events => events(&formatter, &detail),
         rehearsal,
         revisions,
@@ -115,66 +95,6 @@ pub async fn document(ctx: PageContext, Path(at): Path<(String, String)>) -> Pag
     let detail = find(&ctx, at).await?;
     let name = format!("{}-{}.json", detail.record.key.shop, detail.record.key.order_id);
     Ok(download(&name, "application/json", detail.document.to_string()))
-}
-
-fn customer(
-    ctx: &PageContext,
-    record: &OrderRecord,
-    document: &serde_json::Value,
-) -> Vec<(String, String)> {
-    let customer = &record.facts.customer;
-    let mut facts = vec![
-        (ctx.t(key!("Number")).to_owned(), customer.number.clone().unwrap_or_default()),
-        (ctx.t(key!("Name")).to_owned(), customer.name.clone().unwrap_or_default()),
-        (
-            ctx.t(key!("Mail address")).to_owned(),
-            match &customer.email {
-                Some(email) => match email.unseen() {
-                    Some(unseen) => ctx.language.fill(
-                        key!("{address} (has {unseen}, which nobody sees: no confirmation mail is written; edit the order)"),
-                        &[
-                            ("address", email.as_str()),
-                            ("unseen", &format!("U+{:04X}", u32::from(unseen))),
-                        ],
-                    ),
-                    None => email.to_string(),
-                },
-                None => ctx.t(key!("none: no confirmation mail is written")).to_owned(),
-            },
-        ),
-        (ctx.t(key!("Language")).to_owned(), customer.locale.clone().unwrap_or_default()),
-        (ctx.t(key!("Remark")).to_owned(), text_of(&document["remark"])),
-    ];
-    for (_, value) in &mut facts {
-        *value = one_line(value, MAX_FACT);
-    }
-    facts
-}
-
-/// Names and values of an object, one level deep; what lies deeper is shown as JSON.
-fn free_form(value: &serde_json::Value) -> Vec<(String, String)> {
-    let Some(object) = value.as_object() else { return Vec::new() };
-    let facts = object.iter().take(50);
-    facts.map(|(name, value)| (one_line(name, 60), one_line(&text_of(value), MAX_FACT))).collect()
-}
-
-fn text_of(value: &serde_json::Value) -> String {
-    match value {
-        serde_json::Value::Null => String::new(),
-        serde_json::Value::String(text) => text.clone(),
-        other => other.to_string(),
-    }
-}
-
-fn line(line: &serde_json::Value) -> Value {
-    let part = |name: &str| one_line(&text_of(&line[name]), MAX_FACT);
-    context! {
-        sku => part("sku"),
-        name => part("name"),
-        quantity => part("quantity"),
-        unit_price => part("unit_price"),
-        tax_rate => part("tax_rate"),
-    }
 }
 
 async fn rehearsal(ctx: &PageContext, key: &OrderKey) -> Result<Value, Failure> {

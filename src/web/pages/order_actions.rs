@@ -13,7 +13,8 @@ use crate::web::html::context::{
 };
 use crate::web::html::forms::{Fields, field, order_address};
 use crate::web::html::language::Key;
-use crate::web::pages::order::{MAX_FACT, key_of, known};
+use crate::web::pages::order::{key_of, known};
+use crate::web::pages::order_content::MAX_FACT;
 use axum::extract::{FromRequestParts, Path};
 use axum::http::request::Parts;
 use axum::response::{IntoResponse, Response};
