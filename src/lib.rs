@@ -258,6 +258,7 @@ pub mod adapters {
             pub mod session;
             pub mod judge;
             pub mod answer;
+            pub mod answers;
             pub mod calls;
             pub mod oauth;
             pub mod needs;

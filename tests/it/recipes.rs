@@ -8,6 +8,7 @@ mod json_replies;
 mod matrix;
 mod engine;
 mod totals;
+mod cached;
 mod carried;
 mod guests;
 mod tls;
@@ -25,7 +26,7 @@ use order_relay::adapters::erp::recipe::open::{Overrides, load};
 use order_relay::domain::failure::{ErrorClass, Stage};
 use order_relay::domain::order::values::OrderKey;
 use order_relay::domain::trace::Trace;
-use order_relay::ports::clock::SystemClock;
+use order_relay::ports::clock::{Clock, SystemClock};
 use order_relay::ports::erp::{CommitPermit, Erp, Journal, OrderForErp, ProbeAnswer};
 use secrecy::SecretString;
 use serde_json::{Value as Json, json};
@@ -43,6 +44,16 @@ fn limits() -> Limits {
 }
 
 fn open(recipe: &str, url: &str, setting: &Setting, more: &[(&str, &str)]) -> RecipeErp {
+    open_at(recipe, url, setting, more, Arc::new(SystemClock))
+}
+
+fn open_at(
+    recipe: &str,
+    url: &str,
+    setting: &Setting,
+    more: &[(&str, &str)],
+    clock: Arc<dyn Clock>,
+) -> RecipeErp {
     order_relay::app::commands::install_tls();
     let own = |pairs: &[(&str, &str)]| -> BTreeMap<String, String> {
         pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
@@ -59,7 +70,7 @@ fn open(recipe: &str, url: &str, setting: &Setting, more: &[(&str, &str)]) -> Re
         ..Overrides::default()
     };
     let loaded = load(recipe).unwrap_or_else(|faults| panic!("{faults}"));
-    let opened = loaded.open(&overrides, limits(), Arc::new(SystemClock));
+    let opened = loaded.open(&overrides, limits(), clock);
     opened.unwrap_or_else(|faults| panic!("{faults}"))
 }
 

@@ -6,6 +6,7 @@ use crate::adapters::erp::recipe::model::Outcome;
 use crate::adapters::erp::recipe::reply::Read;
 
 /// A reply and what it means.
+#[derive(Clone)]
 pub struct Reply {
     pub read: Arc<Read>,
     /// What it means.

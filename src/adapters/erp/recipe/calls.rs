@@ -249,7 +249,7 @@ impl RecipeErp {
         self.recipe.auth.login.is_some() || matches!(self.recipe.auth.kind, AuthKind::OAuth2(_))
     }
 
-    async fn session(
+    pub(super) async fn session(
         &self,
         order: Option<&OrderForErp>,
         over: Option<u64>,

@@ -68,7 +68,7 @@ fn order_of(document: &str, order_id: &str) -> OrderForErp {
 pub fn faults(recipe: &Recipe) -> Vec<RecipeFault> {
     let mut check = Check::new(recipe, SAMPLE);
     check.names();
-    check.refusals();
+    check.reads();
     check.secrets_for_auth();
     check.render_all();
     check.render_auth();
@@ -178,8 +178,8 @@ impl<'a> Check<'a> {
         }
     }
 
-    /// Only reads before the commit can refuse an order.
-    fn refusals(&mut self) {
+    /// Only reads before the commit can refuse an order, or keep their answer.
+    fn reads(&mut self) {
         let recipe = self.recipe;
         let is_read = |step: &&Step| recipe.before.iter().any(|own| std::ptr::eq(own, *step));
         let checks = recipe.checks.iter().map(|check| &check.step);
@@ -187,6 +187,13 @@ impl<'a> Check<'a> {
             let refuse = step.refuse.iter().map(|(when, _)| when);
             let fault = |when: &Expr| when.fault("only a step of [[before]] can refuse an order");
             self.faults.extend(refuse.map(fault));
+            let kept = step.cache.iter();
+            self.faults.extend(kept.map(|at| at.fault("only a step of [[before]] can be cached")));
+        }
+        for step in recipe.before.iter().filter(|step| step.take.is_empty() && step.index.is_none())
+        {
+            let nothing = "a step without `take` and `index` finds nothing that could be kept";
+            self.faults.extend(step.cache.iter().map(|at| at.fault(nothing)));
         }
     }
 
@@ -603,6 +610,24 @@ mod tests {
               `customer` was skipped; `customer.id | default(…)` allows that"
             ]
         );
+    }
+
+    #[test]
+    fn only_reads_that_find_something_are_cached() {
+        let after =
+            "[[after]]\nname = 'go'\nrequest = 'POST /go'\nok = 'status == 200'\ncache = '5m'\n";
+        assert_eq!(
+            told(&format!("{GOOD}{after}")),
+            ["10: after.go.cache: only a step of [[before]] can be cached"]
+        );
+        let before = after.replace("after", "before");
+        assert_eq!(
+            told(&format!("{GOOD}{before}")),
+            [
+                "10: before.go.cache: a step without `take` and `index` finds nothing that could be kept"
+            ]
+        );
+        assert_eq!(told(&format!("{GOOD}{before}take = {{ id = '/id' }}\n")), Vec::<String>::new());
     }
 
     #[test]

@@ -341,6 +341,7 @@ impl<'a> Compiler<'a> {
         let refuse = self.refuse(t);
         let each = self.checked(t.text("each"));
         let index = t.table("index").and_then(|t| self.index(&t));
+        let cache = t.duration_at("cache");
         let unless = self.checked(t.text("unless"));
         let reached = self.checked(t.text("reached"));
         let rules = self.rules(t);
@@ -358,6 +359,7 @@ impl<'a> Compiler<'a> {
             refuse,
             each,
             index,
+            cache,
             unless,
             reached,
             rules,

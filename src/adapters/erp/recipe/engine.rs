@@ -21,6 +21,7 @@ use crate::ports::erp::{Erp, Exchange, MasterDataCheck, OrderForErp, ProbeAnswer
 
 use super::super::http::HttpClient;
 use super::super::redact::Mask;
+use super::answers::{Answers, Used};
 use super::judge::{Judge, Purpose, Said};
 use super::jwt::SigningKey;
 use super::model::{Outcome, Recipe, Step, Totals};
@@ -51,6 +52,7 @@ pub struct RecipeErp {
     pub(super) mask: Mask,
     pub(super) sessions: Sessions,
     pub(super) sources: Arc<SourceCache>,
+    pub(super) answers: Answers,
     pub(super) signing: Option<SigningKey>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) keeps: bool,
@@ -107,6 +109,13 @@ impl RecipeErp {
 
     pub(super) fn is_skipped(&self, step: &Step, vars: &Vars) -> bool {
         step.unless.as_ref().is_some_and(|unless| self.judge().is_true(unless, vars))
+    }
+
+    async fn enter(&self, order: &OrderForErp, used: &mut Used) -> Result<Receipt, Failure> {
+        let mut vars = self.carried_vars(order)?;
+        self.in_time("lookups", Stage::Before, self.read_all(order, &mut vars, used)).await?;
+        let receipt = self.commit(order, &vars).await?;
+        self.in_time("what follows the order", Stage::At, self.follow(order, vars, receipt)).await
     }
 
     async fn commit(&self, order: &OrderForErp, vars: &Vars) -> Result<Receipt, Failure> {
@@ -331,10 +340,13 @@ fn number(taken: &Map<String, Json>) -> Option<String> {
 #[async_trait]
 impl Erp for RecipeErp {
     async fn submit(&self, order: &OrderForErp) -> Result<Receipt, Failure> {
-        let mut vars = self.carried_vars(order)?;
-        self.in_time("lookups", Stage::Before, self.read_all(order, &mut vars)).await?;
-        let receipt = self.commit(order, &vars).await?;
-        self.in_time("what follows the order", Stage::At, self.follow(order, vars, receipt)).await
+        let mut used = Used::new();
+        let entered = self.enter(order, &mut used).await;
+        // What was kept may be what the ERP objects to: the next attempt looks afresh.
+        if entered.as_ref().is_err_and(|failure| failure.class != ErrorClass::Unavailable) {
+            self.answers.forget(&used);
+        }
+        entered
     }
 
     async fn ask(&self, order: &OrderForErp) -> ProbeAnswer {

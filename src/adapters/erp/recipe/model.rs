@@ -184,6 +184,8 @@ pub struct Step {
     pub each: Option<Expr>,
     /// Rows of the reply by their key.
     pub index: Option<Index>,
+    /// How long an answer is kept for other orders that ask the same.
+    pub cache: Option<At<Duration>>,
     /// Skipped when true.
     pub unless: Option<Expr>,
     /// What the order has to be like afterwards.

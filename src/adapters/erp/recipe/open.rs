@@ -193,6 +193,7 @@ impl Loaded {
             consts,
             sessions: Default::default(),
             sources: Default::default(),
+            answers: Default::default(),
             signing,
             clock,
             keeps: overrides.keeps,

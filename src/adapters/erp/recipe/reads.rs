@@ -10,12 +10,13 @@ use crate::domain::failure::{ErrorClass, Failure, Stage};
 use crate::domain::text::quoted;
 use crate::ports::erp::OrderForErp;
 
+use super::answers::{Question, Used};
 use super::blame::{Blame, told};
 use super::engine::RecipeErp;
 use super::judge::Purpose;
 use super::model::{Expr, Index, Outcome, Step};
 use super::reply::Read;
-use super::request::render;
+use super::request::{build, render};
 use super::source::Source;
 use super::toml_text::RecipeFault;
 use super::values::{self, Skipped};
@@ -32,6 +33,7 @@ impl RecipeErp {
         &self,
         order: &OrderForErp,
         vars: &mut Vars,
+        used: &mut Used,
     ) -> Result<(), Failure> {
         for step in &self.recipe.before {
             if self.is_skipped(step, vars) {
@@ -39,8 +41,8 @@ impl RecipeErp {
                 continue;
             }
             let value = match &step.each {
-                Some(each) => self.read_each(order, step, each, vars).await?,
-                None => self.read_one(order, step, vars).await?,
+                Some(each) => self.read_each(order, step, each, vars, used).await?,
+                None => self.read_one(order, step, vars, used).await?,
             };
             vars.insert(step.name.clone(), value);
         }
@@ -52,17 +54,55 @@ impl RecipeErp {
         order: &OrderForErp,
         step: &Step,
         vars: &Vars,
+        used: &mut Used,
     ) -> Result<Value, Failure> {
+        let Some(cache) = &step.cache else {
+            let reply = self.call(Some(order), step, Purpose::Read, vars).await?;
+            return self.value_of(step, &reply, vars);
+        };
+        let question = self.question_of(order, step, vars).await?;
+        used.push(question);
+        let kept = self.answers.get(&question, cache.value, self.clock.now());
+        if let Some(reply) = kept {
+            // It satisfied another order; whether it does this one shows only now.
+            let outcome = self.judge().outcome(step, Purpose::Read, &reply.read, vars);
+            if let Ok(value) = self.value_of(step, &Reply { outcome, ..reply }, vars) {
+                return Ok(value);
+            }
+        }
+        let asked_at = self.clock.now();
         let reply = self.call(Some(order), step, Purpose::Read, vars).await?;
+        let value = self.value_of(step, &reply, vars)?;
+        if has_all(step, &value) {
+            self.answers.keep(question, reply, asked_at);
+        }
+        Ok(value)
+    }
+
+    /// What `step` asks, with all that its answer may depend on.
+    async fn question_of(
+        &self,
+        order: &OrderForErp,
+        step: &Step,
+        vars: &Vars,
+    ) -> Result<Question, Failure> {
+        let mut vars = vars.clone();
+        let session = self.session(Some(order), None).await?.session;
+        vars.insert("session".to_owned(), session.values.clone());
+        Ok(build(&self.recipe, &self.base, step, &vars)?.digest())
+    }
+
+    /// What is found in a reply, if the order can go on with it.
+    fn value_of(&self, step: &Step, reply: &Reply, vars: &Vars) -> Result<Value, Failure> {
         if reply.outcome != Outcome::Ok {
-            return Err(self.refused(step, Purpose::Read, &reply));
+            return Err(self.refused(step, Purpose::Read, reply));
         }
         let mut taken: BTreeMap<String, Value> =
             self.judge().taken(step, &reply.read).into_iter().collect();
         self.check_needs(step, Purpose::Read, &reply.read, vars)?;
-        self.check_refusals(step, &reply, vars)?;
+        self.check_refusals(step, reply, vars)?;
         if let Some(index) = &step.index {
-            taken.insert("row".to_owned(), self.rows(step, index, &reply, vars)?);
+            taken.insert("row".to_owned(), self.rows(step, index, reply, vars)?);
         }
         Ok(Value::from(taken))
     }
@@ -89,13 +129,14 @@ impl RecipeErp {
         step: &Step,
         each: &Expr,
         vars: &Vars,
+        used: &mut Used,
     ) -> Result<Value, Failure> {
         let items = self.list(each, vars)?;
         let (mut all, mut rows) = (Vec::with_capacity(items.len()), BTreeMap::new());
         let mut vars = vars.clone();
         for item in items {
             vars.insert("item".to_owned(), item.clone());
-            let value = self.read_one(order, step, &vars).await?;
+            let value = self.read_one(order, step, &vars, used).await?;
             rows.insert(item.to_string(), value.clone());
             all.push(value);
         }
@@ -164,6 +205,13 @@ impl RecipeErp {
         }
         Ok(Value::from(found))
     }
+}
+
+/// Whether everything was found: what is not there yet may be there a moment later.
+fn has_all(step: &Step, value: &Value) -> bool {
+    let is_there = |name: &str| value.get_attr(name).is_ok_and(|value| !values::is_missing(&value));
+    let rows = value.get_attr("row").ok().and_then(|rows| rows.len()).unwrap_or_default();
+    step.take.iter().all(|(name, _)| is_there(name)) && (step.index.is_none() || rows > 0)
 }
 
 fn key_of(key: &Source, row: &Value) -> Option<String> {

@@ -3,6 +3,8 @@
 use reqwest::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use reqwest::{Method, Url};
 
+use sha2::{Digest, Sha256};
+
 use crate::domain::failure::{ErrorClass, Failure, Stage};
 use crate::ports::erp::Exchange;
 
@@ -134,6 +136,23 @@ fn address(recipe: &Recipe, base: &Url, step: &Step, vars: &Vars) -> Result<Url,
 }
 
 impl Request {
+    /// The same for requests that ask the same, whoever is logged in.
+    pub fn digest(&self) -> [u8; 32] {
+        let mut digest = Sha256::new();
+        let mut add = |part: &str| {
+            digest.update(part.len().to_be_bytes());
+            digest.update(part);
+        };
+        add(self.method.as_str());
+        add(self.url.as_str());
+        add(self.body.as_deref().unwrap_or_default());
+        for (name, value) in &self.headers {
+            add(name.as_str());
+            add(value);
+        }
+        digest.finalize().into()
+    }
+
     /// Sends nothing: what is noted of this request, without secrets.
     pub fn noted(
         &self,

@@ -178,14 +178,27 @@ impl<'a> Table<'a> {
         name: &'static str,
         parse: impl FnOnce(&str) -> Result<T, String>,
     ) -> Option<T> {
+        self.parsed_at(name, parse).map(|parsed| parsed.value)
+    }
+
+    fn parsed_at<T>(
+        &self,
+        name: &'static str,
+        parse: impl FnOnce(&str) -> Result<T, String>,
+    ) -> Option<At<T>> {
         let text = self.text(name)?;
         let parsed = parse(&text.value).map_err(|detail| text.fault(detail));
-        self.source.faults.keep(parsed)
+        self.source.faults.keep(parsed).map(|parsed| text.with(parsed))
     }
 
     /// A time such as "30s".
     pub fn duration(&self, name: &'static str) -> Option<Duration> {
-        self.parsed(name, |text| {
+        self.duration_at(name).map(|time| time.value)
+    }
+
+    /// The same with its place.
+    pub fn duration_at(&self, name: &'static str) -> Option<At<Duration>> {
+        self.parsed_at(name, |text| {
             fault_reader::time(text)
                 .filter(|time| !time.is_zero() && *time <= Duration::from_hours(24))
                 .ok_or_else(|| "expected a time such as \"30s\" or \"12h\", up to 24h".to_owned())
