@@ -259,6 +259,7 @@ pub mod adapters {
             pub mod judge;
             pub mod answer;
             pub mod answers;
+            pub mod jobs;
             pub mod calls;
             pub mod oauth;
             pub mod needs;

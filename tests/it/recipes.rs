@@ -9,6 +9,7 @@ mod matrix;
 mod engine;
 mod totals;
 mod cached;
+mod jobs;
 mod carried;
 mod guests;
 mod tls;

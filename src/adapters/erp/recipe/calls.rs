@@ -39,8 +39,25 @@ struct Sending<'a> {
 }
 
 impl RecipeErp {
-    /// Sends `step`; after a new login once more, when the ERP says that the session is over.
+    /// Sends `step`; after a new login once more, when the ERP says that the session is over. Where the ERP has
+    /// only accepted it, the answer is that about the job.
     pub(super) async fn call(
+        &self,
+        order: Option<&OrderForErp>,
+        step: &Step,
+        purpose: Purpose,
+        vars: &Vars,
+    ) -> Result<Reply, Failure> {
+        let reply = self.send(order, step, purpose, vars).await?;
+        match &step.poll {
+            Some(poll) if reply.outcome == Outcome::Ok => {
+                self.wait_for_job(order, poll, purpose, vars, reply).await
+            }
+            _ => Ok(reply),
+        }
+    }
+
+    async fn send(
         &self,
         order: Option<&OrderForErp>,
         step: &Step,

@@ -122,6 +122,16 @@ pub fn remarks(recipe: &Recipe) -> Vec<String> {
         }
         _ => {}
     }
+    if let (Some(poll), Some(settle)) =
+        (&recipe.commit.poll, recipe.probe.as_ref().and_then(|probe| probe.settle))
+        && settle <= poll.lasts
+    {
+        remarks.push(format!(
+            "probe.settle ({settle:?}) is not longer than commit.poll.for ({:?}): a job that waits longer could make the \
+             order after it was sent again",
+            poll.lasts
+        ));
+    }
     if recipe.error.is_empty() {
         remarks.push(
             "no `error`: without the ERP's own words no reply counts as a refusal".to_owned(),
@@ -190,6 +200,17 @@ impl<'a> Check<'a> {
             let kept = step.cache.iter();
             self.faults.extend(kept.map(|at| at.fault("only a step of [[before]] can be cached")));
         }
+        let waits = |step: &&Step| {
+            std::ptr::eq(*step, &recipe.commit)
+                || recipe.after.iter().any(|own| std::ptr::eq(own, *step))
+        };
+        let checks = recipe.checks.iter().map(|check| &check.step);
+        for poll in
+            recipe.steps().chain(checks).filter(|step| !waits(step)).filter_map(|s| s.poll.as_ref())
+        {
+            let fault = "only [commit] and a step of [[after]] can wait for a job";
+            self.faults.push(poll.done.fault(fault));
+        }
         for step in recipe.before.iter().filter(|step| step.take.is_empty() && step.index.is_none())
         {
             let nothing = "a step without `take` and `index` finds nothing that could be kept";
@@ -216,6 +237,15 @@ impl<'a> Check<'a> {
     /// What a step can name: a resumed order has nothing of what was read before the commit.
     fn vars(&self, step: &Step) -> Vars {
         let recipe = self.recipe;
+        let asks_for =
+            |own: &&Step| own.poll.as_ref().is_some_and(|poll| std::ptr::eq(&poll.step, step));
+        if let Some(asking) = recipe.steps().find(asks_for) {
+            let mut vars = self.vars(asking);
+            let names = asking.poll.iter().flat_map(|poll| &poll.job);
+            let names = names.map(|(name, _)| name.as_str()).collect();
+            vars.insert("job".to_owned(), self.placeholders("job", names));
+            return vars;
+        }
         let is = |steps: &[Step]| steps.iter().any(|own| std::ptr::eq(own, step));
         let mut vars = order_vars(&order_of(self.sample, "100042")).unwrap_or_default();
         vars.insert("const".to_owned(), Value::from(recipe.consts.clone()));
@@ -375,6 +405,14 @@ impl<'a> Check<'a> {
             let rules = step.rules.iter().map(|rule| &rule.when);
             for expr in step.ok.iter().chain(rules).chain(refuse) {
                 self.expression(expr, &over_reply);
+            }
+            if let Some(poll) = &step.poll {
+                poll.when.iter().for_each(|when| self.expression(when, &over_reply));
+                let vars = vars_with(&reply, &sources, &self.vars(&poll.step));
+                [Some(&poll.done), poll.failed.as_ref()]
+                    .into_iter()
+                    .flatten()
+                    .for_each(|expr| self.expression(expr, &vars));
             }
             let require = step.index.iter().filter_map(|index| index.require.as_ref());
             for expr in step.each.iter().chain(&step.unless).chain(&step.reached).chain(require) {
@@ -610,6 +648,31 @@ mod tests {
               `customer` was skipped; `customer.id | default(…)` allows that"
             ]
         );
+    }
+
+    #[test]
+    fn jobs_are_waited_for_behind_the_commit_only() {
+        let poll = "poll = { request = 'GET /j/{{ job.id }}', job = { id = '/id' }, done = \"at('/a') == 1\" }\n";
+        let step = format!("name = 'go'\nrequest = 'GET /go'\nok = 'status == 200'\n{poll}");
+        assert_eq!(told(&format!("{GOOD}[[after]]\n{step}")), Vec::<String>::new());
+        assert_eq!(
+            told(&format!("{GOOD}[[before]]\n{step}")),
+            ["10: before.go.poll.done: only [commit] and a step of [[after]] can wait for a job"]
+        );
+        let of = |from: &str, to: &str| told(&format!("{GOOD}{}", poll.replace(from, to)));
+        assert_eq!(of("/j/{{ job.id", "/j/{{ job.number").len(), 1);
+        assert!(of("done =", "for = '11m', done =")[0].contains("at most 10m"));
+        assert!(
+            of("done =", "take = { a = '/a' }, done =")[0].contains("`take` does nothing here")
+        );
+        let probe =
+            "[probe]\nrequest = 'GET /o'\nfound = 'true'\nabsent = 'false'\nsettle = '60s'\n";
+        let short = Recipe::parse("a.toml", &format!("{GOOD}{poll}{probe}")).unwrap();
+        let is_told =
+            |recipe: &Recipe| remarks(recipe).iter().any(|r| r.contains("commit.poll.for"));
+        assert!(is_told(&short));
+        let long = probe.replace("60s", "61s");
+        assert!(!is_told(&Recipe::parse("a.toml", &format!("{GOOD}{poll}{long}")).unwrap()));
     }
 
     #[test]

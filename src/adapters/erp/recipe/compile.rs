@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use minijinja::value::Value;
 use reqwest::Method;
@@ -12,7 +13,8 @@ use reqwest::header::HeaderName;
 
 use super::model::{
     Auth, AuthKind, Body, Carries, Check, Expr, HttpRules, Index, Jwt, JwtAlg, OAuth2, Outcome,
-    Probe, Question, Recipe, Rule, SecretPlace, Step, Template, TotalLines, TotalRule, Totals,
+    Poll, Probe, Question, Recipe, Rule, SecretPlace, Step, Template, TotalLines, TotalRule,
+    Totals,
 };
 use super::source::Source;
 use super::templates::{Place, Templates};
@@ -20,6 +22,11 @@ use super::toml_text::{At, RecipeFault, Scalar, Table, parse};
 use super::values;
 use crate::config::fault_reader::Faults;
 use crate::domain::order::contents::Content;
+
+/// How often and how long a job is asked about unless the recipe says otherwise, and the longest.
+const POLL_EVERY: Duration = Duration::from_secs(2);
+const POLL_FOR: Duration = Duration::from_secs(60);
+const LONGEST_JOB: Duration = Duration::from_mins(10);
 
 impl Recipe {
     /// Reads the recipe of `file`; every fault at once.
@@ -345,6 +352,7 @@ impl<'a> Compiler<'a> {
         let unless = self.checked(t.text("unless"));
         let reached = self.checked(t.text("reached"));
         let rules = self.rules(t);
+        let poll = t.table("poll").and_then(|t| self.poll(&t, &name)).map(Box::new);
         let (method, path) = request?;
         Some(Step {
             name,
@@ -363,7 +371,41 @@ impl<'a> Compiler<'a> {
             unless,
             reached,
             rules,
+            poll,
         })
+    }
+
+    fn poll(&mut self, t: &Table<'_>, of: &str) -> Option<Poll> {
+        let when = self.checked(t.text("when"));
+        let job = t.texts_by_name("job");
+        let job = job.into_iter().map(|(name, texts)| (name, self.read_sources(texts))).collect();
+        let done = t.required("done", "when the job has ended, e.g. \"at('/state') == 'done'\"");
+        let (done, failed) = (self.checked(done), self.checked(t.text("failed")));
+        let (every, lasts) = (t.duration("every"), t.duration_at("for"));
+        if let Some(lasts) = lasts.as_ref().filter(|lasts| lasts.value > LONGEST_JOB) {
+            self.faults.add(lasts.fault("at most 10m: a worker waits that long for one order"));
+        }
+        self.only_a_question(t, "the last reply is read by `take` and `need` of the step itself");
+        let step = self.request(t, format!("{of}_poll"), None);
+        t.finish();
+        Some(Poll {
+            when,
+            job,
+            step: step?,
+            done: done?,
+            failed,
+            every: every.unwrap_or(POLL_EVERY),
+            lasts: lasts.map_or(POLL_FOR, |lasts| lasts.value),
+        })
+    }
+
+    /// Notes keys of a step that do nothing in a question within another step.
+    fn only_a_question(&self, t: &Table<'_>, why: &str) {
+        for name in ["take", "need", "each", "index", "unless", "reached", "poll"] {
+            if t.has(name) {
+                self.faults.add(t.place().fault(format!("`{name}` does nothing here: {why}")));
+            }
+        }
     }
 
     fn method_and_path(&mut self, request: &At<String>) -> Option<(Method, Template)> {
@@ -509,7 +551,7 @@ impl<'a> Compiler<'a> {
 }
 
 /// Reserved names in templates.
-const RESERVED: [&str; 20] = [
+const RESERVED: [&str; 21] = [
     "order",
     "document",
     "const",
@@ -517,6 +559,7 @@ const RESERVED: [&str; 20] = [
     "session",
     "result",
     "item",
+    "job",
     "status",
     "body",
     "text",

@@ -94,13 +94,19 @@ impl RecipeErp {
         LEAST_PATIENCE.max(self.request_budget)
     }
 
+    /// The same for what follows the commit, with its jobs.
+    fn patience_after(&self) -> Duration {
+        let jobs = self.recipe.after.iter().filter_map(|step| step.poll.as_ref());
+        jobs.fold(self.patience(), |sum, poll| sum.saturating_add(poll.lasts))
+    }
+
     async fn in_time<T>(
         &self,
         what: &str,
         stage: Stage,
+        patience: Duration,
         work: impl Future<Output = Result<T, Failure>> + Send,
     ) -> Result<T, Failure> {
-        let patience = self.patience();
         tokio::time::timeout(patience, work).await.unwrap_or_else(|_| {
             let detail = format!("{what} took longer than {} s", patience.as_secs());
             Err(Failure::new(ErrorClass::Unavailable, "too_slow", &detail, stage))
@@ -113,9 +119,10 @@ impl RecipeErp {
 
     async fn enter(&self, order: &OrderForErp, used: &mut Used) -> Result<Receipt, Failure> {
         let mut vars = self.carried_vars(order)?;
-        self.in_time("lookups", Stage::Before, self.read_all(order, &mut vars, used)).await?;
+        let reads = self.read_all(order, &mut vars, used);
+        self.in_time("lookups", Stage::Before, self.patience(), reads).await?;
         let receipt = self.commit(order, &vars).await?;
-        self.in_time("what follows the order", Stage::At, self.follow(order, vars, receipt)).await
+        self.follow_in_time(order, vars, receipt).await
     }
 
     async fn commit(&self, order: &OrderForErp, vars: &Vars) -> Result<Receipt, Failure> {
@@ -215,6 +222,16 @@ impl RecipeErp {
         }
     }
 
+    async fn follow_in_time(
+        &self,
+        order: &OrderForErp,
+        vars: Vars,
+        receipt: Receipt,
+    ) -> Result<Receipt, Failure> {
+        let follow = self.follow(order, vars, receipt);
+        self.in_time("what follows the order", Stage::At, self.patience_after(), follow).await
+    }
+
     /// What follows the commit. A step that stumbles is resumed at once: the order is there, so that
     /// there is nothing to wait for.
     async fn follow(
@@ -231,7 +248,7 @@ impl RecipeErp {
                 Ok(receipt) => return Ok(Receipt { found, ..receipt }),
                 Err(failure) => failure,
             };
-            let has_time = watch.elapsed() + pause < self.patience() / 2;
+            let has_time = watch.elapsed() + pause < self.patience_after() / 2;
             if failure.class != ErrorClass::Unavailable || pause > LONGEST_PAUSE || !has_time {
                 return Err(failure);
             }
@@ -359,7 +376,7 @@ impl Erp for RecipeErp {
     async fn finish(&self, order: &OrderForErp, receipt: Receipt) -> Result<Receipt, Failure> {
         let mut vars = self.order_vars(order)?;
         self.nothing_read(&mut vars);
-        self.in_time("what follows the order", Stage::At, self.follow(order, vars, receipt)).await
+        self.follow_in_time(order, vars, receipt).await
     }
 
     async fn check_master_data(&self) -> Vec<MasterDataCheck> {
@@ -368,7 +385,7 @@ impl Erp for RecipeErp {
 
     fn rehearse(&self, order: &OrderForErp) -> Result<Vec<Exchange>, Failure> {
         let mut vars = self.carried_vars(order)?;
-        for name in ["session", "result", "item"] {
+        for name in ["session", "result", "item", "job"] {
             vars.insert(name.to_owned(), Placeholder::value(name));
         }
         for step in &self.recipe.before {
@@ -412,8 +429,10 @@ impl Erp for RecipeErp {
     fn call_budget(&self) -> Duration {
         let questions = self.recipe.probe.as_ref().map_or(0, |probe| probe.tries.len());
         let questions = u32::try_from(questions).unwrap_or(u32::MAX);
-        // Reads, the commit with a login in the middle of it, a question about nobody, one round of
-        // questions, what follows.
-        self.patience() * 2 + self.request_budget.saturating_mul(questions.saturating_add(4))
+        let job = self.recipe.commit.poll.as_ref().map_or(Duration::ZERO, |poll| poll.lasts);
+        // Reads, the commit with a login in the middle of it, its job with one last question, a question about
+        // nobody, one round of questions, what follows.
+        let requests = self.request_budget.saturating_mul(questions.saturating_add(5));
+        self.patience() + job + requests + self.patience_after()
     }
 }

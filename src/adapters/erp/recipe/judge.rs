@@ -11,7 +11,7 @@ use super::super::page::{is_login_address, is_login_page};
 use super::super::sentence::Sentence;
 use super::super::trouble::is_trouble;
 
-use super::model::{Expr, Outcome, Question, Recipe, Step};
+use super::model::{Expr, Outcome, Poll, Question, Recipe, Step};
 use super::reply::Read;
 use crate::adapters::erp::recipe::lookups::{SourceCache, first_of, vars_with};
 use crate::adapters::erp::recipe::values::Vars;
@@ -61,6 +61,16 @@ pub enum Said {
     /// It is not.
     Absent,
     /// Something else.
+    Other(Outcome),
+}
+
+/// How far a job is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Progress {
+    Done,
+    /// It failed for good.
+    Failed,
+    /// Neither can be seen.
     Other(Outcome),
 }
 
@@ -134,6 +144,38 @@ impl Judge<'_> {
             return Said::Absent;
         }
         Said::Other(by_table(Purpose::Probe, reply.status, self.speech(reply, &vars)))
+    }
+
+    /// What the reply to a question about a job means.
+    pub fn progress(&self, poll: &Poll, reply: &Arc<Read>, vars: &Vars) -> Progress {
+        let vars = vars_with(reply, self.sources, vars);
+        let has_failed =
+            |expr: &Option<Expr>| expr.as_ref().is_some_and(|e| self.is_true(e, &vars));
+        match self.by_rules(&poll.step, &vars) {
+            Some(Outcome::Ok | Outcome::Duplicate) | None => {}
+            Some(Outcome::Permanent) => return Progress::Failed,
+            Some(outcome) => return Progress::Other(outcome),
+        }
+        if self.is_true(&poll.done, &vars) {
+            return Progress::Done;
+        }
+        if has_failed(&poll.failed) {
+            return Progress::Failed;
+        }
+        match by_table(Purpose::Follow, reply.status, self.speech(reply, &vars)) {
+            // "There is no such job" says nothing of the order.
+            Outcome::Permanent => Progress::Other(Outcome::Retry),
+            outcome => Progress::Other(outcome),
+        }
+    }
+
+    /// What a job that failed means for the order: the ERP's own trouble refuses none.
+    pub fn failed_job(&self, purpose: Purpose, reply: &Read) -> Outcome {
+        match (self.is_trouble(reply), purpose) {
+            (false, _) => Outcome::Permanent,
+            (true, Purpose::Commit) => Outcome::Unknown,
+            (true, _) => Outcome::Retry,
+        }
     }
 
     fn by_rules(&self, step: &Step, vars: &Vars) -> Option<Outcome> {

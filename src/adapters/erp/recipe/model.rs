@@ -4,6 +4,7 @@
 //! whether it would render an order, `engine.rs` what it means when it runs.
 
 use std::collections::BTreeMap;
+use std::iter;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -192,6 +193,25 @@ pub struct Step {
     pub reached: Option<Expr>,
     /// Before the recipe's own rules.
     pub rules: Vec<Rule>,
+    /// How the end of a job is asked for, where the ERP only accepts the request at first.
+    pub poll: Option<Box<Poll>>,
+}
+
+/// How the end of a job is asked for.
+#[derive(Debug)]
+pub struct Poll {
+    /// Whether the reply only says that there is a job; always, when missing.
+    pub when: Option<Expr>,
+    /// What is taken out of that reply.
+    pub job: Vec<(String, Vec<Source>)>,
+    /// The question.
+    pub step: Step,
+    pub done: Expr,
+    /// When it failed for good.
+    pub failed: Option<Expr>,
+    pub every: Duration,
+    /// How long it is asked about.
+    pub lasts: Duration,
 }
 
 /// A request body.
@@ -356,7 +376,8 @@ impl Recipe {
         let probes = self.probe.iter().flat_map(|probe| &probe.tries).map(|try_| &try_.step);
         let login = self.auth.login.iter();
         let before = login.chain(&self.before).chain([&self.commit]);
-        before.chain(self.total_steps()).chain(&self.after).chain(probes)
+        let all = before.chain(self.total_steps()).chain(&self.after).chain(probes);
+        all.flat_map(|step| iter::once(step).chain(step.poll.iter().map(|poll| &poll.step)))
     }
 
     /// The steps that read the total back.
