@@ -148,6 +148,39 @@ async fn a_403_about_one_order_is_told_from_one_about_us() {
 }
 
 #[tokio::test]
+async fn a_rule_says_in_its_own_words_what_is_to_be_done() {
+    fn refuses(_: &mut Books, asked: &Asked) -> (Says, bool) {
+        match asked.json()["ref"].as_str() {
+            Some("O-1") => (Says::json(400, &json!({"error": "E17", "item": "4711"})), false),
+            Some("O-2") => (Says::json(400, &json!({"error": "E17"})), false),
+            Some("O-3") => (Says::json(429, &json!({"error": "E18"})), false),
+            Some("O-4") => (Says::json(400, &json!({"error": "connection already closed"})), false),
+            _ => (Says::json(404, &json!({"error": "no such order"})), false),
+        }
+    }
+    let rules = "[[rules]]\nwhen = \"at('/error') == 'E17'\"\nthen = 'permanent'\n\
+        text = \"article {{ at('/item') }} of {{ order.reference }} is blocked: release it in the ERP\"\n\
+        [[rules]]\nwhen = 'status == 429'\nthen = 'retry'\ntext = 'too many requests: lower http.concurrency'\n\
+        [[rules]]\nwhen = 'status == 400'\nthen = 'permanent'\ntext = 'refused'\n";
+    let (_folder, path) = file(&format!("{RECIPE}{rules}"));
+    let stand_in = StandIn::start(refuses).await;
+    let erp = open(&path, &stand_in.url, &NOTHING, &[]);
+    for (id, class, message) in [
+        ("O-1", ErrorClass::Rejected, "article 4711 of O-1 is blocked: release it in the ERP"),
+        // The reply has no article: the ERP's own words.
+        ("O-2", ErrorClass::Rejected, "E17"),
+        ("O-3", ErrorClass::Unavailable, "too many requests: lower http.concurrency"),
+        // Whatever is told of it, the ERP's own trouble refuses no order.
+        ("O-4", ErrorClass::UnknownOutcome, "refused"),
+    ] {
+        let one = order(id, "A");
+        let failure = erp.submit(&one).await.unwrap_err();
+        assert_eq!((failure.class, failure.message.as_str()), (class, message), "{id}");
+        assert_eq!(one.journal.take()[0].message.as_deref(), Some(message));
+    }
+}
+
+#[tokio::test]
 async fn trouble_that_looks_like_a_refusal_parks_nothing() {
     fn troubled(_: &mut Books, asked: &Asked) -> (Says, bool) {
         let says = |error: &str| (Says::json(400, &json!({"error": error})), false);

@@ -92,7 +92,7 @@ impl RecipeErp {
 
     /// Whether a 403 is about this order: then the ERP answers a question about one that nobody has.
     async fn who_is_forbidden(&self, read: &Read) -> Outcome {
-        let sentence = self.judge().sentence(read);
+        let sentence = self.judge().words(read);
         let text = sentence.text.clone().unwrap_or_default();
         if means_us(&text)
             || read.header("www-authenticate").is_some()

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use minijinja::ErrorKind;
 use minijinja::value::Value;
+use regex::Regex;
 use reqwest::Url;
 
 use crate::domain::order::values::OrderKey;
@@ -14,6 +15,7 @@ use crate::ports::erp::{CommitPermit, Journal, OrderForErp};
 
 use super::blame::Blame;
 use super::compile::template_fault;
+use super::judge::without_secrets;
 use super::model::{AuthKind, Expr, Recipe, Rule, Step, Template, TotalRule, Totals};
 use super::order_vars::order_vars;
 use super::reply::Read;
@@ -101,6 +103,23 @@ fn needed_fields(recipe: &Recipe) -> Vec<String> {
     check.needed.into_iter().map(told).collect()
 }
 
+/// A value of the order in the path of a request: one with a slash becomes %2F there, and not every proxy leaves
+/// that as it is.
+fn slash_in_path(recipe: &Recipe, step: &Step) -> Option<String> {
+    // `ident`, `uuid` and numbers have no slash.
+    let value = Regex::new(r"\{\{[^}]*?\b((?:order|document|item)\b[\w.]*)[^}]*\}\}").ok()?;
+    let safe =
+        Regex::new(r"\|\s*(?:ident|uuid|num|b64url|year|month|day|epoch|epoch_ms)\b").ok()?;
+    let path = recipe.templates.source(&step.path.value);
+    let path = path.split('?').next()?;
+    let found = value.captures_iter(path).find(|found| !safe.is_match(&found[0]))?;
+    Some(format!(
+        "{} line {} has `{}` in its path: some proxies decode the %2F of a value with a slash, so such an order is not \
+         found; ask with `query` where the ERP can",
+        step.path.key, step.path.line, &found[1]
+    ))
+}
+
 /// What is not wrong, and should be known.
 pub fn remarks(recipe: &Recipe) -> Vec<String> {
     let mut remarks = Vec::new();
@@ -158,6 +177,7 @@ pub fn remarks(recipe: &Recipe) -> Vec<String> {
         }
         Some(_) => {}
     }
+    remarks.extend(recipe.steps().filter_map(|step| slash_in_path(recipe, step)));
     remarks.extend(needed_fields(recipe));
     remarks
 }
@@ -406,6 +426,7 @@ impl<'a> Check<'a> {
             for expr in step.ok.iter().chain(rules).chain(refuse) {
                 self.expression(expr, &over_reply);
             }
+            self.texts(&step.rules, &over_reply);
             if let Some(poll) = &step.poll {
                 poll.when.iter().for_each(|when| self.expression(when, &over_reply));
                 let vars = vars_with(&reply, &sources, &self.vars(&poll.step));
@@ -436,6 +457,20 @@ impl<'a> Check<'a> {
         for expr in recipe.rules.iter().map(|Rule { when, .. }| when).chain(&recipe.refusal) {
             self.expression(expr, &any);
         }
+        self.texts(&recipe.rules, &any);
+    }
+
+    /// Texts of rules; what a sample reply has not is no fault.
+    fn texts(&mut self, rules: &[Rule], over_reply: &Vars) {
+        let (recipe, vars) = (self.recipe, without_secrets(over_reply.clone()));
+        for text in rules.iter().filter_map(|rule| rule.text.as_ref()) {
+            let names = recipe.templates.names_in(&text.value);
+            let unknown = names.iter().filter(|name| !vars.contains_key(*name));
+            self.faults.extend(unknown.map(|name| text.fault(format!("`{name}` is not there"))));
+            if let Err(error) = recipe.templates.render(&text.value, &vars) {
+                self.fault_of_any_reply(text, &error);
+            }
+        }
     }
 
     fn expression(&mut self, expr: &Expr, vars: &Vars) {
@@ -445,18 +480,22 @@ impl<'a> Check<'a> {
                 self.faults.push(expr.fault(format!("`{name}` is not there")));
             }
         }
-        // Sample replies have the wrong shape, so only what no reply could fix is a fault.
-        if let Err(error) = self.recipe.templates.eval(&expr.value, vars)
-            && matches!(
-                error.kind(),
-                ErrorKind::UnknownFilter
-                    | ErrorKind::UnknownTest
-                    | ErrorKind::UnknownFunction
-                    | ErrorKind::UnknownMethod
-                    | ErrorKind::SyntaxError
-            )
-        {
-            self.faults.push(template_fault(expr, &error));
+        if let Err(error) = self.recipe.templates.eval(&expr.value, vars) {
+            self.fault_of_any_reply(expr, &error);
+        }
+    }
+
+    /// Sample replies have the wrong shape, so only what no reply could fix is a fault.
+    fn fault_of_any_reply(&mut self, at: &At<String>, error: &minijinja::Error) {
+        if matches!(
+            error.kind(),
+            ErrorKind::UnknownFilter
+                | ErrorKind::UnknownTest
+                | ErrorKind::UnknownFunction
+                | ErrorKind::UnknownMethod
+                | ErrorKind::SyntaxError
+        ) {
+            self.faults.push(template_fault(at, error));
         }
     }
 }
@@ -691,6 +730,48 @@ mod tests {
             ]
         );
         assert_eq!(told(&format!("{GOOD}{before}take = {{ id = '/id' }}\n")), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_text_of_a_rule_names_only_what_may_be_told() {
+        let of = |text: &str, then: &str| {
+            told(&format!(
+                "{GOOD}[[rules]]\nwhen = 'status == 400'\nthen = '{then}'\ntext = \"{text}\"\n"
+            ))
+        };
+        let good =
+            "{{ at('/error') }}: see {{ const }} for {{ order.reference }}, {{ body.a | upper }}";
+        assert_eq!(of(good, "permanent"), Vec::<String>::new());
+        assert_eq!(of("{{ secret.key }}", "retry"), ["9: rules[0].text: `secret` is not there"]);
+        assert_eq!(of("{{ session.id }}", "retry"), ["9: rules[0].text: `session` is not there"]);
+        assert_eq!(
+            of("fine", "ok"),
+            ["9: rules[0].text: `ok` fails nothing, so its text is never told"]
+        );
+        assert!(of("{{ status | shorten }}", "retry")[0].contains("shorten"));
+    }
+
+    #[test]
+    fn a_value_with_a_slash_in_a_path_is_remarked() {
+        let is_told = |path: &str| {
+            let source = GOOD.replace("/o/{{ order.reference }}", path);
+            let remarks = remarks(&Recipe::parse("a.toml", &source).unwrap());
+            remarks.into_iter().find(|remark| remark.contains("%2F"))
+        };
+        let told = is_told("/o/{{ order.reference }}").unwrap();
+        assert!(
+            told.starts_with("commit.request line 3 has `order.reference` in its path"),
+            "{told}"
+        );
+        assert!(is_told("/o/{{ order.customer.number | upper }}/x").is_some());
+        for good in [
+            "/o/{{ const.a }}",
+            "/o/eid:{{ order.reference | ident }}",
+            "/o/{{ order.reference | uuid }}",
+            "/o?ref={{ order.reference }}",
+        ] {
+            assert_eq!(is_told(good), None, "{good}");
+        }
     }
 
     #[test]

@@ -459,8 +459,8 @@ impl<'a> Compiler<'a> {
         Some(Index { rows: rows?, key: key?, require, takes_first })
     }
 
-    fn rules(&self, t: &Table<'_>) -> Vec<Rule> {
-        let rule = |t: &Table<'_>| {
+    fn rules(&mut self, t: &Table<'_>) -> Vec<Rule> {
+        let mut rule = |t: &Table<'_>| {
             let when = self.checked(t.required("when", "an expression over the reply"));
             let then = t.parsed("then", outcome);
             if !t.has("then") {
@@ -469,10 +469,15 @@ impl<'a> Compiler<'a> {
                     "ok, duplicate, relogin, retry, unknown, permanent, forbidden or halt",
                 );
             }
+            let text = t.text("text");
+            if let (Some(text), Some(Outcome::Ok)) = (&text, then) {
+                self.faults.add(text.fault("`ok` fails nothing, so its text is never told"));
+            }
+            let text = text.and_then(|text| self.template(Place::Plain, &text));
             t.finish();
-            Some(Rule { when: when?, then: then? })
+            Some(Rule { when: when?, then: then?, text })
         };
-        t.tables("rules").iter().filter_map(rule).collect()
+        t.tables("rules").iter().filter_map(&mut rule).collect()
     }
 
     fn refuse(&mut self, t: &Table<'_>) -> Vec<(Expr, Template)> {

@@ -6,12 +6,13 @@ use minijinja::ErrorKind;
 use minijinja::value::Value;
 
 use crate::domain::failure::{ErrorClass, Failure, Stage};
+use crate::domain::text::{MAX_ERROR_CHARS, one_line};
 
 use super::super::page::{is_login_address, is_login_page};
 use super::super::sentence::Sentence;
 use super::super::trouble::is_trouble;
 
-use super::model::{Expr, Outcome, Poll, Question, Recipe, Step};
+use super::model::{Expr, Outcome, Poll, Question, Recipe, Step, Template};
 use super::reply::Read;
 use crate::adapters::erp::recipe::lookups::{SourceCache, first_of, vars_with};
 use crate::adapters::erp::recipe::values::Vars;
@@ -91,7 +92,7 @@ impl Judge<'_> {
         vars: &Vars,
     ) -> Outcome {
         let vars = vars_with(reply, self.sources, vars);
-        let meant = match self.by_rules(step, &vars) {
+        let meant = match self.by_rules(step, reply, &vars) {
             Some(outcome) => outcome,
             None if step.ok.as_ref().is_some_and(|ok| self.is_true(ok, &vars)) => {
                 return Outcome::Ok;
@@ -109,7 +110,7 @@ impl Judge<'_> {
     }
 
     fn is_trouble(&self, reply: &Read) -> bool {
-        self.sentence(reply).text.is_some_and(|text| is_trouble(&text))
+        self.words(reply).text.is_some_and(|text| is_trouble(&text))
     }
 
     /// Who speaks in a reply that is neither `ok` nor named by a rule.
@@ -133,7 +134,7 @@ impl Judge<'_> {
     /// What the reply to a question means.
     pub fn said(&self, question: &Question, reply: &Arc<Read>, vars: &Vars) -> Said {
         let vars = vars_with(reply, self.sources, vars);
-        match self.by_rules(&question.step, &vars) {
+        match self.by_rules(&question.step, reply, &vars) {
             Some(Outcome::Ok | Outcome::Duplicate) | None => {}
             Some(outcome) => return Said::Other(outcome),
         }
@@ -151,7 +152,7 @@ impl Judge<'_> {
         let vars = vars_with(reply, self.sources, vars);
         let has_failed =
             |expr: &Option<Expr>| expr.as_ref().is_some_and(|e| self.is_true(e, &vars));
-        match self.by_rules(&poll.step, &vars) {
+        match self.by_rules(&poll.step, reply, &vars) {
             Some(Outcome::Ok | Outcome::Duplicate) | None => {}
             Some(Outcome::Permanent) => return Progress::Failed,
             Some(outcome) => return Progress::Other(outcome),
@@ -178,9 +179,26 @@ impl Judge<'_> {
         }
     }
 
-    fn by_rules(&self, step: &Step, vars: &Vars) -> Option<Outcome> {
+    fn by_rules(&self, step: &Step, reply: &Read, vars: &Vars) -> Option<Outcome> {
         let mut rules = step.rules.iter().chain(&self.recipe.rules);
-        rules.find(|rule| self.is_true(&rule.when, vars)).map(|rule| rule.then)
+        let rule = rules.find(|rule| self.is_true(&rule.when, vars))?;
+        if let Some(text) = &rule.text {
+            self.tell(text, reply, vars);
+        }
+        Some(rule.then)
+    }
+
+    /// Has the text of a rule told; the ERP's own words where it cannot be rendered over this reply.
+    fn tell(&self, text: &Template, reply: &Read, vars: &Vars) {
+        match self.recipe.templates.render(&text.value, &without_secrets(vars.clone())) {
+            Ok(rendered) if !rendered.trim().is_empty() => reply.tell(rendered),
+            Ok(_) => {}
+            Err(error) => {
+                let (key, line) = (&text.key, text.line);
+                let detail = super::compile::template_error(&error);
+                tracing::warn!(key, line, detail, "recipe.text_failed");
+            }
+        }
     }
 
     /// An expression that cannot be evaluated says no: what it would have allowed is not believed.
@@ -198,8 +216,17 @@ impl Judge<'_> {
         }
     }
 
-    /// What the ERP says, where the recipe looks for it first.
+    /// What people are told of a reply: the recipe's text for it, or else the ERP's words.
     pub fn sentence(&self, reply: &Read) -> Sentence {
+        let words = self.words(reply);
+        match reply.told() {
+            Some(told) => Sentence { text: Some(one_line(told, MAX_ERROR_CHARS)), ..words },
+            None => words,
+        }
+    }
+
+    /// What the ERP says, where the recipe looks for it first.
+    pub fn words(&self, reply: &Read) -> Sentence {
         let own = self.recipe.error.iter().filter_map(|source| source.find(reply));
         let own = own.filter_map(|text| text.as_str().map(str::to_owned));
         let general = match reply.json() {
@@ -258,6 +285,13 @@ impl Judge<'_> {
             .filter_map(|(name, sources)| Some((name.clone(), first_of(sources, reply)?)))
             .collect()
     }
+}
+
+/// Without what is never told.
+pub fn without_secrets(mut vars: Vars) -> Vars {
+    vars.remove("secret");
+    vars.remove("session");
+    vars
 }
 
 /// Who speaks in a reply.

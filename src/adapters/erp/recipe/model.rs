@@ -324,6 +324,8 @@ pub struct Rule {
     pub when: Expr,
     /// Then.
     pub then: Outcome,
+    /// What is told instead of the ERP's words.
+    pub text: Option<Template>,
 }
 
 /// What a reply means.

@@ -15,6 +15,8 @@ pub struct Read {
     headers: Vec<(String, String)>,
     text: String,
     json: OnceLock<Option<Json>>,
+    /// What the recipe says of it instead of the ERP's words.
+    told: OnceLock<String>,
     /// How long the ERP wants us to wait.
     pub retry_after: Option<Duration>,
 }
@@ -24,8 +26,8 @@ impl Read {
     pub fn new(status: u16, headers: &[(&str, &str)], text: &str) -> Self {
         let own = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
         let headers = headers.iter().map(own).collect();
-        let (text, json) = (text.to_owned(), OnceLock::new());
-        Self { status, headers, text, json, retry_after: None }
+        let (text, json, told) = (text.to_owned(), OnceLock::new(), OnceLock::new());
+        Self { status, headers, text, json, told, retry_after: None }
     }
 
     /// The raw bytes.
@@ -35,13 +37,25 @@ impl Read {
         });
         let headers = headers.collect();
         let (status, retry_after) = (reply.status, reply.retry_after);
-        Self { status, headers, text: reply.text, json: OnceLock::new(), retry_after }
+        let (json, told) = (OnceLock::new(), OnceLock::new());
+        Self { status, headers, text: reply.text, json, told, retry_after }
     }
 
     /// JSON that is part of another reply, treated like one.
     pub fn of_json(json: Json) -> Self {
         let json = OnceLock::from(Some(json));
-        Self { status: 200, headers: Vec::new(), text: String::new(), json, retry_after: None }
+        let (headers, text, told) = (Vec::new(), String::new(), OnceLock::new());
+        Self { status: 200, headers, text, json, told, retry_after: None }
+    }
+
+    /// Has `text` told instead of the ERP's words.
+    pub fn tell(&self, text: String) {
+        self.told.get_or_init(|| text);
+    }
+
+    /// What is told instead of the ERP's words.
+    pub fn told(&self) -> Option<&str> {
+        self.told.get().map(String::as_str)
     }
 
     /// The body as text.
