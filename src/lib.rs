@@ -260,6 +260,7 @@ pub mod adapters {
             pub mod answer;
             pub mod answers;
             pub mod jobs;
+            pub mod creating;
             pub mod calls;
             pub mod oauth;
             pub mod needs;

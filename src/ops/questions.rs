@@ -46,6 +46,7 @@ impl Ops {
             journal: Journal::of_everything(),
             permit: CommitPermit::default(),
             accepted: None,
+            settled_from: None,
         })
     }
 }

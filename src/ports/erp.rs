@@ -36,7 +36,13 @@ pub struct OrderForErp {
     pub permit: CommitPermit,
     /// The sum in the ERP that a person has accepted instead of what was paid.
     pub accepted: Option<Amount>,
+    /// From when on nothing that an earlier attempt sent can be executed any more; `None`: nothing was sent.
+    pub settled_from: Option<Timestamp>,
 }
+
+/// Code of the failure of an order that is in the ERP, and whose parts cannot be told from late ones yet: nothing
+/// was sent, and it goes on when [`OrderForErp::settled_from`] has come.
+pub const NOT_SETTLED: &str = "not_settled";
 
 /// Asked right before the first byte of the request that enters the order: the time for steps before it may have
 /// cost the claim, and from then on the order may be in the ERP.

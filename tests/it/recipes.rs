@@ -10,6 +10,7 @@ mod engine;
 mod totals;
 mod cached;
 mod jobs;
+mod creating;
 mod carried;
 mod guests;
 mod tls;
@@ -93,6 +94,7 @@ fn for_erp(id: &str, document: &Json) -> OrderForErp {
         journal: Journal::default(),
         permit: CommitPermit::default(),
         accepted: None,
+        settled_from: None,
     }
 }
 

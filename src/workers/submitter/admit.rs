@@ -287,6 +287,10 @@ impl Submitter {
         let (context, budget) = (self.context.clone(), policy.gate.erp().call_budget());
         let lease = Lease::of(context, self.ledger.clone(), record.key.clone(), claim, budget);
         let (lease, claim) = (Arc::new(lease), claim.worker.clone());
+        let sent = doubt.map(|doubt| match doubt {
+            Doubt::Unclear { since } => since,
+            Doubt::Answered { at } => at,
+        });
         let order = OrderForErp {
             key: record.key.clone(),
             document,
@@ -295,6 +299,7 @@ impl Submitter {
             journal: Journal::default(),
             permit: CommitPermit::of(lease.clone()),
             accepted,
+            settled_from: sent.map(|sent| later(sent, policy.retry.settle)),
         };
         let (trace, policy) = (record.trace.clone(), policy.clone());
         let work = Work { record, order, claim, attempt, doubt, trigger, trace, policy, lease };

@@ -16,7 +16,7 @@ use crate::domain::lifecycle::vocabulary::Phase;
 use crate::domain::order::values::OrderKey;
 use crate::domain::retry::{is_exhausted, later};
 use crate::ports::clock::Stopwatch;
-use crate::ports::erp::{ProbeAnswer, Receipt};
+use crate::ports::erp::{NOT_SETTLED, ProbeAnswer, Receipt};
 use crate::telemetry::{ErpLabel, RequestLabels};
 use crate::workers::erp_gate::{Gate, GateState, Pass};
 use crate::workers::submitter::admit::{AttemptOutcome, Submitter, Work};
@@ -148,11 +148,30 @@ impl Submitter {
                 self.heard_from(work, pass).await;
                 AttemptOutcome::There(receipt)
             }
+            Err(failure) if failure.code == NOT_SETTLED => {
+                self.heard_from(work, pass).await;
+                self.finish_later(work, failure)
+            }
             Err(failure) => {
                 self.count_request(work, "finish", failure.class.as_str());
                 self.suspect(work, &failure, watch.elapsed(), pass).await;
                 AttemptOutcome::Failed(Failure { stage: Some(Stage::At), ..failure })
             }
+        }
+    }
+
+    /// It is there, and what an earlier attempt sent may still be executed: nothing was sent, so no attempt is used
+    /// up.
+    fn finish_later(&self, work: &Work, failure: Failure) -> AttemptOutcome {
+        match work.doubt {
+            Some(Doubt::Unclear { since }) => {
+                self.ask_later(work, since, self.context.now(), &failure.message)
+            }
+            Some(Doubt::Answered { at }) => {
+                let settled = later(at, work.policy.retry.settle);
+                AttemptOutcome::HandedBack(HandBack::AskAt(settled))
+            }
+            None => AttemptOutcome::Failed(failure),
         }
     }
 
@@ -308,6 +327,10 @@ impl Submitter {
                     self.context.metrics.duplicates_prevented.inc();
                 }
                 AttemptOutcome::There(receipt)
+            }
+            Err(failure) if failure.code == NOT_SETTLED => {
+                self.heard_from(work, pass).await;
+                self.finish_later(work, failure)
             }
             Err(failure) => {
                 self.count_request(work, "submit", failure.class.as_str());

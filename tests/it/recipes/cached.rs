@@ -52,7 +52,7 @@ fn erp(books: &mut Books, asked: &Asked) -> (Says, bool) {
 }
 
 /// A clock that is set by hand.
-struct Hand(AtomicI64);
+pub(super) struct Hand(pub(super) AtomicI64);
 
 impl Clock for Hand {
     fn now(&self) -> Timestamp {

@@ -63,6 +63,7 @@ fn order_of(document: &str, order_id: &str) -> OrderForErp {
         journal: Journal::default(),
         permit: CommitPermit::default(),
         accepted: None,
+        settled_from: None,
     }
 }
 
@@ -71,6 +72,7 @@ pub fn faults(recipe: &Recipe) -> Vec<RecipeFault> {
     let mut check = Check::new(recipe, SAMPLE);
     check.names();
     check.reads();
+    check.creating();
     check.secrets_for_auth();
     check.render_all();
     check.render_auth();
@@ -208,6 +210,42 @@ impl<'a> Check<'a> {
         }
     }
 
+    /// What a step that creates something needs to be resumed, and where it can be.
+    fn creating(&mut self) {
+        let recipe = self.recipe;
+        let last = recipe.after.iter().rposition(|step| step.there.is_some());
+        for step in recipe.steps() {
+            let Some(there) = &step.there else { continue };
+            if !recipe.after.iter().any(|own| std::ptr::eq(own, step)) {
+                let fault =
+                    "only a step of [[after]] can have `there`; the order itself has [probe]";
+                self.faults.push(there.found.fault(fault));
+            } else if recipe.probe.is_none() {
+                let fault =
+                    "needs [probe]: without it an order that stopped here is not found again";
+                self.faults.push(there.found.fault(fault));
+            }
+        }
+        for step in recipe.after.iter().filter(|step| step.each.is_some() && !step.take.is_empty())
+        {
+            let each = step.each.iter();
+            let fault = "the values that such a step takes would replace each other: remove `take`";
+            self.faults.extend(each.map(|each| each.fault(fault)));
+        }
+        if let (Totals::Compared(rule), Some(last)) = (&recipe.total, last) {
+            let behind = rule
+                .after
+                .as_ref()
+                .and_then(|name| recipe.after.iter().position(|step| step.name == name.value));
+            if behind.is_none_or(|behind| behind < last) {
+                let step = &recipe.after[last].name;
+                let fault =
+                    format!("is compared before the order is whole: set total.after = \"{step}\"");
+                self.faults.push(rule.amount.fault(fault));
+            }
+        }
+    }
+
     /// Only reads before the commit can refuse an order, or keep their answer.
     fn reads(&mut self) {
         let recipe = self.recipe;
@@ -257,6 +295,11 @@ impl<'a> Check<'a> {
     /// What a step can name: a resumed order has nothing of what was read before the commit.
     fn vars(&self, step: &Step) -> Vars {
         let recipe = self.recipe;
+        let asks_whether =
+            |own: &&Step| own.there.as_ref().is_some_and(|there| std::ptr::eq(&there.step, step));
+        if let Some(creating) = recipe.steps().find(asks_whether) {
+            return self.vars(creating);
+        }
         let asks_for =
             |own: &&Step| own.poll.as_ref().is_some_and(|poll| std::ptr::eq(&poll.step, step));
         if let Some(asking) = recipe.steps().find(asks_for) {
@@ -427,6 +470,10 @@ impl<'a> Check<'a> {
                 self.expression(expr, &over_reply);
             }
             self.texts(&step.rules, &over_reply);
+            if let Some(there) = &step.there {
+                self.expression(&there.found, &over_reply);
+                self.expression(&there.absent, &over_reply);
+            }
             if let Some(poll) = &step.poll {
                 poll.when.iter().for_each(|when| self.expression(when, &over_reply));
                 let vars = vars_with(&reply, &sources, &self.vars(&poll.step));
@@ -687,6 +734,35 @@ mod tests {
               `customer` was skipped; `customer.id | default(…)` allows that"
             ]
         );
+    }
+
+    #[test]
+    fn what_creates_something_can_be_found_again_and_is_whole_before_it_is_compared() {
+        let there = "there = { request = 'GET /l/{{ item }}', found = 'status == 200', absent = 'status == 404' }\n";
+        let line = format!(
+            "name = 'add'\neach = 'order.lines'\nrequest = 'POST /l'\nok = 'status == 201'\n{there}"
+        );
+        let probe = "[probe]\nrequest = 'GET /o'\nfound = 'true'\nabsent = 'false'\n";
+        let total = "[total]\namount = 'result.sum'\n";
+        assert_eq!(
+            told(&format!("{GOOD}{probe}[[after]]\n{line}{total}after = 'add'\n")),
+            Vec::<String>::new()
+        );
+        let one = |source: &str| {
+            let told = told(source);
+            assert_eq!(told.len(), 1, "{told:?}");
+            told[0].clone()
+        };
+        assert!(one(&format!("{GOOD}[[after]]\n{line}")).contains("needs [probe]"));
+        assert!(
+            one(&format!("{GOOD}{probe}[[before]]\n{line}")).contains("only a step of [[after]]")
+        );
+        let early = one(&format!("{GOOD}{probe}[[after]]\n{line}{total}"));
+        assert!(early.ends_with("set total.after = \"add\""), "{early}");
+        let takes = one(&format!("{GOOD}{probe}[[after]]\n{line}take = {{ id = '/id' }}\n"));
+        assert!(takes.contains("remove `take`"), "{takes}");
+        let typo = line.replace("/l/{{ item }}", "/l/{{ itm }}");
+        assert!(one(&format!("{GOOD}{probe}[[after]]\n{typo}")).contains("`itm` is not there"));
     }
 
     #[test]

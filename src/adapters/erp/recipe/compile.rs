@@ -208,10 +208,10 @@ impl<'a> Compiler<'a> {
         let (settle, every) = (t.duration("settle"), t.duration("every"));
         let mut tries = Vec::new();
         if t.has("request") {
-            tries.extend(self.question(&t));
+            tries.extend(self.question(&t, "probe".to_owned()));
         }
         for try_ in t.tables("try") {
-            tries.extend(self.question(&try_));
+            tries.extend(self.question(&try_, "probe".to_owned()));
             try_.finish();
         }
         if !t.has("request") && !t.has("try") {
@@ -221,11 +221,11 @@ impl<'a> Compiler<'a> {
         (!tries.is_empty()).then_some(Probe { tries, settle, every })
     }
 
-    fn question(&mut self, t: &Table<'_>) -> Option<Question> {
-        let found = t.required("found", "when the order is there, e.g. \"at('/0/id')\"");
+    fn question(&mut self, t: &Table<'_>, name: String) -> Option<Question> {
+        let found = t.required("found", "when it is there, e.g. \"at('/0/id')\"");
         let absent = t.required("absent", "when it is certainly not there, e.g. \"body == []\"");
         let (found, absent) = (self.checked(found), self.checked(absent));
-        let step = self.request(t, "probe".to_owned(), None);
+        let step = self.request(t, name, None);
         Some(Question { step: step?, found: found?, absent: absent? })
     }
 
@@ -352,6 +352,15 @@ impl<'a> Compiler<'a> {
         let unless = self.checked(t.text("unless"));
         let reached = self.checked(t.text("reached"));
         let rules = self.rules(t);
+        let there = t.table("there").and_then(|t| {
+            let there = self.question(&t, format!("{name}_there"));
+            self.only_a_question(
+                &t,
+                &["need", "each", "index", "unless", "reached", "poll", "there"],
+            );
+            t.finish();
+            there.map(Box::new)
+        });
         let poll = t.table("poll").and_then(|t| self.poll(&t, &name)).map(Box::new);
         let (method, path) = request?;
         Some(Step {
@@ -371,6 +380,7 @@ impl<'a> Compiler<'a> {
             unless,
             reached,
             rules,
+            there,
             poll,
         })
     }
@@ -385,7 +395,11 @@ impl<'a> Compiler<'a> {
         if let Some(lasts) = lasts.as_ref().filter(|lasts| lasts.value > LONGEST_JOB) {
             self.faults.add(lasts.fault("at most 10m: a worker waits that long for one order"));
         }
-        self.only_a_question(t, "the last reply is read by `take` and `need` of the step itself");
+        // `take` and `need` of the step itself read the last reply.
+        self.only_a_question(
+            t,
+            &["take", "need", "each", "index", "unless", "reached", "poll", "there"],
+        );
         let step = self.request(t, format!("{of}_poll"), None);
         t.finish();
         Some(Poll {
@@ -400,11 +414,9 @@ impl<'a> Compiler<'a> {
     }
 
     /// Notes keys of a step that do nothing in a question within another step.
-    fn only_a_question(&self, t: &Table<'_>, why: &str) {
-        for name in ["take", "need", "each", "index", "unless", "reached", "poll"] {
-            if t.has(name) {
-                self.faults.add(t.place().fault(format!("`{name}` does nothing here: {why}")));
-            }
+    fn only_a_question(&self, t: &Table<'_>, names: &[&str]) {
+        for name in names.iter().filter(|name| t.has(name)) {
+            self.faults.add(t.place().fault(format!("`{name}` does nothing here")));
         }
     }
 

@@ -22,6 +22,7 @@ use crate::ports::erp::{Erp, Exchange, MasterDataCheck, OrderForErp, ProbeAnswer
 use super::super::http::HttpClient;
 use super::super::redact::Mask;
 use super::answers::{Answers, Used};
+use super::creating::{Creating, Done};
 use super::judge::{Judge, Purpose, Said};
 use super::jwt::SigningKey;
 use super::model::{Outcome, Recipe, Step, Totals};
@@ -243,8 +244,12 @@ impl RecipeErp {
         let (watch, found) = (Stopwatch::start(), receipt.found);
         let mut receipt = receipt;
         let mut pause = FIRST_PAUSE;
+        // Nothing but this very call can have created anything of it.
+        let mut is_new = !found && !self.recipe.is_idempotent;
         loop {
-            let failure = match self.follow_once(order, vars.clone(), receipt.clone()).await {
+            let once = self.follow_once(order, vars.clone(), receipt.clone(), is_new).await;
+            is_new = false;
+            let failure = match once {
                 Ok(receipt) => return Ok(Receipt { found, ..receipt }),
                 Err(failure) => failure,
             };
@@ -266,40 +271,80 @@ impl RecipeErp {
         order: &OrderForErp,
         mut vars: Vars,
         mut receipt: Receipt,
+        is_new: bool,
     ) -> Result<Receipt, Failure> {
         vars.insert("result".to_owned(), result_value(&receipt.taken));
         self.compare_total(order, None, &vars, &receipt).await?;
         for step in &self.recipe.after {
-            if self.is_skipped(step, &vars) {
-                self.compare_total(order, Some(step), &vars, &receipt).await?;
-                continue;
-            }
-            let reply = self.call(Some(order), step, Purpose::Follow, &vars).await;
-            let reply = reply.and_then(|reply| match reply.outcome {
-                Outcome::Ok | Outcome::Duplicate => {
-                    self.complete(step, Purpose::Follow, &reply, &vars).map(|()| reply)
+            if !self.is_skipped(step, &vars) {
+                let requests =
+                    self.follow_step(order, step, &mut vars, &mut receipt, is_new).await?;
+                if let Some(reached) = &step.reached
+                    && !self.judge().is_true(reached, &vars)
+                {
+                    let failure = not_reached(step, &receipt);
+                    return Err(Failure { request: requests.last().cloned(), ..failure });
                 }
-                _ => Err(self.refused(step, Purpose::Follow, &reply)),
-            });
-            let reply = reply.map_err(|failure| unfinished(step, &receipt, failure))?;
-            for (name, value) in self.judge().taken(step, &reply.read) {
-                receipt.taken.insert(name, values::to_json(&value));
-            }
-            receipt.erp_order_id = number(&receipt.taken);
-            vars.insert("result".to_owned(), result_value(&receipt.taken));
-            if let Some(reached) = &step.reached
-                && !self.judge().is_true(reached, &vars)
-            {
-                let failure = not_reached(step, &receipt);
-                return Err(Failure { request: Some(reply.request), ..failure });
             }
             self.compare_total(order, Some(step), &vars, &receipt).await?;
         }
         Ok(receipt)
     }
 
+    /// One step, or one for each item; its requests.
+    async fn follow_step(
+        &self,
+        order: &OrderForErp,
+        step: &Step,
+        vars: &mut Vars,
+        receipt: &mut Receipt,
+        is_new: bool,
+    ) -> Result<Vec<String>, Failure> {
+        let failed = |receipt: &Receipt, failure| unfinished(step, receipt, failure);
+        let items = match &step.each {
+            Some(each) => {
+                let items = self.list(each, vars).map_err(|failure| failed(receipt, failure))?;
+                items.into_iter().map(Some).collect()
+            }
+            None => vec![None],
+        };
+        let mut requests = Vec::new();
+        for item in items {
+            vars.extend(item.map(|item| ("item".to_owned(), item)));
+            let done = match &step.there {
+                Some(there) => self.create(order, Creating { step, there, is_new }, vars).await,
+                None => self.repeat(order, step, vars).await,
+            };
+            let Done { request, taken } = done.map_err(|failure| failed(receipt, failure))?;
+            receipt
+                .taken
+                .extend(taken.iter().map(|(name, value)| (name.clone(), values::to_json(value))));
+            requests.push(request);
+        }
+        vars.remove("item");
+        receipt.erp_order_id = number(&receipt.taken);
+        vars.insert("result".to_owned(), result_value(&receipt.taken));
+        Ok(requests)
+    }
+
+    /// A step that may be repeated.
+    async fn repeat(&self, order: &OrderForErp, step: &Step, vars: &Vars) -> Result<Done, Failure> {
+        let reply = self.call(Some(order), step, Purpose::Follow, vars).await?;
+        match reply.outcome {
+            Outcome::Ok | Outcome::Duplicate => {
+                self.complete(step, Purpose::Follow, &reply, vars)?;
+                Ok(self.done(step, reply))
+            }
+            _ => Err(self.refused(step, Purpose::Follow, &reply)),
+        }
+    }
+
+    pub(super) fn done(&self, step: &Step, reply: Reply) -> Done {
+        Done { taken: self.judge().taken(step, &reply.read), request: reply.request }
+    }
+
     /// Fails if a good answer has not all that the step needs.
-    fn complete(
+    pub(super) fn complete(
         &self,
         step: &Step,
         purpose: Purpose,

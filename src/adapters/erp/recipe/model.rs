@@ -193,6 +193,8 @@ pub struct Step {
     pub reached: Option<Expr>,
     /// Before the recipe's own rules.
     pub rules: Vec<Rule>,
+    /// How it is seen that a step of `[[after]]` that creates something has done so.
+    pub there: Option<Box<Question>>,
     /// How the end of a job is asked for, where the ERP only accepts the request at first.
     pub poll: Option<Box<Poll>>,
 }
@@ -379,7 +381,10 @@ impl Recipe {
         let login = self.auth.login.iter();
         let before = login.chain(&self.before).chain([&self.commit]);
         let all = before.chain(self.total_steps()).chain(&self.after).chain(probes);
-        all.flat_map(|step| iter::once(step).chain(step.poll.iter().map(|poll| &poll.step)))
+        all.flat_map(|step| {
+            let there = step.there.iter().map(|there| &there.step);
+            iter::once(step).chain(there).chain(step.poll.iter().map(|poll| &poll.step))
+        })
     }
 
     /// The steps that read the total back.

@@ -281,6 +281,7 @@ mod tests {
             journal: Journal::default(),
             permit: CommitPermit::default(),
             accepted: None,
+            settled_from: None,
         }
     }
 

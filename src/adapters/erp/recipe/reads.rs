@@ -144,7 +144,7 @@ impl RecipeErp {
     }
 
     /// The items of a list expression.
-    fn list(&self, expr: &Expr, vars: &Vars) -> Result<Vec<Value>, Failure> {
+    pub(super) fn list(&self, expr: &Expr, vars: &Vars) -> Result<Vec<Value>, Failure> {
         let recipe = &self.recipe;
         let wrong = |fault: &RecipeFault| {
             let detail = told(recipe, fault);
