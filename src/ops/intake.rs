@@ -118,7 +118,12 @@ impl Ops {
                 status: letter.status.clone(),
             });
         }
-        let body = fixed.unwrap_or_else(|| letter.body.clone());
+        let body = match fixed {
+            Some(fixed) => fixed,
+            None if letter.body.len() == letter.size => letter.body.clone(),
+            // It comes out of a list.
+            None => self.whole(letter).await?,
+        };
         let trace = Trace::of(&letter.headers);
         let replayed = match self.replay_as_order(&body, &trace).await? {
             Ok(taken) => Replayed::Order(taken),
@@ -139,6 +144,11 @@ impl Ops {
         };
         self.store.resolve_dead_letter(letter.id, Resolution::Replayed, act).await?;
         Ok(replayed)
+    }
+
+    async fn whole(&self, letter: &DeadLetter) -> Result<Vec<u8>, Refusal> {
+        let missing = || Refusal::not_found("dead letter", &letter.id.to_string());
+        Ok(self.store.dead_letter(letter.id).await?.ok_or_else(missing)?.body)
     }
 
     async fn replay_as_order(

@@ -58,6 +58,8 @@ pub struct NewDeadLetter {
     pub now: Timestamp,
 }
 
+/// Bytes of each message in a list: a list of large ones must not take all memory.
+pub const LISTED_BYTES: usize = 4096;
 /// Most characters of a queue's, an exchange's or a header's name, and of a routing key.
 const MAX_NAME_CHARS: usize = 255;
 /// Most characters of the place of the fault; keys of the document are in it.
@@ -99,8 +101,10 @@ pub struct DeadLetter {
     pub place: Option<String>,
     /// What is wrong.
     pub detail: String,
-    /// Its bytes.
+    /// Its bytes; in a list their begin.
     pub body: Vec<u8>,
+    /// The number of all its bytes.
+    pub size: usize,
     /// Its headers.
     pub headers: Headers,
     /// Its exchange.

@@ -17,10 +17,13 @@ pub struct LetterView {
     pub reason: String,
     pub place: Option<String>,
     pub detail: String,
-    /// The message as text; bytes that are no UTF-8 are replaced.
+    /// The message as text; bytes that are no UTF-8 are replaced. In a list its first 4096 bytes.
     pub text: String,
     /// The message in base64, when its bytes are no UTF-8.
     base64: Option<String>,
+    /// Whether `text` and `base64` are only the begin of the message.
+    truncated: bool,
+    /// The size of the whole message.
     pub bytes: usize,
     pub seen: u64,
     pub first_seen_at: String,
@@ -35,7 +38,12 @@ pub struct LetterView {
 impl LetterView {
     /// A dead letter.
     pub fn of(letter: &DeadLetter) -> Self {
-        let is_text = std::str::from_utf8(&letter.body).is_ok();
+        let truncated = letter.body.len() < letter.size;
+        // The cut may go through a character.
+        let is_text = match std::str::from_utf8(&letter.body) {
+            Ok(_) => true,
+            Err(error) => truncated && error.error_len().is_none(),
+        };
         Self {
             id: letter.id.to_string(),
             status: letter.status.clone(),
@@ -45,7 +53,8 @@ impl LetterView {
             detail: letter.detail.clone(),
             text: String::from_utf8_lossy(&letter.body).into_owned(),
             base64: (!is_text).then(|| STANDARD.encode(&letter.body)),
-            bytes: letter.body.len(),
+            truncated,
+            bytes: letter.size,
             seen: letter.seen,
             first_seen_at: letter.first_seen_at.to_string(),
             last_seen_at: letter.last_seen_at.to_string(),

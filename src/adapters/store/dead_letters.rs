@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use crate::ports::audit::Act;
 use crate::ports::dead_letters::{
-    DeadLetter, DeadLetterDesk, DeadLetterIntake, NewDeadLetter, Resolution,
+    DeadLetter, DeadLetterDesk, DeadLetterIntake, LISTED_BYTES, NewDeadLetter, Resolution,
 };
 use crate::ports::store_error::StoreError;
 use crate::sql_args;
@@ -53,18 +53,18 @@ impl<D: Db> DeadLetterDesk for SqlStore<D> {
     ) -> Result<Vec<DeadLetter>, StoreError> {
         let condition = if open_only { "status = 'open'" } else { "TRUE" };
         let sql = format!(
-            "SELECT {DEAD_LETTER_COLUMNS}
+            "SELECT {DEAD_LETTER_COLUMNS}, COALESCE(substr(body, 1, {LISTED_BYTES}), body)
             FROM dead_letters
             WHERE {condition}
             ORDER BY last_seen_ms DESC, id DESC
             LIMIT $1"
         );
-        let rows = self.db.fetch(&Sql::Built(sql), sql_args![limit]).await?;
+        let rows = self.db.read(&Sql::Built(sql), sql_args![limit]).await?;
         rows.into_iter().map(rows::dead_letter).collect()
     }
 
     async fn dead_letter(&self, id: Uuid) -> Result<Option<DeadLetter>, StoreError> {
-        let sql = format!("SELECT {DEAD_LETTER_COLUMNS} FROM dead_letters WHERE id = $1");
+        let sql = format!("SELECT {DEAD_LETTER_COLUMNS}, body FROM dead_letters WHERE id = $1");
         let rows = self.db.fetch(&Sql::Built(sql), sql_args![id]).await?;
         rows.into_iter().map(rows::dead_letter).next().transpose()
     }

@@ -47,7 +47,7 @@ pub const CONTENT_COLUMNS: &str = "kind, sender, receivers, subject, text_body, 
     in_reply_to, list_id";
 
 /// Columns of a dead letter in the order that [`dead_letter`] reads them.
-pub const DEAD_LETTER_COLUMNS: &str = "id, source, reason, place, detail, body, headers, exchange, \
+pub const DEAD_LETTER_COLUMNS: &str = "id, source, reason, place, detail, CAST(length(body) AS BIGINT), headers, exchange, \
     routing_key, status, seen, first_seen_ms, last_seen_ms, resolution";
 
 /// The row of a query that always has one.
@@ -327,7 +327,7 @@ fn deliveries(row: &mut Row) -> Result<Vec<MailDelivery>, StoreError> {
     read.ok_or_else(|| row.corrupt("deliveries", "a status or a time that is none"))
 }
 
-/// A dead letter out of [`DEAD_LETTER_COLUMNS`].
+/// A dead letter out of [`DEAD_LETTER_COLUMNS`] and its body.
 pub fn dead_letter(mut row: Row) -> Result<DeadLetter, StoreError> {
     row.table = "dead_letters";
     Ok(DeadLetter {
@@ -336,7 +336,7 @@ pub fn dead_letter(mut row: Row) -> Result<DeadLetter, StoreError> {
         reason: row.text("reason")?,
         place: row.text_or_null("place")?,
         detail: row.text("detail")?,
-        body: row.bytes("body")?,
+        size: row.number("length")?,
         headers: row.parsed("headers", |text| serde_json::from_str(text).ok())?,
         exchange: row.text("exchange")?,
         routing_key: row.text("routing_key")?,
@@ -345,6 +345,7 @@ pub fn dead_letter(mut row: Row) -> Result<DeadLetter, StoreError> {
         first_seen_at: row.time("first_seen_ms")?,
         last_seen_at: row.time("last_seen_ms")?,
         resolution: row.text_or_null("resolution")?,
+        body: row.bytes("body")?,
     })
 }
 

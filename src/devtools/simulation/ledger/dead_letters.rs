@@ -10,7 +10,7 @@ use super::tables::Tables;
 use super::values::{refused, rows, stored_option, stored_text, stored_time};
 use crate::ports::audit::Act;
 use crate::ports::dead_letters::{
-    DeadLetter, DeadLetterDesk, DeadLetterIntake, NewDeadLetter, Resolution,
+    DeadLetter, DeadLetterDesk, DeadLetterIntake, LISTED_BYTES, NewDeadLetter, Resolution,
 };
 use crate::ports::store_error::StoreError;
 
@@ -33,7 +33,12 @@ impl DeadLetterDesk for MemoryLedger {
             let mut some: Vec<&DeadLetter> =
                 all.filter(|letter| !open_only || letter.status == OPEN).collect();
             some.sort_by_key(|letter| std::cmp::Reverse((letter.last_seen_at, letter.id)));
-            some.into_iter().take(rows(limit)).cloned().collect()
+            let listed = |letter: &DeadLetter| {
+                let mut letter = letter.clone();
+                letter.body.truncate(LISTED_BYTES);
+                letter
+            };
+            some.into_iter().take(rows(limit)).map(listed).collect()
         })
         .await
     }
@@ -113,6 +118,7 @@ fn stored_letter(letter: NewDeadLetter) -> DeadLetter {
         reason: letter.fault.reason.as_str().to_owned(),
         place: stored_option(letter.fault.place.as_deref()),
         detail: stored_text(&letter.fault.detail),
+        size: letter.body.len(),
         body: letter.body,
         headers: letter.headers,
         exchange: stored_text(&letter.exchange),
