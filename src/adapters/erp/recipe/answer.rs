@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use minijinja::value::Value;
+
 use crate::adapters::erp::recipe::model::Outcome;
 use crate::adapters::erp::recipe::reply::Read;
 
@@ -13,4 +15,12 @@ pub struct Reply {
     pub outcome: Outcome,
     /// Method and address.
     pub request: String,
+}
+
+/// A step that is done.
+pub struct Done {
+    /// Method and address.
+    pub request: String,
+    /// What it took out of the answer.
+    pub taken: Vec<(String, Value)>,
 }

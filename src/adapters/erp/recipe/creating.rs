@@ -4,40 +4,26 @@
 //! earlier request can be executed any more. An unclear answer ends the attempt; the next one finds the order and
 //! goes on here.
 
-use minijinja::value::Value;
-
 use crate::domain::failure::{ErrorClass, Failure, Stage};
 use crate::domain::text::one_line;
 use crate::ports::erp::{NOT_SETTLED, OrderForErp};
 
+use super::answer::Done;
 use super::engine::RecipeErp;
 use super::judge::{Purpose, Said};
 use super::model::{Outcome, Question, Step};
 use super::values::Vars;
 
-/// A step that creates something.
-pub(super) struct Creating<'a> {
-    pub(super) step: &'a Step,
-    pub(super) there: &'a Question,
-    /// Whether nothing of it can be there.
-    pub(super) is_new: bool,
-}
-
-/// A step that is done.
-pub(super) struct Done {
-    pub(super) request: String,
-    pub(super) taken: Vec<(String, Value)>,
-}
-
 impl RecipeErp {
-    /// Creates it unless it is there.
+    /// Creates it unless it is there; `is_new`: nothing of it can be there.
     pub(super) async fn create(
         &self,
         order: &OrderForErp,
-        creating: Creating<'_>,
+        step: &Step,
+        there: &Question,
         vars: &Vars,
+        is_new: bool,
     ) -> Result<Done, Failure> {
-        let Creating { step, there, is_new } = creating;
         if !is_new {
             if let Some(done) = self.find(order, there, vars).await? {
                 return Ok(done);

@@ -22,7 +22,6 @@ use crate::ports::erp::{Erp, Exchange, MasterDataCheck, OrderForErp, ProbeAnswer
 use super::super::http::HttpClient;
 use super::super::redact::Mask;
 use super::answers::{Answers, Used};
-use super::creating::{Creating, Done};
 use super::judge::{Judge, Purpose, Said};
 use super::jwt::SigningKey;
 use super::model::{Outcome, Recipe, Step, Totals};
@@ -30,7 +29,7 @@ use super::order_vars::{document_of, order_vars, result_value, vars_of};
 use super::request::build;
 use super::session::Sessions;
 use super::values::{self, Placeholder, Skipped};
-use crate::adapters::erp::recipe::answer::Reply;
+use crate::adapters::erp::recipe::answer::{Done, Reply};
 use crate::adapters::erp::recipe::lookups::SourceCache;
 use crate::adapters::erp::recipe::values::Vars;
 
@@ -312,7 +311,7 @@ impl RecipeErp {
         for item in items {
             vars.extend(item.map(|item| ("item".to_owned(), item)));
             let done = match &step.there {
-                Some(there) => self.create(order, Creating { step, there, is_new }, vars).await,
+                Some(there) => self.create(order, step, there, vars, is_new).await,
                 None => self.repeat(order, step, vars).await,
             };
             let Done { request, taken } = done.map_err(|failure| failed(receipt, failure))?;
