@@ -115,10 +115,8 @@ fn a_mail_address_matches_no_other_one() {
     ];
     for (recipe, setting, more) in recipes {
         let erp = open(recipe, "http://127.0.0.1:9", setting, more);
-        let mut order = document("O-1", r"a_b%c\d@example.com");
-        for (address, city) in [("invoice_address", "Bonn"), ("delivery_address", "Köln")] {
-            order[address] = json!({"name": "Gerd Gast", "street": "Weg 1", "zip": "50667", "city": city, "country": "DE"});
-        }
+        let order = document("O-1", r"a_b%c\d@example.com");
+        // Without addresses, so that several steps are skipped.
         let steps = erp.rehearse(&for_erp("O-1", &order)).unwrap();
         let search = steps.iter().find(|step| step.step == "customer").unwrap();
         let escaped = r#""a\\_b\\%c\\\\d@example.com""#;

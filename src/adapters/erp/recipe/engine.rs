@@ -428,12 +428,20 @@ impl Erp for RecipeErp {
     }
 
     fn rehearse(&self, order: &OrderForErp) -> Result<Vec<Exchange>, Failure> {
-        let mut vars = self.carried_vars(order)?;
+        let known = self.carried_vars(order)?;
+        let mut vars = known.clone();
         for name in ["session", "result", "item", "job"] {
             vars.insert(name.to_owned(), Placeholder::value(name));
         }
+        // What the order alone decides; what replies will say is not known here.
+        let is_skipped =
+            |step: &Step, vars: &Vars| self.is_skipped(step, &known) && self.is_skipped(step, vars);
         for step in &self.recipe.before {
-            vars.insert(step.name.clone(), Placeholder::value(&step.name));
+            let value = match is_skipped(step, &vars) {
+                true => Skipped::value(&step.name),
+                false => Placeholder::value(&step.name),
+            };
+            vars.insert(step.name.clone(), value);
         }
         let hidden = self.hidden_headers();
         let noted = |step: &Step| {
@@ -442,7 +450,7 @@ impl Erp for RecipeErp {
             let hidden = if step.name == "login" { &[][..] } else { &hidden[..] };
             Ok(request.noted(&step.name, is_probe, &self.mask, hidden))
         };
-        self.recipe.steps().map(noted).collect()
+        self.recipe.steps().filter(|step| !is_skipped(step, &vars)).map(noted).collect()
     }
 
     fn why_totals_are_not_compared(&self) -> Option<String> {
