@@ -147,7 +147,7 @@ impl Ops {
     }
 
     async fn whole(&self, letter: &DeadLetter) -> Result<Vec<u8>, Refusal> {
-        let missing = || Refusal::not_found("dead letter", &letter.id.to_string());
+        let missing = || Refusal::not_found("dead letter", letter.id.to_string());
         Ok(self.store.dead_letter(letter.id).await?.ok_or_else(missing)?.body)
     }
 

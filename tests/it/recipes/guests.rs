@@ -7,7 +7,7 @@ use serde_json::{Value as Json, json};
 use crate::stand_in::{Asked, Behaviour, Books, Fate, Says, StandIn};
 
 use super::erps::{KEY, USER, tryton, tryton_rest};
-use super::{Setting, for_erp, open};
+use super::{for_erp, open};
 
 fn of_guest(id: &str, email: &str) -> OrderForErp {
     for_erp(id, &document(id, email))
@@ -108,13 +108,13 @@ async fn guests_are_refused_or_only_matched_where_the_settings_say_so() {
 /// `_` and `%` stand for any character in such a search: another customer would get the order.
 #[test]
 fn a_mail_address_matches_no_other_one() {
-    let recipes: [(&str, &Setting, &[(&str, &str)]); 3] = [
-        ("odoo", &KEY, &[]),
-        ("odoo-jsonrpc", &USER, &[]),
-        ("tryton-jsonrpc", &USER, &[("guests", "match")]),
+    let place = "http://127.0.0.1:9";
+    let erps = [
+        ("odoo", open("odoo", place, &KEY, &[])),
+        ("odoo-jsonrpc", open("odoo-jsonrpc", place, &USER, &[])),
+        ("tryton-jsonrpc", open("tryton-jsonrpc", place, &USER, &[("guests", "match")])),
     ];
-    for (recipe, setting, more) in recipes {
-        let erp = open(recipe, "http://127.0.0.1:9", setting, more);
+    for (recipe, erp) in erps {
         let order = document("O-1", r"a_b%c\d@example.com");
         // Without addresses, so that several steps are skipped.
         let steps = erp.rehearse(&for_erp("O-1", &order)).unwrap();
