@@ -13,10 +13,11 @@ use crate::domain::retry::OnRejected;
 use super::reader::{ONE_DAY, ONE_MS, Reader};
 
 /// Shipped recipes (docs/erp-recipes.md).
-pub const RECIPES: [&str; 16] = [
+pub const RECIPES: [&str; 17] = [
     "json",
     "business-central",
     "dolibarr",
+    "dynamics-fo",
     "erpnext",
     "jtl-wawi",
     "netsuite",

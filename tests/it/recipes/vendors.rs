@@ -9,6 +9,7 @@ use crate::stand_in::{Behaviour, Books, StandIn};
 
 use super::{Setting, for_erp, open};
 
+mod dynamics_fo;
 mod jtl_wawi;
 mod sage_x3;
 mod sap_b1;

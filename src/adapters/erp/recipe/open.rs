@@ -27,9 +27,10 @@ use crate::adapters::erp::recipe::values::Vars;
 const MAX_REPLY: usize = 16 * 1024 * 1024;
 
 /// Shipped recipes.
-pub const SHIPPED: [(&str, &str); 15] = [
+pub const SHIPPED: [(&str, &str); 16] = [
     ("business-central", include_str!("../../../../templates/erp/business-central.toml")),
     ("dolibarr", include_str!("../../../../templates/erp/dolibarr.toml")),
+    ("dynamics-fo", include_str!("../../../../templates/erp/dynamics-fo.toml")),
     ("erpnext", include_str!("../../../../templates/erp/erpnext.toml")),
     ("jtl-wawi", include_str!("../../../../templates/erp/jtl-wawi.toml")),
     ("netsuite", include_str!("../../../../templates/erp/netsuite.toml")),

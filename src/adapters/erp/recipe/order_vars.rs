@@ -56,7 +56,7 @@ pub fn vars_of(order: &OrderForErp, document: Json) -> Result<Vars, Failure> {
     let is_guest = fields["customer_number"] == "";
     fields.insert("guest".to_owned(), Json::from(is_guest));
     let extras = extras(&fields);
-    let services = [line_discounts(&fields), extras.clone()].concat();
+    let services = numbered([line_discounts(&fields), extras.clone()].concat(), &fields);
     fields.insert("extras".to_owned(), Json::from(extras));
     fields.insert("services".to_owned(), Json::from(services));
     for (name, content) in
@@ -125,6 +125,15 @@ fn line_discounts(fields: &Map<String, Json>) -> Vec<Json> {
             "tax_percent": line.get("tax_percent")}))
     };
     lines.filter_map(discount).collect()
+}
+
+/// With numbers that continue those of the lines: where each becomes a line of its own, it can be asked about.
+fn numbered(mut services: Vec<Json>, fields: &Map<String, Json>) -> Vec<Json> {
+    let lines = fields.get("lines").and_then(Json::as_array).map_or(0, Vec::len);
+    for (index, service) in services.iter_mut().enumerate() {
+        service["number"] = Json::from(lines + index + 1);
+    }
+    services
 }
 
 /// Parts of an address that recipes can name without asking whether they are there.
@@ -319,6 +328,9 @@ mod tests {
             })
             .collect();
         assert_eq!(extras, ["shipping dhl 4.90 19", "discount Welcome -5.00 null"]);
+        let numbers: Vec<_> =
+            json["services"].as_array().unwrap().iter().map(|s| &s["number"]).collect();
+        assert_eq!(numbers, [2, 3, 4], "behind the only line");
         assert_eq!(
             (&json["lines"][0]["total"], &json["lines"][0]["tax"]),
             (&"18.000".into(), &"7.5".into())
