@@ -95,7 +95,8 @@ fn open_ledger(settings: &Settings, reads: Duration) -> anyhow::Result<Arc<dyn S
             // Lists and searches get a quarter.
             let reading = (database.max_connections / 4).max(1);
             let rule = PoolRule {
-                connections: database.max_connections - reading,
+                // A transaction may need another one for what it looks up.
+                connections: (database.max_connections - reading).max(2),
                 patience: database.patience,
                 deadline: database.deadline,
                 ends_statements: false,

@@ -25,7 +25,7 @@ impl AmqpBroker {
         address: Address,
         topology: Topology,
     ) -> (Self, impl Future<Output = ()> + Send + 'static) {
-        let (publisher, task) = Publisher::new(address.clone());
+        let (publisher, task) = Publisher::new(address.apart());
         (Self { topology, publisher, consumers: Consumers::new(address) }, task)
     }
 }

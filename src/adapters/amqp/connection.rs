@@ -4,6 +4,8 @@
 //! On any error a session is discarded as a whole and built again here, with `backoff`. This is the
 //! only file that may name that crate (docs/decisions).
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use lapin::types::ShortString;
@@ -31,6 +33,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(15);
 pub struct Address {
     /// The nodes of one cluster, at least one.
     nodes: Vec<AMQPUri>,
+    /// The node to begin with, one by chance at first, so that the processes of a fleet spread over them.
+    next: Arc<AtomicUsize>,
     /// Shown in the management pages.
     client: String,
 }
@@ -45,7 +49,14 @@ impl Address {
             node.query.heartbeat.get_or_insert(heartbeat);
             node.query.frame_max.get_or_insert(FRAME_MAX);
         }
-        Ok(Self { nodes, client })
+        let next = Arc::new(AtomicUsize::new(fastrand::usize(..nodes.len().max(1))));
+        Ok(Self { nodes, next, client })
+    }
+
+    /// The same for another connection, which has its own place among the nodes.
+    pub fn apart(&self) -> Self {
+        let next = self.next.load(Ordering::Relaxed) + 1;
+        Self { next: Arc::new(AtomicUsize::new(next)), ..self.clone() }
     }
 
     /// Hosts and ports without user and password, for people.
@@ -53,15 +64,18 @@ impl Address {
         self.nodes.iter().map(place).collect::<Vec<_>>().join(", ")
     }
 
-    /// Connects once: to any node that takes the connection, beginning with one by chance, so that the processes of a
-    /// fleet spread over them. `purpose` is part of the name of the connection.
+    /// Connects once, to any node that takes the connection; the one that was used last comes last. `purpose` is part of
+    /// the name of the connection.
     pub async fn connect(&self, purpose: &str) -> Result<Connection, BrokerError> {
         let patience = if self.nodes.len() > 1 { PATIENCE_OF_SEVERAL } else { PATIENCE };
-        let first = fastrand::usize(..self.nodes.len());
+        let first = self.next.load(Ordering::Relaxed) % self.nodes.len().max(1);
         let mut faults: Vec<String> = Vec::new();
-        for node in self.nodes.iter().cycle().skip(first).take(self.nodes.len()) {
+        for (at, node) in self.nodes.iter().enumerate().cycle().skip(first).take(self.nodes.len()) {
             match self.connect_to(node, purpose, patience).await {
-                Ok(connection) => return Ok(connection),
+                Ok(connection) => {
+                    self.next.store(at + 1, Ordering::Relaxed);
+                    return Ok(connection);
+                }
                 Err(BrokerError(fault)) => faults.push(fault),
             }
         }
