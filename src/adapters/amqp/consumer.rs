@@ -14,7 +14,7 @@ use lapin::options::{
     BasicCancelOptions, BasicConsumeOptions, BasicQosOptions, QueueDeclareOptions,
 };
 use lapin::types::{AMQPValue, FieldTable, ShortString};
-use lapin::{Channel, Consumer};
+use lapin::{Channel, Connection, Consumer};
 use tokio_util::sync::CancellationToken;
 
 use crate::domain::trace::Headers;
@@ -42,16 +42,10 @@ impl Consumers {
     /// The session, built again if necessary, however long that takes.
     async fn session(&self) -> Arc<Session> {
         let mut current = self.session.lock().await;
-        if let Some(session) = current.as_ref() {
-            if session.is_good() {
-                return session.clone();
-            }
-            close(&session.connection).await;
+        if let Some(session) = good(&current).await {
+            return session;
         }
-        let connection = self.address.connect_again("consumer").await;
-        let session = Arc::new(Session { connection, lost: CancellationToken::new() });
-        *current = Some(session.clone());
-        session
+        keep(&mut current, self.address.connect_again("consumer").await)
     }
 
     /// The session, if there is one or can be one soon.
@@ -60,15 +54,12 @@ impl Consumers {
         // Whoever holds it for longer is connecting.
         let current = tokio::time::timeout(LOOK_PATIENCE, self.session.lock()).await;
         let mut current = current.map_err(|_| away())?;
-        if let Some(session) = current.as_ref().filter(|session| session.is_good()) {
-            return Ok(session.clone());
+        if let Some(session) = good(&current).await {
+            return Ok(session);
         }
         let connecting = self.address.connect("consumer");
         let connection = tokio::time::timeout(CONNECT_PATIENCE, connecting).await;
-        let connection = connection.map_err(|_| away())??;
-        let session = Arc::new(Session { connection, lost: CancellationToken::new() });
-        *current = Some(session.clone());
-        Ok(session)
+        Ok(keep(&mut current, connection.map_err(|_| away())??))
     }
 
     /// Whether the consuming connection is open. A process without consumers has none.
@@ -108,6 +99,21 @@ impl Consumers {
         let state = in_time(&format!("looking at queue {queue}"), declare).await?;
         Ok(QueueStatus { ready: state.message_count(), consumers: state.consumer_count() })
     }
+}
+
+/// The session if it can be used; one that cannot is closed.
+async fn good(current: &Option<Arc<Session>>) -> Option<Arc<Session>> {
+    let session = current.as_ref()?;
+    if session.is_good() {
+        return Some(session.clone());
+    }
+    close(&session.connection).await;
+    None
+}
+
+fn keep(current: &mut Option<Arc<Session>>, connection: Connection) -> Arc<Session> {
+    let session = Arc::new(Session { connection, lost: CancellationToken::new() });
+    current.insert(session).clone()
 }
 
 async fn subscribe(

@@ -193,7 +193,7 @@ impl Leased {
         let Self { connection, connections, changes, .. } = self;
         let waiting = Waiting { connections, changes: *changes };
         let connection = connection.as_mut();
-        connection.map(|c| (c, waiting)).ok_or_else(|| no_answer(connections.rule.deadline))
+        connection.map(|c| (c, waiting)).ok_or_else(no_answer)
     }
 
     fn settle<T>(&mut self, answered: Option<Result<T, sqlx::Error>>) -> Result<T, StoreError> {
@@ -203,7 +203,7 @@ impl Leased {
         // Not to the pool, which would wait for the same answer.
         drop(self.connection.take().map(PoolConnection::detach));
         self.connections.freshness.spoil();
-        Err(no_answer(self.connections.rule.deadline))
+        Err(no_answer())
     }
 
     fn may_be_kept(&self, idle: &Stopwatch) -> bool {
@@ -342,8 +342,8 @@ fn place(server: &PgConnectOptions) -> String {
     format!("{}:{}", server.get_host(), server.get_port())
 }
 
-fn no_answer(deadline: Duration) -> StoreError {
-    let text = format!("the database did not answer within {} s", deadline.as_secs_f64());
+fn no_answer() -> StoreError {
+    let text = "the database did not answer in time (database.deadline)";
     let error = std::io::Error::new(std::io::ErrorKind::TimedOut, text);
     StoreError::Unavailable(SharedError(Arc::new(error)))
 }
