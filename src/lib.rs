@@ -424,9 +424,15 @@ pub mod cli {
 pub mod devtools {
     //! For demos, tests and measurements: never part of a running service.
     pub mod narrator;
-    pub mod demo;
     pub mod erp_stub;
     pub mod fill;
+    pub mod demo {
+        //! The demo: its settings, its story and what it prints.
+        pub mod settings;
+        pub mod story;
+        pub mod text;
+        pub mod checkout;
+    }
     pub mod measure;
     pub mod fill_command;
     pub mod simulation {

@@ -10,15 +10,18 @@ use crate::cli::flags::positive;
 /// `demo`
 #[derive(Debug, Args)]
 pub struct Demo {
-    /// Number of orders; then only wait
-    #[arg(long, default_value_t = 40)]
-    pub orders: u32,
+    /// Number of orders; then only wait [default: 180 that tell a story, then one every 5 seconds for ever]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
+    pub orders: Option<u32>,
     /// Orders per second
-    #[arg(long, default_value_t = 2.0, value_parser = positive)]
+    #[arg(long, default_value_t = 1.0, value_parser = positive)]
     pub rate: f64,
-    /// Where to listen; another port is used if this one is in use
-    #[arg(long, default_value = "127.0.0.1:8080")]
-    pub listen: SocketAddr,
+    /// Orders of the two weeks before
+    #[arg(long, default_value_t = 1_400)]
+    pub history: u32,
+    /// Where to listen; another port is used if this one is in use [default: web.listen]
+    #[arg(long)]
+    pub listen: Option<SocketAddr>,
     /// End when every order is settled, not only with Ctrl-C
     #[arg(long)]
     pub exit: bool,
@@ -105,6 +108,8 @@ pub enum StubMode {
     Unauthorized,
     /// Accepts it and cuts the connection instead of answering
     AcceptThenCut,
+    /// The same, and does not find it for 75 seconds
+    Lagging,
     /// Cuts the connection without accepting it
     Cut,
     /// Accepts it and answers 504, like a gateway that timed out

@@ -21,11 +21,14 @@ use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
 use crate::cli::devtools::StubMode;
+use crate::ports::clock::Stopwatch;
 
 /// Largest order that it accepts, in bytes.
 const MAX_BODY: usize = 32 * 1024 * 1024;
 /// How long `slow` takes.
 const SLOW: Duration = Duration::from_secs(3);
+/// How long `lagging` does not find an order.
+const LAG: Duration = Duration::from_secs(75);
 /// How long `silent` holds a connection.
 const SILENCE: Duration = Duration::from_hours(1);
 
@@ -39,14 +42,25 @@ struct State {
     settings: StubSettings,
     scripts: BTreeMap<String, VecDeque<StubMode>>,
     orders: BTreeMap<String, StubOrder>,
+    /// Articles that it does not know.
+    unknown: BTreeSet<String>,
+    /// Since when it has orders that it does not find yet.
+    lagging: BTreeMap<String, Stopwatch>,
     documents: u64,
     requests: u64,
 }
 
 impl State {
     fn new(settings: StubSettings) -> Self {
-        let (scripts, orders) = (BTreeMap::new(), BTreeMap::new());
-        Self { settings, scripts, orders, documents: 0, requests: 0 }
+        Self {
+            settings,
+            scripts: BTreeMap::new(),
+            orders: BTreeMap::new(),
+            unknown: BTreeSet::new(),
+            lagging: BTreeMap::new(),
+            documents: 0,
+            requests: 0,
+        }
     }
 }
 
@@ -112,6 +126,17 @@ impl ErpStub {
         self.state().scripts.insert(order_id.to_owned(), modes.iter().copied().collect());
     }
 
+    /// Rejects every order with this article from now on.
+    pub fn without_article(&self, sku: &str) {
+        self.state().unknown.insert(sku.to_owned());
+    }
+
+    /// Has this order already, as if it had been sent.
+    pub fn has_already(&self, order_id: &str, document: &str) {
+        let mut state = self.state();
+        state.orders.entry(order_id.to_owned()).or_default().documents.push(document.to_owned());
+    }
+
     /// What it knows, by order number.
     pub fn orders(&self) -> BTreeMap<String, StubOrder> {
         self.state().orders.clone()
@@ -164,6 +189,11 @@ impl ErpStub {
         };
         let id = order["order_id"].as_str().unwrap_or_default().to_owned();
         let mode = self.next_mode(&id, &order, key);
+        if mode == StubMode::Ok
+            && let Some(sku) = self.unknown_article(&order)
+        {
+            return Ok(unknown_product(&sku));
+        }
         let taken = |status: StatusCode| {
             let number = self.make_document(&id);
             reply(status, &json!({"erp_order_id": number, "order_id": id}))
@@ -179,6 +209,11 @@ impl ErpStub {
                 self.make_document(&id);
                 return Err(Cut);
             }
+            StubMode::Lagging => {
+                self.make_document(&id);
+                self.state().lagging.insert(id, Stopwatch::start());
+                return Err(Cut);
+            }
             StubMode::Cut => return Err(Cut),
             StubMode::GatewayTimeout => {
                 self.make_document(&id);
@@ -191,11 +226,9 @@ impl ErpStub {
             StubMode::Down | StubMode::Busy => {
                 reply(StatusCode::SERVICE_UNAVAILABLE, &json!({"error": "maintenance"}))
             }
-            StubMode::Reject => {
-                let sku = order.pointer("/lines/0/sku").and_then(Value::as_str).unwrap_or("?");
-                let error = format!("product '{sku}' is unknown to the ERP");
-                reply(StatusCode::UNPROCESSABLE_ENTITY, &json!({"error": error}))
-            }
+            StubMode::Reject => unknown_product(
+                order.pointer("/lines/0/sku").and_then(Value::as_str).unwrap_or("?"),
+            ),
             StubMode::Unauthorized => {
                 reply(StatusCode::UNAUTHORIZED, &json!({"error": "wrong credentials"}))
             }
@@ -228,6 +261,12 @@ impl ErpStub {
         settings.mode
     }
 
+    fn unknown_article(&self, order: &Value) -> Option<String> {
+        let state = self.state();
+        let skus = order["lines"].as_array()?.iter().filter_map(|line| line["sku"].as_str());
+        skus.into_iter().find(|sku| state.unknown.contains(*sku)).map(str::to_owned)
+    }
+
     fn make_document(&self, id: &str) -> String {
         let mut state = self.state();
         state.documents += 1;
@@ -256,6 +295,10 @@ impl ErpStub {
             return Ok(reply(StatusCode::NOT_FOUND, &json!({"error": "no such order"})));
         };
         known.asked += 1;
+        let known = known.clone();
+        if state.lagging.get(&id).is_some_and(|since| since.elapsed() < LAG) {
+            return Ok(reply(StatusCode::NOT_FOUND, &json!({"error": "no such order"})));
+        }
         Ok(match known.documents.first() {
             Some(number) => reply(StatusCode::OK, &json!({"erp_order_id": number, "order_id": id})),
             None => reply(StatusCode::NOT_FOUND, &json!({"error": "no such order"})),
@@ -318,6 +361,11 @@ impl From<Infallible> for Cut {
     fn from(never: Infallible) -> Self {
         match never {}
     }
+}
+
+fn unknown_product(sku: &str) -> Response<Body> {
+    let error = format!("product '{sku}' is unknown to the ERP");
+    reply(StatusCode::UNPROCESSABLE_ENTITY, &json!({"error": error}))
 }
 
 fn reply(status: StatusCode, body: &Value) -> Response<Body> {

@@ -34,8 +34,6 @@ use crate::ports::store_error::{SharedError, StoreError};
 const BATCH: u64 = 2_000;
 /// Batches after which the counters are added up, as the sweeper would do.
 const FOLD_EVERY: u64 = 10;
-/// The time over which the orders are spread, up to now.
-const SPAN: SignedDuration = SignedDuration::from_hours(30 * 24);
 /// Prefix of every order number, so that test orders can be recognised.
 const PREFIX: &str = "F-";
 
@@ -72,6 +70,15 @@ pub struct Filling {
     pub orders: u64,
     /// How many of those are lost.
     pub lost: u64,
+    /// How many of the newest wait for their first attempt.
+    pub queued: u64,
+    /// The time over which they are spread, up to now.
+    pub span: SignedDuration,
+}
+
+/// The number of test order `n` in the shop and in the ERP.
+pub fn numbers(n: u64) -> (String, String) {
+    (format!("{PREFIX}{n:08}"), format!("SO-{n:08}"))
 }
 
 crate::combined_port! {
@@ -96,13 +103,12 @@ impl Filler {
         self.ledger.count_received().await
     }
 
-    /// Creates orders; `told` is called with the number of finished ones. Orders that are not lost
-    /// are in the ERP, except for the newest few, which are queued.
+    /// Creates orders; `told` is called with the number of finished ones. Orders that are neither lost nor queued are
+    /// in the ERP.
     pub async fn fill(&self, filling: Filling, told: impl Fn(u64)) -> Result<(), StoreError> {
         let now = self.clock.now();
         let base = self.ledger.count_received().await?;
-        let Filling { orders, lost } = filling;
-        let queued = (orders / 1_000).min(200);
+        let Filling { orders, lost, queued, span } = filling;
         let mut made = 0;
         for batch in 0u64.. {
             let left = orders.saturating_sub(made).min(BATCH);
@@ -116,7 +122,7 @@ impl Filler {
                     (false, true) => Fate::Queued,
                     (false, false) => Fate::Confirmed,
                 };
-                let age = SPAN.as_secs() - (SPAN.as_secs() * signed(n)) / signed(orders.max(1));
+                let age = span.as_secs() - (span.as_secs() * signed(n)) / signed(orders.max(1));
                 let at = now.checked_sub(SignedDuration::from_secs(age)).unwrap_or(now);
                 some.push(Made::new(base + n, fate, at)?);
             }
@@ -263,7 +269,7 @@ impl Made {
             attempt: self.failures + 1,
             trigger: if self.failures == 0 { Trigger::Checkout } else { Trigger::Retry },
             worker: "fill".to_owned(),
-            erp_order_id: Some(format!("SO-{:08}", self.n)),
+            erp_order_id: Some(numbers(self.n).1),
             request: "POST https://erp.example/orders".to_owned(),
             status: 201,
             duration_ms: 20 + dice(self.n, 6) % 400,
@@ -308,7 +314,7 @@ fn document(n: u64, at: Timestamp) -> String {
         "postcode": format!("{:05}", 10_000 + n % 80_000), "city": "Musterstadt"
     });
     json!({
-        "order_id": format!("{PREFIX}{n:08}"), "shop": shop, "state": "payed",
+        "order_id": numbers(n).0, "shop": shop, "state": "payed",
         "placed_at": at.to_string(), "currency": currency, "total": money(cents),
         "customer": {
             "number": format!("C-{customer:06}"), "name": format!("{first} {last}"),

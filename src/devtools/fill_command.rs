@@ -2,6 +2,8 @@
 
 use std::io::Write;
 
+use jiff::SignedDuration;
+
 use crate::cli::change::whoever;
 use crate::cli::devtools::Fill;
 use crate::cli::exit::{Exit, Misuse};
@@ -11,6 +13,9 @@ use crate::devtools::fill::{Filler, Filling};
 use crate::devtools::measure::{Measure, Measured};
 use crate::ops::verbs::Ops;
 use crate::views::csv::Column;
+
+/// The time over which test orders are spread.
+const SPAN: SignedDuration = SignedDuration::from_hours(30 * 24);
 
 /// `fill`
 pub async fn fill(filler: &Filler, command: &Fill, out: &mut dyn Write) -> anyhow::Result<Exit> {
@@ -25,7 +30,8 @@ pub async fn fill(filler: &Filler, command: &Fill, out: &mut dyn Write) -> anyho
         )));
     }
     let bar = progress(orders, "filling");
-    filler.fill(Filling { orders, lost }, |made| bar.set_position(made)).await?;
+    let filling = Filling { orders, lost, queued: (orders / 1_000).min(200), span: SPAN };
+    filler.fill(filling, |made| bar.set_position(made)).await?;
     bar.finish_and_clear();
     writeln!(out, "{orders} orders were created, {lost} of them lost")?;
     Ok(Exit::Done)

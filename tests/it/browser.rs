@@ -298,8 +298,11 @@ async fn an_editor_mends_a_group_and_a_dead_letter_and_is_told_when_somebody_was
 
 #[tokio::test]
 async fn the_demo_shows_all_of_it_with_one_command_and_no_service() {
-    let arguments = ["demo", "--orders", "20", "--rate", "20", "--listen", "127.0.0.1:0"];
+    let arguments = ["demo", "--orders", "20", "--rate", "20", "--history", "30"];
     let mut command = Command::new(RELAY);
+    // Not even of an environment that is meant for a real installation.
+    command.env("ORDER_RELAY__DATABASE__URL", "postgres://nobody@127.0.0.1:1/orders");
+    command.env("ORDER_RELAY__WEB__LISTEN", "127.0.0.1:0");
     command.args(arguments).stdout(Stdio::piped()).stderr(Stdio::null()).kill_on_drop(true);
     let mut demo = command.spawn().expect("it starts");
     let mut lines = BufReader::new(demo.stdout.take().expect("it is piped")).lines();
@@ -322,13 +325,15 @@ async fn the_demo_shows_all_of_it_with_one_command_and_no_service() {
             .until("its orders come in while one looks", async || {
                 let shown = "return document.querySelector('#overview .equation b')?.innerText";
                 let shown = browser.script(shown).await;
-                if shown == json!("20") { Ok(()) } else { Err(shown.to_string()) }
+                if shown == json!("50") { Ok(()) } else { Err(shown.to_string()) }
             })
             .await;
         browser.go(&format!("{address}lost-orders?phase=parked")).await;
         browser.sees("is unknown to the ERP").await;
         browser.go(&format!("{address}mails")).await;
         browser.sees("no mail server is configured").await;
+        browser.go(&format!("{address}dead-letters")).await;
+        browser.sees("`one` is not a number").await;
         browser.end().await;
         let id = demo.id().expect("it runs").to_string();
         assert!(Command::new("kill").args(["-TERM", &id]).status().await.expect("kill").success());
