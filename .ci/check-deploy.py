@@ -63,7 +63,8 @@ expect(f"FROM rust:{rust}-" in dockerfile, f"Dockerfile: not built with Rust {ru
 expect(re.search(r"^USER [1-9]\d*", dockerfile, re.M), "Dockerfile: no user other than root, by number")
 
 # The program itself knows best which settings there are.
-relay = os.path.join(os.environ.get("CARGO_TARGET_DIR", "target"), "debug", "order-relay")
+built = os.path.join(os.environ.get("CARGO_TARGET_DIR", "target"), "debug", "order-relay")
+relay = os.environ.get("ORDER_RELAY", built)
 clean = {key: value for key, value in os.environ.items() if not key.startswith("ORDER_RELAY_")}
 for what, extra in [
     ("docker-compose.yml", services["order-relay"]["environment"]),

@@ -134,6 +134,18 @@ need_compilers() {
   } || die "there is no C compiler; on Debian: apt-get install gcc libc6-dev"
 }
 
+# Sets `relay` to the program: $ORDER_RELAY if it is set, otherwise what is built now. (The tests build it as well, with
+# other features of the libraries: building it again without tests takes minutes.)
+find_relay() {
+  if [ -n "${ORDER_RELAY:-}" ]; then
+    relay=$ORDER_RELAY
+  else
+    cargo build --locked --quiet
+    relay=${CARGO_TARGET_DIR:-target}/debug/order-relay
+  fi
+  relay=$(realpath "$relay")
+}
+
 # A server of a private ERP: its process is named in DIR/pid, and it answers at the address in DIR/url.
 server_is_alive() { # DIR
   [ -s "$1/pid" ] && kill -0 "$(cat "$1/pid")" 2>/dev/null
