@@ -263,7 +263,7 @@ impl Service {
         let unrouted = self.reading(names.unrouted(), permits.min(50));
         let handler = ErrorHandler::new(context.clone(), self.counter());
         let of_dead = DeadLetterCollector::of_dead(context.clone());
-        let of_unrouted = DeadLetterCollector::of_unrouted(context.clone());
+        let of_unrouted = DeadLetterCollector::of_unrouted(context.clone(), self.store.clone());
         self.roles.start("error-handler", async move {
             tokio::join!(
                 consume(&context, &handler, failed),

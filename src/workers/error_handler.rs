@@ -2,7 +2,8 @@
 //! submitters in other processes, of other ERP services, and what the ledger could not store at once.
 //!
 //! It also reads messages that no consumer could settle or that matched no queue, and stores each
-//! as a dead letter, so that no person has to fetch messages from a queue by hand.
+//! as a dead letter, so that no person has to fetch messages from a queue by hand. Orders among those that matched no
+//! queue are taken in: somebody had deleted the queue.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,10 +12,12 @@ use async_trait::async_trait;
 
 use crate::crash::{CrashPoint, reach};
 use crate::domain::message::{MAX_FOREIGN_ATTEMPT, ORIGIN, OrderFailed};
+use crate::domain::order::document::Order;
 use crate::domain::order::fault::{Fault, Reason};
+use crate::domain::topology::ORDER_PLACED;
 use crate::domain::trace::Trace;
 use crate::ports::broker::{Delivery, Settle};
-use crate::ports::orders::{OrderSource, Placed};
+use crate::ports::orders::{OrderIntake, OrderSource, Placed};
 use crate::workers::consume::Handler;
 use crate::workers::context::WorkerContext;
 use crate::workers::failure_counter::{Failed, FailureCounter, NotCounted};
@@ -83,25 +86,48 @@ impl Handler for ErrorHandler {
 pub struct DeadLetterCollector {
     context: Arc<WorkerContext>,
     queue: String,
-    is_unrouted: bool,
+    /// Of the messages that matched no queue: where those go that are orders.
+    orders: Option<Arc<dyn OrderIntake>>,
 }
 
 impl DeadLetterCollector {
     /// For messages that no consumer could settle.
     pub fn of_dead(context: Arc<WorkerContext>) -> Self {
         let queue = context.broker.topology().names.dead();
-        Self { context, queue, is_unrouted: false }
+        Self { context, queue, orders: None }
     }
 
-    /// For messages that matched no queue.
-    pub fn of_unrouted(context: Arc<WorkerContext>) -> Self {
+    /// For messages that matched no queue. An order that checkout published as it should is no dead letter: its queue
+    /// or binding was missing for a while.
+    pub fn of_unrouted(context: Arc<WorkerContext>, orders: Arc<dyn OrderIntake>) -> Self {
         let queue = context.broker.topology().names.unrouted();
-        Self { context, queue, is_unrouted: true }
+        Self { context, queue, orders: Some(orders) }
+    }
+
+    /// Takes an order in that was published as it should be; whether it was one.
+    async fn take_order(&self, delivery: &Delivery) -> bool {
+        let Some(orders) = &self.orders else { return false };
+        let is_placed = delivery.routing_key == ORDER_PLACED
+            && delivery.exchange == self.context.broker.topology().names.orders();
+        let Ok(order) = Order::parse(&delivery.body, &self.context.intake) else { return false };
+        if !is_placed {
+            return false;
+        }
+        let key = order.key.clone();
+        let (source, trace) = (OrderSource::Broker, Trace::of(&delivery.headers));
+        let placed = Placed { order: Arc::new(order), source, trace };
+        let accept = || orders.accept(placed.clone(), self.context.now());
+        let taken = self.context.availability.retry_until_available(accept).await;
+        if taken.is_ok() {
+            let (shop, order_id) = (key.shop.as_str(), key.order_id.as_str());
+            tracing::warn!(shop, order_id, "order.taken_from_unrouted");
+        }
+        taken.is_ok()
     }
 
     fn fault(&self, delivery: &Delivery) -> Fault {
         let (exchange, key) = (&delivery.exchange, &delivery.routing_key);
-        if self.is_unrouted {
+        if self.orders.is_some() {
             let detail =
                 format!("published to {exchange} with key `{key}`, which matches no queue");
             return Fault::whole(Reason::Unrouted, crate::domain::text::one_line(&detail, 300));
@@ -118,6 +144,9 @@ impl DeadLetterCollector {
 #[async_trait]
 impl Handler for DeadLetterCollector {
     async fn handle(&self, delivery: &Delivery) -> Settle {
+        if self.take_order(delivery).await {
+            return Settle::Ack;
+        }
         keep(&self.context, &self.queue, delivery, &self.fault(delivery)).await
     }
 }

@@ -330,7 +330,10 @@ impl World {
         tasks.start("error handler", async move { consume(&of, &handler, failed).await });
         for (queue, collector) in [
             (names.dead(), DeadLetterCollector::of_dead(context.clone())),
-            (names.unrouted(), DeadLetterCollector::of_unrouted(context.clone())),
+            (
+                names.unrouted(),
+                DeadLetterCollector::of_unrouted(context.clone(), self.store.clone()),
+            ),
         ] {
             let (of, dead) = (context.clone(), reading(queue, always.clone()));
             tasks.start("collector", async move { consume(&of, &collector, dead).await });

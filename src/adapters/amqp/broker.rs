@@ -3,17 +3,26 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
+use tokio::sync::Mutex;
 
 use crate::domain::outbound_messages::Outgoing;
 use crate::domain::topology::Topology;
 use crate::ports::broker::{Broker, BrokerError, PublishError, QueueStatus, Subscription};
+use crate::ports::clock::Stopwatch;
 
 use super::connection::Address;
 use super::consumer::Consumers;
 use super::publisher::{Link, Publisher};
+use super::topology::ensure;
+
+/// What is missing on the broker is made again at most once in this time.
+const BETWEEN: Duration = Duration::from_secs(2);
 
 pub struct AmqpBroker {
+    address: Address,
     topology: Topology,
+    /// Since the topology was last made again.
+    made: Mutex<Option<Stopwatch>>,
     publisher: Publisher,
     consumers: Consumers,
 }
@@ -26,8 +35,25 @@ impl AmqpBroker {
         topology: Topology,
     ) -> (Self, impl Future<Output = ()> + Send + 'static) {
         let (publisher, task) = Publisher::new(address.apart());
-        (Self { topology, publisher, consumers: Consumers::new(address) }, task)
+        let consumers = Consumers::new(address.apart());
+        (Self { address, topology, made: Mutex::default(), publisher, consumers }, task)
     }
+
+    /// Somebody deleted an exchange or a queue: it is made again, or the error says who can.
+    async fn make_again(&self, missing: &str) -> Result<(), BrokerError> {
+        let mut made = self.made.lock().await;
+        if made.as_ref().is_some_and(|made| made.elapsed() < BETWEEN) {
+            return Ok(());
+        }
+        *made = Some(Stopwatch::start());
+        ensure(&self.address, &self.topology).await?;
+        tracing::warn!(missing, "broker.topology_made_again");
+        Ok(())
+    }
+}
+
+fn is_missing(error: &str) -> bool {
+    error.contains("NOT_FOUND") || error.contains("NOT-FOUND")
 }
 
 #[async_trait]
@@ -37,7 +63,14 @@ impl Broker for AmqpBroker {
     }
 
     async fn publish(&self, message: Outgoing, patience: Duration) -> Result<(), PublishError> {
-        self.publisher.publish(message, patience).await
+        let published = self.publisher.publish(message, patience).await;
+        if let Err(error) = &published
+            && (matches!(error, PublishError::Unroutable { .. }) || is_missing(&error.to_string()))
+            && let Err(error) = self.make_again(&error.to_string()).await
+        {
+            tracing::error!(%error, "broker.topology_missing");
+        }
+        published
     }
 
     async fn subscribe(
@@ -45,7 +78,14 @@ impl Broker for AmqpBroker {
         queue: &str,
         prefetch: u16,
     ) -> Result<Box<dyn Subscription>, BrokerError> {
-        Ok(Box::new(self.consumers.subscribe(queue, prefetch).await?))
+        let subscription = match self.consumers.subscribe(queue, prefetch).await {
+            Err(error) if is_missing(&error.0) => {
+                self.make_again(&error.0).await?;
+                self.consumers.subscribe(queue, prefetch).await?
+            }
+            subscribed => subscribed?,
+        };
+        Ok(Box::new(subscription))
     }
 
     async fn queue_status(&self, queue: &str) -> Result<QueueStatus, BrokerError> {

@@ -199,7 +199,7 @@ impl Process {
         self.worker(async move { consume(&of, &handler, reading).await });
         for (queue, collector) in [
             (names.dead(), DeadLetterCollector::of_dead(context.clone())),
-            (names.unrouted(), DeadLetterCollector::of_unrouted(context.clone())),
+            (names.unrouted(), DeadLetterCollector::of_unrouted(context.clone(), store.clone())),
         ] {
             let (of, reading) = (context.clone(), self.reading(queue, permits, always.clone()));
             self.worker(async move { consume(&of, &collector, reading).await });
