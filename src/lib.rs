@@ -216,6 +216,7 @@ pub mod adapters {
         pub mod audit;
         pub mod conditions;
         pub mod connections;
+        pub mod pooler;
         pub mod encode;
         pub mod rows;
         pub mod db;

@@ -21,6 +21,7 @@ use tokio::time::timeout;
 use crate::ports::clock::Stopwatch;
 use crate::ports::store_error::{SharedError, StoreError};
 
+use super::pooler::refuse_shared_sessions;
 use super::sorting::{read_failed, spoils_connections};
 
 /// With several servers, a call that takes longer makes us look whether its server still answers.
@@ -78,6 +79,19 @@ impl Connections {
             current: tokio::sync::Mutex::default(),
         };
         Ok(Self { pool, rule, servers: Arc::new(servers), freshness })
+    }
+
+    /// An error if the server in use is behind a pooler that shares sessions.
+    pub(super) async fn refuse_shared_sessions(&self) -> Result<(), StoreError> {
+        let server = {
+            let current = self.servers.current.lock().await;
+            self.servers.all[*current].clone()
+        };
+        match timeout(self.rule.deadline, refuse_shared_sessions(&server)).await {
+            Ok(Err(refused @ StoreError::Broken(_))) => Err(refused),
+            // A server that is not there is found by the first statement, which tries the others as well.
+            _ => Ok(()),
+        }
     }
 
     /// A connection of the pool.

@@ -261,6 +261,7 @@ impl Db for PostgresDb {
     }
 
     async fn schema_status(&self) -> Result<SchemaStatus, StoreError> {
+        self.connections.refuse_shared_sessions().await?;
         let applied = self.fetch(&schema::APPLIED.into(), Vec::new()).await;
         schema::status(applied, &self.migrator, false)
     }
