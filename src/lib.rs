@@ -322,6 +322,7 @@ pub mod views {
     pub mod circuits;
     pub mod people;
     pub mod checks;
+    pub mod asyncapi;
 }
 
 pub mod web {

@@ -33,6 +33,7 @@ use crate::domain::order::document::OrderDocument;
 use crate::ops::verbs::Ops;
 use crate::ports::clock::SystemClock;
 use crate::telemetry::start_logging;
+use crate::views::asyncapi::asyncapi;
 
 /// One TLS provider for everything (deny.toml holds that there is no other). To be called before
 /// the first connection; a second call changes nothing.
@@ -53,7 +54,12 @@ pub async fn run(cli: Cli) -> anyhow::Result<Exit> {
             return Ok(Exit::Done);
         }
         Command::Man => return man(out),
-        Command::Schema(schema) => return print_schema(*schema, out),
+        Command::Schema(kind) => {
+            if let Some(schema) = fixed_schema(*kind) {
+                pretty(&schema, out)?;
+                return Ok(Exit::Done);
+            }
+        }
         Command::Erp(Erp::Stub(stub)) => return erp_commands::stub(stub).await,
         Command::Erp(Erp::Check { recipe: Some(recipe), print, .. }) => {
             return erp_commands::check(None, Some(recipe), *print, out);
@@ -89,6 +95,10 @@ async fn with_settings(
         }
         Command::Migrate(command) => migrate(settings, command.dry_run, out).await,
         Command::Topology(command) => topology(settings, command, out).await,
+        Command::Schema(_) => {
+            pretty(&asyncapi(&wiring::topology(settings)), out)?;
+            Ok(Exit::Done)
+        }
         Command::Erp(Erp::Check { print, offline, .. }) => {
             match erp_commands::check(Some(settings), None, print, out)? {
                 Exit::Done if !print && !offline => erp_commands::check_in_erp(settings, out).await,
@@ -156,14 +166,14 @@ async fn with_ops(command: Command, ops: &Ops, out: &mut dyn Write) -> anyhow::R
     }
 }
 
-fn print_schema(schema: Schema, out: &mut dyn Write) -> anyhow::Result<Exit> {
-    let schema = match schema {
+/// The schemas that no setting changes.
+fn fixed_schema(kind: Schema) -> Option<schemars::Schema> {
+    Some(match kind {
         Schema::Order => schemars::schema_for!(OrderDocument),
         Schema::OrderFailed => schemars::schema_for!(OrderFailed),
         Schema::Webhook => schemars::schema_for!(WebhookPayload<'_>),
-    };
-    pretty(&schema, out)?;
-    Ok(Exit::Done)
+        Schema::Asyncapi => return None,
+    })
 }
 
 fn man(out: &mut dyn Write) -> anyhow::Result<Exit> {

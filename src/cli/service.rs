@@ -57,6 +57,8 @@ pub enum Schema {
     OrderFailed,
     /// The body of a webhook to a channel
     Webhook,
+    /// Exchanges and messages on the broker, as an AsyncAPI 3 document
+    Asyncapi,
 }
 
 fn worker_kind() -> impl TypedValueParser<Value = WorkerKind> {

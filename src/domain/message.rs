@@ -210,7 +210,8 @@ fn check_version(version: Option<u32>) -> Result<(), Fault> {
 }
 
 /// What happened to an order, for every consumer of `orders.events`.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+#[schemars(title = "order_event", description = "Published to `orders.events`")]
 pub struct OrderEvent {
     /// Version of this envelope.
     pub version: u32,
@@ -229,6 +230,7 @@ pub struct OrderEvent {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub trigger: Option<Trigger>,
     /// When it happened.
+    #[schemars(with = "String", extend("format" = "date-time"))]
     pub occurred_at: Timestamp,
     /// The ERP's number (`order.confirmed`).
     #[serde(skip_serializing_if = "Option::is_none")]
