@@ -103,6 +103,7 @@ pub mod ports {
     pub mod identity;
     pub mod erp;
     pub mod erps;
+    pub mod refresh_tokens;
     pub mod mail;
 }
 
@@ -212,6 +213,7 @@ pub mod adapters {
         pub mod users;
         pub mod sessions;
         pub mod tokens;
+        pub mod refresh_tokens;
         pub mod request_keys;
         pub mod audit;
         pub mod conditions;
@@ -263,6 +265,7 @@ pub mod adapters {
             pub mod jobs;
             pub mod creating;
             pub mod calls;
+            pub mod refresh;
             pub mod oauth;
             pub mod needs;
             pub mod reads;
@@ -461,6 +464,7 @@ pub mod devtools {
             pub mod dead_letters;
             pub mod workers;
             pub mod audit;
+            pub mod refresh_tokens;
             pub mod second_entries;
             pub mod total_differences;
             pub mod order_desk;

@@ -86,7 +86,15 @@ pub async fn look(settings: &Settings) -> Vec<CheckLine> {
 
 async fn database(settings: &Settings) -> Vec<CheckLine> {
     let url = &settings.known["database.url"].shown;
-    let store = match wiring::open_store(settings) {
+    let store = match wiring::open_existing(settings) {
+        Ok(None) => {
+            let detail = format!("{url}: not there yet; the first start creates it");
+            return vec![CheckLine::note("database", detail)];
+        }
+        Ok(Some(store)) => Ok(store),
+        Err(error) => Err(error),
+    };
+    let store = match store {
         Ok(store) => store,
         Err(error) => return vec![CheckLine::bad("database", format!("{error:#}"))],
     };
@@ -183,7 +191,7 @@ async fn mail(settings: &Settings) -> Vec<CheckLine> {
 
 /// Whether the administrators get what is sent to them.
 async fn mails(settings: &Settings) -> Vec<CheckLine> {
-    let Ok(store) = wiring::open_store(settings) else { return Vec::new() };
+    let Ok(Some(store)) = wiring::open_existing(settings) else { return Vec::new() };
     let since = SystemClock.now().checked_sub(REFUSED_FOR).unwrap_or(Timestamp::MIN);
     let read = (store.count_mails().await, store.refused_receivers(since).await);
     let (Ok(counts), Ok(refused)) = read else {
@@ -214,7 +222,7 @@ async fn channels(settings: &Settings) -> Vec<CheckLine> {
         Ok(access) => access,
         Err(error) => return vec![CheckLine::bad("channels", error.to_string())],
     };
-    let Ok(store) = wiring::open_store(settings) else { return Vec::new() };
+    let Ok(Some(store)) = wiring::open_existing(settings) else { return Vec::new() };
     let (Ok(stored), Ok(refused)) = (store.stored_channels().await, store.refused_channels().await)
     else {
         // The line about the database says why.
@@ -255,12 +263,14 @@ fn is_set(settings: &Settings, refused: &RefusedReceiver) -> bool {
 }
 
 async fn erps(settings: &Settings) -> Vec<CheckLine> {
-    let circuits = match wiring::open_store(settings) {
-        Ok(store) => store.circuits().await.unwrap_or_default(),
-        Err(_) => Vec::new(),
+    let store = wiring::open_existing(settings).ok().flatten();
+    let circuits = match &store {
+        Some(store) => store.circuits().await.unwrap_or_default(),
+        None => Vec::new(),
     };
+    let tokens = wiring::tokens(settings);
     let mut lines = Vec::new();
-    for erp in OpenErps::new(settings).all() {
+    for erp in OpenErps::new(settings, &tokens).all() {
         let (name, erp) = (erp.name(), erp.settings());
         let what = format!("ERP ({name})");
         let loaded = match erps::recipe(erp) {
@@ -271,7 +281,7 @@ async fn erps(settings: &Settings) -> Vec<CheckLine> {
             }
         };
         let remarks = loaded.as_ref().map(|loaded| remarks(&loaded.recipe)).unwrap_or_default();
-        match erps::open_recipe(name, erp, loaded) {
+        match erps::open_recipe(name, erp, loaded, &tokens) {
             Err(error) => lines.push(CheckLine::bad(&what, format!("{error:#}"))),
             Ok(opened) => lines.extend(ask_all(name, &*opened).await),
         }

@@ -70,7 +70,7 @@ impl Desk {
         for (name, task) in transport.tasks {
             tasks.start(name, task);
         }
-        let erps = OpenErps::new(settings);
+        let erps = OpenErps::new(settings, &Some(store.clone()));
         let ops = wiring::ops(
             settings,
             erps.clone(),

@@ -18,6 +18,7 @@ use crate::telemetry::{LogFormat, start_logging};
 use super::check::ask_all;
 use super::erps;
 use super::service::end_signal;
+use super::wiring;
 
 /// `erp check`: a recipe without an ERP.
 pub fn check(
@@ -48,8 +49,9 @@ pub fn check(
         writeln!(out, "{}: note: {remark}", loaded.recipe.file)?;
     }
     // Whether secrets are set is asked only of the recipe in use.
-    if let Some(erp) = own.filter(|_| recipe.is_none())
-        && let Err(error) = erps::open_erp(DEFAULT_ERP, erp)
+    if let Some(settings) = settings.filter(|_| recipe.is_none())
+        && let erp = &settings.default_shop.erp
+        && let Err(error) = erps::open_erp(DEFAULT_ERP, erp, &wiring::tokens(settings))
     {
         writeln!(out, "{error:#}")?;
         return Ok(Exit::Failed);
@@ -72,8 +74,9 @@ pub async fn check_in_erp(settings: &Settings, out: &mut dyn Write) -> anyhow::R
     if erp.recipe == "json" {
         return Ok(Exit::Done);
     }
+    let tokens = wiring::tokens(settings);
     let mut exit = Exit::Done;
-    for line in ask_all(DEFAULT_ERP, &*erps::open_erp(DEFAULT_ERP, erp)?).await {
+    for line in ask_all(DEFAULT_ERP, &*erps::open_erp(DEFAULT_ERP, erp, &tokens)?).await {
         writeln!(out, "{}: {}: {}", line.what, line.state, line.detail)?;
         if line.is_fault() {
             exit = Exit::Failed;

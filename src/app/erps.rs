@@ -8,16 +8,20 @@ use anyhow::{anyhow, bail};
 use crate::adapters::erp::http::Limits;
 use crate::adapters::erp::json::{JsonErp, Keep};
 pub use crate::adapters::erp::recipe::open::Loaded;
-use crate::adapters::erp::recipe::open::{Overrides, load};
+use crate::adapters::erp::recipe::open::{Overrides, TokenStore, load};
 use crate::config::erp::{ErpSettings, KeepExchanges};
 use crate::config::shops::ShopSettings;
 use crate::domain::retry::RetryPolicy;
 use crate::ports::clock::SystemClock;
 use crate::ports::erp::Erp;
 use crate::ports::erps::DEFAULT_ERP;
+use crate::ports::refresh_tokens::RefreshTokens;
 
 /// The recipe whose engine is our own code.
 const JSON: &str = "json";
+
+/// Where refresh tokens are kept; `None` where no ledger is open.
+pub type Tokens = Option<Arc<dyn RefreshTokens>>;
 
 /// The recipe that the settings name; `None` for `json`.
 pub fn recipe(erp: &ErpSettings) -> anyhow::Result<Option<Loaded>> {
@@ -28,8 +32,8 @@ pub fn recipe(erp: &ErpSettings) -> anyhow::Result<Option<Loaded>> {
 }
 
 /// The ERP that the settings name.
-pub fn open_erp(name: &str, erp: &ErpSettings) -> anyhow::Result<Arc<dyn Erp>> {
-    open_recipe(name, erp, recipe(erp)?)
+pub fn open_erp(name: &str, erp: &ErpSettings, tokens: &Tokens) -> anyhow::Result<Arc<dyn Erp>> {
+    open_recipe(name, erp, recipe(erp)?, tokens)
 }
 
 /// The same, with the recipe at hand.
@@ -37,8 +41,9 @@ pub fn open_recipe(
     name: &str,
     erp: &ErpSettings,
     recipe: Option<Loaded>,
+    tokens: &Tokens,
 ) -> anyhow::Result<Arc<dyn Erp>> {
-    let opened = open_any(name, erp, recipe)?;
+    let opened = open_any(name, erp, recipe, tokens)?;
     if erp.ask_before_first_send && !opened.can_ask() {
         bail!(
             "erp.ask_before_first_send is true, but the recipe `{}` cannot ask about an order: add [probe] to it, or set \
@@ -49,7 +54,12 @@ pub fn open_recipe(
     Ok(opened)
 }
 
-fn open_any(name: &str, erp: &ErpSettings, recipe: Option<Loaded>) -> anyhow::Result<Arc<dyn Erp>> {
+fn open_any(
+    name: &str,
+    erp: &ErpSettings,
+    recipe: Option<Loaded>,
+    tokens: &Tokens,
+) -> anyhow::Result<Arc<dyn Erp>> {
     let limits = Limits { connect: erp.connect_timeout, total: erp.timeout };
     let Some(recipe) = recipe else { return open_json(name, erp, limits) };
     if erp.authorization.is_some() {
@@ -65,6 +75,11 @@ fn open_any(name: &str, erp: &ErpSettings, recipe: Option<Loaded>) -> anyhow::Re
         redact: erp.redact.clone(),
         keeps: erp.exchanges != KeepExchanges::None,
         drops: erp.drops.clone(),
+        token_store: tokens.clone().map(|tokens| TokenStore {
+            tokens,
+            erp: name.to_owned(),
+            key: erp.token_key.clone(),
+        }),
     };
     let opened = recipe.open(&overrides, limits, Arc::new(SystemClock));
     Ok(Arc::new(opened.map_err(|faults| anyhow!("erp.recipe (ERP {name}):\n{faults}"))?))

@@ -8,7 +8,7 @@ use anyhow::Context;
 use async_trait::async_trait;
 
 use crate::app::environment::environment;
-use crate::app::erps;
+use crate::app::erps::{self, Tokens};
 use crate::config::erp::ErpSettings;
 use crate::config::settings::Settings;
 use crate::ports::erp::{Erp, Exchange, OrderForErp, ProbeAnswer};
@@ -23,10 +23,11 @@ pub struct OpenErps {
 
 impl OpenErps {
     /// The ERPs that the settings name. None is opened yet.
-    pub fn new(settings: &Settings) -> Arc<Self> {
+    pub fn new(settings: &Settings, tokens: &Tokens) -> Arc<Self> {
+        let open = |shop| OpenErp::new(settings, shop, tokens);
         let own = settings.shops.iter().filter(|(_, shop)| shop.has_own_erp);
-        let own = own.map(|(name, _)| (name.clone(), OpenErp::new(settings, Some(name)))).collect();
-        Arc::new(Self { default: OpenErp::new(settings, None), own })
+        let own = own.map(|(name, _)| (name.clone(), open(Some(name)))).collect();
+        Arc::new(Self { default: open(None), own })
     }
 
     /// The ERP that the shop has alone.
@@ -84,13 +85,14 @@ pub struct OpenErp {
     /// The shop that has it alone.
     shop: Option<String>,
     settings: Settings,
+    tokens: Tokens,
     client: RwLock<Option<Arc<dyn Erp>>>,
 }
 
 impl OpenErp {
-    fn new(settings: &Settings, shop: Option<&str>) -> Arc<Self> {
-        let shop = shop.map(str::to_owned);
-        Arc::new(Self { shop, settings: settings.clone(), client: RwLock::default() })
+    fn new(settings: &Settings, shop: Option<&String>, tokens: &Tokens) -> Arc<Self> {
+        let (settings, tokens) = (settings.clone(), tokens.clone());
+        Arc::new(Self { shop: shop.cloned(), settings, tokens, client: RwLock::default() })
     }
 
     /// Its name in settings, metrics and circuits.
@@ -112,7 +114,7 @@ impl OpenErp {
         if let Some(client) = &*self.client.read().unwrap_or_else(PoisonError::into_inner) {
             return Ok(client.clone());
         }
-        let opened = erps::open_erp(self.name(), self.settings())?;
+        let opened = erps::open_erp(self.name(), self.settings(), &self.tokens)?;
         Ok(self.client.write().unwrap_or_else(PoisonError::into_inner).insert(opened).clone())
     }
 
@@ -120,7 +122,7 @@ impl OpenErp {
     /// ignored here; the next start reports them.
     pub fn reopen(&self) -> Option<Arc<dyn Erp>> {
         let settings = self.settings.reload(environment()).ok()?;
-        let opened = erps::open_erp(self.name(), self.settings_in(&settings)).ok()?;
+        let opened = erps::open_erp(self.name(), self.settings_in(&settings), &self.tokens).ok()?;
         *self.client.write().unwrap_or_else(PoisonError::into_inner) = Some(opened.clone());
         Some(opened)
     }

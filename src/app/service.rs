@@ -100,7 +100,7 @@ impl Service {
         let sending =
             if roles.contains(&WorkerKind::Submitter) { Sending::Yes } else { Sending::No };
         let broker = transport.broker.clone();
-        let erps = OpenErps::new(settings);
+        let erps = OpenErps::new(settings, &Some(store.clone()));
         let clock = wiring::ledger_clock(&*store).await?;
         let context = wiring::context(
             settings,

@@ -5,6 +5,7 @@ use crate::ops::verbs::OpsLedger;
 use crate::ports::dead_letters::DeadLetterIntake;
 use crate::ports::notices::Outbox;
 use crate::ports::orders::OrderFailures;
+use crate::ports::refresh_tokens::RefreshTokens;
 use crate::ports::schema::Schema;
 use crate::workers::channel_notifier::ChannelLedger;
 use crate::workers::circuit_watcher::CircuitWatcherLedger;
@@ -15,5 +16,5 @@ use crate::workers::sweeper::SweeperLedger;
 
 crate::combined_port! {
     pub trait Store: SubmitterLedger, OrderFailures, DeadLetterIntake, Outbox, SweeperLedger, RedriverLedger,
-        CircuitWatcherLedger, OpsLedger, ChannelLedger, FillLedger, HeartbeatLedger, Schema
+        CircuitWatcherLedger, OpsLedger, ChannelLedger, FillLedger, HeartbeatLedger, RefreshTokens, Schema
 }

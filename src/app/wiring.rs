@@ -2,6 +2,7 @@
 //! operations.
 
 use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,7 +24,7 @@ use crate::adapters::store::ledger::SqlStore;
 use crate::adapters::store::postgres::PostgresDb;
 use crate::adapters::store::sqlite::SqliteDb;
 use crate::app::channels;
-use crate::app::erps::{self, Loaded};
+use crate::app::erps::{self, Loaded, Tokens};
 use crate::app::open_erps::{OpenErp, OpenErps};
 use crate::app::store::Store;
 use crate::config::auth::OidcSettings;
@@ -40,6 +41,7 @@ use crate::ops::passwords::Passwords;
 use crate::ops::verbs::{Ops, OpsParts};
 use crate::ports::broker::Broker;
 use crate::ports::clock::{Clock, SystemClock};
+use crate::ports::refresh_tokens::RefreshTokens;
 use crate::telemetry::{ClassLabel, KindLabel, Metrics, ReasonLabel, WhatLabel};
 use crate::workers::context::{ContextParts, WorkerContext};
 use crate::workers::erp_gate::Gate;
@@ -79,6 +81,16 @@ pub const READS_OF_COMMANDS: Duration = Duration::from_hours(1);
 /// Opens the ledger of a command. Nothing is connected yet.
 pub fn open_store(settings: &Settings) -> anyhow::Result<Arc<dyn Store>> {
     open_ledger(settings, READS_OF_COMMANDS)
+}
+
+/// The same, if there is one: looking at a file of SQLite that is not there would create it.
+pub fn open_existing(settings: &Settings) -> anyhow::Result<Option<Arc<dyn Store>>> {
+    let is_missing = settings.database.servers.iter().any(|url| {
+        let file = url.expose_secret().strip_prefix("sqlite://");
+        let file = file.and_then(|file| file.split('?').next());
+        file.is_some_and(|file| !file.is_empty() && file != ":memory:" && !Path::new(file).exists())
+    });
+    if is_missing { Ok(None) } else { open_store(settings).map(Some) }
 }
 
 fn open_ledger(settings: &Settings, reads: Duration) -> anyhow::Result<Arc<dyn Store>> {
@@ -145,6 +157,12 @@ async fn require_tables(store: Arc<dyn Store>) -> anyhow::Result<Arc<dyn Store>>
 /// Exchanges and queues under the settings' prefix, with a queue for each delay of any shop.
 pub fn topology(settings: &Settings) -> Topology {
     Topology::new(Names::new(&settings.amqp.prefix), &settings.delays())
+}
+
+/// Where refresh tokens are kept, for a command that can do without.
+pub fn tokens(settings: &Settings) -> Tokens {
+    let store = open_existing(settings).ok().flatten();
+    store.map(|store| -> Arc<dyn RefreshTokens> { store })
 }
 
 /// Where RabbitMQ is; `None`: the in-process broker.

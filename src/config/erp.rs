@@ -52,6 +52,8 @@ pub struct ErpSettings {
     pub set: BTreeSet<&'static str>,
     /// Value of the Authorization header.
     pub authorization: Option<SecretString>,
+    /// Encrypts refresh tokens that are kept.
+    pub token_key: Option<SecretString>,
     /// For a whole request.
     pub timeout: Duration,
     /// To connect.
@@ -95,6 +97,7 @@ impl ErpSettings {
                 .filter(|name| r.is_set(&format!("erp.{name}")))
                 .collect(),
             authorization: r.secret("erp.authorization"),
+            token_key: r.secret("erp.token_key"),
             timeout: r.duration("erp.timeout", ONE_MS..=Duration::from_hours(1)),
             connect_timeout: r.duration("erp.connect_timeout", ONE_MS..=Duration::from_hours(1)),
             max_in_flight: r.number("erp.max_in_flight", 1..=1_000),

@@ -103,7 +103,7 @@ async fn desk(world: &mut World, permissions: &[Permission]) -> (std::sync::Arc<
     let transport = app::open_transport(&world.settings(), "test").expect("a transport");
     let ops = app::ops(
         &world.settings(),
-        OpenErps::new(&world.settings()),
+        OpenErps::new(&world.settings(), &None),
         store,
         std::sync::Arc::new(SystemClock),
         transport.broker,

@@ -9,6 +9,7 @@ mod matrix;
 mod engine;
 mod totals;
 mod cached;
+mod refreshing;
 mod jobs;
 mod creating;
 mod carried;

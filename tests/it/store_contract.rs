@@ -93,6 +93,7 @@ mod proof;
 mod receipts;
 mod totals;
 mod redrives;
+mod refresh_tokens;
 mod revisions;
 mod schema;
 

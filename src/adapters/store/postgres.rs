@@ -28,7 +28,7 @@ use super::rows::{self, EDITED, ORDER_COLUMNS};
 use super::schema::{self, searched, skus};
 use super::sorting::read_failed;
 
-const MIGRATIONS: [(&str, &str); 14] = [
+const MIGRATIONS: [(&str, &str); 15] = [
     ("0001_ledger", include_str!("../../../migrations/postgres/0001_ledger.sql")),
     ("0002_exchanges", include_str!("../../../migrations/postgres/0002_exchanges.sql")),
     ("0003_figures", include_str!("../../../migrations/postgres/0003_figures.sql")),
@@ -52,6 +52,7 @@ const MIGRATIONS: [(&str, &str); 14] = [
         include_str!("../../../migrations/postgres/0013_total_differences.sql"),
     ),
     ("0014_channels", include_str!("../../../migrations/postgres/0014_channels.sql")),
+    ("0015_refresh_tokens", include_str!("../../../migrations/postgres/0015_refresh_tokens.sql")),
 ];
 
 /// The migration that needs `order_states` to be filled.

@@ -34,7 +34,7 @@ use super::rows::{self, EDITED, ORDER_COLUMNS, places};
 use super::schema::{self, searched, skus};
 use super::sorting::{read_failed, sqlite_code};
 
-const MIGRATIONS: [(&str, &str); 14] = [
+const MIGRATIONS: [(&str, &str); 15] = [
     ("0001_ledger", include_str!("../../../migrations/sqlite/0001_ledger.sql")),
     ("0002_exchanges", include_str!("../../../migrations/sqlite/0002_exchanges.sql")),
     ("0003_figures", include_str!("../../../migrations/sqlite/0003_figures.sql")),
@@ -58,6 +58,7 @@ const MIGRATIONS: [(&str, &str); 14] = [
         include_str!("../../../migrations/sqlite/0013_total_differences.sql"),
     ),
     ("0014_channels", include_str!("../../../migrations/sqlite/0014_channels.sql")),
+    ("0015_refresh_tokens", include_str!("../../../migrations/sqlite/0015_refresh_tokens.sql")),
 ];
 
 const LOCKED_PAUSE: Duration = Duration::from_millis(20);

@@ -280,6 +280,7 @@ impl<'a> Check<'a> {
         let needed: &[&str] = match &self.recipe.auth.kind {
             AuthKind::Attach => &[],
             AuthKind::Basic => &["user", "password"],
+            AuthKind::OAuth2(oauth2) if oauth2.is_refresh => &["client_id", "refresh_token"],
             AuthKind::OAuth2(oauth2) if oauth2.jwt.is_some() => &["client_id"],
             AuthKind::OAuth2(_) => &["client_id", "client_secret"],
         };

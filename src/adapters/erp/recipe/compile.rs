@@ -161,12 +161,25 @@ impl<'a> Compiler<'a> {
             _ => Err(format!("`{text}` is not one of body, basic")),
         });
         let is_basic = is_basic.unwrap_or_default();
+        let is_refresh = t.parsed("grant", |text| match text {
+            "client_credentials" | "refresh_token" => Ok(text == "refresh_token"),
+            _ => Err(format!("`{text}` is not one of client_credentials, refresh_token")),
+        });
+        let is_refresh = is_refresh.unwrap_or_default();
+        if is_refresh && jwt.is_some() {
+            self.faults
+                .add(t.place().fault("[auth.jwt] goes with grant = \"client_credentials\" only"));
+        }
         let kind = match kind.as_deref() {
             Some("basic") => AuthKind::Basic,
             Some("oauth2") => match token_url {
-                Some(token_url) => {
-                    AuthKind::OAuth2(Box::new(OAuth2 { token_url, scope, jwt, is_basic }))
-                }
+                Some(token_url) => AuthKind::OAuth2(Box::new(OAuth2 {
+                    token_url,
+                    scope,
+                    jwt,
+                    is_basic,
+                    is_refresh,
+                })),
                 None => AuthKind::Attach,
             },
             _ => AuthKind::Attach,

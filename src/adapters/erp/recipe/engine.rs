@@ -26,6 +26,7 @@ use super::judge::{Judge, Purpose, Said};
 use super::jwt::SigningKey;
 use super::model::{Outcome, Recipe, Step, Totals};
 use super::order_vars::{document_of, order_vars, result_value, vars_of};
+use super::refresh::Renewal;
 use super::request::build;
 use super::session::Sessions;
 use super::values::{self, Placeholder, Skipped};
@@ -54,6 +55,7 @@ pub struct RecipeErp {
     pub(super) sources: Arc<SourceCache>,
     pub(super) answers: Answers,
     pub(super) signing: Option<SigningKey>,
+    pub(super) renewal: Option<Renewal>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) keeps: bool,
     /// `erp.drop`

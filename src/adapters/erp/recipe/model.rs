@@ -118,11 +118,11 @@ pub enum AuthKind {
     Attach,
     /// HTTP Basic with `secret.user` and `secret.password`.
     Basic,
-    /// OAuth 2 client credentials.
+    /// OAuth 2.
     OAuth2(Box<OAuth2>),
 }
 
-/// OAuth 2 client credentials (RFC 6749, 4.4; with a signed assertion: RFC 7523, 2.2).
+/// OAuth 2: client credentials (RFC 6749, 4.4; with a signed assertion: RFC 7523, 2.2) or a refresh token.
 #[derive(Debug)]
 pub struct OAuth2 {
     /// Where tokens are given.
@@ -133,6 +133,8 @@ pub struct OAuth2 {
     pub jwt: Option<Jwt>,
     /// The client's id and secret go into the header instead of the body (RFC 6749, 2.3.1).
     pub is_basic: bool,
+    /// `grant = "refresh_token"`: with a token that a person's login gave, which changes with each use (RFC 6749, 6).
+    pub is_refresh: bool,
 }
 
 /// A signed assertion.

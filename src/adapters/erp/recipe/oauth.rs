@@ -1,5 +1,5 @@
-//! OAuth 2 client credentials: a token by a secret (RFC 6749, 4.4) or by a signed assertion
-//! (RFC 7523, 2.2).
+//! OAuth 2: an access token by a secret (RFC 6749, 4.4), by a signed assertion (RFC 7523, 2.2) or by a refresh token
+//! (RFC 6749, 6).
 
 use std::time::Duration;
 
@@ -27,15 +27,34 @@ pub(super) struct Token {
     pub(super) access: String,
     /// How long it is good for, when the ERP says so.
     pub(super) lives: Option<Duration>,
+    /// The refresh token for the next time, if there is a new one.
+    refresh: Option<String>,
 }
 
 impl RecipeErp {
     pub(super) async fn token(&self, oauth2: &OAuth2) -> Result<Token, Failure> {
+        let Some(renewal) = &self.renewal else { return self.request_token(oauth2, None).await };
+        let used = renewal.lease().await?;
+        match self.request_token(oauth2, Some(&used.token)).await {
+            Ok(mut token) => {
+                let next = token.refresh.take().filter(|next| *next != used.token);
+                renewal.settle(&used, next).await;
+                Ok(token)
+            }
+            Err(failure) => Err(renewal.refused(&used, failure).await),
+        }
+    }
+
+    async fn request_token(
+        &self,
+        oauth2: &OAuth2,
+        refresh: Option<&str>,
+    ) -> Result<Token, Failure> {
         let vars = self.vars();
         let address = render(&self.recipe, &oauth2.token_url, &vars)?;
         let url =
             Url::parse(&address).map_err(|error| internal(&format!("auth.token_url: {error}")))?;
-        let body = self.token_request(oauth2, &address, &vars)?;
+        let body = self.token_request(oauth2, refresh, &address, &vars)?;
         let headers =
             [(CONTENT_TYPE, "application/x-www-form-urlencoded"), (ACCEPT, "application/json")];
         let mut headers = header_map(headers)?;
@@ -50,7 +69,8 @@ impl RecipeErp {
             let lives = json["expires_in"].as_u64();
             let lives = lives.or_else(|| json["expires_in"].as_str()?.parse().ok());
             let lives = lives.map(Duration::from_secs);
-            return Ok(Token { access: access.to_owned(), lives });
+            let refresh = json["refresh_token"].as_str().map(str::to_owned);
+            return Ok(Token { access: access.to_owned(), lives, refresh });
         }
         // A page says nothing of our secret.
         let is_refusal =
@@ -65,9 +85,21 @@ impl RecipeErp {
         Err(failure)
     }
 
-    fn token_request(&self, oauth2: &OAuth2, url: &str, vars: &Vars) -> Result<String, Failure> {
+    fn token_request(
+        &self,
+        oauth2: &OAuth2,
+        refresh: Option<&str>,
+        url: &str,
+        vars: &Vars,
+    ) -> Result<String, Failure> {
         let secret = |name: &str| self.secrets.get(name).cloned().unwrap_or_default();
-        let mut fields = vec![("grant_type", "client_credentials".to_owned())];
+        let mut fields = match refresh {
+            Some(token) => vec![
+                ("grant_type", "refresh_token".to_owned()),
+                ("refresh_token", token.to_owned()),
+            ],
+            None => vec![("grant_type", "client_credentials".to_owned())],
+        };
         if let Some(scope) = &oauth2.scope {
             fields.push(("scope", render(&self.recipe, scope, vars)?));
         }
@@ -80,7 +112,10 @@ impl RecipeErp {
             _ if oauth2.is_basic => {}
             _ => {
                 fields.push(("client_id", secret("client_id")));
-                fields.push(("client_secret", secret("client_secret")));
+                // A public client has none.
+                if self.secrets.contains_key("client_secret") {
+                    fields.push(("client_secret", secret("client_secret")));
+                }
             }
         }
         let mut form = Form::default();

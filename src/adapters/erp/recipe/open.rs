@@ -12,12 +12,14 @@ use secrecy::{ExposeSecret, SecretString};
 
 use crate::domain::order::contents::Content;
 use crate::ports::clock::Clock;
+use crate::ports::refresh_tokens::RefreshTokens;
 
 use super::super::http::{HttpClient, Limits, Reach};
 use super::super::redact::Mask;
 use super::engine::RecipeErp;
 use super::jwt::SigningKey;
 use super::model::{AuthKind, Recipe, SecretPlace};
+use super::refresh::{Renewal, TokenKey};
 use super::request::render;
 use super::toml_text::RecipeFault;
 use super::{check, values};
@@ -85,6 +87,24 @@ pub struct Overrides {
     pub keeps: bool,
     /// `erp.drop`: what need not reach the ERP.
     pub drops: Vec<Content>,
+    /// Where refresh tokens are kept.
+    pub token_store: Option<TokenStore>,
+}
+
+/// Where the refresh tokens of one ERP are kept, and with which key.
+#[derive(Clone)]
+pub struct TokenStore {
+    pub tokens: Arc<dyn RefreshTokens>,
+    /// The name of the ERP.
+    pub erp: String,
+    /// `erp.token_key`
+    pub key: Option<SecretString>,
+}
+
+impl fmt::Debug for TokenStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TokenStore").field("erp", &self.erp).finish_non_exhaustive()
+    }
 }
 
 /// A recipe that was read and checked, with its source.
@@ -185,6 +205,7 @@ impl Loaded {
         let http = HttpClient::new(&self.reach(limits), clock.clone())
             .map_err(|error| wrong("http", error))?;
         let signing = self.signing(&secrets, &consts)?;
+        let renewal = self.renewal(&secrets, overrides, &clock)?;
         Ok(RecipeErp {
             mask: Mask::new(secrets.values().map(String::as_str), &overrides.redact),
             recipe: self.recipe,
@@ -196,6 +217,7 @@ impl Loaded {
             sources: Default::default(),
             answers: Default::default(),
             signing,
+            renewal,
             clock,
             keeps: overrides.keeps,
             drops: overrides.drops.clone(),
@@ -221,6 +243,38 @@ impl Loaded {
             identity: http.client_cert.clone().zip(http.client_key.clone()),
             proxy: http.proxy.clone(),
         }
+    }
+
+    /// What uses and keeps the refresh token, where the recipe has one.
+    fn renewal(
+        &self,
+        secrets: &BTreeMap<String, String>,
+        overrides: &Overrides,
+        clock: &Arc<dyn Clock>,
+    ) -> Result<Option<Renewal>, RecipeFaults> {
+        if !matches!(&self.recipe.auth.kind, AuthKind::OAuth2(oauth2) if oauth2.is_refresh) {
+            return Ok(None);
+        }
+        let wrong = |detail: &str| self.failed(vec![unknown("erp.token_key", detail)]);
+        let Some(TokenStore { tokens, erp, key }) = &overrides.token_store else {
+            return Err(wrong("the ledger that keeps the refresh token cannot be opened here"));
+        };
+        let Some(key) = key else {
+            return Err(wrong(
+                "missing: the ERP gives a new refresh token with each use, which is kept encrypted; set 32 random bytes in \
+                 base64 (openssl rand -base64 32)",
+            ));
+        };
+        let key = TokenKey::parse(key.expose_secret()).map_err(|detail| wrong(&detail))?;
+        Ok(Some(Renewal {
+            tokens: tokens.clone(),
+            key,
+            clock: clock.clone(),
+            erp: erp.clone(),
+            holder: clock.unique_id().to_string(),
+            initial: secrets.get("refresh_token").cloned().unwrap_or_default(),
+            unkept: Default::default(),
+        }))
     }
 
     fn signing(

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use uuid::Uuid;
 
+use super::refresh_tokens::RefreshRow;
 use super::table::Table;
 use crate::domain::channel::ChannelWindow;
 use crate::domain::circuit::Circuit;
@@ -107,6 +108,7 @@ tables! {
     oidc_logins: Vec<u8> => OidcLogin,
     tokens: String => TokenRow,
     request_keys: (String, String) => KeyRow,
+    refresh_tokens: String => RefreshRow,
 }
 
 impl Tables {
