@@ -407,6 +407,12 @@ fn tell_start(settings: &Settings, roles: &[WorkerKind], worker: &str, web: Opti
     }
     if settings.amqp.nodes.is_empty() {
         tracing::info!("amqp.url is not set: orders come in over POST /api/v1/orders only");
+        if !roles.contains(&WorkerKind::Submitter) {
+            tracing::warn!(
+                "no role of this process transfers orders, and amqp.url is not set: what comes in waits in the database until a \
+                 process with the roles submitter and sweeper uses the same one"
+            );
+        }
     }
 }
 

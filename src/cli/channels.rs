@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use crate::cli::change::{act, confirm, whoever};
 use crate::cli::exit::Exit;
-use crate::cli::flags::{Change, Format, Output};
+use crate::cli::flags::{Change, Format, Limit, Output};
 use crate::cli::output::{facts, print, print_one};
 use crate::domain::text::one_line;
 use crate::ops::verbs::Ops;
@@ -75,11 +75,13 @@ async fn list(ops: &Ops, format: Format, out: &mut dyn Write) -> anyhow::Result<
 async fn messages(
     ops: &Ops,
     filter: &MessageFilter,
-    limit: u32,
+    limit: Limit,
     format: Format,
     out: &mut dyn Write,
 ) -> anyhow::Result<Exit> {
-    let messages = ops.channel_messages(&whoever(), filter, limit).await?;
+    let most = limit.rows_and_one(format);
+    let mut messages = ops.channel_messages(&whoever(), filter, most).await?;
+    limit.cut(format, &mut messages);
     let views: Vec<MessageView> = messages.iter().map(MessageView::of).collect();
     let columns: [Column<'_, MessageView>; 7] = [
         ("ID", &|m| m.id.clone()),
@@ -238,9 +240,9 @@ pub enum Channels {
         /// waiting, delivered, failed or split
         #[arg(long, value_parser = PossibleValuesParser::new(MessageStatus::ALL.map(MessageStatus::as_str)))]
         status: Option<String>,
-        /// Most to show
-        #[arg(long, default_value_t = 100)]
-        limit: u32,
+        #[command(flatten)]
+        /// How many
+        limit: Limit,
         #[command(flatten)]
         /// How
         output: Output,

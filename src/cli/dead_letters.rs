@@ -1,7 +1,7 @@
 //! `dead-letters …`
 
 use crate::cli::change::{act, confirm, whoever};
-use crate::cli::flags::{Change, Format, Output};
+use crate::cli::flags::{Change, Format, Limit, Output};
 use clap::Subcommand;
 use std::io::Write;
 use std::path::PathBuf;
@@ -31,7 +31,9 @@ pub async fn dead_letters(
 ) -> anyhow::Result<Exit> {
     match command {
         DeadLetters::List { all, limit, output } => {
-            let letters = ops.dead_letters(&whoever(), !all, limit).await?;
+            let most = limit.rows_and_one(output.output);
+            let mut letters = ops.dead_letters(&whoever(), !all, most).await?;
+            limit.cut(output.output, &mut letters);
             list(&letters, output.output, out)?;
             Ok(Exit::Done)
         }
@@ -238,9 +240,9 @@ pub enum DeadLetters {
         /// Include settled ones
         #[arg(long)]
         all: bool,
-        /// Most to show
-        #[arg(long, default_value_t = 100)]
-        limit: u32,
+        #[command(flatten)]
+        /// How many
+        limit: Limit,
         #[command(flatten)]
         /// How
         output: Output,

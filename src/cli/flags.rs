@@ -23,6 +23,35 @@ pub struct Output {
     pub output: Format,
 }
 
+/// How much of a listing is printed. What is left out is told on standard error.
+#[derive(Debug, Clone, Copy, Args)]
+pub struct Limit {
+    /// Most to show [default: 100 in a table; everything as JSON, NDJSON or CSV]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
+    limit: Option<u32>,
+}
+
+impl Limit {
+    /// Rows that are shown in this format.
+    pub fn rows(self, format: Format) -> u32 {
+        self.limit.unwrap_or(if format == Format::Table { 100 } else { u32::MAX })
+    }
+
+    /// Rows to read: one more, to know whether there are more.
+    pub fn rows_and_one(self, format: Format) -> u32 {
+        self.rows(format).saturating_add(1)
+    }
+
+    /// Leaves as many rows as are shown; says so if there are more.
+    pub fn cut<T>(self, format: Format, rows: &mut Vec<T>) {
+        let most = usize::try_from(self.rows(format)).unwrap_or(usize::MAX);
+        if rows.len() > most {
+            rows.truncate(most);
+            eprintln!("the first {most}; there are more: --limit shows them");
+        }
+    }
+}
+
 /// Formats of listings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Format {
@@ -34,6 +63,18 @@ pub enum Format {
     Ndjson,
     /// Comma-separated, safe to open in a spreadsheet
     Csv,
+}
+
+impl Format {
+    /// What programs read is written page by page.
+    pub fn of_file(self) -> Option<ExportFormat> {
+        match self {
+            Self::Table => None,
+            Self::Json => Some(ExportFormat::Json),
+            Self::Ndjson => Some(ExportFormat::Ndjson),
+            Self::Csv => Some(ExportFormat::Csv),
+        }
+    }
 }
 
 /// The options of every change.

@@ -1,7 +1,7 @@
 //! Listings of orders: on the screen, once or until Ctrl-C, and as a file with all of them.
 
 use crate::cli::change::whoever;
-use crate::cli::flags::{ExportFormat, Filter, Format, Sorted, Watch};
+use crate::cli::flags::{ExportFormat, Filter, Format, Limit, Sorted, Watch};
 use crate::views::orders::{OrderView, export_columns};
 use clap::Args;
 use std::collections::HashMap;
@@ -25,7 +25,7 @@ use crate::views::order_filter::order_filter;
 pub(super) struct Listing {
     pub(super) filter: OrderFilter,
     pub(super) sort: Sort,
-    pub(super) limit: u32,
+    pub(super) limit: Limit,
     pub(super) empty: &'static str,
 }
 
@@ -76,17 +76,69 @@ pub(super) async fn list(
     watch: Watch,
     out: &mut dyn Write,
 ) -> anyhow::Result<Exit> {
+    if let Some(to) = format.of_file().filter(|_| watch.watch.is_none()) {
+        return stream(ops, listing, format, to, out).await;
+    }
     watched(watch, format, out, async |screen| {
-        let orders =
-            ops.list_sorted(&whoever(), &listing.filter, listing.sort, listing.limit).await?;
+        let most = listing.limit.rows(format);
+        let orders = ops.list_sorted(&whoever(), &listing.filter, listing.sort, most).await?;
         let views: Vec<OrderView> = orders.iter().map(OrderView::of).collect();
-        Ok(show(screen, format, &views, listing.empty)?)
+        let next = |o: &OrderView| shown_time(format, o.next_attempt_at.as_deref());
+        let received = |o: &OrderView| shown_time(format, Some(&o.received_at));
+        print(screen, format, &views, &columns(&next, &received), listing.empty)?;
+        if u32::try_from(views.len()).is_ok_and(|shown| shown == most) {
+            tell_rest(ops, listing, views.len() as u64).await?;
+        }
+        Ok(())
     })
     .await
 }
 
-fn show(out: &mut dyn Write, format: Format, views: &[OrderView], empty: &str) -> io::Result<()> {
-    let columns: [Column<'_, OrderView>; 12] = [
+/// For programs: page by page, so that it takes little memory however many there are.
+async fn stream(
+    ops: &Ops,
+    listing: &Listing,
+    format: Format,
+    to: ExportFormat,
+    out: &mut dyn Write,
+) -> anyhow::Result<Exit> {
+    let next = |o: &OrderView| shown_time(format, o.next_attempt_at.as_deref());
+    let received = |o: &OrderView| shown_time(format, Some(&o.received_at));
+    let mut stream = Stream::begin(out, to)?;
+    let (mut left, mut after) = (listing.limit.rows(format), None);
+    loop {
+        let most = left.min(MAX_PAGE);
+        let page =
+            ops.page(&whoever(), &listing.filter, listing.sort, after.as_deref(), most).await?;
+        let views: Vec<OrderView> = page.orders.iter().map(OrderView::of).collect();
+        stream.items(&views, &columns(&next, &received))?;
+        left = left.saturating_sub(u32::try_from(views.len()).unwrap_or(u32::MAX));
+        after = page.next;
+        if after.is_none() || left == 0 {
+            break;
+        }
+    }
+    stream.end()?;
+    if after.is_some() {
+        tell_rest(ops, listing, listing.limit.rows(format).into()).await?;
+    }
+    Ok(Exit::Done)
+}
+
+/// A list that ends early says so, where no program reads it.
+async fn tell_rest(ops: &Ops, listing: &Listing, shown: u64) -> anyhow::Result<()> {
+    let all = ops.count(&whoever(), &listing.filter).await?;
+    if all > shown {
+        eprintln!("{shown} of {all}: --limit {all} shows all of them");
+    }
+    Ok(())
+}
+
+fn columns<'a>(
+    next: &'a dyn Fn(&OrderView) -> String,
+    received: &'a dyn Fn(&OrderView) -> String,
+) -> [Column<'a, OrderView>; 12] {
+    [
         ("SHOP", &|o| o.shop.clone()),
         ("ORDER", &|o| o.order_id.clone()),
         ("STATE", &|o| o.state.to_owned()),
@@ -95,15 +147,14 @@ fn show(out: &mut dyn Write, format: Format, views: &[OrderView], empty: &str) -
             Some(max) => format!("{}/{max}", o.fail_count),
             None => o.fail_count.to_string(),
         }),
-        ("NEXT", &|o| shown_time(format, o.next_attempt_at.as_deref())),
+        ("NEXT", next),
         ("CLASS", &|o| o.error_class.unwrap_or_default().to_owned()),
         ("ERROR", &|o| o.error_message.clone().unwrap_or_default()),
         ("CUSTOMER", &|o| o.customer_number.clone().unwrap_or_default()),
         ("TOTAL", &|o| format!("{} {}", o.total, o.currency)),
         ("ERP", &|o| o.erp_order_id.clone().unwrap_or_default()),
-        ("RECEIVED", &|o| shown_time(format, Some(&o.received_at))),
-    ];
-    print(out, format, views, &columns, empty)
+        ("RECEIVED", received),
+    ]
 }
 
 /// `orders export`: every order that matches, page by page, so that it takes little memory however

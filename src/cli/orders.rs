@@ -2,7 +2,7 @@
 
 use crate::cli::change::{act, confirm, find_all, whoever};
 use crate::cli::edit::{Edit, edit};
-use crate::cli::flags::{Change, Filter, Format, Output, Sorted, Watch};
+use crate::cli::flags::{Change, Filter, Format, Limit, Output, Sorted, Watch};
 use crate::cli::groups::{Groups, groups};
 use crate::cli::listing::{Export, Listing, export, filter_of, list};
 use crate::cli::transfer::{print_results, transfer_one};
@@ -211,9 +211,9 @@ pub enum Orders {
         #[command(flatten)]
         /// In which order
         sorted: Sorted,
-        /// Most orders to show
-        #[arg(long, default_value_t = 100)]
-        limit: u32,
+        #[command(flatten)]
+        /// How many
+        limit: Limit,
         #[command(flatten)]
         /// How
         output: Output,
@@ -269,9 +269,9 @@ pub enum LostOrders {
         #[command(flatten)]
         /// In which order
         sorted: Sorted,
-        /// Most orders to show
-        #[arg(long, default_value_t = 100)]
-        limit: u32,
+        #[command(flatten)]
+        /// How many
+        limit: Limit,
         #[command(flatten)]
         /// How
         output: Output,

@@ -3,9 +3,9 @@
 
 use crate::domain::csv_cell::cell;
 use crate::views::csv::Column;
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 
-use comfy_table::{ContentArrangement, Table, presets};
+use comfy_table::{ColumnConstraint, ContentArrangement, Table, presets};
 use indicatif::{ProgressBar, ProgressStyle};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
@@ -14,8 +14,12 @@ use serde::Serialize;
 use crate::cli::flags::{ExportFormat, Format};
 use crate::domain::text::{one_line, shown_json};
 
-/// Widest text in a table cell, in characters.
-const MAX_CELL: usize = 120;
+/// Longest text in a cell of a table, in characters: on a terminal, where it is wrapped, and elsewhere, where all of it is
+/// searched and read.
+const MAX_SHOWN: usize = 300;
+const MAX_CELL: usize = 2_000;
+/// Columns that are not wider than this are not wrapped.
+const NARROW: u16 = 24;
 
 /// Prints `items`; `empty` is what a table says when there are none.
 pub fn print<T: Serialize>(
@@ -29,10 +33,12 @@ pub fn print<T: Serialize>(
         Format::Table if items.is_empty() => writeln!(out, "{empty}"),
         Format::Table => {
             let mut table = plain_table();
+            let longest = if io::stdout().is_terminal() { MAX_SHOWN } else { MAX_CELL };
             table.set_header(columns.iter().map(|(name, _)| *name));
             for item in items {
-                table.add_row(columns.iter().map(|(_, show)| one_line(&show(item), MAX_CELL)));
+                table.add_row(columns.iter().map(|(_, show)| one_line(&show(item), longest)));
             }
+            fit(&mut table);
             write_table(out, &table)
         }
         Format::Json => {
@@ -149,12 +155,27 @@ pub(super) fn printable_line(json: &str) -> String {
     shown_json(json).replace('\n', " ")
 }
 
-/// Columns without frames, as wide as the terminal.
+/// Columns without frames.
 pub fn plain_table() -> Table {
     let mut table = Table::new();
     table.load_preset(presets::NOTHING);
     table.set_content_arrangement(ContentArrangement::Disabled);
     table
+}
+
+/// On a terminal: makes the table as wide as that. Long texts are wrapped, numbers and times are not.
+fn fit(table: &mut Table) {
+    if !io::stdout().is_terminal() {
+        return;
+    }
+    let (_, width) = console::Term::stdout().size();
+    table.set_content_arrangement(ContentArrangement::Dynamic).set_width(width);
+    let widths = table.column_max_content_widths();
+    for (column, width) in table.column_iter_mut().zip(widths) {
+        if width <= NARROW {
+            column.set_constraint(ColumnConstraint::ContentWidth);
+        }
+    }
 }
 
 /// Writes a table without the blanks that fill its last column.
@@ -175,9 +196,9 @@ pub fn progress(length: u64, doing: &'static str) -> ProgressBar {
     bar
 }
 
-/// A time in the reader's zone.
+/// A time in the reader's zone, with its name.
 pub fn local(at: Timestamp) -> String {
-    at.to_zoned(TimeZone::system()).strftime("%Y-%m-%d %H:%M:%S").to_string()
+    at.to_zoned(TimeZone::system()).strftime("%Y-%m-%d %H:%M:%S %Z").to_string()
 }
 
 /// The time of a view: for people in their zone, for programs as it is.

@@ -1,7 +1,7 @@
 //! `mails …`, `audit`, `ledger check`: what the ledger contains besides orders.
 
 use crate::cli::change::{act, confirm, whoever};
-use crate::cli::flags::{Change, Format, Output, moment};
+use crate::cli::flags::{Change, Format, Limit, Output, moment};
 use crate::domain::order_filter::Moment;
 use clap::builder::PossibleValuesParser;
 use clap::{Args, Subcommand};
@@ -31,7 +31,9 @@ pub async fn mails(ops: &Ops, command: Mails, out: &mut dyn Write) -> anyhow::Re
     match command {
         Mails::List { status, limit, output } => {
             let status = status.as_deref().and_then(MailStatus::from_name);
-            let mails = ops.mails(&whoever(), status, limit).await?;
+            let mut mails =
+                ops.mails(&whoever(), status, limit.rows_and_one(output.output)).await?;
+            limit.cut(output.output, &mut mails);
             let views: Vec<MailView> = mails.iter().map(MailView::of).collect();
             let columns: [Column<'_, MailView>; 7] = [
                 ("ID", &|m| m.id.clone()),
@@ -193,8 +195,11 @@ pub async fn audit(ops: &Ops, command: Audit, out: &mut dyn Write) -> anyhow::Re
         until: command.until.map(|until| until.seen_from(now)),
         ..AuditFilter::default()
     };
-    let rows = ops.audit(&whoever(), filter, None, command.limit).await?;
-    let is_table = command.output.output == Format::Table;
+    let format = command.output.output;
+    let most = command.limit.rows_and_one(format);
+    let mut rows = ops.audit(&whoever(), filter, None, most).await?;
+    command.limit.cut(format, &mut rows);
+    let is_table = format == Format::Table;
     let text = |part: &Option<String>| part.clone().unwrap_or_default();
     let columns: [Column<'_, AuditRow>; 8] = [
         ("WHEN", &|e| if is_table { local(e.entry.at) } else { e.entry.at.to_string() }),
@@ -206,7 +211,7 @@ pub async fn audit(ops: &Ops, command: Audit, out: &mut dyn Write) -> anyhow::Re
         ("BEFORE", &|e| text(&e.entry.before)),
         ("AFTER", &|e| text(&e.entry.after)),
     ];
-    print(out, command.output.output, &rows, &columns, "No action of a person matches.")?;
+    print(out, format, &rows, &columns, "No action of a person matches.")?;
     Ok(Exit::Done)
 }
 
@@ -245,9 +250,9 @@ pub enum Mails {
         /// waiting, sent, kept, failed or split: for all or for one of the receivers
         #[arg(long, value_parser = PossibleValuesParser::new(MailStatus::ALL.map(MailStatus::as_str)))]
         status: Option<String>,
-        /// Most to show
-        #[arg(long, default_value_t = 100)]
-        limit: u32,
+        #[command(flatten)]
+        /// How many
+        limit: Limit,
         #[command(flatten)]
         /// How
         output: Output,
@@ -337,9 +342,9 @@ pub struct Audit {
     /// Before: a time, or how long ago ("24h")
     #[arg(long, value_parser = moment)]
     pub until: Option<Moment>,
-    /// Most to show
-    #[arg(long, default_value_t = 100)]
-    pub limit: u32,
+    #[command(flatten)]
+    /// How many
+    pub limit: Limit,
     #[command(flatten)]
     /// How
     pub output: Output,

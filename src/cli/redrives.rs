@@ -1,6 +1,6 @@
 //! `redrive …`: plans and control; the running service does the work.
 
-use crate::cli::flags::{Change, Format, Output};
+use crate::cli::flags::{Change, Format, Limit, Output};
 use crate::cli::output::{facts, local, print, print_one, progress, shown_time};
 use crate::cli::selection::{Select, selection};
 use crate::ports::redrives::{NewRedrive, Redrive, Selection};
@@ -80,7 +80,10 @@ pub async fn redrives(
             Ok(if watch { exit_of(&redrive) } else { Exit::Done })
         }
         RedriveCommand::List { limit, output } => {
-            list(&ops.redrives(&whoever(), limit).await?, output.output, out)?;
+            let most = limit.rows_and_one(output.output);
+            let mut redrives = ops.redrives(&whoever(), most).await?;
+            limit.cut(output.output, &mut redrives);
+            list(&redrives, output.output, out)?;
             Ok(Exit::Done)
         }
     }
@@ -381,9 +384,9 @@ The plan stores the orders with their revisions. Orders that do not belong in it
     },
     /// List redrives, newest first
     List {
-        /// Most to show
-        #[arg(long, default_value_t = 100)]
-        limit: u32,
+        #[command(flatten)]
+        /// How many
+        limit: Limit,
         #[command(flatten)]
         /// How
         output: Output,

@@ -42,6 +42,13 @@ impl Ops {
         }
     }
 
+    /// Whether any process transfers orders; also when that cannot be known.
+    pub async fn is_anybody_transferring(&self) -> bool {
+        let Ok(workers) = self.store.workers(self.clock.now()).await else { return true };
+        let submits = |role: &String| role == WorkerKind::Submitter.as_str();
+        workers.iter().any(|worker| worker.roles.iter().any(submits))
+    }
+
     /// Those of the newest redrives whose every shop may be seen, newest first.
     pub async fn redrives(&self, person: &Principal, limit: u32) -> Result<Vec<Redrive>, Refusal> {
         let mut seen = Vec::new();

@@ -87,7 +87,12 @@ async fn readyz(State(web): State<Web>) -> Response {
         web.ops.obstacle(web.needs_broker).await
     };
     match fault {
-        None => "ready\n".into_response(),
+        None if web.ops.is_anybody_transferring().await => "ready\n".into_response(),
+        // Still ready: orders are taken, and wait.
+        None => {
+            "ready, but no process has the role submitter: orders are taken and not transferred\n"
+                .into_response()
+        }
         Some(fault) => (StatusCode::SERVICE_UNAVAILABLE, format!("{fault}\n")).into_response(),
     }
 }

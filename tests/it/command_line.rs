@@ -860,3 +860,62 @@ async fn a_filled_ledger_is_sound_and_can_be_measured() {
     assert!(measured.as_array().is_some_and(|all| all.len() > 50));
     world.leave().await;
 }
+
+#[tokio::test]
+async fn a_list_for_programs_is_whole_and_one_for_people_says_what_is_missing() {
+    let world = desk().await;
+    world.ok(&["fill", "--orders", "1300", "--lost", "1130"]).await;
+    let list = ["lost-orders", "list"];
+    let (code, csv, told) = ran(&world, &[&list[..], &["--output", "csv"]].concat()).await;
+    assert_eq!((code, csv.lines().count(), told.as_str()), (0, 1_131, ""), "with its head");
+    assert_eq!(json_of(&world, &list).await.as_array().map(Vec::len), Some(1_130));
+    let (_, lines, _) = ran(&world, &[&list[..], &["--output", "ndjson"]].concat()).await;
+    assert_eq!(lines.lines().count(), 1_130);
+    let (_, table, told) = ran(&world, &list).await;
+    assert_eq!(table.lines().count(), 101, "with its head");
+    assert_eq!(told.trim(), "100 of 1130: --limit 1130 shows all of them");
+    let few = ["--limit", "5", "--output", "csv"];
+    let (_, csv, told) = ran(&world, &[&list[..], &few].concat()).await;
+    assert_eq!(csv.lines().count(), 6);
+    assert_eq!(told.trim(), "5 of 1130: --limit 1130 shows all of them");
+    let (_, table, told) = ran(&world, &[&list[..], &["--limit", "1130"]].concat()).await;
+    assert_eq!((table.lines().count(), told.as_str()), (1_131, ""));
+    world.leave().await;
+}
+
+#[tokio::test]
+async fn check_creates_no_database_and_refuses_an_address_that_is_none_of_the_web() {
+    let world = desk().await;
+    let missing = world.folder.path().join("nowhere.db");
+    let mut command = world.command(&["check"]);
+    command.env("ORDER_RELAY__DATABASE__URL", format!("sqlite://{}", missing.display()));
+    let (out, _) = texts(&command.output().await.expect("it runs"));
+    assert!(out.contains("not there yet; the first start creates it"), "{out}");
+    assert!(!missing.exists(), "looking creates nothing");
+    let mut command = world.command(&["check"]);
+    command.env("ORDER_RELAY__ERP__URL", "ftp://erp.example.com/orders");
+    let output = command.output().await.expect("it runs");
+    let (out, err) = texts(&output);
+    assert!(!output.status.success());
+    let told = "erp.url must begin with http:// or https://";
+    assert!(format!("{out}{err}").contains(told), "{out}{err}");
+    world.leave().await;
+}
+
+#[tokio::test]
+async fn a_process_that_only_takes_orders_says_that_nobody_transfers_them() {
+    let mut world = desk().await;
+    world.start(&["serve", "--roles", "web"]).await;
+    world
+        .until("the log says so", async || {
+            let log = world.processes[0].log();
+            let told = log.contains("no role of this process transfers orders");
+            if told { Ok(()) } else { Err(log) }
+        })
+        .await;
+    let ready = reqwest::get(world.web("/readyz")).await.expect("it answers");
+    assert_eq!(ready.status().as_u16(), 200);
+    let text = ready.text().await.expect("text");
+    assert!(text.contains("no process has the role submitter"), "{text}");
+    world.end().await;
+}
