@@ -36,6 +36,10 @@ pub enum CrashPoint {
     RedriveMarked,
     /// Row 15: the outcome of orders of a redrive is written, the rules were not applied yet.
     RedriveSettled,
+    /// Old orders are noted as gone, their rows are there.
+    OrdersNoted,
+    /// The rows of some of them are deleted.
+    OrdersDeleted,
 }
 
 crate::names!(CrashPoint {
@@ -53,6 +57,8 @@ crate::names!(CrashPoint {
     DeadLetterRecorded = "dead_letter_recorded",
     RedriveMarked = "redrive_marked",
     RedriveSettled = "redrive_settled",
+    OrdersNoted = "orders_noted",
+    OrdersDeleted = "orders_deleted",
 });
 
 /// Aborts the process, if the environment names this point.

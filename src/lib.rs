@@ -49,6 +49,8 @@ pub mod domain {
     pub mod money;
     pub mod login;
     pub mod removal;
+    pub mod retention;
+    pub mod personal;
     pub mod text;
     pub mod csv_cell;
     pub mod language;
@@ -72,6 +74,7 @@ pub mod config {
     pub mod web;
     pub mod auth;
     pub mod sweeper;
+    pub mod retention;
     pub mod settings;
 }
 
@@ -88,6 +91,8 @@ pub mod ports {
     pub mod total_differences;
     pub mod order_desk;
     pub mod ledger;
+    pub mod retention;
+    pub mod erasure;
     pub mod notices;
     pub mod channels;
     pub mod channel_book;
@@ -135,6 +140,7 @@ pub mod workers {
     pub mod alarm_watcher;
     pub mod channel_notifier;
     pub mod sweeper;
+    pub mod retention;
     pub mod redriver;
 }
 
@@ -164,6 +170,8 @@ pub mod ops {
     pub mod questions;
     pub mod intake;
     pub mod tokens;
+    pub mod retention;
+    pub mod erasure;
     pub mod people;
     pub mod logins;
     pub mod passwords;
@@ -209,6 +217,9 @@ pub mod adapters {
         pub mod statistics;
         pub mod failure_groups;
         pub mod proof;
+        pub mod gone;
+        pub mod retention;
+        pub mod erasure;
         pub mod workers;
         pub mod users;
         pub mod sessions;
@@ -321,6 +332,7 @@ pub mod views {
     pub mod outcomes;
     pub mod edits;
     pub mod dead_letters;
+    pub mod retention;
     pub mod redrives;
     pub mod circuits;
     pub mod people;
@@ -413,6 +425,8 @@ pub mod cli {
     pub mod edit;
     pub mod redrives;
     pub mod reconcile;
+    pub mod retention;
+    pub mod erasure;
     pub mod publish;
     pub mod dead_letters;
     pub mod circuits;
@@ -473,6 +487,8 @@ pub mod devtools {
             pub mod statistics;
             pub mod failure_groups;
             pub mod proof;
+            pub mod retention;
+            pub mod erasure;
             pub mod redrives;
             pub mod redrive_runs;
             pub mod users;

@@ -86,6 +86,7 @@ pub struct Metrics {
     pub channels_refused: Gauge<i64, AtomicI64>,
     pub settle_duration_seconds: Histogram,
     pub sweeper_remade: Count<WhatLabel>,
+    pub retention_removed: Count<KindLabel>,
     pub ledger_difference: Gauge<i64, AtomicI64>,
     pub clock_skew_seconds: Gauge<f64, AtomicU64>,
 }
@@ -124,6 +125,7 @@ impl Metrics {
             // 10 ms to 7 days.
             settle_duration_seconds: Histogram::new(exponential_buckets(0.01, 4.0, 14)),
             sweeper_remade: Family::default(),
+            retention_removed: Family::default(),
             ledger_difference: Gauge::default(),
             clock_skew_seconds: Gauge::default(),
         };
@@ -202,6 +204,8 @@ impl Metrics {
         let settle = self.settle_duration_seconds.clone();
         r.register("settle_duration_seconds", "From received to confirmed", settle);
         r.register("sweeper_remade", "Messages published again", self.sweeper_remade.clone());
+        let removed = self.retention_removed.clone();
+        r.register("retention_removed", "Taken out of the ledger because it is old", removed);
         let skew = self.clock_skew_seconds.clone();
         r.register(
             "clock_skew_seconds",

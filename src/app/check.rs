@@ -80,6 +80,7 @@ pub async fn look(settings: &Settings) -> Vec<CheckLine> {
     lines.extend(mail(settings).await);
     lines.extend(mails(settings).await);
     lines.extend(channels(settings).await);
+    lines.extend(retention(settings).await);
     lines.extend(erps(settings).await);
     lines
 }
@@ -214,6 +215,25 @@ async fn mails(settings: &Settings) -> Vec<CheckLine> {
         CheckLine::note(&format!("mail receiver ({})", one.audience), detail)
     }));
     lines
+}
+
+/// What is kept how long, and what was taken out.
+async fn retention(settings: &Settings) -> Option<CheckLine> {
+    let removals = wiring::open_store(settings).ok()?.removals().await.ok()?;
+    let days = |age: &Duration| age.as_secs() / (24 * 60 * 60);
+    let kept: Vec<String> = settings
+        .retention
+        .0
+        .iter()
+        .map(|(kind, age)| format!("{} {} days", kind.as_str(), days(age)))
+        .collect();
+    let kept = if kept.is_empty() { "everything for ever".to_owned() } else { kept.join(", ") };
+    let taken: Vec<String> = removals
+        .iter()
+        .map(|count| format!("{} {} (last {})", count.removed, count.kind, count.last))
+        .collect();
+    let taken = if taken.is_empty() { "nothing".to_owned() } else { taken.join(", ") };
+    Some(CheckLine::good("retention", format!("keeps {kept}; taken out: {taken}")))
 }
 
 /// Whether each channel can be used and takes what it is sent. Nothing is sent to find out.

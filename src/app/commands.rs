@@ -22,7 +22,7 @@ use crate::cli::records::Mails;
 use crate::cli::service::Schema;
 use crate::cli::{
     channels, dead_letters, erp, mail_previews, orders, people, publish, reconcile, records,
-    redrives,
+    redrives, retention,
 };
 use crate::config::settings::Settings;
 use crate::config::sources::SettingsFile;
@@ -158,6 +158,7 @@ async fn with_ops(command: Command, ops: &Ops, out: &mut dyn Write) -> anyhow::R
         Command::Erp(command) => erp::erp(ops, command, out).await,
         Command::Audit(command) => records::audit(ops, command, out).await,
         Command::Ledger(command) => records::ledger(ops, command, out).await,
+        Command::Retention(command) => retention::retention(ops, command, out).await,
         Command::Measure(output) => fill_command::measure(ops, output.output, out).await,
         Command::Tokens(command) => people::tokens(ops, command, out).await,
         Command::Users(command) => people::users(ops, command, out).await,

@@ -36,6 +36,7 @@ use crate::workers::failure_counter::FailureCounter;
 use crate::workers::heartbeat::Heartbeat;
 use crate::workers::notifier::Notifier;
 use crate::workers::redriver::Redriver;
+use crate::workers::retention::RetentionKeeper;
 use crate::workers::submitter::admit::Submitter;
 use crate::workers::sweeper::{ENOUGH_WAITING, SweepRule, Sweeper};
 
@@ -203,6 +204,10 @@ impl Service {
                     enough_waiting: ENOUGH_WAITING,
                 };
                 let redriver = Redriver::new(context.clone(), self.store.clone());
+                let kept = settings.retention.clone();
+                let keeper = RetentionKeeper::new(context.clone(), self.store.clone(), kept);
+                let keeper_stop = self.stop.clone();
+                self.roles.start("retention", async move { keeper.run(keeper_stop).await });
                 let (sweeper, stop) =
                     (Sweeper::new(context, self.store.clone(), rule), self.stop.clone());
                 let redriver_stop = stop.clone();

@@ -11,10 +11,12 @@ use crate::workers::channel_notifier::ChannelLedger;
 use crate::workers::circuit_watcher::CircuitWatcherLedger;
 use crate::workers::heartbeat::HeartbeatLedger;
 use crate::workers::redriver::RedriverLedger;
+use crate::workers::retention::RetentionLedger;
 use crate::workers::submitter::admit::SubmitterLedger;
 use crate::workers::sweeper::SweeperLedger;
 
 crate::combined_port! {
     pub trait Store: SubmitterLedger, OrderFailures, DeadLetterIntake, Outbox, SweeperLedger, RedriverLedger,
-        CircuitWatcherLedger, OpsLedger, ChannelLedger, FillLedger, HeartbeatLedger, RefreshTokens, Schema
+        CircuitWatcherLedger, OpsLedger, ChannelLedger, FillLedger, HeartbeatLedger, RefreshTokens,
+        RetentionLedger, Schema
 }

@@ -329,6 +329,7 @@ pub fn ops(
         login: doors(settings),
         receivers: mail_receivers(settings),
         channels,
+        retention: settings.retention.clone(),
     })))
 }
 

@@ -10,6 +10,7 @@ use crate::cli::people::{Tokens, Users};
 use crate::cli::publish::Publish;
 use crate::cli::reconcile::Reconcile;
 use crate::cli::records::{Audit, Ledger, Mails};
+use crate::cli::retention::RetentionCommand;
 use crate::cli::service::{ConfigCommand, Migrate, Schema, Serve, Topology};
 use std::path::PathBuf;
 
@@ -87,6 +88,9 @@ asked again.")]
     /// Verify that nothing is lost
     #[command(subcommand)]
     Ledger(Ledger),
+    /// What is old: how much, and taking it out now
+    #[command(subcommand)]
+    Retention(RetentionCommand),
     /// The audit: who did what, when, from where, why, before and after; newest first
     #[command(after_help = "Examples:
   order-relay audit --since 24h

@@ -2,6 +2,7 @@
 
 use crate::cli::change::{act, confirm, find_all, whoever};
 use crate::cli::edit::{Edit, edit};
+use crate::cli::erasure::{Erase, erase};
 use crate::cli::flags::{Change, Filter, Format, Limit, Output, Sorted, Watch};
 use crate::cli::groups::{Groups, groups};
 use crate::cli::listing::{Export, Listing, export, filter_of, list};
@@ -35,6 +36,7 @@ pub async fn orders(ops: &Ops, command: Orders, out: &mut dyn Write) -> anyhow::
         Orders::SettleDouble { ids, change, output } => {
             alter(ops, Alteration::SettleDouble, &ids, &change, output.output, out).await
         }
+        Orders::Erase(command) => erase(ops, &command, out).await,
     }
 }
 
@@ -238,6 +240,14 @@ pub enum Orders {
         /// How
         output: Output,
     },
+    /// Erase what is personal in finished orders, and everything said about them: the right to be forgotten
+    #[command(after_help = "Examples:
+  order-relay orders erase de/100042 --reason \"request of 27 November\" --export 100042.ndjson
+  order-relay orders erase --customer erika@example.com --reason \"request of 27 November\" --dry-run
+
+Number, total, states and times stay, so that nothing looks lost and the order is never entered again. An order
+that is not finished is refused. Interrupted, it is finished by running it again. Backups keep what they have.")]
+    Erase(Erase),
     /// Say that an order which the ERP has twice was dealt with there, with a reason
     #[command(after_help = "Example:
   order-relay orders settle-double 100042 --reason \"cancelled 4712 in the ERP\"")]

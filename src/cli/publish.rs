@@ -63,6 +63,14 @@ pub async fn publish(ops: &Ops, command: &Publish, out: &mut dyn Write) -> anyho
                             );
                         });
                     }
+                    Ok(Taken::NumberTaken) => {
+                        refused += 1;
+                        bar.suspend(|| {
+                            eprintln!(
+                                "{place}: its number belongs to a finished order that is no longer in the ledger"
+                            );
+                        });
+                    }
                     Err(fault) => {
                         refused += 1;
                         bar.suspend(|| eprintln!("{place}: {fault}"));

@@ -228,8 +228,14 @@ pub async fn ledger(ops: &Ops, command: Ledger, out: &mut dyn Write) -> anyhow::
 fn show_report(out: &mut dyn Write, r: &LedgerReport, is_sound: bool) -> std::io::Result<()> {
     writeln!(
         out,
-        "received {} = confirmed {} + lost {} + queued {} + held {}, difference {}",
-        r.received, r.confirmed, r.lost, r.queued, r.held, r.difference
+        "received {} = confirmed {} + lost {} + queued {} + held {}{}, difference {}",
+        r.received,
+        r.confirmed,
+        r.lost,
+        r.queued,
+        r.held,
+        if r.gone > 0 { format!(" + gone {}", r.gone) } else { String::new() },
+        r.difference
     )?;
     for violation in &r.violations {
         let examples = violation.examples.join(", ");
@@ -308,7 +314,7 @@ An alert goes to the administrators that mail.receiver names now. The notifier s
 /// `ledger`
 #[derive(Debug, Subcommand)]
 pub enum Ledger {
-    /// Verify that received = confirmed + lost + queued + held, and that no row breaks a rule
+    /// Verify that received = confirmed + lost + queued + held + gone, and that no row breaks a rule
     #[command(after_help = "Examples:
   order-relay ledger check
   order-relay ledger check --since 24h --output json

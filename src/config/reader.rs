@@ -319,6 +319,15 @@ impl Reader {
         self.read(key, schema, str::to_owned, |value| time(&text(value)?, &range))
     }
 
+    /// A time in days, such as "400d", or any other time; `None` when empty.
+    pub fn age_or_none(&mut self, key: &str, range: RangeInclusive<Duration>) -> Option<Duration> {
+        let schema = json!({"type": "string", "examples": ["", "90d", "400d"]});
+        self.read(key, schema, str::to_owned, |value| match text(value)?.as_str() {
+            "" => Ok(None),
+            text => age(text, &range).map(Some),
+        })
+    }
+
     /// The IANA name of a time zone.
     pub fn time_zone(&mut self, key: &str) -> TimeZone {
         let schema = json!({"type": "string", "examples": ["UTC", "Europe/Berlin"]});
@@ -462,6 +471,19 @@ fn size(text: &str, range: &RangeInclusive<usize>) -> Result<usize, String> {
             one_line(text, 40),
             range.start(),
             range.end()
+        )
+    })
+}
+
+fn age(text: &str, range: &RangeInclusive<Duration>) -> Result<Duration, String> {
+    let days = text.strip_suffix('d').and_then(|days| days.trim().parse::<u32>().ok());
+    let age = days.map(|days| ONE_DAY * days).or_else(|| fault_reader::time(text));
+    let in_days = |time: &Duration| time.as_secs() / ONE_DAY.as_secs();
+    age.filter(|age| range.contains(age)).ok_or_else(|| {
+        let (from, to) = (in_days(range.start()), in_days(range.end()));
+        format!(
+            "`{}`: expected days from {from}d to {to}d, such as \"400d\", or \"\"",
+            one_line(text, 40)
         )
     })
 }

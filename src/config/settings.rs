@@ -7,6 +7,7 @@ use std::time::Duration;
 use crate::domain::channel::Channel;
 use crate::domain::circuit::CircuitRule;
 use crate::domain::order::intake_rules::IntakeRules;
+use crate::domain::retention::RetentionRule;
 use crate::telemetry::LogFormat;
 
 use super::amqp::AmqpSettings;
@@ -15,6 +16,7 @@ use super::channels::{self, ChannelDefaults};
 use super::circuit;
 use super::database::DatabaseSettings;
 use super::reader::{Fault, Known, ONE_DAY, ONE_MS, Reader};
+use super::retention;
 use super::shops::ShopSettings;
 use super::sources::{SettingsFile, Sources};
 use super::sweeper::SweeperSettings;
@@ -49,6 +51,8 @@ pub struct Settings {
     pub auth: AuthSettings,
     /// `sweeper.*`
     pub sweeper: SweeperSettings,
+    /// `retention.*`
+    pub retention: RetentionRule,
     /// `shutdown.patience`
     pub shutdown_patience: Duration,
     /// `log.format`
@@ -108,6 +112,7 @@ impl Settings {
             web: WebSettings::read(&mut r),
             auth: AuthSettings::read(&mut r),
             sweeper: SweeperSettings::read(&mut r),
+            retention: retention::read(&mut r),
             shutdown_patience: r.duration("shutdown.patience", ONE_MS..=ONE_DAY),
             log_format: r.choice("log.format", &["auto", "json", "pretty"]),
             known: r.finish()?,
@@ -246,6 +251,22 @@ mod tests {
             assert!(told.contains(part), "{part} is not in\n{told}");
         }
         assert!(!told.contains("whsec_short"), "{told}");
+    }
+
+    #[test]
+    fn what_is_finished_is_kept_for_ever_or_for_days() {
+        let settings = load(&[("ORDER_RELAY__RETENTION__CONFIRMED", "400d")]).unwrap();
+        let kept: Vec<_> =
+            settings.retention.0.iter().map(|(kind, age)| (kind.as_str(), *age)).collect();
+        assert_eq!(kept, [("confirmed", Duration::from_hours(24 * 400))]);
+        assert!(load(&[]).unwrap().retention.is_off());
+        for (key, value, told) in [
+            ("CONFIRMED", "6d", "retention.confirmed: `6d`: expected days from 7d to 36500d"),
+            ("AUDIT", "soon", "retention.audit: `soon`: expected days from 1d to 36500d"),
+        ] {
+            let faults = load(&[(&format!("ORDER_RELAY__RETENTION__{key}"), value)]).unwrap_err();
+            assert!(faults[0].to_string().starts_with(told), "{}", faults[0]);
+        }
     }
 
     #[test]

@@ -29,6 +29,8 @@ pub enum Taken {
     /// The ledger has different content under its number, which stays; this one is stored beside
     /// it.
     Conflict,
+    /// Its number belongs to an order with different content that is finished and gone; it is not stored.
+    NumberTaken,
 }
 
 impl Ops {
@@ -57,6 +59,7 @@ impl Ops {
             Accepted::New => Taken::Accepted,
             Accepted::Duplicate => return Ok(Taken::Duplicate),
             Accepted::Conflict => return Ok(Taken::Conflict),
+            Accepted::NumberTaken => return Ok(Taken::NumberTaken),
         };
         if let Some(unseen) = unseen {
             let (shop, order_id) = (key.shop.as_str(), key.order_id.as_str());
@@ -157,7 +160,13 @@ impl Ops {
         trace: &Trace,
     ) -> Result<Result<Taken, Fault>, Refusal> {
         match Order::parse(body, &self.intake) {
-            Ok(order) => Ok(Ok(self.store_order(order, OrderSource::DeadLetter, trace).await?)),
+            Ok(order) => {
+                let key = order.key.clone();
+                Ok(match self.store_order(order, OrderSource::DeadLetter, trace).await? {
+                    Taken::NumberTaken => Err(Fault::number_taken(&key)),
+                    taken => Ok(taken),
+                })
+            }
             Err(fault) => Ok(Err(fault)),
         }
     }
@@ -196,6 +205,10 @@ impl Replayed {
             Self::Order(Taken::Duplicate) => "the ledger has this order already".to_owned(),
             Self::Order(Taken::Conflict) => {
                 "the ledger has different content under this number; stored beside it".to_owned()
+            }
+            Self::Order(Taken::NumberTaken) => {
+                "its number belongs to a finished order that is no longer in the ledger; not stored"
+                    .to_owned()
             }
             Self::Failure => "handed to the error handler".to_owned(),
             Self::Refused(fault) => format!("still not acceptable: {fault}"),

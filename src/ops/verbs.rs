@@ -7,6 +7,7 @@ use uuid::Uuid;
 
 use crate::domain::order::intake_rules::IntakeRules;
 use crate::domain::outbound_messages::{OutboundMessages, Outgoing};
+use crate::domain::retention::RetentionRule;
 use crate::domain::text::cut;
 use crate::domain::trace::Trace;
 use crate::ops::login_config::LoginConfig;
@@ -20,6 +21,7 @@ use crate::ports::channels::{ChannelArchive, ChannelDesk, ChannelLevels, Channel
 use crate::ports::circuits::{CircuitDesk, Circuits};
 use crate::ports::clock::Clock;
 use crate::ports::dead_letters::{DeadLetterDesk, DeadLetterIntake};
+use crate::ports::erasure::Erasure;
 use crate::ports::erps::Erps;
 use crate::ports::failure_groups::FailureGroups;
 use crate::ports::ledger::{LedgerHealth, LedgerProof};
@@ -29,6 +31,7 @@ use crate::ports::order_lists::OrderLists;
 use crate::ports::orders::OrderIntake;
 use crate::ports::people::{RequestKeys, Sessions, Tokens, Users};
 use crate::ports::redrives::RedriveDesk;
+use crate::ports::retention::Retention;
 use crate::ports::second_entries::SecondEntries;
 use crate::ports::statistics::Statistics;
 use crate::ports::total_differences::TotalDifferences;
@@ -48,7 +51,7 @@ crate::combined_port! {
         LedgerHealth, MailArchive, MailLevels, MailDesk, ChannelOutbox, ChannelLevels, ChannelArchive,
         ChannelDesk, Circuits,
         CircuitDesk, DeadLetterDesk, DeadLetterIntake, RedriveDesk, Statistics, FailureGroups, WorkerList, Users, Sessions,
-        Tokens, RequestKeys, AuditTrail
+        Tokens, RequestKeys, AuditTrail, Retention, Erasure
 }
 
 /// The operations.
@@ -68,6 +71,8 @@ pub struct Ops {
     pub(super) receivers: MailReceivers,
     /// Channels beside mail.
     pub(super) channels: ChannelAccess,
+    /// How long what is finished is kept.
+    pub(super) retention: RetentionRule,
 }
 
 /// What [`Ops`] stands on.
@@ -90,14 +95,27 @@ pub struct OpsParts {
     pub receivers: MailReceivers,
     /// Channels beside mail.
     pub channels: ChannelAccess,
+    /// How long what is finished is kept.
+    pub retention: RetentionRule,
 }
 
 impl Ops {
     /// The verbs over these parts.
     pub fn new(parts: OpsParts) -> Self {
         let OpsParts { store, broker, clock, erps, intake, transfer_patience, login, .. } = parts;
-        let (receivers, channels) = (parts.receivers, parts.channels);
-        Self { store, broker, clock, erps, intake, transfer_patience, login, receivers, channels }
+        let (receivers, channels, retention) = (parts.receivers, parts.channels, parts.retention);
+        Self {
+            store,
+            broker,
+            clock,
+            erps,
+            intake,
+            transfer_patience,
+            login,
+            receivers,
+            channels,
+            retention,
+        }
     }
 
     /// The time, as every face has it.

@@ -54,7 +54,9 @@ pub struct LedgerReport {
     pub queued: u64,
     /// Orders in `payed`/`held`.
     pub held: u64,
-    /// received - (confirmed + lost + queued + held).
+    /// Finished orders that were taken out by retention, or erased.
+    pub gone: u64,
+    /// received - (confirmed + lost + queued + held + gone).
     pub difference: i64,
     /// Further numbers in the ERP that people have dealt with.
     pub settled_second_entries: u64,

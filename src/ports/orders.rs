@@ -165,6 +165,11 @@ pub enum Admitted {
     },
     /// A retry for an order that the ledger does not have.
     Unknown,
+    /// The order was finished, and its rows are gone: nothing may be sent.
+    Gone {
+        /// Whether the message says what that order said.
+        same: bool,
+    },
 }
 
 /// The result of storing an order.
@@ -176,6 +181,8 @@ pub enum Accepted {
     Duplicate,
     /// It was known with different content, which stays; this one is stored beside it.
     Conflict,
+    /// Its number belongs to an order with different content that is finished and gone; it is not stored.
+    NumberTaken,
 }
 
 /// A receipt to be written.

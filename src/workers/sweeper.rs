@@ -37,8 +37,8 @@ const REFILL_EVERY: Duration = Duration::from_millis(250);
 /// Nudges in progress at the same time: one by one, each would wait for the confirm of the one
 /// before.
 const NUDGES_AT_ONCE: usize = 100;
-/// How often all rows are compared with the tally.
-const COUNT_EVERY: Duration = Duration::from_mins(1);
+/// How often the one process that sweeps compares all rows with the tally: that reads an index of all orders.
+const COUNT_EVERY: Duration = Duration::from_mins(10);
 
 /// `sweeper.*` of the settings.
 #[derive(Debug, Clone, Copy)]
@@ -88,17 +88,11 @@ impl Sweeper {
         let mut counted: Option<Stopwatch> = None;
         let mut dead = HeartbeatWatch::default();
         while !stop.is_cancelled() {
-            match self.round(forgot.then_some(started), &mut dead, &stop).await {
+            match self.round(forgot.then_some(started), &mut dead, &mut counted, &stop).await {
                 Ok(all) => forgot = forgot && !all,
                 Err(error) => {
                     dead.start_again();
                     tell(&error);
-                }
-            }
-            if counted.as_ref().is_none_or(|since| since.elapsed() >= COUNT_EVERY) {
-                match self.show_difference().await {
-                    Ok(()) => counted = Some(Stopwatch::start()),
-                    Err(error) => tell(&error),
                 }
             }
             tokio::select! {
@@ -113,6 +107,7 @@ impl Sweeper {
         &self,
         forgotten_since: Option<Timestamp>,
         dead: &mut HeartbeatWatch,
+        counted: &mut Option<Stopwatch>,
         stop: &CancellationToken,
     ) -> Result<bool, StoreError> {
         let context = &self.context;
@@ -123,6 +118,9 @@ impl Sweeper {
             && !self.ledger.acquire_lease("sweeper", &context.worker, lease, now).await?
         {
             dead.start_again();
+            // Another process counts now.
+            *counted = None;
+            self.context.metrics.ledger_difference.set(0);
             return Ok(false);
         }
         for process in dead.observe(self.ledger.heartbeats().await?) {
@@ -130,6 +128,10 @@ impl Sweeper {
         }
         self.remake_notices(now).await?;
         self.ledger.fold_statistics(now).await?;
+        if counted.as_ref().is_none_or(|since| since.elapsed() >= COUNT_EVERY) {
+            self.show_difference().await?;
+            *counted = Some(Stopwatch::start());
+        }
         // What cannot be told now keeps no order from being sent.
         if let Err(error) = self.alarms.round(&*self.ledger).await {
             tell(&error);

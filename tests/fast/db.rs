@@ -173,6 +173,9 @@ impl Db for SteadyDb {
     const FOLD_ACTIVITY: &'static [&'static str] = SqliteDb::FOLD_ACTIVITY;
     const SHOP_IN_LISTS: &'static str = SqliteDb::SHOP_IN_LISTS;
     const NOW: Option<&'static str> = None;
+    const KEYS: &'static str = SqliteDb::KEYS;
+    const BODY_HOLDS: &'static str = SqliteDb::BODY_HOLDS;
+    const WRITERS_END: Option<&'static str> = SqliteDb::WRITERS_END;
     const FOR_UPDATE: &'static str = SqliteDb::FOR_UPDATE;
     const FOR_UPDATE_OF_FREE: &'static str = SqliteDb::FOR_UPDATE_OF_FREE;
 

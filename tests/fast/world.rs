@@ -29,6 +29,7 @@ use order_relay::domain::order::values::OrderKey;
 use order_relay::domain::order_filter::{OrderFilter, Sort};
 use order_relay::domain::outbound_messages::{Audience, Outgoing};
 use order_relay::domain::permission::Grants;
+use order_relay::domain::retention::RetentionRule;
 use order_relay::domain::retry::{OnRejected, RetryPolicy};
 use order_relay::domain::topology::{Names, ORDER_FAILED, ORDER_PLACED, Topology};
 use order_relay::ops::login_config::LoginConfig;
@@ -198,6 +199,7 @@ impl World {
             broker: Arc::new(wire.clone()),
             clock: clock.clone(),
             erps: Arc::new(FakeErps { default: erp.clone(), at: own }),
+            retention: RetentionRule::default(),
             intake: IntakeRules::of_bytes(1 << 20),
             transfer_patience: Duration::from_secs(60),
             login: LoginConfig {

@@ -18,6 +18,8 @@ fn victim(place: Place, point: CrashPoint) -> (&'static str, &'static str) {
     const FINE: &str = "confirmed/transferred, failed 0, tries [1 ok], mails [], in the ERP 1";
     match point {
         C::Received | C::Admitted | C::Confirmed | C::Swept | C::DeadLetterRecorded => ("ok", FINE),
+        // It went to the ERP a while ago.
+        C::OrdersNoted | C::OrdersDeleted => ("ok", FINE),
         // The answer was not written down: the ERP is asked, and nothing is sent again.
         C::Answered => {
             ("ok", "confirmed/transferred, failed 0, tries [1 found], mails [], in the ERP 1")
@@ -102,7 +104,52 @@ async fn survive(place: Place, point: CrashPoint) -> World {
     world
 }
 
+/// The process dies while it takes an old order out: the next one finishes that, and the order is never entered again.
+async fn dies_while_an_order_goes(place: Place, point: CrashPoint) {
+    let mut world = World::new(place).await;
+    world.set_short_leases();
+    world.make_ready().await;
+    world.start(&["serve"]).await;
+    let victim = order("victim");
+    world.place(std::slice::from_ref(&victim)).await;
+    world.until_phase("victim", "transferred").await;
+    world.stop().await;
+    world.tamper("UPDATE order_states SET updated_at_ms = 1000").await;
+    world.tamper("DELETE FROM leases").await;
+    world.set("retention.confirmed", "400d");
+    world.set_variable(AT, point.as_str());
+    world.launch(&["serve"]);
+    let status = world.dies().await;
+    assert_eq!(status.signal(), Some(6), "it died by its own hand at {point:?}: {status}");
+    world.set_variable(AT, "");
+    let sound = world.ok(&["ledger", "check"]).await;
+    assert!(sound.contains("difference 0") && sound.contains("is sound"), "{sound}");
+    // The lease of the dead process would end in two minutes.
+    world.tamper("DELETE FROM leases").await;
+    world.start(&["serve"]).await;
+    world
+        .until("the order is gone", async || {
+            let left = world.ok(&["ledger", "check"]).await;
+            if left.contains("confirmed 0 + lost 0 + queued 0 + held 0 + gone 1") {
+                Ok(())
+            } else {
+                Err(left)
+            }
+        })
+        .await;
+    world.place(&[victim, order("next")]).await;
+    world.until_phase("next", "transferred").await;
+    let sound = world.ok(&["ledger", "check"]).await;
+    assert!(sound.starts_with("received 2 = confirmed 1 + lost 0"), "not again: {sound}");
+    assert!(sound.contains("gone 1, difference 0"), "{sound}");
+    assert_eq!(world.stub.orders()["victim"].documents.len(), 1);
+    world.end().await;
+}
+
 async fn dies_at(place: Place, point: CrashPoint) {
+    if matches!(point, CrashPoint::OrdersNoted | CrashPoint::OrdersDeleted) {
+        return dies_while_an_order_goes(place, point).await;
+    }
     let mut world = survive(place, point).await;
     let end = format!("default/victim: {}\n", victim(place, point).1);
     assert_eq!(world.snapshot().await, end);
@@ -149,6 +196,8 @@ points!(
     dies_when_a_dead_letter_is_kept = DeadLetterRecorded,
     dies_when_orders_of_a_redrive_are_marked = RedriveMarked,
     dies_when_orders_of_a_redrive_are_answered = RedriveSettled,
+    dies_when_old_orders_are_noted = OrdersNoted,
+    dies_when_old_orders_are_deleted = OrdersDeleted,
 );
 
 points!(
@@ -167,6 +216,8 @@ points!(
     dies_when_overdue_orders_are_marked = Swept,
     dies_when_orders_of_a_redrive_are_marked = RedriveMarked,
     dies_when_orders_of_a_redrive_are_answered = RedriveSettled,
+    dies_when_old_orders_are_noted = OrdersNoted,
+    dies_when_old_orders_are_deleted = OrdersDeleted,
 );
 
 #[test]

@@ -83,6 +83,7 @@ macro_rules! on_every_ledger {
 mod agreement;
 mod alarms;
 mod back_office;
+mod erasure;
 mod faults;
 mod figures;
 mod channels;
@@ -94,6 +95,7 @@ mod receipts;
 mod totals;
 mod redrives;
 mod refresh_tokens;
+mod retention;
 mod revisions;
 mod schema;
 
@@ -313,6 +315,7 @@ pub fn admission(admitted: Admitted) -> Admission {
     match admitted {
         Admitted::Known { admission, .. } => admission,
         Admitted::Unknown => panic!("the ledger does not know the order"),
+        Admitted::Gone { .. } => panic!("the order is gone"),
     }
 }
 

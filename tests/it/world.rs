@@ -286,13 +286,23 @@ impl World {
         self.env[&variable("database.url")].clone()
     }
 
-    /// Changes rows of an embedded ledger directly; returns how many.
+    /// Changes rows of the ledger directly; returns how many.
     pub async fn tamper(&self, sql: &str) -> u64 {
-        assert_eq!(self.place, Place::Embedded, "only the embedded ledger is tampered with here");
+        if self.place == Place::Services {
+            let pool = sqlx::PgPool::connect(&self.database()).await.expect("PostgreSQL");
+            let done = sqlx::query(sql).execute(&pool).await.expect("it can be changed");
+            pool.close().await;
+            return done.rows_affected();
+        }
         let pool = sqlx::SqlitePool::connect(&self.database()).await.expect("the file opens");
         let done = sqlx::query(sql).execute(&pool).await.expect("it can be changed");
         pool.close().await;
         done.rows_affected()
+    }
+
+    /// Closes the test's own connection to the ledger, which is replaced.
+    pub fn forget_store(&mut self) {
+        self.store = None;
     }
 
     /// The settings as a process of ours reads them.

@@ -16,6 +16,7 @@ use crate::sql_args;
 
 use super::batch::{Batch, Loaded};
 use super::db::Tx;
+use super::gone::gone_order;
 use super::rows::{self, Documents};
 use super::work::{AcceptRequest, Pending};
 
@@ -73,6 +74,18 @@ impl<'a> Entry<'a> {
                     new: content == Content::New,
                 });
             }
+        }
+    }
+
+    /// The order is finished, and its rows are gone (`gone.rs`).
+    fn answer_gone(self, content: &[u8]) {
+        let same = self
+            .placed()
+            .is_none_or(|placed| Order::content_digest(&placed.order.document) == content);
+        match self {
+            Self::Admit(pending) => pending.answer(Admitted::Gone { same }),
+            Self::Accept(pending) if same => pending.answer(Accepted::Duplicate),
+            Self::Accept(pending) => pending.answer(Accepted::NumberTaken),
         }
     }
 
@@ -142,7 +155,10 @@ impl<T: Tx> Batch<T> {
         let mut conflicts = Vec::new();
         for entry in known {
             let Some((record, digest)) = loaded.records.get_mut(entry.key()) else {
-                entry.answer_unknown()?;
+                match gone_order(&mut self.tx, entry.key()).await? {
+                    Some(gone) => entry.answer_gone(&gone.content),
+                    None => entry.answer_unknown()?,
+                }
                 continue;
             };
             let stored = documents.get(entry.key());

@@ -34,6 +34,12 @@ pub trait Db: Send + Sync + 'static {
     const FOR_UPDATE: &'static str;
     /// The same, passing over rows that others have locked: it never waits.
     const FOR_UPDATE_OF_FREE: &'static str;
+    /// The keys in $1, a JSON array of arrays, as rows of shop and order_id.
+    const KEYS: &'static str;
+    /// The condition that the bytes $1 stand in the column `body`.
+    const BODY_HOLDS: &'static str;
+    /// A statement that waits until whoever writes orders now has finished, and keeps nobody waiting after that.
+    const WRITERS_END: Option<&'static str>;
     /// Begins a transaction that will write.
     async fn begin(&self) -> Result<Self::Tx, StoreError>;
     /// Runs a query outside of any transaction.

@@ -19,6 +19,7 @@ use crate::sql_args;
 
 use super::batch::{Batch, Loaded};
 use super::db::Tx;
+use super::gone::gone_order;
 use super::moves::{Place, What};
 use super::rows;
 use super::total_differences::keep_difference;
@@ -143,7 +144,7 @@ impl<T: Tx> Batch<T> {
         let mut countable = Vec::new();
         for pending in failures {
             match loaded.records.get(&pending.request.key) {
-                None => pending.answer(Recorded::Unknown),
+                None => pending.answer(self.unknown(&pending.request.key).await?),
                 Some((record, _)) => match refusal(record, &pending.request) {
                     Some(invalid) => pending.answer(Recorded::Invalid(invalid)),
                     None => countable.push(*pending),
@@ -170,6 +171,15 @@ impl<T: Tx> Batch<T> {
         }
         self.save(&loaded).await?;
         if notices.is_empty() { Ok(()) } else { self.tx.insert_notices(&notices).await }
+    }
+
+    /// A failure of an order without rows: it never was there, or it is finished and gone.
+    async fn unknown(&mut self, key: &OrderKey) -> Result<Recorded, StoreError> {
+        let gone = gone_order(&mut self.tx, key).await?;
+        Ok(gone.map_or(Recorded::Unknown, |_| {
+            let (state, phase) = (OrderState::Confirmed, "no longer in the ledger");
+            Recorded::Invalid(InvalidTransition::InvalidState { state, phase })
+        }))
     }
 
     /// Loads the orders that failed; an unknown one that is part of the message is inserted first.

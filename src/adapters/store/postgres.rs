@@ -28,7 +28,7 @@ use super::rows::{self, EDITED, ORDER_COLUMNS};
 use super::schema::{self, searched, skus};
 use super::sorting::read_failed;
 
-const MIGRATIONS: [(&str, &str); 15] = [
+const MIGRATIONS: [(&str, &str); 16] = [
     ("0001_ledger", include_str!("../../../migrations/postgres/0001_ledger.sql")),
     ("0002_exchanges", include_str!("../../../migrations/postgres/0002_exchanges.sql")),
     ("0003_figures", include_str!("../../../migrations/postgres/0003_figures.sql")),
@@ -53,6 +53,7 @@ const MIGRATIONS: [(&str, &str); 15] = [
     ),
     ("0014_channels", include_str!("../../../migrations/postgres/0014_channels.sql")),
     ("0015_refresh_tokens", include_str!("../../../migrations/postgres/0015_refresh_tokens.sql")),
+    ("0016_retention", include_str!("../../../migrations/postgres/0016_retention.sql")),
 ];
 
 /// The migration that needs `order_states` to be filled.
@@ -154,6 +155,10 @@ impl Db for PostgresDb {
     const NOW: Option<&'static str> =
         Some("SELECT (EXTRACT(EPOCH FROM clock_timestamp()) * 1000)::bigint AS now_ms");
     const FOR_UPDATE_OF_FREE: &'static str = "FOR UPDATE SKIP LOCKED";
+    const KEYS: &'static str = "SELECT k.value ->> 0, k.value ->> 1
+        FROM json_array_elements(CAST($1 AS json)) AS k";
+    const BODY_HOLDS: &'static str = "POSITION($1 IN body) > 0";
+    const WRITERS_END: Option<&'static str> = Some("LOCK TABLE orders IN SHARE MODE");
     const FOLD_COUNTS: &'static [&'static str] = &[
         "WITH taken AS (
               SELECT ctid
@@ -629,7 +634,8 @@ const CONFIRM_PLAIN: &str = "WITH known AS MATERIALIZED (
     SELECT shop, order_id
     FROM new";
 
-/// The statement that inserts orders and counts them as received. Its arguments are subqueries as in [`RECEIPTS`].
+/// The statement that inserts orders and counts them as received; not those that are gone (`gone.rs`), each looked up by
+/// its key (OFFSET 0). Its arguments are subqueries as in [`RECEIPTS`].
 fn insert_orders<'q>(rows: &[(&Placed, &OrderRecord)]) -> Query<'q, Postgres, PgArguments> {
     let sql = "WITH new AS (
           INSERT INTO orders (shop, order_id, claim_worker, claimed_until_ms, claim_preparing,
@@ -644,6 +650,9 @@ fn insert_orders<'q>(rows: &[(&Placed, &OrderRecord)]) -> Query<'q, Postgres, Pg
             (SELECT $13::text[]), (SELECT $14::text[]), (SELECT $15::text[]), (SELECT $16::text[]),
             (SELECT $17::text[]), (SELECT $18::text[]), (SELECT $19::text[]), (SELECT $20::bigint[]),
             (SELECT $21::text[]), (SELECT $22::text[]), (SELECT $23::bytea[]), (SELECT $24::text[]))
+            AS i (of_shop, number)
+          WHERE NOT EXISTS (
+            SELECT 1 FROM gone_orders WHERE shop = i.of_shop AND order_id = i.number OFFSET 0)
           ON CONFLICT DO NOTHING
           RETURNING shop, order_id, currency, units, nanos, unsummed, received_at_ms),
         moved AS (

@@ -34,7 +34,7 @@ use super::rows::{self, EDITED, ORDER_COLUMNS, places};
 use super::schema::{self, searched, skus};
 use super::sorting::{read_failed, sqlite_code};
 
-const MIGRATIONS: [(&str, &str); 15] = [
+const MIGRATIONS: [(&str, &str); 16] = [
     ("0001_ledger", include_str!("../../../migrations/sqlite/0001_ledger.sql")),
     ("0002_exchanges", include_str!("../../../migrations/sqlite/0002_exchanges.sql")),
     ("0003_figures", include_str!("../../../migrations/sqlite/0003_figures.sql")),
@@ -59,6 +59,7 @@ const MIGRATIONS: [(&str, &str); 15] = [
     ),
     ("0014_channels", include_str!("../../../migrations/sqlite/0014_channels.sql")),
     ("0015_refresh_tokens", include_str!("../../../migrations/sqlite/0015_refresh_tokens.sql")),
+    ("0016_retention", include_str!("../../../migrations/sqlite/0016_retention.sql")),
 ];
 
 const LOCKED_PAUSE: Duration = Duration::from_millis(20);
@@ -101,6 +102,10 @@ impl Db for SqliteDb {
     const FOR_UPDATE: &'static str = "";
     const NOW: Option<&'static str> = None;
     const FOR_UPDATE_OF_FREE: &'static str = "";
+    const KEYS: &'static str = "SELECT value ->> 0, value ->> 1 FROM json_each($1)";
+    const BODY_HOLDS: &'static str = "INSTR(body, $1) > 0";
+    // There is one writer.
+    const WRITERS_END: Option<&'static str> = None;
     const FOLD_COUNTS: &'static [&'static str] = &[
         "INSERT INTO added_counts
               (shop, state, phase, currency, fingerprint, orders, units, nanos, unsummed)
@@ -252,7 +257,10 @@ impl Tx for SqliteTx {
                   placed_at_ms, currency, total, units, nanos, unsummed, customer_number, customer_name,
                   customer_email, customer_locale, payment, skus, traceparent, tracestate, received_at_ms,
                   source, search_text, digest, document)
-                VALUES {}
+                SELECT *
+                FROM (VALUES {}) AS i
+                WHERE NOT EXISTS (
+                  SELECT 1 FROM gone_orders AS g WHERE g.shop = i.column1 AND g.order_id = i.column2)
                 ON CONFLICT DO NOTHING
                 RETURNING shop, order_id",
                 places(rows.len(), 24)

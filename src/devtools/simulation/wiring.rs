@@ -22,6 +22,7 @@ use crate::devtools::simulation::story::Story;
 use crate::devtools::simulation::traps::Traps;
 use crate::domain::alarm::Damping;
 use crate::domain::order::intake_rules::IntakeRules;
+use crate::domain::retention::RetentionRule;
 use crate::ops::login_config::LoginConfig;
 use crate::ops::mail_receivers::MailReceivers;
 use crate::ops::passwords::Passwords;
@@ -133,6 +134,7 @@ impl Parts {
             // As one that follows the ledger.
             clock: Arc::new(self.skewed(SignedDuration::ZERO)),
             erps: self.erps.clone(),
+            retention: RetentionRule::default(),
             intake: IntakeRules::of_bytes(MAX_BYTES),
             transfer_patience: Duration::from_secs(60),
             login: LoginConfig {

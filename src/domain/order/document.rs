@@ -210,6 +210,28 @@ impl Order {
         let value = |text| serde_json::from_str::<serde_json::Value>(text).ok();
         a == b || matches!((value(a), value(b)), (Some(a), Some(b)) if a == b)
     }
+
+    /// SHA-256 of what a document says: the same for two of which [`Order::says_the_same`] holds.
+    pub fn content_digest(document: &str) -> [u8; 32] {
+        let value = serde_json::from_str::<serde_json::Value>(document).ok();
+        let text = value.map_or_else(|| document.to_owned(), |value| sorted(value).to_string());
+        Sha256::digest(text).into()
+    }
+}
+
+/// The same value with the keys of every object in order.
+fn sorted(value: serde_json::Value) -> serde_json::Value {
+    use serde_json::Value;
+    match value {
+        Value::Object(fields) => {
+            let fields = fields.into_iter().map(|(key, value)| (key, sorted(value)));
+            Value::Object(
+                fields.collect::<std::collections::BTreeMap<_, _>>().into_iter().collect(),
+            )
+        }
+        Value::Array(items) => Value::Array(items.into_iter().map(sorted).collect()),
+        other => other,
+    }
 }
 
 /// The wire shape of docs/broker.md; also the source of `order-relay schema order`. Fields that are
@@ -632,6 +654,9 @@ mod tests {
     fn the_same_order_written_differently_is_no_conflict_but_another_digit_is() {
         assert!(Order::says_the_same(r#"{"a":1,"b":[1.0]}"#, "{ \"b\":[1.0], \"a\":1}"));
         assert!(!Order::says_the_same(r#"{"a":1.0}"#, r#"{"a":1.00}"#));
+        let same = Order::content_digest(r#"{"a":{"y":1,"x":[1.0]},"b":2}"#);
+        assert_eq!(same, Order::content_digest("{ \"b\":2, \"a\":{\"x\":[1.0],\"y\":1}}"));
+        assert_ne!(same, Order::content_digest(r#"{"a":{"y":1,"x":[1.00]},"b":2}"#));
     }
 
     proptest! {

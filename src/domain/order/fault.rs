@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::values::OrderKey;
+
 /// Why a message cannot be accepted. `Display` is the sentence for people.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{}{detail}", .place.as_deref().map(|p| format!("at {p}: ")).unwrap_or_default())]
@@ -23,6 +25,15 @@ impl Fault {
     /// A fault at `place`.
     pub fn at(reason: Reason, place: impl Into<String>, detail: impl Into<String>) -> Self {
         Self { reason, place: Some(place.into()), detail: detail.into() }
+    }
+
+    /// The fault of an order whose number belongs to a finished one that is gone.
+    pub fn number_taken(key: &OrderKey) -> Self {
+        let detail = format!(
+            "the number of {key} belongs to a finished order with different content that is no longer in the ledger; it \
+             was not entered again: give it another number"
+        );
+        Self::at(Reason::NumberTaken, "/order_id", detail)
     }
 
     /// The same fault of a document that is at `prefix` in a larger one.
@@ -55,6 +66,8 @@ pub enum Reason {
     InvalidState,
     /// `order_failed` or a retry for an order that the ledger does not know.
     UnknownOrder,
+    /// Its number belongs to an order with different content that is finished and no longer in the ledger.
+    NumberTaken,
     /// The broker stopped redelivering it.
     DeliveryLimit,
     /// It matched no queue.
@@ -73,6 +86,7 @@ crate::names!(Reason {
     Schema = "schema",
     InvalidState = "invalid_state",
     UnknownOrder = "unknown_order",
+    NumberTaken = "number_taken",
     DeliveryLimit = "delivery_limit",
     Unrouted = "unrouted",
     HandlerPanicked = "handler_panicked",

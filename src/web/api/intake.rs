@@ -158,6 +158,7 @@ async fn take(
                     metrics.orders_received.get_or_create(&shop).inc();
                 }
                 Taken::Duplicate | Taken::Conflict => drop(metrics.orders_duplicate.inc()),
+                Taken::NumberTaken => {}
             }
             match taken {
                 Taken::Conflict => {
@@ -166,6 +167,7 @@ async fn take(
                     );
                     return Ok(Err(Fault::whole(Reason::InvalidState, detail)));
                 }
+                Taken::NumberTaken => Fault::number_taken(&key),
                 taken => return Ok(Ok(taken)),
             }
         }

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::domain::permission::Permission;
 use crate::domain::removal::Removal;
+use crate::ops::erasure::Erased;
 use crate::ops::reconcile::Reconciled;
 use crate::ops::refusal::Refusal;
 use crate::ops::transfer::Transferred;
@@ -23,7 +24,7 @@ const USUAL_PAGE: u32 = 100;
 
 /// The routes of this file.
 pub fn add(routes: Routes) -> Routes {
-    use Permission::{Edit, Process, Read, Remove};
+    use Permission::{Admin, Edit, Process, Read, Remove};
     let one = "/orders/{shop}/{order_id}";
     let verb = |verb: &str| format!("{one}/{verb}");
     routes
@@ -67,6 +68,15 @@ pub fn add(routes: Routes) -> Routes {
             &verb("settle-double"),
             About::new(Process, "Settle an order that the ERP has twice, with a reason"),
             settle_double,
+        )
+        .add(
+            &Method::POST,
+            &verb("erase"),
+            About::new(
+                Admin,
+                "Erase what is personal in a finished order: the right to be forgotten",
+            ),
+            erase,
         )
         .add(
             &Method::POST,
@@ -253,6 +263,27 @@ async fn settle_double(
     let act = web.ops.act(&call.person, Some(call.body.reason()?));
     web.ops.settle_double(&key, &act).await?;
     Ok(Reply::ok(DetailView::of(web.ops.show(&call.person, &key).await?)))
+}
+
+/// What became of an order that was to be erased.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct ErasedView {
+    /// erased, or gone: its rows were gone before.
+    outcome: &'static str,
+    /// Rows besides its own that named its customer.
+    elsewhere: u64,
+}
+
+async fn erase(
+    web: Web,
+    call: Call<OrderPath, Nothing, NeededWhy>,
+) -> Result<Reply<ErasedView>, Problem> {
+    let key = find(&call)?;
+    let act = web.ops.act(&call.person, Some(call.body.reason()?));
+    Ok(Reply::ok(match web.ops.erase(&key, &act).await? {
+        Erased::Now { elsewhere } => ErasedView { outcome: "erased", elsewhere },
+        Erased::Before => ErasedView { outcome: "gone", elsewhere: 0 },
+    }))
 }
 
 async fn accept_total(

@@ -165,7 +165,7 @@ impl Submitter {
         let (shop, order_id) = (key.shop.to_string(), key.order_id.to_string());
         let incoming = Incoming::Again { key, attempt, trigger: Trigger::Sweeper };
         match self.take(&incoming, false).await {
-            Ok(()) => {}
+            Ok(()) | Err(Unsettled::Gone) => {}
             Err(Unsettled::Refused(error)) => {
                 tracing::error!(%error, shop, order_id, "circuit.trial_refused");
             }
@@ -247,11 +247,22 @@ impl Submitter {
                 self.ledger.admit(AdmitRequest { incoming: incoming.clone(), intent, now })
             })
             .await?;
-        let Admitted::Known { admission, record, document, conflict, new } = admitted else {
-            let detail = format!("the ledger has no order {}", incoming.key());
-            return Err(Unsettled::Fault(Fault::whole(Reason::UnknownOrder, detail)));
-        };
-        Ok(Candidate { admission, record, document, conflict, new })
+        match admitted {
+            Admitted::Known { admission, record, document, conflict, new } => {
+                Ok(Candidate { admission, record, document, conflict, new })
+            }
+            Admitted::Unknown => {
+                let detail = format!("the ledger has no order {}", incoming.key());
+                Err(Unsettled::Fault(Fault::whole(Reason::UnknownOrder, detail)))
+            }
+            Admitted::Gone { same: true } => {
+                context.metrics.orders_duplicate.inc();
+                Err(Unsettled::Gone)
+            }
+            Admitted::Gone { same: false } => {
+                Err(Unsettled::Fault(Fault::number_taken(incoming.key())))
+            }
+        }
     }
 
     /// Attempts what was claimed.
@@ -377,6 +388,8 @@ impl Submitter {
 /// Why a delivery was not dealt with.
 enum Unsettled {
     Fault(Fault),
+    /// The order is finished, and its rows are gone: there is nothing to do.
+    Gone,
     Refused(StoreError),
 }
 
@@ -390,7 +403,7 @@ impl From<StoreError> for Unsettled {
 impl Handler for Submitter {
     async fn handle(&self, delivery: &Delivery) -> Settle {
         let fault = match self.process(delivery).await {
-            Ok(()) => return Settle::Ack,
+            Ok(()) | Err(Unsettled::Gone) => return Settle::Ack,
             Err(Unsettled::Fault(fault)) => fault,
             Err(Unsettled::Refused(error)) => {
                 let cause = std::error::Error::source(&error).map(ToString::to_string);

@@ -44,7 +44,7 @@ fn remarked(id: &str, remark: &str) -> String {
 fn sent(admitted: Admitted) -> (Admission, Arc<str>) {
     match admitted {
         Admitted::Known { admission, document, .. } => (admission, document),
-        Admitted::Unknown => panic!("the ledger does not know the order"),
+        Admitted::Unknown | Admitted::Gone { .. } => panic!("the ledger does not know the order"),
     }
 }
 

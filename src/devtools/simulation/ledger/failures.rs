@@ -23,6 +23,10 @@ impl OrderFailures for MemoryLedger {
 
 impl Tables {
     fn record_failure(&mut self, request: &FailureRequest) -> Result<Recorded, StoreError> {
+        if self.is_gone(&request.key) {
+            let (state, phase) = (OrderState::Confirmed, "no longer in the ledger");
+            return Ok(Recorded::Invalid(InvalidTransition::InvalidState { state, phase }));
+        }
         if let Some(placed) = &request.order {
             self.insert_order(placed, OrderRecord::received(&placed.order, request.now));
         }

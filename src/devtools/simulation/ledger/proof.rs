@@ -39,7 +39,11 @@ impl LedgerProof for MemoryLedger {
     }
 
     async fn count_difference(&self) -> Result<i64, StoreError> {
-        self.read(|tables| difference(tables.count_received(), tables.orders.len() as u64)).await
+        self.read(|tables| {
+            let accounted = tables.orders.len() as u64 + tables.count_gone();
+            difference(tables.count_received(), accounted)
+        })
+        .await
     }
 
     async fn check_ledger(&self, since: Option<Timestamp>) -> Result<LedgerReport, StoreError> {
@@ -70,12 +74,12 @@ impl Tables {
         let lost = count(&|phase| phase.state() == OrderState::OrderedFailed);
         let queued = count(&|phase| *phase == Phase::Queued);
         let held = count(&|phase| *phase == Phase::Held);
-        // The tally has no dates: for a part of the ledger only the rows can be counted.
-        let received = match since {
-            Some(_) => rows.len() as u64,
-            None => self.count_received(),
+        // The tally and what is gone have no dates: for a part of the ledger only the rows can be counted.
+        let (received, gone) = match since {
+            Some(_) => (rows.len() as u64, 0),
+            None => (self.count_received(), self.count_gone()),
         };
-        let difference = difference(received, confirmed + lost + queued + held);
+        let difference = difference(received, confirmed + lost + queued + held + gone);
         let settled = self.second_entries.values().filter(|entry| entry.settled.is_some());
         LedgerReport {
             received,
@@ -83,6 +87,7 @@ impl Tables {
             lost,
             queued,
             held,
+            gone,
             difference,
             settled_second_entries: settled.count() as u64,
             violations: self.violations(&rows),

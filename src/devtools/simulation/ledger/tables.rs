@@ -24,6 +24,7 @@ use crate::ports::order_desk::{Attempt, Conflict, Revision, StoredExchange};
 use crate::ports::orders::OrderSource;
 use crate::ports::people::{ApiToken, KeptAnswer, OidcLogin, SessionRecord, User};
 use crate::ports::redrives::{Redrive, RedriveItem};
+use crate::ports::retention::GoneOrder;
 use crate::ports::second_entries::SecondEntry;
 use crate::ports::store_error::StoreError;
 use crate::ports::total_differences::FoundTotal;
@@ -66,6 +67,10 @@ tables! {
     /// By the digest of the other payload.
     conflicts: (OrderKey, [u8; 32]) => Conflict,
     revisions: (OrderKey, u32) => Revision,
+    /// What is left of orders that are gone.
+    gone_orders: OrderKey => GoneRow,
+    /// How many were taken out, by kind, and when last.
+    removals: String => (u64, Timestamp),
     /// Orders that came in, by shop: counted apart from their rows.
     received: String => u64,
     activity: (i64, i64, String, Happening, String) => Bucket,
@@ -147,6 +152,14 @@ impl OrderRow {
     pub(super) fn current_document(&self) -> &Arc<str> {
         self.edited.as_ref().unwrap_or(&self.document)
     }
+}
+
+/// An order that is noted as gone.
+#[derive(Clone)]
+pub(super) struct GoneRow {
+    pub(super) left: GoneOrder,
+    /// The version of its state when it was noted.
+    pub(super) version: i64,
 }
 
 /// What an order waits for that can become overdue.

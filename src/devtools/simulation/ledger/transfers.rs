@@ -82,6 +82,11 @@ impl OrderTransfers for MemoryLedger {
 impl Tables {
     fn accept(&mut self, placed: &Placed, now: Timestamp) -> Accepted {
         let Some(row) = self.orders.get(&placed.order.key) else {
+            match self.gone_content(&placed.order.key, Some(placed)) {
+                Some(true) => return Accepted::Duplicate,
+                Some(false) => return Accepted::NumberTaken,
+                None => {}
+            }
             self.insert_order(placed, received(placed, now));
             return Accepted::New;
         };
@@ -95,6 +100,13 @@ impl Tables {
     fn admit(&mut self, request: &AdmitRequest) -> Admitted {
         let AdmitRequest { incoming, intent, now } = request;
         let Some(row) = self.orders.get(incoming.key()) else {
+            let placed = match incoming {
+                Incoming::Placed(placed) => Some(placed),
+                Incoming::Again { .. } => None,
+            };
+            if let Some(same) = self.gone_content(incoming.key(), placed) {
+                return Admitted::Gone { same };
+            }
             return match incoming {
                 Incoming::Placed(placed) => self.admit_new(placed, request),
                 Incoming::Again { .. } => Admitted::Unknown,
