@@ -62,6 +62,14 @@ pub async fn users(ops: &Ops, command: Users, out: &mut dyn Write) -> anyhow::Re
             ops.set_roles(&name, roles, &act).await?;
             writeln!(out, "{name} is now {told}")?;
         }
+        Users::EndSessions { name, change } => {
+            if change.dry_run {
+                writeln!(out, "would end all sessions of {name}")?;
+                return Ok(Exit::Done);
+            }
+            let ended = ops.end_sessions(&name, &act(ops, &change)).await?;
+            writeln!(out, "{ended} sessions of {name} ended")?;
+        }
         Users::Disable { name, change } => {
             change_one(ops, &name, Alter::Disable, &change, out).await?;
         }
@@ -263,6 +271,19 @@ pub enum Users {
         #[command(flatten)]
         /// Where the password comes from
         password: PasswordFrom,
+        #[command(flatten)]
+        /// Usual
+        change: Change,
+    },
+    /// End all sessions of a user, also those of the identity provider
+    #[command(after_help = "Example:
+  order-relay users end-sessions erika --reason \"laptop stolen\"
+
+A local user can log in again with the password: `users disable` prevents that. One of the identity provider has to be
+blocked there.")]
+    EndSessions {
+        /// Who
+        name: String,
         #[command(flatten)]
         /// Usual
         change: Change,

@@ -82,6 +82,10 @@ impl OidcSettings {
         if is_set && oidc.client_id.is_empty() {
             r.fault("auth.oidc.client_id", "missing: required with auth.oidc.issuer");
         }
+        if is_set && oidc.roles.is_empty() {
+            let expected = "missing: required with auth.oidc.issuer, e.g. [\"shop-admins=admin\"]; without it nobody gets in";
+            r.fault("auth.oidc.roles", expected);
+        }
         is_set.then_some(oidc)
     }
 }

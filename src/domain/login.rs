@@ -17,6 +17,7 @@ pub const REMEMBERED: Duration = Duration::from_hours(1);
 
 const FIRST_WAIT: Duration = Duration::from_secs(5);
 const LONGEST_WAIT: Duration = Duration::from_mins(15);
+const LONGEST_SLOWED: Duration = Duration::from_secs(3);
 const MAX_NAME: usize = 100;
 
 /// How long the next login has to wait after that many failures, the first `free` of which cost
@@ -24,6 +25,15 @@ const MAX_NAME: usize = 100;
 pub fn wait_after(failures: u32, free: u32) -> Option<Duration> {
     let over = failures.checked_sub(free)?;
     Some(FIRST_WAIT.saturating_mul(1 << over.min(10)).min(LONGEST_WAIT))
+}
+
+/// How much slower a login is when its name failed so often, from whatever addresses: guessing from many of them gains
+/// little, and whoever knows the password gets in all the same.
+pub fn slowed_after(failures: u32) -> Duration {
+    match failures.checked_sub(FREE_BY_ADDRESS) {
+        None => Duration::ZERO,
+        Some(over) => Duration::from_millis(u64::from(over) * 100).min(LONGEST_SLOWED),
+    }
 }
 
 /// A user's name as it is stored: lower case, so that one person has one spelling.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::domain::circuit::{Circuit, CircuitState};
 use crate::domain::lifecycle::transitions::OrderRecord;
 use crate::domain::order::values::OrderKey;
-use crate::domain::permission::Permission;
+use crate::domain::permission::{Grants, Permission};
 use crate::ops::principal::{Principal, authorize};
 use crate::ops::refusal::Refusal;
 use crate::ops::verbs::Ops;
@@ -16,10 +16,24 @@ use crate::ports::clock::Stopwatch;
 const READER_PATIENCE: Duration = Duration::from_secs(3);
 
 impl Ops {
-    /// The ERPs of all shops with their circuits, also those that were never opened.
+    /// The ERPs of the shops that the person may see with their circuits, also those that were never opened.
     pub async fn circuits(&self, person: &Principal) -> Result<Vec<Circuit>, Refusal> {
         person.authorize_somewhere(Permission::Read)?;
-        self.known_circuits().await
+        let known = self.known_circuits().await?.into_iter();
+        Ok(known.filter_map(|circuit| self.shown_to(&person.grants, circuit)).collect())
+    }
+
+    /// What somebody may see of a circuit. Its reason is the answer to an order of any of its shops, or what a person
+    /// wrote to all of them: whoever may not see all of those is not told.
+    fn shown_to(&self, grants: &Grants, circuit: Circuit) -> Option<Circuit> {
+        let Some(shops) = grants.shops_allowing(Permission::Read) else { return Some(circuit) };
+        match self.shop_of_erp(&circuit.erp) {
+            Some(own) => shops.iter().any(|shop| shop == own).then_some(circuit),
+            None => {
+                let serves = |shop: &String| self.erps.erp_of_shop(shop) == circuit.erp;
+                shops.iter().any(serves).then(|| Circuit { reason: None, ..circuit })
+            }
+        }
     }
 
     async fn known_circuits(&self) -> Result<Vec<Circuit>, Refusal> {
@@ -69,16 +83,24 @@ impl Ops {
         self.erps.erp_of_shop(key.shop.as_str())
     }
 
-    pub(super) async fn refuse_when_stopped(&self, record: &OrderRecord) -> Result<(), Refusal> {
+    pub(super) async fn refuse_when_stopped(
+        &self,
+        record: &OrderRecord,
+        act: &Act,
+    ) -> Result<(), Refusal> {
         let erp = self.erp_of(&record.key);
         let circuits = self.store.circuits().await?;
-        match circuits.into_iter().find(|circuit| circuit.erp == erp) {
-            Some(Circuit { state: CircuitState::Open, reason, .. }) => Err(Refusal::CircuitOpen {
-                erp: erp.to_owned(),
-                reason: reason.unwrap_or_default(),
-            }),
-            _ => Ok(()),
-        }
+        let open = |circuit: &Circuit| circuit.erp == erp && circuit.state == CircuitState::Open;
+        let Some(circuit) = circuits.into_iter().find(open) else { return Ok(()) };
+        Err(self.stopped(circuit, &act.grants))
+    }
+
+    /// That an ERP is not usable, with the reason if that may be seen.
+    pub(super) fn stopped(&self, circuit: Circuit, grants: &Grants) -> Refusal {
+        let erp = circuit.erp.clone();
+        let reason = self.shown_to(grants, circuit).and_then(|circuit| circuit.reason);
+        let reason = reason.unwrap_or_else(|| "its transfer is stopped".to_owned());
+        Refusal::CircuitOpen { erp, reason }
     }
 
     pub(super) async fn refuse_when_nobody_reads(&self) -> Result<(), Refusal> {

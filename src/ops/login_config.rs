@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use serde_json::Value as Json;
 
-use crate::domain::permission::{Role, RoleGrant};
+use crate::domain::permission::RoleGrant;
 use crate::domain::text::one_line;
 use crate::ops::passwords::Passwords;
 use crate::ports::identity::{Claims, IdentityProvider};
@@ -32,7 +33,7 @@ pub struct OidcDoor {
     pub callback: String,
     /// The claim that holds the roles, with dots between.
     pub role_claim: String,
-    /// Roles by value of that claim; a value that is a role's name means that role.
+    /// Roles by value of that claim; any other value grants nothing.
     pub roles: BTreeMap<String, Vec<RoleGrant>>,
     /// The claim that holds the name; otherwise the usual ones.
     pub name_claim: String,
@@ -45,6 +46,16 @@ impl OidcDoor {
         one_line(text(&self.name_claim).or_else(usual).unwrap_or("unknown"), 100)
     }
 
+    /// When a session ends at the latest: with the token that the provider gave for it.
+    pub(super) fn session_end(claims: &Claims, now: Timestamp, lifetime: Duration) -> Timestamp {
+        let longest = now.checked_add(lifetime).unwrap_or(Timestamp::MAX);
+        let token = claims.get("exp").and_then(Json::as_f64).and_then(|end| {
+            let end = Duration::try_from_secs_f64(end).ok()?;
+            Timestamp::UNIX_EPOCH.checked_add(end).ok()
+        });
+        token.map_or(longest, |end| end.min(longest))
+    }
+
     pub(super) fn roles(&self, claims: &Claims) -> Vec<RoleGrant> {
         let values: Vec<&str> = match find(claims, &self.role_claim) {
             Some(Json::Array(values)) => values.iter().filter_map(Json::as_str).collect(),
@@ -53,10 +64,8 @@ impl OidcDoor {
         };
         let mut roles: Vec<RoleGrant> = Vec::new();
         for value in values {
-            match self.roles.get(value) {
-                Some(mapped) => roles.extend(mapped.iter().cloned()),
-                None => roles.extend(Role::from_name(value).map(RoleGrant::everywhere)),
-            }
+            // A value that nobody mapped grants nothing, whatever it is called.
+            roles.extend(self.roles.get(value).into_iter().flatten().cloned());
         }
         roles.sort();
         roles.dedup();

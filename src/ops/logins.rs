@@ -1,7 +1,7 @@
 //! Login and logout: passwords, sessions, and logins at an identity provider.
 //!
 //! A session is 256 random bits in a cookie; the table holds their SHA-256. After too many failures
-//! the next login has to wait, by name and by address; the count is shared by all processes and
+//! the next login has to wait, by address and by name from that address; the count is shared by all processes and
 //! survives restarts.
 
 use std::time::Duration;
@@ -12,14 +12,15 @@ use jiff::Timestamp;
 use ring::hmac;
 use sha2::{Digest, Sha256};
 
-use crate::domain::login::{FREE_BY_ADDRESS, FREE_BY_NAME, return_path, user_name};
-use crate::domain::permission::RoleGrant;
+use crate::domain::login::{FREE_BY_ADDRESS, FREE_BY_NAME, return_path, slowed_after, user_name};
+use crate::domain::permission::{Permission, RoleGrant};
 use crate::ports::audit::Act;
 use crate::ports::identity::{BegunLogin, FinishedLogin, IdentityError};
 use crate::ports::people::{OidcLogin, Provider, SessionRecord, Tried, UserChange};
 
 use crate::ops::digest::{hash, hex};
-use crate::ops::principal::Principal;
+use crate::ops::login_config::OidcDoor;
+use crate::ops::principal::{Principal, authorize};
 use crate::ops::refusal::Refusal;
 use crate::ops::verbs::Ops;
 
@@ -105,11 +106,16 @@ impl Ops {
         from: Option<&str>,
     ) -> Result<Result<NewSession, LoginFailure>, Refusal> {
         let now = self.clock.now();
-        let (by_name, by_address) = (tried(name, FREE_BY_NAME), tried_from(from));
-        let whose = [by_name.clone(), by_address.clone()];
+        // Nobody locks a name out from elsewhere: it has to wait only where it failed. From everywhere together it only
+        // gets slower.
+        let by_name = tried(&format!("{name} from {}", from.unwrap_or_default()), FREE_BY_NAME);
+        let (by_address, everywhere) = (tried_from(from), tried(name, u32::MAX));
+        let whose = [by_name.clone(), by_address.clone(), everywhere.clone()];
         if let Some(until) = self.store.login_begins(&whose, now).await? {
             return Ok(Err(LoginFailure::until(until, now)));
         }
+        let failures = self.store.failed_logins(&everywhere.whose, now).await?;
+        tokio::time::sleep(slowed_after(failures)).await;
         let name = user_name(name).unwrap_or_default();
         let user = self.store.user(&name).await?.filter(|user| user.disabled_at.is_none());
         let kept = match &user {
@@ -126,7 +132,9 @@ impl Ops {
             return Ok(Err(LoginFailure::Wrong));
         };
         self.store.login_succeeded(&by_name.whose, &by_address.whose).await?;
-        self.begin(Provider::Local, user.name, user.roles, from).await.map(Ok)
+        self.store.login_succeeded(&[], &everywhere.whose).await?;
+        let until = now.checked_add(self.login.lifetime).unwrap_or(Timestamp::MAX);
+        self.begin(Provider::Local, user.name, user.roles, from, until).await.map(Ok)
     }
 
     /// Ends a session.
@@ -184,10 +192,22 @@ impl Ops {
         }))
     }
 
-    /// Whether a session is still valid; an open page alone does not keep it alive.
+    /// Whether a session is still valid, and its user may do what they could when it was read; an open page alone does
+    /// not keep it alive.
     pub async fn is_still_in(&self, session: &Session) -> Result<bool, Refusal> {
         let (now, idle) = (self.clock.now(), self.login.idle);
-        Ok(self.store.session(&session.session, now, idle, Duration::MAX).await?.is_some())
+        // One that is seen was used within `idle`, so its last use is not written.
+        let kept = self.store.session(&session.session, now, idle, idle).await?;
+        Ok(kept.is_some_and(|kept| {
+            let now = person(kept.provider, &kept.user, kept.roles, None);
+            now.grants == session.person.grants
+        }))
+    }
+
+    /// Ends all sessions of a user, whoever has their password: the local user and that of the identity provider.
+    pub async fn end_sessions(&self, user: &str, act: &Act) -> Result<u64, Refusal> {
+        authorize(act, Permission::Admin, None)?;
+        Ok(self.store.end_sessions(user, act).await?)
     }
 
     /// Starts a login at the identity provider; `None`: none is configured.
@@ -236,11 +256,12 @@ impl Ops {
             }
             Err(error) => return Err(error.into()),
         };
+        let until = OidcDoor::session_end(&claims, now, self.login.lifetime);
         let (name, roles) = (door.name(&claims), door.roles(&claims));
         if roles.is_empty() {
             return Ok(Err(LoginFailure::NoRole { name }));
         }
-        let session = self.begin(Provider::Oidc, name, roles, from).await?;
+        let session = self.begin(Provider::Oidc, name, roles, from, until).await?;
         Ok(Ok((session, login.return_to)))
     }
 
@@ -250,10 +271,10 @@ impl Ops {
         user: String,
         roles: Vec<RoleGrant>,
         from: Option<&str>,
+        expires_at: Timestamp,
     ) -> Result<NewSession, Refusal> {
         let token = hex(&self.clock.secret_bytes());
         let now = self.clock.now();
-        let expires_at = now.checked_add(self.login.lifetime).unwrap_or(Timestamp::MAX);
         let session = SessionRecord {
             user,
             provider,

@@ -72,7 +72,7 @@ impl Ops {
     pub async fn declare_absent(&self, key: &OrderKey, act: &Act) -> Result<Transferred, Refusal> {
         authorize_order(act, Permission::Process, key)?;
         let before = self.record(key).await?;
-        self.refuse_when_stopped(&before).await?;
+        self.refuse_when_stopped(&before, act).await?;
         self.refuse_when_nobody_reads().await?;
         let declared = self.store.declare_absent(key, act).await?;
         let record = declared.map_err(|invalid| Refusal::Invalid { key: key.clone(), invalid })?;

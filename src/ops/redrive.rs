@@ -4,7 +4,6 @@ use uuid::Uuid;
 
 use crate::domain::circuit::CircuitState;
 use crate::domain::order::fault::Reason;
-use crate::domain::order_filter::ShopFilter;
 use crate::domain::permission::Permission;
 use crate::domain::redrive::{ItemStatus, RedriveStatus, RedriveVerb, check_rate};
 use crate::ports::audit::Act;
@@ -36,7 +35,7 @@ impl Ops {
     /// One redrive, if the caller may see every shop whose orders are in it.
     pub async fn redrive(&self, person: &Principal, id: Uuid) -> Result<Redrive, Refusal> {
         let redrive = self.any_redrive(id).await?;
-        match self.is_seen(id, &person.readable()).await? {
+        match self.is_seen(&redrive, person).await? {
             true => Ok(redrive),
             false => Err(Refusal::not_found("redrive", id)),
         }
@@ -52,21 +51,25 @@ impl Ops {
     /// Those of the newest redrives whose every shop may be seen, newest first.
     pub async fn redrives(&self, person: &Principal, limit: u32) -> Result<Vec<Redrive>, Refusal> {
         let mut seen = Vec::new();
-        let shops = person.readable();
         for redrive in self.store.redrives(limit).await? {
-            if self.is_seen(redrive.id, &shops).await? {
+            if self.is_seen(&redrive, person).await? {
                 seen.push(redrive);
             }
         }
         Ok(seen)
     }
 
-    async fn is_seen(&self, id: Uuid, shops: &ShopFilter) -> Result<bool, Refusal> {
+    /// One without orders belongs to no shop: whoever planned it sees it, and whoever sees every shop.
+    async fn is_seen(&self, redrive: &Redrive, person: &Principal) -> Result<bool, Refusal> {
+        let shops = person.readable();
         if shops.is_all() {
             return Ok(true);
         }
-        let own = self.store.redrive_shops(id, None).await?;
-        Ok(own.iter().all(|shop| shops.contains(shop)))
+        let own = self.store.redrive_shops(redrive.id, None).await?;
+        Ok(match own.is_empty() {
+            true => redrive.created_by == person.name,
+            false => own.iter().all(|shop| shops.contains(shop)),
+        })
     }
 
     /// Orders of a redrive in their order, those after `after`.
@@ -113,7 +116,7 @@ impl Ops {
         let mut stopped = Vec::new();
         if matches!(verb, RedriveVerb::Start | RedriveVerb::Resume) {
             redrive.status.after(verb)?;
-            stopped = self.stopped_shops(id).await?;
+            stopped = self.stopped_shops(id, act).await?;
             // An in-process broker cannot be queried from another process.
             if self.broker.is_durable() {
                 self.refuse_when_nobody_reads().await?;
@@ -146,13 +149,18 @@ impl Ops {
     pub async fn authorize_redrive(&self, id: Uuid, act: &Act) -> Result<(), Refusal> {
         let shops = self.store.redrive_shops(id, None).await?;
         if shops.is_empty() {
-            return authorize_anywhere(act);
+            let own = self.any_redrive(id).await?.created_by == act.actor;
+            return if own {
+                authorize_anywhere(act)
+            } else {
+                authorize(act, Permission::Process, None)
+            };
         }
         shops.iter().try_for_each(|shop| authorize(act, Permission::Process, Some(shop)))
     }
 
     /// Shops with waiting orders whose ERP accepts none now; refused if there are no others.
-    async fn stopped_shops(&self, id: Uuid) -> Result<Vec<String>, Refusal> {
+    async fn stopped_shops(&self, id: Uuid, act: &Act) -> Result<Vec<String>, Refusal> {
         let circuits = self.store.circuits().await?;
         let stopped = |shop: &String| {
             let erp = self.erps.erp_of_shop(shop);
@@ -162,10 +170,7 @@ impl Ops {
         let (away, usable): (Vec<_>, Vec<_>) =
             shops.into_iter().partition(|shop| stopped(shop).is_some());
         match away.first().and_then(stopped) {
-            Some(circuit) if usable.is_empty() => Err(Refusal::CircuitOpen {
-                erp: circuit.erp.clone(),
-                reason: circuit.reason.clone().unwrap_or_default(),
-            }),
+            Some(circuit) if usable.is_empty() => Err(self.stopped(circuit.clone(), &act.grants)),
             _ => Ok(away),
         }
     }

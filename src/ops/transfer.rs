@@ -62,7 +62,7 @@ impl Ops {
         action: &str,
         trigger: Trigger,
     ) -> Result<(), Refusal> {
-        self.refuse_when_stopped(before).await?;
+        self.refuse_when_stopped(before, act).await?;
         self.refuse_when_nobody_reads().await?;
         self.store.audit_order(act, action, &before.key).await?;
         let trace = before.trace.clone();

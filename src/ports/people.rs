@@ -51,6 +51,10 @@ pub trait Sessions: Send + Sync {
     ) -> Result<Option<SessionRecord>, StoreError>;
     /// Ends a session; `false` when there is none.
     async fn end_session(&self, hash: &[u8], act: &Act) -> Result<bool, StoreError>;
+    /// Ends all sessions of that name, of every provider; how many.
+    async fn end_sessions(&self, user: &str, act: &Act) -> Result<u64, StoreError>;
+    /// How often a login failed lately.
+    async fn failed_logins(&self, whose: &[u8], now: Timestamp) -> Result<u32, StoreError>;
     /// Counts a login as failed when it starts, until [`Self::login_succeeded`] reverts that, so
     /// that parallel guesses are all counted. While one of `whose` has to wait, nothing is counted,
     /// and the end of the wait is returned.

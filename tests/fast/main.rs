@@ -22,6 +22,7 @@ mod help;
 mod layers;
 mod protocol_model;
 
+mod access;
 mod accidents;
 mod alarms;
 mod asked_first;

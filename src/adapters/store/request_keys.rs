@@ -16,6 +16,9 @@ use super::ledger::SqlStore;
 /// How long an answer is given again for the same key.
 const KEY_LIFE: Duration = Duration::from_hours(24);
 
+/// Most answers that are kept, of all callers: what is older is forgotten before its day is over.
+const MAX_KEYS: u32 = 100_000;
+
 /// Longer than any request may take: the process that claimed such a key has died.
 const KEY_ABANDONED: Duration = Duration::from_mins(5);
 
@@ -24,6 +27,12 @@ impl<D: Db> RequestKeys for SqlStore<D> {
     async fn claim_key(&self, key: &RequestKey, now: Timestamp) -> Result<KeyClaim, StoreError> {
         let forget = "DELETE FROM idempotency_keys WHERE created_at_ms <= $1";
         self.db.execute(&forget.into(), sql_args![before(now, KEY_LIFE)?]).await?;
+        // Looking costs a moment, so one key in 256 does.
+        if key.digest[0] == 0 {
+            let old = "DELETE FROM idempotency_keys WHERE created_at_ms < (
+                SELECT created_at_ms FROM idempotency_keys ORDER BY created_at_ms DESC LIMIT 1 OFFSET $1)";
+            self.db.execute(&old.into(), sql_args![MAX_KEYS]).await?;
+        }
         let claim = "INSERT INTO idempotency_keys (actor, name, request_digest, created_at_ms)
             VALUES ($1, $2, $3, $4)
             ON CONFLICT DO NOTHING";

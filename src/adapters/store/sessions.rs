@@ -103,6 +103,25 @@ impl<D: Db> Sessions for SqlStore<D> {
         Ok(true)
     }
 
+    async fn end_sessions(&self, user: &str, act: &Act) -> Result<u64, StoreError> {
+        let sql = "DELETE FROM sessions WHERE user_name = $1";
+        let mut tx = self.db.begin().await?;
+        let ended = tx.execute(&sql.into(), sql_args![user]).await?;
+        if ended > 0 {
+            let change = (ended.to_string(), "0".to_owned());
+            insert_audit(&mut tx, act, "session.end_all", user, None, Some(change)).await?;
+        }
+        tx.commit().await?;
+        Ok(ended)
+    }
+
+    async fn failed_logins(&self, whose: &[u8], now: Timestamp) -> Result<u32, StoreError> {
+        let sql = "SELECT failures FROM login_failures WHERE whose = $1 AND failed_at_ms > $2";
+        let args = sql_args![whose, before(now, REMEMBERED)?];
+        let row = self.db.fetch(&sql.into(), args).await?.pop();
+        row.map_or(Ok(0), |mut row| row.number("failures"))
+    }
+
     async fn login_begins(
         &self,
         whose: &[Tried],

@@ -1,14 +1,18 @@
 //! `Idempotency-Key` (draft-ietf-httpapi-idempotency-key-header): a repeated request with the same
 //! key gets the first answer again and nothing is done twice.
 
+use std::collections::HashMap;
+use std::sync::Arc;
+
 use axum::body::{Body, Bytes, to_bytes};
-use axum::extract::{FromRequestParts, Request, State};
+use axum::extract::{FromRequestParts, MatchedPath, Request, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderName, HeaderValue, Method, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use sha2::{Digest, Sha256};
 
+use crate::domain::permission::Permission;
 use crate::ports::people::{KeptAnswer, KeyClaim, RequestKey};
 use crate::web::api::call::ShownOnce;
 use crate::web::auth::session::ApiPrincipal;
@@ -22,19 +26,36 @@ const KEPT: [&str; 5] = ["content-type", "location", "etag", "retry-after", "www
 /// After how many seconds to repeat it while the first request is in progress.
 const LOOK_AGAIN: u64 = 2;
 
+/// What each operation needs, by method and route.
+pub type Needs = Arc<HashMap<(Method, String), Permission>>;
+
 /// The layer.
-pub async fn idempotent(State(web): State<Web>, request: Request, next: Next) -> Response {
+pub async fn idempotent(
+    State((web, needs)): State<(Web, Needs)>,
+    request: Request,
+    next: Next,
+) -> Response {
     let changes = matches!(*request.method(), Method::POST | Method::PUT | Method::PATCH);
     if !changes || !request.headers().contains_key(HEADER) {
         return next.run(request).await;
     }
-    run_once(&web, request, next).await.unwrap_or_else(IntoResponse::into_response)
+    run_once(&web, &needs, request, next).await.unwrap_or_else(IntoResponse::into_response)
 }
 
-async fn run_once(web: &Web, request: Request, next: Next) -> Result<Response, Problem> {
+async fn run_once(
+    web: &Web,
+    needs: &Needs,
+    request: Request,
+    next: Next,
+) -> Result<Response, Problem> {
     let (mut parts, body) = request.into_parts();
     let name = key_name(&parts)?;
     let caller = ApiPrincipal::from_request_parts(&mut parts, web).await?;
+    // Whoever may not do it leaves nothing behind.
+    let route = parts.extensions.get::<MatchedPath>().map(|path| path.as_str().to_owned());
+    if let Some(needed) = route.and_then(|route| needs.get(&(parts.method.clone(), route))) {
+        caller.person.authorize_somewhere(*needed)?;
+    }
     let body = to_bytes(body, MAX_REQUEST).await.map_err(|error| {
         let status = StatusCode::PAYLOAD_TOO_LARGE;
         Problem::new(status, "unreadable", "The request cannot be read", error.to_string())
@@ -94,7 +115,10 @@ fn digest(parts: &Parts, body: &[u8]) -> [u8; 32] {
 async fn keep(web: &Web, key: &RequestKey, response: Response) -> Result<Response, Problem> {
     let (parts, body) = response.into_parts();
     let is_final = !parts.status.is_server_error()
-        && !matches!(parts.status, StatusCode::TOO_MANY_REQUESTS | StatusCode::UNAUTHORIZED)
+        && !matches!(
+            parts.status,
+            StatusCode::TOO_MANY_REQUESTS | StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN
+        )
         && parts.extensions.get::<ShownOnce>().is_none();
     let body: Bytes = to_bytes(body, MAX_REQUEST).await.map_err(|error| {
         Problem::new(

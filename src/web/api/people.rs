@@ -37,6 +37,12 @@ pub fn add(routes: Routes) -> Routes {
             about("Generate a new password, shown once, and end the user's sessions"),
             new_password,
         )
+        .add(
+            post,
+            &user("/end-sessions"),
+            about("End all sessions of a user, also those of the identity provider"),
+            end_sessions,
+        )
         .add(post, &user("/disable"), about("Disable a user and end their sessions"), disable)
         .add(post, &user("/enable"), about("Enable a user"), enable)
         .add(
@@ -105,6 +111,15 @@ async fn new_password(
     let (name, password) = (call.path.name, web.ops.new_password());
     web.ops.set_password(&name, &password, &act).await?;
     Ok(Reply::ok(WithPassword { name, password }).shown_once())
+}
+
+async fn end_sessions(
+    web: Web,
+    call: Call<NamePath, Nothing, Why>,
+) -> Result<Reply<Done>, Problem> {
+    let act = web.ops.act(&call.person, call.body.reason.as_deref());
+    web.ops.end_sessions(&call.path.name, &act).await?;
+    Ok(Reply::ok(Done { done: "ended" }))
 }
 
 async fn disable(web: Web, call: Call<NamePath, Nothing, Why>) -> Result<Reply<Done>, Problem> {

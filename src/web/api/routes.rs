@@ -11,7 +11,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 
 use crate::domain::permission::Permission;
-use crate::web::api::idempotency::idempotent;
+use crate::web::api::idempotency::{Needs, idempotent};
 use crate::web::api::{
     channels, circuits, dead_letters, groups, intake, orders, patches, payload, people, records,
     redrives,
@@ -56,7 +56,10 @@ pub fn api_routes(web: &Web) -> Router<Web> {
         let document = document.to_string();
         async move { openapi(document) }
     };
-    let router = routes.router.layer(from_fn_with_state(web.clone(), idempotent));
+    let needs = routes.operations.iter();
+    let needs: Needs =
+        Arc::new(needs.map(|one| ((one.method.clone(), one.path.clone()), one.needs)).collect());
+    let router = routes.router.layer(from_fn_with_state((web.clone(), needs), idempotent));
     router.route("/api/openapi.json", get(served))
 }
 

@@ -72,6 +72,29 @@ impl Sessions for MemoryLedger {
         .await
     }
 
+    async fn end_sessions(&self, user: &str, act: &Act) -> Result<u64, StoreError> {
+        self.write(|tables| {
+            let before = tables.sessions.len();
+            tables.sessions.delete_where(|_, row| row.session.user == user);
+            let ended = before - tables.sessions.len();
+            if ended > 0 {
+                let deed = Deed::new("session.end_all", user);
+                tables.write_audit(act, deed.changing(ended.to_string(), "0".to_owned()))?;
+            }
+            Ok(ended as u64)
+        })
+        .await
+    }
+
+    async fn failed_logins(&self, whose: &[u8], now: Timestamp) -> Result<u32, StoreError> {
+        let old = before(now, REMEMBERED)?;
+        self.read(|tables| {
+            let row = tables.login_failures.get(whose).filter(|row| row.failed_at > old);
+            row.map_or(0, |row| row.failures)
+        })
+        .await
+    }
+
     async fn login_begins(
         &self,
         whose: &[Tried],
