@@ -5,8 +5,10 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
+import tempfile
 import tomllib
 
 import yaml
@@ -28,8 +30,13 @@ def read(path):
         return file.read()
 
 
-# As compose sees it when nothing is set.
-compose = yaml.safe_load(re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", read("docker-compose.yml")))
+# As compose sees it when nothing is set but what scripts/compose-secrets makes.
+made = tempfile.mkdtemp()
+subprocess.run(["scripts/compose-secrets", made], check=True, stdout=subprocess.DEVNULL)
+env = dict(line.split("=", 1) for line in read(f"{made}/.env").splitlines())
+text = re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", read("docker-compose.yml"))
+text = re.sub(r"\$\{(\w+):\?[^}]*\}", lambda match: env[match[1]], text)
+compose = yaml.safe_load(text)
 services = compose["services"]
 settings = tomllib.loads(read("src/config.default.toml"))
 cargo = tomllib.loads(read("Cargo.toml"))
@@ -44,7 +51,8 @@ for name, service in services.items():
         expect(healthy, f"{name}: waits for the health of {other}, which has no healthcheck")
     for volume in service.get("volumes", []):
         source = volume.split(":")[0]
-        there = os.path.exists(source) if source.startswith(".") else source in compose["volumes"]
+        source = source.replace("./.secrets/", f"{made}/.secrets/")
+        there = os.path.exists(source) if source[0] in "./" else source in compose["volumes"]
         expect(there, f"{name}: volume {source} is not there")
     if "build" in service:
         dockerfile = service["build"]["dockerfile"]
@@ -55,6 +63,7 @@ grace = seconds(services["order-relay"]["stop_grace_period"])
 expect(grace > patience, f"stop_grace_period {grace}s is not above shutdown.patience {patience}s")
 unit = read("deploy/order-relay.service")
 stop = seconds(re.search(r"^TimeoutStopSec=(.*)$", unit, re.M)[1])
+expect(re.search(r"^LimitNOFILE=\d{5,}$", unit, re.M), "order-relay.service: too few files may be open")
 expect(stop > patience, f"TimeoutStopSec {stop}s is not above shutdown.patience {patience}s")
 
 dockerfile = read("deploy/Dockerfile")
@@ -76,9 +85,19 @@ for what, extra in [
 
 definitions = json.loads(read("deploy/rabbitmq/definitions.json"))
 for user in definitions["users"]:
+    expect("password_hash" not in user, f"definitions.json: a password of {user['name']} is shipped")
+passwords = {
+    "admin": env["RABBITMQ_ADMIN_PASSWORD"],
+    "order_relay": re.fullmatch(r"amqp://order_relay:([^@]{32})@rabbitmq:5672/orders", env["AMQP_URL"])[1],
+}
+for user in json.loads(read(f"{made}/.secrets/definitions.json"))["users"]:
     stored = base64.b64decode(user["password_hash"])
-    again = stored[:4] + hashlib.sha256(stored[:4] + user["name"].encode()).digest()
-    expect(stored == again, f"definitions.json: the password of {user['name']} is not its name")
+    again = stored[:4] + hashlib.sha256(stored[:4] + passwords[user["name"]].encode()).digest()
+    expect(stored == again, f"compose-secrets: the hash of {user['name']} is not that of its password")
+expect(os.stat(f"{made}/.env").st_mode & 0o077 == 0, "compose-secrets: others may read .env")
+twice = subprocess.run(["scripts/compose-secrets", made], capture_output=True)
+expect(twice.returncode != 0, "compose-secrets: replaces passwords that are in use")
+shutil.rmtree(made)
 queues = ["submit", "failed", "notify", "dead", "unrouted", "retry.30000"]
 for queue in queues:
     fitting = [p for p in definitions["policies"] if re.search(p["pattern"], f"orders.{queue}")]
