@@ -30,6 +30,7 @@ mod redrives;
 mod edits;
 mod store_contract;
 mod postgres_faults;
+mod restore;
 mod second_entries;
 mod command_line;
 mod intake;
