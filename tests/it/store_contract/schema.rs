@@ -12,7 +12,7 @@ use crate::world::{Place, World, texts};
 /// Every migration, as the program lists them.
 const ALL: &str = "0001_ledger, 0002_exchanges, 0003_figures, 0004_revisions_and_redrives, 0005_people, \
      0006_search, 0007_second_entries, 0008_commit_begun, 0009_order_states, 0010_insert_only_orders, \
-     0011_deliveries, 0012_alarms, 0013_total_differences, 0014_channels, 0015_refresh_tokens";
+     0011_deliveries, 0012_alarms, 0013_total_differences, 0014_channels, 0015_refresh_tokens, 0016_retention";
 
 on_both_databases!(migrating_twice_is_migrating_once, tables_of_a_newer_release_are_recognised);
 
