@@ -358,16 +358,19 @@ pub mod web {
         pub mod charts;
         pub mod templates;
         pub mod forms;
+        pub mod counts;
         pub mod context;
         pub mod rows;
         pub mod selection;
         pub mod erps;
+        pub mod errors;
         pub mod live;
     }
     pub mod pages {
         //! Pages and forms.
         pub mod login;
         pub mod overview;
+        pub mod find;
         pub mod orders;
         pub mod export;
         pub mod order;

@@ -311,6 +311,7 @@ impl Service {
             ops: self.ops.clone(),
             metrics: self.context.metrics.clone(),
             pages: Arc::new(pages),
+            counts: Arc::default(),
             check: check_of(settings),
             previews: wiring::post(settings)?.templates,
             draining: self.draining.clone(),

@@ -17,9 +17,10 @@ use crate::ports::audit::Act;
 use crate::ports::failure_groups::Group;
 use crate::ports::ledger::LedgerReport;
 use crate::ports::notices::MailCounts;
-use crate::ports::statistics::{Flow, Standing};
+use crate::ports::statistics::{Flow, Standing, Tally};
 use crate::ports::workers::Worker;
 
+const DAY: Duration = Duration::from_hours(24);
 /// Longest note of a group, in characters.
 pub const MAX_NOTE_CHARS: usize = 2_000;
 /// Longest address of a runbook, in bytes.
@@ -44,6 +45,8 @@ pub struct Overview {
     pub difference: i64,
     /// What happened, bucket by bucket, without gaps.
     pub flow: Vec<Flow>,
+    /// Orders received in the last 24 hours.
+    pub of_day: u64,
     /// ERPs.
     pub circuits: Vec<Circuit>,
     /// Queues, as far as the broker answered.
@@ -58,6 +61,17 @@ pub struct Overview {
     pub dead_letters: u64,
     /// Orders that the ERP has twice and nobody has settled.
     pub entered_twice: u64,
+}
+
+/// What waits for a person.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Attention {
+    /// Lost orders.
+    pub lost: u64,
+    /// Dead letters.
+    pub dead_letters: u64,
+    /// Orders received minus those accounted for.
+    pub difference: i64,
 }
 
 /// The length of a queue.
@@ -89,8 +103,12 @@ impl Ops {
         let lost = count(OrderState::OrderedFailed, None);
         let queued = count(OrderState::Payed, Some("queued"));
         let held = count(OrderState::Payed, Some("held"));
-        let accounted = [confirmed, lost, queued, held].into_iter().map(i128::from).sum::<i128>();
-        let difference = i64::try_from(i128::from(tally.received) - accounted).unwrap_or(i64::MAX);
+        let difference = difference(&tally);
+        let flow = self.flow(shops, span, now).await?;
+        let of_day = match span == DAY {
+            true => flow.iter().map(|flow| flow.received).sum(),
+            false => self.flow(shops, DAY, now).await?.iter().map(|flow| flow.received).sum(),
+        };
         let (queues, broker_error) = self.queue_depths().await;
         Ok(Overview {
             standing: tally.standing,
@@ -100,7 +118,8 @@ impl Ops {
             queued,
             held,
             difference,
-            flow: self.flow(shops, span, now).await?,
+            flow,
+            of_day,
             circuits: self.circuits(person).await?,
             queues,
             broker_error,
@@ -108,6 +127,16 @@ impl Ops {
             mails: self.store.count_mails().await?,
             dead_letters: self.store.count_dead_letters().await?,
             entered_twice: self.store.count_entered_twice(shops).await?,
+        })
+    }
+
+    /// What waits for a person in the shops that they may see: two reads of figures that are kept up to date.
+    pub async fn attention(&self, person: &Principal) -> Result<Attention, Refusal> {
+        let tally = self.store.tally(&person.readable()).await?;
+        Ok(Attention {
+            lost: tally.orders(OrderState::OrderedFailed, None),
+            dead_letters: self.store.count_dead_letters().await?,
+            difference: difference(&tally),
         })
     }
 
@@ -246,6 +275,16 @@ impl Ops {
     pub async fn count(&self, person: &Principal, filter: &OrderFilter) -> Result<u64, Refusal> {
         Ok(self.store.count_orders(&person.narrowed(filter)).await?)
     }
+}
+
+/// Orders received minus those in a known state.
+fn difference(tally: &Tally) -> i64 {
+    let count = |state, phase| i128::from(tally.orders(state, phase));
+    let accounted = count(OrderState::Confirmed, None)
+        + count(OrderState::OrderedFailed, None)
+        + count(OrderState::Payed, Some("queued"))
+        + count(OrderState::Payed, Some("held"));
+    i64::try_from(i128::from(tally.received) - accounted).unwrap_or(i64::MAX)
 }
 
 fn ms(time: Duration) -> i64 {

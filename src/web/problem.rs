@@ -131,9 +131,11 @@ impl IntoResponse for Problem {
         if status == StatusCode::UNAUTHORIZED {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
-        if let Some(seconds) = self.more.and_then(|more| more.retry_after_s) {
+        if let Some(seconds) = self.more.as_ref().and_then(|more| more.retry_after_s) {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
+        // A browser gets a page instead.
+        response.extensions_mut().insert(self);
         response
     }
 }

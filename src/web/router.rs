@@ -10,23 +10,29 @@ use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::compression::CompressionLayer;
+use tower_http::compression::predicate::{DefaultPredicate, Predicate, SizeAbove};
 use tower_http::set_header::SetResponseHeaderLayer;
 use tower_http::timeout::TimeoutLayer;
 
 use crate::web::api::routes::api_routes;
 use crate::web::auth::same_site::same_site;
+use crate::web::html::errors::{NOTHING, show_errors};
 use crate::web::pages::login::login_routes;
 use crate::web::pages::routes::page_router;
 use crate::web::problem::Problem;
 use crate::web::state::{MAX_REQUEST, Web};
 
 const PATIENCE: Duration = Duration::from_secs(60);
+/// Smallest answer that is compressed, in bytes.
+const MIN_COMPRESSED: u64 = 1_400;
 const MARGIN: Duration = Duration::from_secs(15);
 
 /// Every route.
 pub fn router(web: Web) -> Router {
     // A transfer is waited for.
     let patience = PATIENCE.max(web.ops.transfer_patience() + MARGIN);
+    let errors = from_fn_with_state(web.clone(), show_errors);
     watched()
         .merge(login_routes())
         .merge(api_routes(&web))
@@ -39,11 +45,13 @@ pub fn router(web: Web) -> Router {
             Problem::new(status, "method-not-allowed", "Method not allowed", detail)
         })
         .fallback(|| async {
-            Problem::new(StatusCode::NOT_FOUND, "not-found", "Not found", "There is nothing here.")
+            Problem::new(StatusCode::NOT_FOUND, "not-found", "Not found", NOTHING)
         })
         .layer(DefaultBodyLimit::max(MAX_REQUEST))
         .layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, patience))
         .layer(CatchPanicLayer::new())
+        .layer(errors)
+        .layer(CompressionLayer::new().compress_when(worth_compressing()))
         .layer(fixed(header::X_CONTENT_TYPE_OPTIONS, "nosniff"))
         .layer(fixed(header::REFERRER_POLICY, "no-referrer"))
         .layer(SetResponseHeaderLayer::if_not_present(
@@ -57,6 +65,12 @@ pub fn router(web: Web) -> Router {
              connect-src 'self'; frame-src 'self'; form-action 'self'; base-uri 'none'; \
              frame-ancestors 'none'",
         ))
+}
+
+/// Not for what fits into one packet, nor for live parts, which are to arrive at once. A page holds no secret that an
+/// attacker could learn from its length: the value of its forms is masked (`Ops::masked_csrf`).
+fn worth_compressing() -> impl Predicate {
+    DefaultPredicate::new().and(SizeAbove::new(MIN_COMPRESSED))
 }
 
 /// What machines ask of a process, whatever its roles.

@@ -10,6 +10,7 @@ use crate::ports::mail::MailPreviews;
 use crate::telemetry::Metrics;
 use crate::views::checks::CheckLine;
 use crate::web::auth::access::Access;
+use crate::web::html::counts::Counts;
 use crate::web::html::templates::Pages;
 
 /// Largest request, in bytes: many orders as NDJSON.
@@ -24,6 +25,8 @@ pub struct Web {
     pub metrics: Arc<Metrics>,
     /// Pages for people.
     pub pages: Arc<Pages>,
+    /// What waits for a person.
+    pub counts: Arc<Counts>,
     /// Whether everything is reachable and usable.
     pub check: Arc<Check>,
     /// Mails with sample data.

@@ -7,6 +7,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use axum::http::{Method, Request, StatusCode, header};
+use axum::response::Response;
 use futures_util::FutureExt;
 use order_relay::domain::permission::{Role, RoleGrant};
 use order_relay::domain::redrive::RedriveThrottle;
@@ -49,6 +50,7 @@ impl Browser {
             ops: world.ops.clone(),
             metrics: world.metrics.clone(),
             pages: Arc::new(Pages::new().expect("good templates")),
+            counts: Arc::default(),
             check: Arc::new(|| async { Vec::new() }.boxed()),
             previews: Arc::new(world.templates()),
             draining: Arc::default(),
@@ -58,8 +60,12 @@ impl Browser {
         Self { router: router(web), cookie: format!("order_relay_session={token}"), csrf }
     }
 
+    async fn send(&self, request: Request<Body>) -> Response {
+        self.router.clone().oneshot(request).await.expect("it answers")
+    }
+
     async fn ask(&self, request: Request<Body>) -> (StatusCode, String) {
-        let answer = self.router.clone().oneshot(request).await.expect("it answers");
+        let answer = self.send(request).await;
         let status = answer.status();
         let body = axum::body::to_bytes(answer.into_body(), 1 << 24).await.expect("a body");
         (status, String::from_utf8_lossy(&body).into_owned())
@@ -118,7 +124,8 @@ fn address(path: &str, ids: &BTreeMap<&str, String>) -> Option<String> {
     let is_page = !path.ends_with("/live")
         && !path.ends_with("/failures.csv")
         && !path.starts_with("/assets")
-        && !path.starts_with("/language");
+        && !path.starts_with("/language")
+        && path != "/find";
     let id = ids.iter().find(|(prefix, _)| path.starts_with(**prefix)).map(|(_, id)| id.as_str());
     let with_order = path.replace("{shop}", "default").replace("{order_id}", "lost");
     let filled = with_order
@@ -240,4 +247,226 @@ async fn the_page_of_an_order_shows_everything_that_was_ordered_and_paid() {
     for caption in ["Prices include", "<h2>Payments", "surcharges and discounts", "Discount</th>"] {
         assert!(!plain.contains(caption), "{caption} is shown for an order without it");
     }
+}
+
+const PERSON: &str = "text/html,application/xhtml+xml,*/*;q=0.8";
+
+/// The text of an answer; the templates escape the slashes of addresses.
+async fn body_of(answer: Response) -> String {
+    let body = axum::body::to_bytes(answer.into_body(), 1 << 24).await.expect("a body");
+    String::from_utf8_lossy(&body).replace("&#x2f;", "/")
+}
+
+fn header_of(answer: &Response, name: header::HeaderName) -> String {
+    let value = answer.headers().get(name).map(|value| value.to_str().expect("text"));
+    value.unwrap_or_default().to_owned()
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_goes_wrong_is_a_page_for_people_and_a_problem_for_programs() {
+    let (world, _) = full_world().await;
+    let browser = Browser::new(&world).await;
+    let large = "a".repeat((16 << 20) + 1);
+    for (method, address, body, status, back) in [
+        (Method::GET, "/users", "", 404, "/"),
+        (Method::GET, "/orders/default/none", "", 404, "/orders"),
+        (Method::GET, "/redrives/none", "", 404, "/redrives"),
+        (Method::GET, "/mails/none", "", 404, "/mails"),
+        (Method::GET, "/dead-letters/none", "", 404, "/dead-letters"),
+        (Method::GET, "/groups/none", "", 404, "/"),
+        (Method::GET, "/api/v1/nothing", "", 404, "/"),
+        (Method::GET, "/people/users", "", 405, "/people"),
+        (Method::GET, "/lost-orders/remove", "", 405, "/lost-orders"),
+        (Method::PUT, "/orders", "", 405, "/"),
+        (Method::DELETE, "/api/v1/orders", "", 405, "/"),
+        (Method::GET, "/orders/%ff/1", "", 400, "/orders"),
+        (Method::GET, "/lost-orders.csv?since=nonsense", "", 400, "/"),
+        (Method::POST, "/people/users", "csrf=00", 403, "/people"),
+        (Method::POST, "/dead-letters/none/discard", "csrf=00", 403, "/dead-letters/none"),
+        (Method::POST, "/people/users", large.as_str(), 413, "/people"),
+    ] {
+        for (accept, kind) in [
+            (PERSON, "text/html; charset=utf-8"),
+            ("application/problem+json", "application/problem+json"),
+            ("*/*", "application/problem+json"),
+        ] {
+            let request = Request::builder()
+                .method(method.clone())
+                .uri(address)
+                .header(header::COOKIE, &browser.cookie)
+                .header(header::ACCEPT, accept)
+                .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded")
+                .body(Body::from(body.to_owned()))
+                .expect("a request");
+            let answer = browser.send(request).await;
+            let case = format!("{method} {address} for {accept}");
+            assert_eq!(answer.status().as_u16(), status, "{case}");
+            assert_eq!(header_of(&answer, header::CONTENT_TYPE), kind, "{case}");
+            assert_eq!(answer.headers().contains_key(header::ALLOW), status == 405, "{case}");
+            let told = body_of(answer).await;
+            if accept == PERSON {
+                assert!(told.contains("<nav") && told.contains("<h1>"), "{case}: {told}");
+                let link = format!("href=\"{back}\" data-back");
+                assert!(told.contains(&link), "{case} leads back to {back}: {told}");
+            } else {
+                let problem: serde_json::Value = serde_json::from_str(&told).expect("JSON");
+                assert_eq!(problem["status"], status, "{case}: {problem}");
+                let kind = problem["type"].as_str().unwrap_or_default();
+                assert!(kind.starts_with("urn:order-relay:problem:"), "{case}: {problem}");
+            }
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_form_after_the_end_of_a_session_leads_to_the_login_and_back_to_its_page() {
+    let (world, _) = full_world().await;
+    let browser = Browser::new(&world).await;
+    for (address, page) in [
+        ("/orders/default/lost/edit", "/orders/default/lost/edit"),
+        ("/orders/default/lost/remove", "/orders/default/lost"),
+        ("/dead-letters/1/replay", "/dead-letters/1"),
+        ("/people/tokens", "/people"),
+        ("/channels", "/channels"),
+        ("/password", "/me"),
+        ("/erps/default/hold", "/"),
+    ] {
+        let request = |accept: &str| {
+            let request = Request::post(address).header(header::ACCEPT, accept);
+            request.body(Body::from("reason=typed")).expect("a request")
+        };
+        let answer = browser.send(request(PERSON)).await;
+        assert_eq!(answer.status(), StatusCode::SEE_OTHER, "{address}");
+        let encoded = page.replace('/', "%2F");
+        let wanted = format!("/login?ended=1&return_to={encoded}");
+        assert_eq!(header_of(&answer, header::LOCATION), wanted, "{address}");
+        let program = browser.send(request("*/*")).await;
+        assert_eq!(program.status(), StatusCode::UNAUTHORIZED, "{address}");
+        let kind = header_of(&program, header::CONTENT_TYPE);
+        assert_eq!(kind, "application/problem+json", "{address}");
+    }
+    let login = Request::get("/login?ended=1&return_to=%2Fpeople");
+    let page = body_of(browser.send(login.body(Body::empty()).expect("a request")).await).await;
+    assert!(
+        page.contains("Your session has ended.") && page.contains("value=\"/people\""),
+        "{page}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_form_of_another_site_is_refused_on_a_page_in_the_readers_language() {
+    let (world, _) = full_world().await;
+    let browser = Browser::new(&world).await;
+    let request = Request::post("/orders/default/lost/transfer")
+        .header(header::COOKIE, &browser.cookie)
+        .header(header::ACCEPT, PERSON)
+        .header(header::ACCEPT_LANGUAGE, "de")
+        .header(header::ORIGIN, "https://evil.example")
+        .body(Body::from(format!("csrf={}", browser.csrf)));
+    let answer = browser.send(request.expect("a request")).await;
+    assert_eq!(answer.status(), StatusCode::FORBIDDEN);
+    let page = body_of(answer).await;
+    assert!(page.contains("von der Seite einer anderen Website"), "{page}");
+    assert!(page.contains("href=\"/orders/default/lost\" data-back"), "{page}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_counts_of_what_waits_are_on_every_page_and_in_its_title() {
+    let (world, _) = full_world().await;
+    let browser = Browser::new(&world).await;
+    let attention = world.ops.attention(&operator()).await.expect("the ledger answers");
+    assert!(attention.lost > 0 && attention.dead_letters > 0, "{attention:?}");
+    for address in ["/", "/orders", "/status", "/me"] {
+        let page = browser.get(address, "en").await.1.replace("&#x2f;", "/");
+        let title = format!("<title>({}) ", attention.lost);
+        assert!(page.contains(&title), "{address}: {page}");
+        for (to, count) in
+            [("/lost-orders", attention.lost), ("/dead-letters", attention.dead_letters)]
+        {
+            let (_, link) = page.split_once(&format!("<a href=\"{to}\"")).expect("an entry");
+            let link = link.split("</a>").next().unwrap_or_default();
+            assert!(link.ends_with(&format!(">{count}</span>")), "{address}: {link}");
+        }
+    }
+    let empty = World::new().await;
+    let (_, page) = Browser::new(&empty).await.get("/", "en").await;
+    assert!(page.contains("<title>Overview – order-relay"), "{page}");
+    assert!(page.contains("No order has come in yet."), "{page}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_search_of_every_page_finds_orders_by_number_customer_and_article() {
+    let (world, _) = full_world().await;
+    let lamp = json!([{"sku": "LAMP-9", "name": "Lamp", "quantity": "2", "unit_price": "49.95"}]);
+    world.place_with("lit", &json!({ "lines": lamp })).await;
+    world.until("lit", "transferred").await;
+    let browser = Browser::new(&world).await;
+    for (typed, to) in [
+        ("default%2Flost", "/orders/default/lost"),
+        ("lost", "/orders?search=lost"),
+        ("LAMP-9", "/orders?sku=LAMP-9"),
+        ("nothing%20of%20that%20name", "/orders?search=nothing%20of%20that%20name"),
+        ("default%2Fnone", "/orders?search=default%2Fnone"),
+        ("", "/orders"),
+    ] {
+        let request = Request::get(format!("/find?q={typed}"));
+        let request = request.header(header::COOKIE, &browser.cookie).body(Body::empty());
+        let answer = browser.send(request.expect("a request")).await;
+        assert_eq!(answer.status(), StatusCode::SEE_OTHER, "{typed}");
+        assert_eq!(header_of(&answer, header::LOCATION), to, "{typed}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn answers_are_compressed_and_hold_no_secret_that_their_length_could_tell() {
+    let (world, _) = full_world().await;
+    let browser = Browser::new(&world).await;
+    for (address, encoding) in
+        [("/orders", "gzip"), ("/lost-orders.csv", "gzip"), ("/healthz", ""), ("/live", "")]
+    {
+        let request = Request::get(address)
+            .header(header::COOKIE, &browser.cookie)
+            .header(header::ACCEPT_ENCODING, "gzip, br");
+        let answer = browser.send(request.body(Body::empty()).expect("a request")).await;
+        assert_eq!(answer.status(), StatusCode::OK, "{address}");
+        assert_eq!(header_of(&answer, header::CONTENT_ENCODING), encoding, "{address}");
+    }
+    // The value of the forms is another text on each page, and each of them is taken.
+    let mut values = Vec::new();
+    for _ in 0..2 {
+        let (_, page) = browser.get("/orders/default/lost", "en").await;
+        let (_, rest) = page.split_once("name=\"csrf\" value=\"").expect("a form");
+        values.push(rest.split('"').next().unwrap_or_default().to_owned());
+        assert!(!page.contains(&browser.csrf), "the value itself is on no page");
+    }
+    assert_ne!(values[0], values[1]);
+    for value in values {
+        let request = Request::post("/orders/default/lost/remove")
+            .header(header::COOKIE, &browser.cookie)
+            .body(Body::from(format!("csrf={value}")));
+        let (status, page) = browser.ask(request.expect("a request")).await;
+        assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY, "the reason is what lacks: {page}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_order_of_ten_thousand_lines_is_shown_in_pages() {
+    let world = World::new().await;
+    let line = |n: usize| json!({"sku": format!("A-{n:05}"), "name": "Lamp", "quantity": "1", "unit_price": "1"});
+    let lines: Vec<_> = (0..10_000).map(line).collect();
+    world.place_with("long", &json!({"lines": lines})).await;
+    world.until("long", "transferred").await;
+    let browser = Browser::new(&world).await;
+    let (_, page) = browser.get("/orders/default/long", "en").await;
+    assert!(page.len() < 250_000, "{} bytes", page.len());
+    assert!(
+        page.contains("Lines 1 to 100 of 10,000") && page.contains("kB more"),
+        "the rest is told"
+    );
+    assert!(page.contains("?lines=100#lines") && page.contains("?lines=all#lines"));
+    let (_, last) = browser.get("/orders/default/long?lines=9900", "en").await;
+    assert!(last.contains("Lines 9,901 to 10,000 of 10,000") && last.contains("A-09999"));
+    assert!(!last.contains("rel=\"next\""), "it is the last page");
+    let (_, all) = browser.get("/orders/default/long?lines=all", "en").await;
+    assert!(all.contains("A-00000</td>") && all.contains("A-09999</td>"), "all on one page");
 }

@@ -17,14 +17,14 @@ use crate::chromium::Browser;
 use crate::private_postgres::PrivatePostgres;
 use crate::world::{Place, RELAY, World, amqp_url, order_that, order_with};
 
-const PASSWORD: &str = "correct horse battery staple";
+pub const PASSWORD: &str = "correct horse battery staple";
 
 /// A page is reached by plain HTTP here, so its cookies must not want TLS.
-fn without_tls(world: &mut World) {
+pub fn without_tls(world: &mut World) {
     world.set("web.public_url", "");
 }
 
-async fn add_user(world: &World, name: &str, role: &str) {
+pub async fn add_user(world: &World, name: &str, role: &str) {
     let mut command = world.command(&["users", "add", name, "--role", role, "--password-stdin"]);
     let mut child = command.stdin(Stdio::piped()).spawn().expect("it starts");
     let mut stdin = child.stdin.take().expect("it is piped");
@@ -33,12 +33,12 @@ async fn add_user(world: &World, name: &str, role: &str) {
     assert!(child.wait().await.expect("it ends").success());
 }
 
-async fn log_in(browser: &Browser, world: &World, name: &str) {
+pub async fn log_in(browser: &Browser, world: &World, name: &str) {
     browser.go(&world.web("/")).await;
     browser.fill("input[name=name]", name).await;
     browser.fill("input[name=password]", PASSWORD).await;
     browser.click("form[action='/login'] button").await;
-    browser.sees("Every order is accounted for").await;
+    browser.sees("Log out").await;
 }
 
 fn with_sku(id: &str, sku: &str) -> String {
@@ -288,7 +288,7 @@ async fn an_editor_mends_a_group_and_a_dead_letter_and_is_told_when_somebody_was
     browser.fill("input[name=name]", name).await;
     browser.fill("input[name=password]", password).await;
     browser.click("form[action='/login'] button").await;
-    browser.sees("Every order is accounted for").await;
+    browser.sees("Log out").await;
     browser.go(&world.web("/orders/default/G-3")).await;
     let page = browser.sees("needs lostorder_process").await;
     assert!(page.contains("needs lostorder_edit") && !page.contains("Users and tokens"), "{page}");
@@ -323,7 +323,7 @@ async fn the_demo_shows_all_of_it_with_one_command_and_no_service() {
         browser.click("form[action='/login'] button").await;
         browser
             .until("its orders come in while one looks", async || {
-                let shown = "return document.querySelector('#overview .equation b')?.innerText";
+                let shown = "return document.querySelector('#overview .legend b')?.innerText";
                 let shown = browser.script(shown).await;
                 if shown == json!("50") { Ok(()) } else { Err(shown.to_string()) }
             })
@@ -372,7 +372,7 @@ async fn the_page_works_while_200_orders_a_second_pass_and_the_database_is_resta
     let browser = Browser::start().await;
     log_in(&browser, &world, "erika").await;
     let received = async || {
-        let shown = "return document.querySelector('#overview .equation b')?.innerText";
+        let shown = "return document.querySelector('#overview .legend b')?.innerText";
         let shown = browser.script(shown).await.as_str().unwrap_or_default().replace(',', "");
         shown.parse::<u64>().map_err(|error| format!("{shown}: {error}"))
     };
@@ -509,7 +509,10 @@ async fn every_page_reads_well_at_any_width_light_and_dark_and_holds_no_foreign_
     }
     browser.go(&world.web("/language/de?return_to=/lost-orders")).await;
     browser.sees("Verlorene Bestellungen").await;
-    look_at(&browser, "lost-orders-de").await;
+    for (name, path) in &pages {
+        browser.go(&world.web(path)).await;
+        look_at(&browser, &format!("{name}-de")).await;
+    }
 
     // For reading no script is needed.
     browser.without_scripts(true).await;

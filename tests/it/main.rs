@@ -47,4 +47,5 @@ mod pages;
 mod hostile;
 mod chromium;
 mod browser;
+mod browser_forms;
 mod recipes;

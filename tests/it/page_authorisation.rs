@@ -55,6 +55,7 @@ fn cases(redrive: &str) -> Vec<Case> {
     let mut cases = vec![
         page("/", "/", (200, 200)),
         page("/live", "/live", (200, 200)),
+        page("/find", "/find?q=1", (303, 303)),
         page("/lost-orders", "/lost-orders", (200, 200)),
         page("/lost-orders.csv", "/lost-orders.csv", (200, 200)),
         page("/groups/{fingerprint}", "/groups/00", (404, 404)),

@@ -10,13 +10,15 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use sha2::{Digest, Sha256};
 
-const ASSETS: [(&str, &str, &str); 3] = [
-    ("app.css", "text/css; charset=utf-8", include_str!("../../../templates/web/assets/app.css")),
-    (
-        "app.js",
-        "text/javascript; charset=utf-8",
-        include_str!("../../../templates/web/assets/app.js"),
-    ),
+const CSS: &str = "text/css; charset=utf-8";
+const SCRIPT: &str = "text/javascript; charset=utf-8";
+const ASSETS: [(&str, &str, &str); 7] = [
+    ("app.css", CSS, include_str!("../../../templates/web/assets/app.css")),
+    ("app.js", SCRIPT, include_str!("../../../templates/web/assets/app.js")),
+    ("drafts.js", SCRIPT, include_str!("../../../templates/web/assets/drafts.js")),
+    ("live.js", SCRIPT, include_str!("../../../templates/web/assets/live.js")),
+    ("morph.js", SCRIPT, include_str!("../../../templates/web/assets/morph.js")),
+    ("times.js", SCRIPT, include_str!("../../../templates/web/assets/times.js")),
     ("icon.svg", "image/svg+xml", include_str!("../../../templates/web/assets/icon.svg")),
 ];
 

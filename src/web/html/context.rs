@@ -5,11 +5,12 @@ use crate::domain::removal::Removal;
 use crate::key;
 use crate::ports::store_error::StoreError;
 use crate::web::html::forms::{Fields, field};
+use std::collections::BTreeMap;
+
 use axum::body::Body;
-use axum::extract::{FromRequestParts, Path, Query, Request, State};
+use axum::extract::{FromRequestParts, Path, Query, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderValue, Method, StatusCode, header};
-use axum::middleware::Next;
 use axum::response::{Html, IntoResponse, Redirect, Response};
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
@@ -21,6 +22,7 @@ use crate::domain::login::return_path;
 use crate::domain::order_filter::ShopFilter;
 use crate::domain::permission::Permission;
 use crate::ops::refusal::Refusal;
+use crate::ops::statistics::Attention;
 use crate::ports::audit::Act;
 use crate::web::auth::session::SessionUser;
 use crate::web::html::formatter::Formatter;
@@ -38,7 +40,8 @@ const FLASH_COOKIE: &str = "order_relay_flash";
 const MAX_FLASH: usize = 1_500;
 const FLASH_SECONDS: u64 = 60;
 
-const NAVIGATION: [(&str, Key); 10] = [
+/// The pages of the navigation.
+pub const NAVIGATION: [(&str, Key); 10] = [
     ("/", key!("Overview")),
     ("/lost-orders", key!("Lost orders")),
     ("/orders", key!("Orders")),
@@ -68,6 +71,7 @@ pub struct PageContext {
     /// Channels that refuse what they are sent: said on every page, too.
     refused: Vec<String>,
     flash: Option<Flash>,
+    attention: Attention,
 }
 
 /// The message of the previous step, shown once.
@@ -92,7 +96,9 @@ impl FromRequestParts<Web> for PageContext {
         let is_form = parts.method == Method::POST;
         let unheard = web.ops.count_unheard().await;
         let refused = web.ops.refused_channels().await.into_iter().map(|one| one.channel).collect();
-        Ok(Self { web: web.clone(), user, language, here, is_form, unheard, refused, flash })
+        let attention = web.counts.of(&web.ops, &user.person).await;
+        let web = web.clone();
+        Ok(Self { web, user, language, here, is_form, unheard, refused, flash, attention })
     }
 }
 
@@ -167,7 +173,10 @@ impl PageContext {
             .into_iter()
             .filter(|(href, _)| *href != "/people" || self.may(Permission::Admin, None));
         let nav: Vec<Value> = navigation
-            .map(|(href, label)| context! { href, label => label.text(), here => is_here(href) })
+            .map(|(href, label)| {
+                let count = self.count_at(href, &self.attention);
+                context! { href, label => label.text(), here => is_here(href), count }
+            })
             .collect();
         let may = |permission| self.may(permission, shop);
         context! {
@@ -175,7 +184,7 @@ impl PageContext {
             nav,
             here => if self.is_form { "/" } else { self.here.as_str() },
             path,
-            me => context! { name => &self.user.user, csrf => &self.user.csrf },
+            me => context! { name => &self.user.user, csrf => self.web.ops.masked_csrf(&self.user.csrf) },
             can => context! {
                 process => may(Permission::Process),
                 remove => may(Permission::Remove),
@@ -184,9 +193,29 @@ impl PageContext {
                 admin => may(Permission::Admin),
             },
             refused_channels => self.refused.join(", "),
+            lost_count => (self.attention.lost > 0).then(|| self.formatter().count(self.attention.lost)),
+            orders_differ => (self.attention.difference != 0).then(|| self.language.number(self.attention.difference)),
             unheard => (self.unheard > 0).then(|| self.formatter().count(self.unheard)),
             flash => self.flash.as_ref().map(crate::web::html::formatter::view),
         }
+    }
+
+    /// What stands beside an entry of the navigation; empty for none, nothing where nothing is counted.
+    fn count_at(&self, href: &str, attention: &Attention) -> Option<String> {
+        let count = match href {
+            "/lost-orders" => attention.lost,
+            "/dead-letters" => attention.dead_letters,
+            _ => return None,
+        };
+        let count = (count > 0).then(|| self.formatter().count(count));
+        Some(count.unwrap_or_default())
+    }
+
+    /// The same now, by address, for a page that stands open.
+    pub async fn counts(&self) -> BTreeMap<&'static str, String> {
+        let attention = self.web.counts.of(&self.web.ops, &self.user.person).await;
+        let pages = NAVIGATION.into_iter();
+        pages.filter_map(|(href, _)| Some((href, self.count_at(href, &attention)?))).collect()
     }
 
     /// Redirects to another page, which shows `text` once.
@@ -207,11 +236,13 @@ impl PageContext {
 /// What a page's handler returns.
 pub type PageResult = Result<Response, Failure>;
 
-/// Why there is no page; [`show_failures`] makes one of it.
+/// Why there is no page; [`crate::web::html::errors`] makes one of it.
 #[derive(Debug, Clone)]
 pub struct Failure {
-    status: StatusCode,
-    detail: String,
+    /// The status of the answer.
+    pub status: StatusCode,
+    /// A sentence.
+    pub detail: String,
 }
 
 impl Failure {
@@ -255,48 +286,6 @@ impl IntoResponse for Failure {
         response.extensions_mut().insert(self);
         response
     }
-}
-
-/// Renders every [`Failure`] as a page, or as a problem document for JSON requests.
-pub async fn show_failures(State(web): State<Web>, request: Request, next: Next) -> Response {
-    let (mut parts, body) = request.into_parts();
-    let mut asked = parts.clone();
-    parts.extensions.clone_from(&asked.extensions);
-    let response = next.run(Request::from_parts(parts, body)).await;
-    let Some(failure) = response.extensions().get::<Failure>().cloned() else { return response };
-    if wants_json(&asked) {
-        let body = serde_json::json!({ "good": false, "text": failure.detail });
-        return (failure.status, axum::Json(body)).into_response();
-    }
-    let language = Language::of(&asked.headers, &web.access);
-    let title = match failure.status {
-        StatusCode::NOT_FOUND => key!("Not found"),
-        StatusCode::FORBIDDEN => key!("Not allowed"),
-        StatusCode::CONFLICT => key!("Not possible as it stands"),
-        StatusCode::SERVICE_UNAVAILABLE => key!("Not available now"),
-        _ => key!("That did not work"),
-    };
-    let values = context! {
-        title => language.t(title),
-        detail => language.said(&failure.detail),
-        back => way_back(&asked.method, asked.uri.path()),
-    };
-    let html = match PageContext::from_request_parts(&mut asked, &web).await {
-        Ok(ctx) => ctx.part("error.html", language.t(title), None, values).ok(),
-        Err(_) => web.pages.render(language, "error.html", values).ok(),
-    };
-    (failure.status, Html(html.unwrap_or(failure.detail))).into_response()
-}
-
-/// The page of the form that failed, or of the list that was searched.
-fn way_back<'a>(method: &Method, path: &'a str) -> &'a str {
-    let of_one =
-        ["/orders/", "/redrives/", "/dead-letters/", "/groups/", "/mails/", "/channel-messages/"];
-    if *method == Method::POST && of_one.iter().any(|one| path.starts_with(one)) {
-        return path.rsplit_once('/').map_or("/", |(page, _)| page);
-    }
-    let lists = NAVIGATION.into_iter().map(|(list, _)| list).filter(|list| *list != path);
-    lists.filter(|list| *list != "/").find(|list| path.starts_with(list)).unwrap_or("/")
 }
 
 /// Whether the request comes from the script.
@@ -365,24 +354,4 @@ pub fn unprocessable(detail: impl Into<String>) -> Failure {
 /// An answer for the script.
 pub fn json_answer(good: bool, text: &str) -> Response {
     axum::Json(serde_json::json!({ "good": good, "text": text })).into_response()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_page_that_failed_leads_back_to_where_the_form_stood() {
-        for (method, path, back) in [
-            (Method::POST, "/orders/de/1%2F2/transfer", "/orders/de/1%2F2"),
-            (Method::POST, "/lost-orders/remove", "/lost-orders"),
-            (Method::POST, "/mails/0198d3a0/resend", "/mails/0198d3a0"),
-            (Method::POST, "/people/users/erika/roles", "/people"),
-            (Method::POST, "/erps/default/release", "/"),
-            (Method::GET, "/orders/de/none", "/orders"),
-            (Method::GET, "/audit", "/"),
-        ] {
-            assert_eq!(way_back(&method, path), back, "{method} {path}");
-        }
-    }
 }

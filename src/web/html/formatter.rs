@@ -1,5 +1,7 @@
 //! How amounts, times and names are written for one reader.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 use minijinja::value::Serde;
 use minijinja::{Value, context};
@@ -8,6 +10,10 @@ use serde::Serialize;
 use crate::domain::language::Language;
 use crate::domain::money::Money;
 use crate::domain::text::is_unprintable;
+use crate::key;
+
+/// Most of a document or of a message to an ERP that a page shows, in bytes.
+const MAX_TEXT_BYTES: usize = 64 * 1024;
 
 /// Formats times and numbers for a reader.
 #[derive(Debug, Clone, Copy)]
@@ -35,6 +41,12 @@ impl Formatter {
         let relative = self.language.distance(at.as_second() - self.now.as_second());
         let exact = at.strftime("%Y-%m-%d %H:%M:%S UTC");
         format!(r#"<time datetime="{at}" title="{exact}">{relative}</time>"#)
+    }
+
+    /// How long ago: "19 min".
+    pub fn length(&self, since: Timestamp) -> String {
+        let seconds = self.now.as_second() - since.as_second();
+        self.language.duration(Duration::from_secs(seconds.max(0).unsigned_abs()))
     }
 
     /// A count.
@@ -87,9 +99,31 @@ pub fn printable(text: &str) -> String {
     text.chars().map(|c| if keep(c) { c } else { '\u{fffd}' }).collect()
 }
 
+/// The same of a long text: its beginning, and how much more there is.
+pub fn beginning(language: Language, text: &str) -> String {
+    let shown = &text[..text.floor_char_boundary(MAX_TEXT_BYTES)];
+    match text.len() - shown.len() {
+        0 => printable(text),
+        rest => {
+            let more = u64::try_from(rest.div_ceil(1_000)).unwrap_or(u64::MAX);
+            let more = language.number(more);
+            let more = language.fill(key!("… {n} kB more"), &[("n", more.as_str())]);
+            format!("{}\n{more}", printable(shown))
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_long_text_is_cut_between_characters_and_says_how_much_is_left() {
+        assert_eq!(beginning(Language::En, "short"), "short");
+        let long = "ä".repeat(MAX_TEXT_BYTES);
+        let shown = beginning(Language::En, &long);
+        assert!(shown.ends_with("ä\n… 66 kB more"), "{}", &shown[shown.len() - 40..]);
+    }
 
     #[test]
     fn a_sum_has_its_thousands_apart_and_every_digit() {

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use axum::response::sse::{Event, KeepAlive, Sse};
 use futures_util::future::BoxFuture;
-use futures_util::stream;
+use futures_util::{StreamExt, stream};
 
 use crate::web::html::context::{Failure, PageContext};
 
@@ -34,12 +34,22 @@ where
             true => part(ctx.clone()).await,
             false => Ok(None),
         };
-        let (event, goes_on) = match html {
-            Ok(Some(html)) => (Event::default().event("part").data(html), true),
-            Ok(None) => (Event::default().event("end").data("over"), false),
-            Err(_) => (Event::default().comment("not now"), true),
+        let (events, goes_on) = match html {
+            Ok(Some(html)) => (vec![counts(&ctx).await, named("part", html)], true),
+            Ok(None) => (vec![named("end", "over".to_owned())], false),
+            Err(_) => (vec![Event::default().comment("not now")], true),
         };
-        Some((Ok::<_, Infallible>(event), (ctx, part, goes_on)))
+        let events = stream::iter(events.into_iter().map(Ok::<_, Infallible>));
+        Some((events, (ctx, part, goes_on)))
     });
-    Sse::new(events).keep_alive(KeepAlive::default()).into_response()
+    Sse::new(events.flatten()).keep_alive(KeepAlive::default()).into_response()
+}
+
+fn named(name: &str, data: String) -> Event {
+    Event::default().event(name).data(data)
+}
+
+/// The counts in the navigation and in the title.
+async fn counts(ctx: &PageContext) -> Event {
+    named("counts", serde_json::json!(ctx.counts().await).to_string())
 }

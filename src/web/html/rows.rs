@@ -5,13 +5,14 @@ use std::collections::BTreeMap;
 use minijinja::{Value, context};
 
 use crate::domain::edit::Difference;
+use crate::domain::language::Language;
 use crate::domain::lifecycle::transitions::OrderRecord;
 use crate::domain::lifecycle::vocabulary::{OrderState, Phase};
 use crate::domain::text::one_line;
 use crate::ports::erp::Exchange;
 use crate::ports::failure_groups::Group;
 use crate::web::html::charts::sparkline;
-use crate::web::html::formatter::{Formatter, printable, tone_of_phase};
+use crate::web::html::formatter::{Formatter, beginning, printable, tone_of_phase};
 use crate::web::html::forms::order_address;
 
 /// Longest text in a cell of a table, in characters.
@@ -71,7 +72,7 @@ pub fn by_name<'a>(typed: impl Iterator<Item = (&'a str, &'a str)>) -> Value {
 }
 
 /// A request and its answer.
-pub fn exchange(exchange: &Exchange) -> Value {
+pub fn exchange(language: Language, exchange: &Exchange) -> Value {
     let tone = match exchange.meaning.as_str() {
         "ok" | "found" | "accepted" => "good",
         "absent" => "",
@@ -86,8 +87,8 @@ pub fn exchange(exchange: &Exchange) -> Value {
         meaning => &exchange.meaning,
         message => exchange.message.as_deref().map(|text| one_line(text, 500)),
         request_headers => printable(&exchange.request_headers),
-        request_body => printable(&exchange.request_body),
-        reply => printable(&exchange.reply),
+        request_body => beginning(language, &exchange.request_body),
+        reply => beginning(language, &exchange.reply),
         duration_ms => &exchange.duration_ms,
         tone,
     }

@@ -43,6 +43,8 @@ pub fn login_routes() -> Router<Web> {
 struct Wanted {
     #[serde(default)]
     return_to: String,
+    /// Whether a form was sent after the end of the session.
+    ended: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -71,13 +73,14 @@ fn page(
     web: &Web,
     headers: &HeaderMap,
     error: Option<&str>,
-    return_to: &str,
+    wanted: &Wanted,
 ) -> Result<Html<String>, Problem> {
     let language = Language::of(headers, &web.access);
     let values = context! {
         title => language.t(key!("Log in")),
         error => error.map(|error| language.said(error)),
-        return_to,
+        return_to => return_path(&wanted.return_to),
+        ended => wanted.ended.is_some(),
         oidc => web.ops.has_identity_provider(),
         here => "/login",
     };
@@ -94,7 +97,7 @@ async fn form(
     headers: HeaderMap,
     Query(wanted): Query<Wanted>,
 ) -> Result<Response, Problem> {
-    Ok(page(&web, &headers, None, return_path(&wanted.return_to))?.into_response())
+    Ok(page(&web, &headers, None, &wanted)?.into_response())
 }
 
 async fn log_in(State(web): State<Web>, request: Request) -> Result<Response, Problem> {
@@ -136,7 +139,8 @@ fn refuse(
         }
     };
     let told = failure.to_string();
-    let mut response = (status, page(web, headers, Some(&told), return_to)?).into_response();
+    let wanted = Wanted { return_to: return_to.to_owned(), ended: None };
+    let mut response = (status, page(web, headers, Some(&told), &wanted)?).into_response();
     if let LoginFailure::Wait { wait } = failure {
         let seconds = HeaderValue::from(wait_seconds(*wait));
         response.headers_mut().insert(header::RETRY_AFTER, seconds);

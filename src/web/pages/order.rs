@@ -2,7 +2,7 @@
 
 use crate::key;
 use crate::web::html::context::{Failure, PageContext, PageResult, download};
-use axum::extract::Path;
+use axum::extract::{Path, Query};
 use jiff::Timestamp;
 use minijinja::{Value, context};
 
@@ -16,10 +16,10 @@ use crate::ops::refusal::Refusal;
 use crate::ports::erps::ErpUnusable;
 use crate::ports::order_desk::{Attempt, OrderDetail, StoredExchange};
 use crate::web::html::erps::erps;
-use crate::web::html::formatter::{Formatter, printable};
-use crate::web::html::forms::quoted;
+use crate::web::html::formatter::{Formatter, beginning};
+use crate::web::html::forms::{Fields, field, quoted};
 use crate::web::html::rows;
-use crate::web::pages::order_content::{MAX_FACT, content};
+use crate::web::pages::order_content::{Lines, MAX_FACT, content};
 
 /// The order that an address names, if the user may see it.
 async fn find(ctx: &PageContext, at: (String, String)) -> Result<OrderDetail, Failure> {
@@ -45,7 +45,11 @@ pub fn known<T>(found: Result<T, Refusal>) -> Result<T, Failure> {
 }
 
 /// `GET /orders/{shop}/{order_id}`
-pub async fn order(ctx: PageContext, Path(at): Path<(String, String)>) -> PageResult {
+pub async fn order(
+    ctx: PageContext,
+    Path(at): Path<(String, String)>,
+    Query(fields): Query<Fields>,
+) -> PageResult {
     let detail = find(&ctx, at).await?;
     let (formatter, record) = (ctx.formatter(), &detail.record);
     let shown = detail.current().clone();
@@ -64,20 +68,20 @@ pub async fn order(ctx: PageContext, Path(at): Path<(String, String)>) -> PageRe
     let conflicts: Vec<Value> = detail
         .conflicts
         .iter()
-        .map(|c| context! { at => formatter.time(c.received_at), document => printable(&c.document) })
+        .map(|c| context! { at => formatter.time(c.received_at), document => beginning(ctx.language, &c.document) })
         .collect();
     let removed = detail.audit.iter().rev().find(|entry| entry.action == "order.remove");
     let values = context! {
         o => rows::order(&formatter, record),
         erps => erps(&ctx, Some(ctx.web.ops.erp_of(&record.key))).await?,
         source => &detail.source,
-        content => content(&ctx, record, &document),
+        content => content(&ctx, record, &document, Lines::from_field(field(&fields, "lines"))),
         events => events(&formatter, &detail),
         rehearsal,
         revisions,
-        edited => printable(&shown),
+        edited => beginning(ctx.language, &shown),
         edited_differences => rows::differences(&differences(&detail.document, &shown)),
-        document => printable(&detail.document),
+        document => beginning(ctx.language, &detail.document),
         conflicts,
         doubles => doubles(&formatter, &detail),
         other_total => other_total(&formatter, &detail),
@@ -100,7 +104,7 @@ pub async fn document(ctx: PageContext, Path(at): Path<(String, String)>) -> Pag
 async fn rehearsal(ctx: &PageContext, key: &OrderKey) -> Result<Value, Failure> {
     Ok(match ctx.web.ops.rehearse(&ctx.user.person, key).await {
         Ok(exchanges) => {
-            context! { exchanges => exchanges.iter().map(rows::exchange).collect::<Vec<_>>() }
+            context! { exchanges => exchanges.iter().map(|one| rows::exchange(ctx.language, one)).collect::<Vec<_>>() }
         }
         Err(Refusal::ErpUnusable(ErpUnusable(why))) => {
             context! { fault => one_line(&why, 500), exchanges => Vec::<Value>::new() }
@@ -162,7 +166,7 @@ fn events(formatter: &Formatter, detail: &OrderDetail) -> Vec<Value> {
         |stored: &&StoredExchange| detail.attempts.iter().any(|a| a.attempt == stored.attempt);
     for stored in detail.exchanges.iter().filter(|stored| !is_told(stored)) {
         let title = language.t(key!("The ERP was asked")).to_owned();
-        let exchanges = vec![rows::exchange(&stored.exchange)];
+        let exchanges = vec![rows::exchange(language, &stored.exchange)];
         events.push((stored.at, context! { exchanges, ..event("wait", title, String::new()) }));
     }
     for mail in &detail.mails {
@@ -229,7 +233,8 @@ fn tried<'a>(
     told.extend(attempt.status.map(|status| format!("HTTP {status}")));
     told.push(format!("{} ms", attempt.duration_ms));
     told.retain(|part| !part.is_empty());
-    let exchanges: Vec<Value> = exchanges.map(|stored| rows::exchange(&stored.exchange)).collect();
+    let exchanges: Vec<Value> =
+        exchanges.map(|stored| rows::exchange(language, &stored.exchange)).collect();
     context! { tone, title => language.fill(key, &values), text => told.join(", "), exchanges }
 }
 

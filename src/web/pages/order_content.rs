@@ -10,18 +10,20 @@ use crate::domain::lifecycle::transitions::OrderRecord;
 use crate::domain::text::one_line;
 use crate::key;
 use crate::web::html::context::PageContext;
+use crate::web::html::formatter::Formatter;
 use crate::web::html::language::Key;
 
-/// Lines, and entries of any other list, that the page shows; the document has all.
-const MAX_LINES: usize = 200;
+/// Lines on one page, and entries of any other list that it shows.
+const MAX_LINES: usize = 100;
 /// Longest value that is shown of a free-form part, in characters.
 pub const MAX_FACT: usize = 300;
 
 type Facts = Vec<(String, String)>;
 
 /// The content of an order.
-pub fn content(ctx: &PageContext, record: &OrderRecord, document: &Json) -> Value {
+pub fn content(ctx: &PageContext, record: &OrderRecord, document: &Json, wanted: Lines) -> Value {
     let lines = list(document, "lines");
+    let (begin, shown) = wanted.of(lines);
     let parts = [
         ("invoice_address", key!("Invoice address")),
         ("delivery_address", key!("Delivery address")),
@@ -31,18 +33,62 @@ pub fn content(ctx: &PageContext, record: &OrderRecord, document: &Json) -> Valu
     ];
     let parts = parts.into_iter().map(|(name, title)| (title, free_form(&document[name])));
     let parts = parts.filter(|(_, facts)| !facts.is_empty());
-    let shown: Vec<Value> = lines.iter().take(MAX_LINES).map(line).collect();
+    let shown: Vec<Value> = shown.iter().map(line).collect();
     let has = |name: &str| lines.iter().any(|line| !text_of(&line[name]).is_empty());
     context! {
         customer => customer(ctx, record, document),
         parts => parts.map(|(title, facts)| context! { title => title.text(), facts }).collect::<Vec<_>>(),
         prices => prices(document).map(Key::text),
+        lines_page => lines_page(&ctx.formatter(), begin, shown.len(), lines.len()),
         lines => shown,
         has_discounts => has("discount"),
-        more_lines => (lines.len() > MAX_LINES).then(|| lines.len() - MAX_LINES),
         extras => extras(document),
         payments => list(document, "payments").iter().take(MAX_LINES).map(payment).collect::<Vec<_>>(),
     }
+}
+
+/// Which lines a page shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lines {
+    /// A page of them that begins after so many.
+    After(usize),
+    All,
+}
+
+impl Lines {
+    /// From the field `lines` of an address: a number of lines to skip, or `all`.
+    pub fn from_field(text: Option<&str>) -> Self {
+        match text {
+            Some("all") => Self::All,
+            text => Self::After(text.and_then(|text| text.parse().ok()).unwrap_or_default()),
+        }
+    }
+
+    fn of(self, lines: &[Json]) -> (usize, &[Json]) {
+        match self {
+            Self::All => (0, lines),
+            Self::After(begin) => {
+                let begin = if begin < lines.len() { begin } else { 0 };
+                let end = lines.len().min(begin + MAX_LINES);
+                (begin, &lines[begin..end])
+            }
+        }
+    }
+}
+
+/// Which lines these are, and where the others are; nothing where all are shown.
+fn lines_page(formatter: &Formatter, begin: usize, shown: usize, all: usize) -> Option<Value> {
+    let count = |number: usize| formatter.count(u64::try_from(number).unwrap_or(u64::MAX));
+    (all > MAX_LINES).then(|| {
+        context! {
+            from => count(begin + 1),
+            to => count(begin + shown),
+            n => count(all),
+            previous => (begin > 0).then(|| begin.saturating_sub(MAX_LINES)),
+            next => (begin + shown < all).then(|| begin + shown),
+            some => shown < all,
+        }
+    })
 }
 
 /// Whether its prices include the tax, where the order says so.
@@ -143,5 +189,27 @@ fn text_of(value: &Json) -> String {
         Json::Null => String::new(),
         Json::String(text) => text.clone(),
         other => other.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_paged_and_every_one_is_on_a_page() {
+        let lines: Vec<Json> = (0..250).map(Json::from).collect();
+        let page = |text: Option<&str>| {
+            let (begin, shown) = Lines::from_field(text).of(&lines);
+            (begin, shown.len())
+        };
+        assert_eq!(page(None), (0, 100));
+        assert_eq!(page(Some("100")), (100, 100));
+        assert_eq!(page(Some("200")), (200, 50));
+        assert_eq!(page(Some("all")), (0, 250));
+        for bad in ["250", "-1", "x", "99999999999999999999999"] {
+            assert_eq!(page(Some(bad)), (0, 100), "{bad}");
+        }
+        assert_eq!(Lines::After(0).of(&[]), (0, &[][..]));
     }
 }

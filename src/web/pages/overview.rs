@@ -1,5 +1,5 @@
-//! The overview: orders by state, activity, circuits; sent again every two seconds while it is
-//! open.
+//! The overview: what needs a person, the ERPs, activity; sent again every two seconds while it is
+//! open. The figures behind it are on the page of the status, too.
 
 use crate::key;
 use crate::web::html::erps::erp;
@@ -12,7 +12,6 @@ use axum::response::Response;
 use futures_util::FutureExt;
 use minijinja::{Value, context};
 
-use crate::domain::lifecycle::vocabulary::OrderState;
 use crate::domain::money::Purse;
 use crate::ops::statistics::Overview;
 use crate::ports::statistics::Standing;
@@ -22,6 +21,8 @@ use crate::web::html::context::{PageContext, PageResult};
 use crate::web::html::formatter::{Formatter, tone_of_phase};
 use crate::web::html::forms::{Fields, field};
 
+/// The phase in which an order waits for a person.
+const PARKED: &str = "parked";
 const SPANS: [(&str, Duration); 3] = [
     ("1h", Duration::from_hours(1)),
     ("24h", Duration::from_hours(24)),
@@ -54,16 +55,21 @@ pub async fn live(ctx: PageContext, Query(fields): Query<Fields>) -> Response {
     })
 }
 
-fn values(ctx: &PageContext, span: &str, seen: &Overview) -> Value {
+/// What both pages show.
+pub fn values(ctx: &PageContext, span: &str, seen: &Overview) -> Value {
     let formatter = ctx.formatter();
     let spans: Vec<Value> =
         SPANS.into_iter().map(|(own, _)| context! { name => own, here => own == span }).collect();
     let oldest = |belongs: &dyn Fn(&&Standing) -> bool| {
         formatter.time_or_none(seen.standing.iter().filter(belongs).filter_map(|s| s.oldest).min())
     };
-    let mut lost = Purse::default();
-    let of_lost = seen.standing.iter().filter(|s| s.state == OrderState::OrderedFailed);
-    of_lost.flat_map(|s| &s.money).for_each(|money| lost.add_money(money));
+    let needs = |s: &&Standing| s.phase == PARKED;
+    let mut money = Purse::default();
+    let of_needed = seen.standing.iter().filter(needs);
+    of_needed.flat_map(|s| &s.money).for_each(|one| money.add_money(one));
+    let need = seen.standing.iter().filter(needs).map(|s| s.orders).sum::<u64>();
+    let since = seen.standing.iter().filter(needs).filter_map(|s| s.oldest).min();
+    let again = seen.lost.saturating_sub(need);
     let standing: Vec<Value> = seen.standing.iter().map(|s| standing(&formatter, s)).collect();
     let workers: Vec<Value> = seen
         .workers
@@ -88,9 +94,16 @@ fn values(ctx: &PageContext, span: &str, seen: &Overview) -> Value {
         received => formatter.count(seen.received),
         confirmed => formatter.count(seen.confirmed),
         lost => formatter.count(seen.lost),
-        any_lost => seen.lost > 0,
-        lost_money => formatter.money(&lost.into_money()),
-        lost_oldest => oldest(&|s| s.state == OrderState::OrderedFailed),
+        need => (need > 0).then(|| formatter.count(need)),
+        need_money => formatter.money(&money.into_money()),
+        need_for => since.map(|since| formatter.length(since)),
+        again => formatter.count(again),
+        any_again => again > 0,
+        any => seen.received > 0,
+        waits => seen.queued + seen.held + again > 0 || on_broker > 0,
+        lead => if need > 0 { "bad" } else if again + seen.held > 0 { "wait" } else { "good" },
+        of_day => formatter.count(seen.of_day),
+        any_queued => seen.queued > 0,
         queued => formatter.count(seen.queued),
         on_broker => (on_broker > 0).then(|| formatter.count(on_broker.into())),
         queued_oldest => oldest(&|s| s.phase == "queued"),
@@ -103,7 +116,6 @@ fn values(ctx: &PageContext, span: &str, seen: &Overview) -> Value {
         entered_twice => (seen.entered_twice > 0).then(|| formatter.count(seen.entered_twice)),
         mails_failed => formatter.count(seen.mails.failed),
         any_mails_failed => seen.mails.failed > 0,
-        mails_waiting => formatter.count(seen.mails.waiting),
         chart => Value::from_safe_string(flow_chart(&formatter, &seen.flow)),
         spans,
         standing,

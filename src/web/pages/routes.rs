@@ -12,9 +12,9 @@ use axum::routing::{MethodRouter, get, post};
 use crate::domain::permission::Permission;
 use crate::web::auth::session::SessionUser;
 use crate::web::html::assets;
-use crate::web::html::context::{Failure, choose_language, show_failures};
+use crate::web::html::context::{Failure, choose_language};
 use crate::web::pages::{
-    audit, channel_edit, channels, dead_letters, edit, groups, mail_previews, mails, order,
+    audit, channel_edit, channels, dead_letters, edit, find, groups, mail_previews, mails, order,
     order_actions, orders, overview, people, redrives, status,
 };
 use crate::web::state::Web;
@@ -53,6 +53,7 @@ pub fn page_routes() -> Vec<PageRoute> {
     vec![
         page("/", read, overview::overview),
         page("/live", read, overview::live),
+        page("/find", read, find::find),
         form("/erps/{erp}/hold", Process, overview::hold),
         form("/erps/{erp}/release", Process, overview::release),
         page("/lost-orders", read, orders::lost_orders),
@@ -119,7 +120,7 @@ pub fn page_routes() -> Vec<PageRoute> {
 
 /// The same as a router.
 pub fn page_router(web: &Web) -> Router<Web> {
-    let router = page_routes().into_iter().fold(Router::new(), |router, route| {
+    page_routes().into_iter().fold(Router::new(), |router, route| {
         let handler = match route.needs {
             Some(needs) => {
                 route.handler.route_layer(from_fn_with_state((web.clone(), needs), let_in))
@@ -127,8 +128,7 @@ pub fn page_router(web: &Web) -> Router<Web> {
             None => route.handler,
         };
         router.route(route.path, handler)
-    });
-    router.layer(from_fn_with_state(web.clone(), show_failures))
+    })
 }
 
 /// Refuses callers without the permission before the input is read. The operation checks the shop;

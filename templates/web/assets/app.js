@@ -1,30 +1,16 @@
 // Optional improvements of the pages. Reading and all forms work without this script. No library, no inline code: the content security policy allows neither.
-"use strict";
+import { bringBackTyped } from "./drafts.js";
+import { watchLiveParts } from "./live.js";
+import { showTimes } from "./times.js";
+
 (() => {
   const all = (selector, root = document) => [...root.querySelectorAll(selector)];
   const lang = document.documentElement.lang || "en";
 
-  // Times: relative, with the exact one in the reader's time zone as a tooltip.
-  const exact = new Intl.DateTimeFormat(lang, { dateStyle: "medium", timeStyle: "medium" });
-  const zone = Intl.DateTimeFormat().resolvedOptions().timeZone;
-  const relative = new Intl.RelativeTimeFormat(lang, { numeric: "auto", style: "short" });
-  const units = [["day", 86400], ["hour", 3600], ["minute", 60], ["second", 1]];
-  const distance = (at) => {
-    const seconds = Math.round((at - Date.now()) / 1000);
-    const [unit, size] = units.find(([, size]) => Math.abs(seconds) >= size) || units[3];
-    return relative.format(Math.trunc(seconds / size), unit);
-  };
-  const showTimes = (root = document) => {
-    for (const time of all("time[datetime]", root)) {
-      const at = new Date(time.dateTime);
-      if (Number.isNaN(at.getTime())) continue;
-      time.title = `${exact.format(at)} (${zone})`;
-      if (time.classList.contains("exact")) time.textContent = exact.format(at);
-      else time.textContent = distance(at);
-    }
-  };
+  bringBackTyped();
   showTimes();
   setInterval(showTimes, 20000);
+  watchLiveParts();
 
   // Commands to copy.
   document.addEventListener("click", async (event) => {
@@ -46,42 +32,6 @@
     const place = document.getElementById("said");
     if (place) place.textContent = text;
   };
-
-  // Parts that the server updates: overview, a running redrive.
-  for (const part of all("[data-live]")) {
-    let source = null;
-    const pause = document.querySelector(`[data-pause="${part.id}"]`);
-    const start = () => {
-      source = new EventSource(part.dataset.live);
-      source.addEventListener("part", (event) => {
-        // Do not replace a form while it is being filled in.
-        const filling = part.querySelector("details[open]") !== null;
-        pause?.classList.toggle("live", !filling);
-        if (filling) return;
-        const focused = part.contains(document.activeElement) && document.activeElement !== document.body;
-        const id = focused ? document.activeElement.id : "";
-        part.innerHTML = event.data;
-        showTimes(part);
-        if (id) document.getElementById(id)?.focus();
-      });
-      source.addEventListener("end", () => { stop(); location.reload(); });
-      source.onopen = () => pause?.classList.add("live");
-      source.onerror = () => pause?.classList.remove("live");
-    };
-    const stop = () => { source?.close(); source = null; pause?.classList.remove("live"); };
-    pause?.removeAttribute("hidden");
-    pause?.addEventListener("click", () => {
-      const paused = source !== null;
-      if (paused) stop(); else start();
-      pause.setAttribute("aria-pressed", String(paused));
-      pause.querySelector("span:last-child").textContent = paused ? pause.dataset.go : pause.dataset.stop;
-    });
-    document.addEventListener("visibilitychange", () => {
-      if (document.hidden) { if (source) { stop(); part.dataset.waits = "1"; } }
-      else if (part.dataset.waits) { delete part.dataset.waits; start(); }
-    });
-    start();
-  }
 
   // Lists: picking, counting, actions on one row, keyboard.
   const list = document.querySelector("form[data-list]");
@@ -123,7 +73,6 @@
       else if (event.key === "k") go(at - 1);
       else if (event.key === "x" && line) { const box = line.querySelector("input[name=order]"); if (box) { box.checked = !box.checked; count(); } }
       else if (event.key === "t" && line) line.querySelector("button[data-transfer]:not(:disabled)")?.click();
-      else if (event.key === "/") { event.preventDefault(); document.querySelector("input[name=search]")?.focus(); }
       else if (event.key === "?") document.getElementById("keys")?.showModal?.();
     });
 
@@ -154,6 +103,20 @@
     });
   }
 
+  // The search of every page.
+  document.addEventListener("keydown", (event) => {
+    const writes = event.target.closest?.("input:not([type=checkbox]), textarea, select, dialog");
+    const slash = event.key === "/" && !writes && !event.ctrlKey && !event.metaKey && !event.altKey;
+    if (!slash && !(event.key === "k" && (event.ctrlKey || event.metaKey))) return;
+    const field = document.querySelector(".find input");
+    if (!field) return;
+    event.preventDefault();
+    const menu = document.getElementById("menu");
+    if (menu && !field.checkVisibility()) menu.checked = true;
+    field.focus();
+    field.select();
+  });
+
   // A form is sent only once, even if the button is pressed repeatedly.
   document.addEventListener("submit", (event) => {
     const form = event.target;
@@ -178,11 +141,5 @@
     choice.addEventListener("change", show);
     show();
   }
-  // Back to the form, with its input.
-  document.querySelector("[data-back]")?.addEventListener("click", (event) => {
-    if (history.length < 2) return;
-    event.preventDefault();
-    history.back();
-  });
   document.querySelector("[data-keys]")?.addEventListener("click", () => document.getElementById("keys")?.showModal?.());
 })();
