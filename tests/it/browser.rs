@@ -538,9 +538,26 @@ async fn look_at(browser: &Browser, name: &str) {
         let found = browser.script(LOOK).await;
         assert_eq!(found["faults"], json!([]), "{name} at {width} px, {scheme}");
         if width != 1920 {
+            let faults = violations(browser).await;
+            assert_eq!(faults, json!([]), "axe on {name} at {width} px, {scheme}");
+        }
+        if width != 1920 {
             browser.picture(&screenshots().join(format!("{name}-{width}-{scheme}.png"))).await;
         }
     }
+}
+
+/// What axe-core finds. It is put into the page from outside: the page's own policy would let nobody load it.
+async fn violations(browser: &Browser) -> serde_json::Value {
+    const AXE: &str = include_str!("../assets/axe.min.js");
+    const RUN: &str = r#"
+        return axe.run(document, { preload: false, resultTypes: ["violations"] }).then((found) =>
+          found.violations.map((v) => `${v.id}: ${v.help}: ${v.nodes.slice(0, 3).map((n) => n.html.slice(0, 160)).join(" | ")}`));
+    "#;
+    if browser.script("return typeof axe").await != json!("object") {
+        browser.script(AXE).await;
+    }
+    browser.script(RUN).await
 }
 
 fn screenshots() -> PathBuf {
