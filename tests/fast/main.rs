@@ -32,6 +32,7 @@ mod dead_letters;
 mod deaths;
 mod failures;
 mod flows;
+mod forgetting;
 mod gate;
 mod http_server;
 mod ledger_clock;
