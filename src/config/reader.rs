@@ -17,7 +17,7 @@ use serde_json::json;
 
 use crate::config::addresses::{self, mask};
 use crate::config::fault_reader::{self, Faults, unknown_key};
-use crate::domain::text::{one_line, quoted};
+use crate::domain::text::quoted;
 
 pub(super) const ONE_MS: Duration = Duration::from_millis(1);
 pub(super) const ONE_DAY: Duration = Duration::from_hours(24);
@@ -369,7 +369,7 @@ impl Reader {
     pub fn flag(&mut self, key: &str) -> bool {
         self.read(key, json!({"type": "boolean"}), str::to_owned, |value| {
             let text = text(value)?;
-            text.parse().map_err(|_| format!("`{}`: expected true or false", one_line(&text, 40)))
+            text.parse().map_err(|_| format!("{}: expected true or false", quoted(&text, 40)))
         })
     }
 
@@ -380,7 +380,7 @@ impl Reader {
         self.read(key, schema, str::to_owned, |value| {
             let text = text(value)?;
             serde_json::from_value(json!(text))
-                .map_err(|_| format!("`{}` is not one of {expected}", one_line(&text, 40)))
+                .map_err(|_| format!("{} is not one of {expected}", quoted(&text, 40)))
         })
     }
 }
@@ -456,7 +456,7 @@ fn whole(value: &Value, range: &RangeInclusive<i64>) -> Result<i64, String> {
     let text = text(value)?;
     match text.parse::<i64>() {
         Ok(number) if range.contains(&number) => Ok(number),
-        _ => Err(format!("`{}`: {expected}", one_line(&text, 40))),
+        _ => Err(format!("{}: {expected}", quoted(&text, 40))),
     }
 }
 
@@ -467,8 +467,8 @@ fn size(text: &str, range: &RangeInclusive<usize>) -> Result<usize, String> {
     let size = digits.trim().parse::<usize>().ok().and_then(|n| n.checked_mul(factor));
     size.filter(|size| range.contains(size)).ok_or_else(|| {
         format!(
-            "`{}`: expected a size from {} to {} bytes, such as 1048576, \"512KiB\" or \"1MiB\"",
-            one_line(text, 40),
+            "{}: expected a size from {} to {} bytes, such as 1048576, \"512KiB\" or \"1MiB\"",
+            quoted(text, 40),
             range.start(),
             range.end()
         )
@@ -492,14 +492,14 @@ fn time(text: &str, range: &RangeInclusive<Duration>) -> Result<Duration, String
     match fault_reader::time(text) {
         Some(time) if range.contains(&time) => Ok(time),
         Some(_) => Err(format!(
-            "`{}`: expected a time from {:?} to {:?}",
-            one_line(text, 40),
+            "{}: expected a time from {:?} to {:?}",
+            quoted(text, 40),
             range.start(),
             range.end()
         )),
         None => Err(format!(
-            "`{}`: expected a time such as \"500ms\", \"30s\" or \"5m\"",
-            one_line(text, 40)
+            "{}: expected a time such as \"500ms\", \"30s\" or \"5m\"",
+            quoted(text, 40)
         )),
     }
 }

@@ -52,21 +52,58 @@ pub fn cut(text: &str, max_chars: usize) -> String {
     text.chars().take(max_chars.saturating_sub(1)).chain(['…']).collect()
 }
 
-/// `text` on one line in quotes, and by name what is not seen of it: `` `100042 ` (ends with U+0020) ``.
+/// `text` on one line in quotes with what is not seen of it made visible, and the first such character by its name:
+/// `` `100042␣` (ends with a space, U+0020) ``.
 pub fn quoted(text: &str, max_chars: usize) -> String {
-    let is_unseen = |c: &char| c.is_whitespace() || is_unprintable(*c);
-    let named = |what: &str, c: char| format!(" ({what} U+{:04X})", u32::from(c));
-    let inner = text.trim();
+    let is_unseen = |c: char| c.is_whitespace() || is_unprintable(c);
+    let told = |what: &str, c: char| format!(" ({what} {})", unseen_name(c));
     let unseen = match (text.chars().next(), text.chars().next_back()) {
-        (_, Some(last)) if is_unseen(&last) => named("ends with", last),
-        (Some(first), _) if is_unseen(&first) => named("begins with", first),
-        _ => inner
+        (_, Some(last)) if is_unseen(last) => told("ends with", last),
+        (Some(first), _) if is_unseen(first) => told("begins with", first),
+        _ => text
             .chars()
-            .find(|c| *c != ' ' && is_unseen(c))
-            .map_or_else(String::new, |c| named("contains", c)),
+            .find(|c| *c != ' ' && is_unseen(*c))
+            .map_or_else(String::new, |c| told("contains", c)),
     };
-    let end = if text.ends_with(' ') { " " } else { "" };
-    format!("`{}{end}`{unseen}", one_line(inner, max_chars))
+    let end = text.trim_end_matches(is_unseen).len();
+    let begin = text.len() - text.trim_start_matches(is_unseen).len();
+    let mut shown = String::with_capacity(text.len() + 8);
+    for (at, c) in text.char_indices() {
+        match c {
+            ' ' if (begin..end).contains(&at) => shown.push(' '),
+            ' ' => shown.push('␣'),
+            c if is_unseen(c) => shown.push_str(&format!("<U+{:04X}>", u32::from(c))),
+            c => shown.push(c),
+        }
+    }
+    format!("`{}`{unseen}", one_line(&shown, max_chars))
+}
+
+/// What a character is called that nobody sees, with its code point.
+pub fn unseen_name(c: char) -> String {
+    let name = match c {
+        ' ' => "a space",
+        '\t' => "a tab",
+        '\n' => "a line feed",
+        '\r' => "a carriage return",
+        '\0' => "a null character",
+        '\u{a0}' => "a no-break space",
+        '\u{202f}' => "a narrow no-break space",
+        '\u{3000}' => "an ideographic space",
+        '\u{ad}' => "a soft hyphen",
+        '\u{200b}' => "a zero width space",
+        '\u{200c}' => "a zero width non-joiner",
+        '\u{200d}' => "a zero width joiner",
+        '\u{2060}' => "a word joiner",
+        '\u{feff}' => "a byte order mark",
+        '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => {
+            "a mark of the reading direction"
+        }
+        c if c.is_control() => "a control character",
+        c if c.is_whitespace() => "a white space",
+        _ => "an invisible character",
+    };
+    format!("{name}, U+{:04X}", u32::from(c))
 }
 
 /// Equivalent JSON without invisible characters and terminal controls. Outside of strings only
@@ -126,7 +163,34 @@ mod tests {
         assert_eq!(cut("", 3), "");
     }
 
+    #[test]
+    fn a_character_that_nobody_sees_is_shown_and_named() {
+        for (text, told) in [
+            ("100042", "`100042`"),
+            ("a b", "`a b`"),
+            ("100042 ", "`100042␣` (ends with a space, U+0020)"),
+            (" 100042", "`␣100042` (begins with a space, U+0020)"),
+            ("   ", "`␣␣␣` (ends with a space, U+0020)"),
+            ("4711\u{a0}", "`4711<U+00A0>` (ends with a no-break space, U+00A0)"),
+            ("47\u{200b}11", "`47<U+200B>11` (contains a zero width space, U+200B)"),
+            ("\u{feff}4711", "`<U+FEFF>4711` (begins with a byte order mark, U+FEFF)"),
+            ("a\u{202e}b", "`a<U+202E>b` (contains a mark of the reading direction, U+202E)"),
+            ("a\nb", "`a<U+000A>b` (contains a line feed, U+000A)"),
+            ("a\tb", "`a<U+0009>b` (contains a tab, U+0009)"),
+            ("4711\0", "`4711<U+0000>` (ends with a null character, U+0000)"),
+            ("a\u{1b}[31m", "`a<U+001B>[31m` (contains a control character, U+001B)"),
+            ("a\u{2060}b", "`a<U+2060>b` (contains a word joiner, U+2060)"),
+        ] {
+            assert_eq!(quoted(text, 60), told, "{text:?}");
+        }
+    }
+
     proptest! {
+        #[test]
+        fn a_quoted_text_is_printable(text in ".*") {
+            prop_assert!(!quoted(&text, 60).chars().any(|c| is_unprintable(c) || (c.is_whitespace() && c != ' ')));
+        }
+
         #[test]
         fn the_result_is_one_printable_line_within_the_limit(text in "\\PC*|.*", max in 1usize..40) {
             let line = one_line(&text, max);

@@ -143,7 +143,7 @@ pub fn text(value: &Value) -> String {
 
 fn shown(value: &Value) -> String {
     match value {
-        Value::String(text) => quoted(&one_line(text, 60), 60),
+        Value::String(text) => quoted(text, 60),
         other => one_line(&other.to_string(), 60),
     }
 }

@@ -604,15 +604,15 @@ mod tests {
 "), @r"
         schema: at /currency: `EURO` is not an ISO 4217 currency code such as EUR
         schema: at /customer/email: `erika` is not a mail address such as name@example.com
-        schema: at /customer/email: `a@b.de Bcc: c@d.de` (contains U+000D) is not a mail address such as name@example.com
+        schema: at /customer/email: `a@b.de<U+000D><U+000A>Bcc: c@d.de` (contains a carriage return, U+000D) is not a mail address such as name@example.com
         schema: at /lines/0: missing field `sku`
         schema: at /lines/0/quantity: `two` is not a number of at most 64 characters
         schema: at /lines/0: invalid type: sequence, expected an object
         schema: at /order_id: `no blanks please` is not an order_id: 1 to 128 of A-Z a-z 0-9 . _ : / -, and not just `.` or `..`
         invalid_state: at /state: state is `new`; only `payed` and `ordered_failed` are transmitted
         schema: at /payment: invalid type: sequence, expected an object
-        schema: at /order_id: `100042 ` (ends with U+0020) is not an order_id: 1 to 128 of A-Z a-z 0-9 . _ : / -, and not just `.` or `..`
-        schema: at /lines/0/sku: `4711` (ends with U+0000) is not an article number of 1 to 200 characters without U+0000
+        schema: at /order_id: `100042␣` (ends with a space, U+0020) is not an order_id: 1 to 128 of A-Z a-z 0-9 . _ : / -, and not just `.` or `..`
+        schema: at /lines/0/sku: `4711<U+0000>` (ends with a null character, U+0000) is not an article number of 1 to 200 characters without U+0000
         schema: at /customer/name: character 6 is U+0000 (NUL), which no ERP stores
         schema: at /customer/name: 256 characters; at most 255 are accepted
         duplicate_key: at /something_new/1/a: this key is in its object twice

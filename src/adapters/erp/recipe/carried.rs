@@ -5,7 +5,7 @@ use serde_json::Value as Json;
 
 use crate::domain::failure::{ErrorClass, Failure, Stage};
 use crate::domain::order::contents::{Content, Part, parts_of, places, text};
-use crate::domain::text::{one_line, quoted};
+use crate::domain::text::quoted;
 
 use super::engine::RecipeErp;
 use super::model::{Carries, Expr};
@@ -39,7 +39,7 @@ impl RecipeErp {
                 let detail = format!(
                     "{place} is {}: the ERP would round it to {most} digits behind the point ({}): correct it, or set \
                      how many digits the ERP keeps in the recipe `{name}`",
-                    quoted(&one_line(&value, 40), 40),
+                    quoted(&value, 40),
                     digits.key
                 );
                 return Err(refusal("too_many_digits", &detail));

@@ -5,7 +5,7 @@ use minijinja::value::{Kwargs, Value};
 use minijinja::{Environment, Error, ErrorKind};
 
 use crate::domain::exact::{digits, exact};
-use crate::domain::text::one_line;
+use crate::domain::text::quoted;
 
 use super::values::{self, Placeholder};
 
@@ -51,7 +51,7 @@ fn number(value: &Value) -> Result<BigDecimal, Error> {
     let is_number = is_placeholder || values::is_number(value) || value.as_str().is_some();
     let text = value.to_string();
     let number = is_number.then(|| exact(text.trim())).flatten();
-    number.ok_or_else(|| wrong(format!("`{}` is not a number", one_line(&text, 60))))
+    number.ok_or_else(|| wrong(format!("{} is not a number", quoted(&text, 60))))
 }
 
 fn value_of(number: &BigDecimal) -> Value {
@@ -67,7 +67,7 @@ fn rounded(number: &BigDecimal, places: i64, mode: &str) -> Result<BigDecimal, E
         "down" => RoundingMode::Down,
         _ => {
             let modes = "half_up, half_even, half_down, up, down";
-            return Err(wrong(format!("round: `{}` is not one of {modes}", one_line(mode, 20))));
+            return Err(wrong(format!("round: {} is not one of {modes}", quoted(mode, 20))));
         }
     };
     checked(places)?;

@@ -103,7 +103,7 @@ fn wrong(detail: String) -> Error {
 
 /// Text for an error message, short.
 fn shown(value: &Value) -> String {
-    crate::domain::text::one_line(&value.to_string(), 60)
+    crate::domain::text::quoted(&value.to_string(), 60)
 }
 
 /// A number with its digits, whatever its type.
@@ -116,13 +116,13 @@ fn num(value: &Value) -> Result<Value, Error> {
         Some(text) if values::is_json_number(text) => {
             Ok(Value::from_object(Digits(text.to_owned())))
         }
-        _ => Err(wrong(format!("`{}` is not a number", shown(value)))),
+        _ => Err(wrong(format!("{} is not a number", shown(value)))),
     }
 }
 
 fn json(value: &Value) -> Result<String, Error> {
     let text = values::to_json_text(there(value)?);
-    bounded(text.ok_or_else(|| wrong(format!("`{}` cannot be JSON", shown(value))))?)
+    bounded(text.ok_or_else(|| wrong(format!("{} cannot be JSON", shown(value))))?)
 }
 
 /// A text that a filter has made longer: a chain of such filters must not fill up the memory.
@@ -182,7 +182,7 @@ fn date(value: &Value) -> Result<Date, Error> {
     }
     let text = value.to_string();
     let day = text.get(..10).and_then(|day| day.parse::<Date>().ok());
-    day.ok_or_else(|| wrong(format!("`{}` does not begin with a date", shown(value))))
+    day.ok_or_else(|| wrong(format!("{} does not begin with a date", shown(value))))
 }
 
 /// A moment; a date alone is its midnight in UTC.
