@@ -14,6 +14,7 @@ pub mod domain {
         pub mod fault;
         pub mod intake_rules;
         pub mod faults;
+        pub mod place;
     }
     pub mod failure;
     pub mod failure_summary;

@@ -3,7 +3,10 @@
 
 use uuid::Uuid;
 
+use crate::domain::order::fault::{Fault, Reason};
+use crate::domain::order::faults::faults;
 use crate::domain::permission::Permission;
+use crate::domain::topology::ORDER_FAILED;
 use crate::ops::principal::Principal;
 use crate::ops::refusal::Refusal;
 use crate::ops::verbs::Ops;
@@ -42,5 +45,20 @@ impl Ops {
         let missing = || Refusal::not_found("dead letter", id);
         let id: Uuid = id.parse().map_err(|_| missing())?;
         self.store.dead_letter(id).await?.ok_or_else(missing)
+    }
+
+    /// Every fault that keeps an open dead letter from being an order, in one pass; none of a message about a
+    /// failure, and none that the content of an order does not have.
+    pub fn letter_faults(&self, letter: &DeadLetter) -> Vec<Fault> {
+        let is_order = letter.routing_key != ORDER_FAILED;
+        let is_whole = letter.body.len() == letter.size;
+        if letter.status != "open"
+            || letter.reason != Reason::Schema.as_str()
+            || !is_order
+            || !is_whole
+        {
+            return Vec::new();
+        }
+        faults(&letter.body, &self.intake)
     }
 }

@@ -78,6 +78,19 @@ paused! {
         assert_eq!(world.dead_letters().await.len(), 0);
     }
 
+    async fn every_fault_of_a_letter_is_told_in_one_pass(world) {
+        let lines = json!([{"sku": "1", "quantity": 1, "unit_price": 1}, {"sku": "2", "quantity": "two", "unit_price": 1}]);
+        world.send("order.placed", with(&json!({"order_id": "1 ", "total": "x", "lines": lines})).as_bytes()).await;
+        world.send("order.placed", b"{").await;
+        world.seconds(5).await;
+        let letters = world.dead_letters().await;
+        let of = |reason: &str| letters.iter().find(|letter| letter.reason == reason).expect("it is kept");
+        let faults = world.ops.letter_faults(of("schema"));
+        let places: Vec<_> = faults.iter().filter_map(|fault| fault.place.as_deref()).collect();
+        assert_eq!(places, ["/order_id", "/total", "/lines/1/quantity"]);
+        assert_eq!(world.ops.letter_faults(of("not_json")), [], "its one fault is its reason");
+    }
+
     async fn a_letter_that_is_still_bad_stays(world) {
         world.send("order.placed", b"{").await;
         world.seconds(5).await;

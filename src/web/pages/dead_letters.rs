@@ -5,6 +5,8 @@ use axum::extract::{Path, Query};
 use minijinja::{Value, context};
 use uuid::Uuid;
 
+use crate::domain::order::fault::{Fault, Reason};
+use crate::domain::order::place::marked;
 use crate::domain::permission::Permission;
 use crate::domain::text::{one_line, shown_json};
 use crate::ports::dead_letters::DeadLetter;
@@ -16,8 +18,6 @@ use crate::web::html::forms::{Fields, field};
 const MAX_LISTED: u32 = 200;
 /// Bytes that the page shows; the download has all.
 const MAX_SHOWN: usize = 64 * 1024;
-/// Bytes around a place that are marked with it.
-const MARKED: usize = 24;
 
 /// `GET /dead-letters`
 pub async fn letters(ctx: PageContext, Query(fields): Query<Fields>) -> PageResult {
@@ -38,7 +38,8 @@ pub async fn letter(
     let hex = match field(&fields, "as") {
         Some("hex") => true,
         Some("text") => false,
-        _ => text.is_none(),
+        // Where the first byte that is no text is known, it is marked in what can be read.
+        _ => text.is_none() && letter.reason != Reason::NotUtf8.as_str(),
     };
     let headers: Vec<(String, String)> = letter
         .headers
@@ -50,22 +51,22 @@ pub async fn letter(
         headers,
         size => ctx.formatter().count(letter.body.len() as u64),
         hex,
+        faults => faults_of(&ctx, &letter),
         editable => text.filter(|text| text.len() <= 1_048_576).map(shown_json),
     };
     let shown = &letter.body[..letter.body.len().min(MAX_SHOWN)];
     if hex {
         values = context! { shown => hex_dump(shown), ..values };
     } else {
-        let lossy = String::from_utf8_lossy(shown);
-        let place = letter.place.as_deref().and_then(|place| offset_of(&lossy, place));
-        values = match place {
-            Some((from, to)) => context! {
-                before => printable(&lossy[..from]),
-                marked => printable(&lossy[from..to]),
-                after => printable(&lossy[to..]),
+        let place = letter.place.as_deref().and_then(|place| marked(&letter.body, place));
+        values = match place.filter(|range| range.end <= shown.len()) {
+            Some(range) => context! {
+                before => escaped(&shown[..range.start]),
+                marked => escaped(&shown[range.clone()]),
+                after => escaped(&shown[range.end..]),
                 ..values
             },
-            None => context! { shown => printable(&lossy), ..values },
+            None => context! { shown => escaped(shown), ..values },
         };
     }
     let title = format!("{} {}", ctx.t(key!("Dead letter")), short(letter.id));
@@ -145,39 +146,27 @@ fn view(ctx: &PageContext, letter: &DeadLetter) -> Value {
     }
 }
 
-/// Where a place is in the text: "line 3 column 7", or the value at a JSON pointer.
-fn offset_of(text: &str, place: &str) -> Option<(usize, usize)> {
-    let at = match place.strip_prefix("line ") {
-        Some(rest) => {
-            let (line, column) = rest.split_once(" column ")?;
-            let (line, column): (usize, usize) = (line.parse().ok()?, column.parse().ok()?);
-            let begin =
-                text.split_inclusive('\n').take(line.checked_sub(1)?).map(str::len).sum::<usize>();
-            begin + column.saturating_sub(1)
-        }
-        None => {
-            // The place where the last named step of the pointer is written.
-            let steps = place.rsplit('/').filter(|step| step.parse::<usize>().is_err());
-            let mut found = None;
-            for step in steps.filter(|step| !step.is_empty()) {
-                let name = format!("\"{}\"", step.replace("~1", "/").replace("~0", "~"));
-                found = text.find(&name);
-                if found.is_some() {
-                    break;
-                }
-            }
-            found?
-        }
+/// Every fault of an open letter, where there is more than the one that it was refused for.
+fn faults_of(ctx: &PageContext, letter: &DeadLetter) -> Vec<Value> {
+    let faults = ctx.web.ops.letter_faults(letter);
+    if faults.len() < 2 {
+        return Vec::new();
+    }
+    let view = |fault: &Fault| {
+        let place = fault.place.as_deref().map(|place| one_line(place, 500));
+        context! { place, detail => one_line(&fault.detail, 500) }
     };
-    let floor = |mut at: usize| {
-        at = at.min(text.len());
-        while !text.is_char_boundary(at) {
-            at -= 1;
-        }
-        at
-    };
-    let line_end = text[floor(at)..].find('\n').map_or(text.len(), |end| floor(at) + end);
-    Some((floor(at), floor((at + MARKED).min(line_end))))
+    faults.iter().map(view).collect()
+}
+
+/// Bytes as text; those that are none stand as `\xFF`.
+fn escaped(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(bytes.len());
+    for chunk in bytes.utf8_chunks() {
+        text.push_str(&printable(chunk.valid()));
+        text.extend(chunk.invalid().iter().map(|byte| format!("\\x{byte:02X}")));
+    }
+    text
 }
 
 fn hex_dump(bytes: &[u8]) -> String {
@@ -195,15 +184,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_place_is_marked_where_it_is_written() {
-        let text = "{\n  \"lines\": [{\"sku\": \"\"}],\n  \"total\": \"x\"\n}";
-        let marked = |place| offset_of(text, place).map(|(from, to)| &text[from..to]);
-        assert_eq!(marked("/total"), Some("\"total\": \"x\""));
-        assert_eq!(marked("/lines/0/sku"), Some("\"sku\": \"\"}],"));
-        assert_eq!(marked("line 2 column 3"), Some("\"lines\": [{\"sku\": \"\"}],"));
-        assert_eq!(marked("/nothing"), None);
-        assert_eq!(marked("line 0 column 1"), None);
-        assert_eq!(offset_of("äöü", "line 1 column 2").map(|(from, _)| from), Some(0));
+    fn bytes_that_are_no_text_are_escaped() {
+        assert_eq!(escaped("a\nä".as_bytes()), "a\nä");
+        assert_eq!(escaped(b"a\xff\xfeb"), "a\\xFF\\xFEb");
     }
 
     #[test]
