@@ -88,7 +88,7 @@ paused! {
         let faults = world.ops.letter_faults(of("schema"));
         let places: Vec<_> = faults.iter().filter_map(|fault| fault.place.as_deref()).collect();
         assert_eq!(places, ["/order_id", "/total", "/lines/1/quantity"]);
-        assert_eq!(world.ops.letter_faults(of("not_json")), [], "its one fault is its reason");
+        assert!(world.ops.letter_faults(of("not_json")).is_empty(), "its one fault is its reason");
     }
 
     async fn a_letter_that_is_still_bad_stays(world) {
