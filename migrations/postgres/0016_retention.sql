@@ -31,6 +31,6 @@ CREATE TABLE removals (
   last_ms BIGINT NOT NULL
 );
 
--- Up to where each kind was looked through: nothing older is left to be taken out.
+-- Up to where each kind was looked through. Orders: in the round that is going on.
 INSERT INTO ledger_marks (name, at_ms)
 VALUES ('retention.confirmed', 0), ('retention.removed', 0), ('retention.exchanges', 0), ('retention.mails', 0);

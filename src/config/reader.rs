@@ -482,8 +482,8 @@ fn age(text: &str, range: &RangeInclusive<Duration>) -> Result<Duration, String>
     age.filter(|age| range.contains(age)).ok_or_else(|| {
         let (from, to) = (in_days(range.start()), in_days(range.end()));
         format!(
-            "`{}`: expected days from {from}d to {to}d, such as \"400d\", or \"\"",
-            one_line(text, 40)
+            "{}: expected days from {from}d to {to}d, such as \"400d\", or \"\"",
+            quoted(text, 40)
         )
     })
 }

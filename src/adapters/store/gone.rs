@@ -85,10 +85,14 @@ pub(super) fn finished(condition: &str) -> String {
     )
 }
 
-/// Notes the orders that `rows` are: the columns of [`NOTED`].
-pub(super) async fn note<T: Tx>(tx: &mut T, rows: Vec<Row>, kind: &str) -> Result<u64, StoreError> {
+/// Notes the orders that `rows` are, the columns of [`NOTED`]; how many, and when the last one changed.
+pub(super) async fn note<T: Tx>(
+    tx: &mut T,
+    rows: Vec<Row>,
+    kind: &str,
+) -> Result<(u64, i64), StoreError> {
     let mut args = Vec::with_capacity(rows.len() * NOTED_COLUMNS);
-    let count = rows.len();
+    let (count, mut last) = (rows.len(), 0);
     for mut row in rows {
         row.table = "order_states";
         let key = rows::order_key(&mut row)?;
@@ -98,12 +102,14 @@ pub(super) async fn note<T: Tx>(tx: &mut T, rows: Vec<Row>, kind: &str) -> Resul
         args.push(row.text("phase")?.into());
         args.push(row.text_or_null("erp_order_id")?.as_deref().into());
         args.extend([row.text("currency")?.into(), row.text("total")?.into()]);
-        for column in ["fail_count", "received_at_ms", "updated_at_ms", "version"] {
+        for column in ["fail_count", "received_at_ms"] {
             args.push(row.int(column)?.into());
         }
+        last = row.int("updated_at_ms")?;
+        args.extend([last.into(), row.int("version")?.into()]);
     }
     if count == 0 {
-        return Ok(0);
+        return Ok((0, 0));
     }
     let values = places(count, NOTED_COLUMNS);
     let sql = format!(
@@ -112,7 +118,7 @@ pub(super) async fn note<T: Tx>(tx: &mut T, rows: Vec<Row>, kind: &str) -> Resul
         VALUES {values}
         ON CONFLICT DO NOTHING"
     );
-    tx.execute(&Sql::Built(sql), args).await
+    Ok((tx.execute(&Sql::Built(sql), args).await?, last))
 }
 
 /// What [`note`] reads of each order.

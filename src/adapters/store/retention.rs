@@ -54,10 +54,10 @@ impl<D: Db> Retention for SqlStore<D> {
         let since = self.looked_through(kind).await?;
         let mut tx = self.db.begin().await?;
         let old = tx.fetch(&Sql::Built(sql), sql_args![before, since, limit]).await?;
-        if old.is_empty() {
-            self.move_retention_mark(&mut tx, kind, before).await?;
-        }
-        let noted = note(&mut tx, old, kind.as_str()).await?;
+        // The next round begins at the beginning: what could not go in this one may go then.
+        let (noted, last) = note(&mut tx, old, kind.as_str()).await?;
+        let mark = Timestamp::from_millisecond(last).unwrap_or(Timestamp::UNIX_EPOCH);
+        set_mark(&mut tx, kind, mark).await?;
         tx.commit().await?;
         Ok(noted)
     }
@@ -165,6 +165,11 @@ fn mark_name(kind: OldKind) -> Value {
     format!("retention.{}", kind.as_str()).into()
 }
 
+async fn set_mark<T: Tx>(tx: &mut T, kind: OldKind, until: Timestamp) -> Result<(), StoreError> {
+    let sql = "UPDATE ledger_marks SET at_ms = $2 WHERE name = $1";
+    tx.execute(&sql.into(), vec![mark_name(kind), until.into()]).await.map(drop)
+}
+
 impl<D: Db> SqlStore<D> {
     /// Up to where that kind was looked through.
     async fn looked_through(&self, kind: OldKind) -> Result<Timestamp, StoreError> {
@@ -172,16 +177,6 @@ impl<D: Db> SqlStore<D> {
         let mut rows = self.db.fetch(&sql.into(), vec![mark_name(kind)]).await?;
         let mark = rows.pop().map(|mut row| row.time("at_ms")).transpose()?;
         Ok(mark.unwrap_or(Timestamp::UNIX_EPOCH))
-    }
-
-    async fn move_retention_mark(
-        &self,
-        tx: &mut D::Tx,
-        kind: OldKind,
-        until: Timestamp,
-    ) -> Result<(), StoreError> {
-        let sql = "UPDATE ledger_marks SET at_ms = $2 WHERE name = $1 AND at_ms < $2";
-        tx.execute(&sql.into(), vec![mark_name(kind), until.into()]).await.map(drop)
     }
 
     /// Exchanges of finished orders that did not change since `before`.
@@ -205,7 +200,7 @@ impl<D: Db> SqlStore<D> {
             keys.push(rows::order_key(&mut row)?);
             last = row.time("updated_at_ms")?;
         }
-        self.move_retention_mark(tx, OldKind::Exchanges, last).await?;
+        set_mark(tx, OldKind::Exchanges, last).await?;
         let sql = format!("DELETE FROM exchanges WHERE (shop, order_id) IN ({})", D::KEYS);
         tx.execute(&Sql::Built(sql), sql_args![keys_as_json(keys.iter())?]).await
     }
@@ -239,7 +234,7 @@ impl<D: Db> SqlStore<D> {
             let waits = "SELECT MIN(created_at_ms) FROM mails WHERE status = 'waiting'";
             let mut row = rows::only(tx.fetch(&waits.into(), Vec::new()).await?)?;
             let until = row.time_or_null("created_at_ms")?.map_or(before, |at| at.min(before));
-            self.move_retention_mark(tx, OldKind::Mails, until).await?;
+            set_mark(tx, OldKind::Mails, until).await?;
         }
         Ok(ids.len() as u64)
     }

@@ -113,6 +113,9 @@ async fn what_is_not_finished_stays(ledger: &Ledger) {
     }
     assert_eq!(delete(ledger).await, Deleted::default());
     assert_eq!(counts(ledger).await, (4, 1, 0));
+    // What could go later is not passed over.
+    removed(ledger, "later").await;
+    assert_eq!(note(ledger, OldKind::Removed, 1_000).await, 1);
 }
 
 /// An order that a person removed, of whose failure everybody was told.
