@@ -453,6 +453,7 @@ pub mod devtools {
         //! The demo: its settings, its story and what it prints.
         pub mod settings;
         pub mod story;
+        pub mod document;
         pub mod text;
         pub mod checkout;
     }

@@ -219,7 +219,7 @@ async fn mails(settings: &Settings) -> Vec<CheckLine> {
 
 /// What is kept how long, and what was taken out.
 async fn retention(settings: &Settings) -> Option<CheckLine> {
-    let removals = wiring::open_store(settings).ok()?.removals().await.ok()?;
+    let removals = wiring::open_existing(settings).ok()??.removals().await.ok()?;
     let days = |age: &Duration| age.as_secs() / (24 * 60 * 60);
     let kept: Vec<String> = settings
         .retention

@@ -31,7 +31,7 @@ impl Ops {
             Some(own) => shops.iter().any(|shop| shop == own).then_some(circuit),
             None => {
                 let serves = |shop: &String| self.erps.erp_of_shop(shop) == circuit.erp;
-                shops.iter().any(serves).then(|| Circuit { reason: None, ..circuit })
+                shops.iter().any(serves).then_some(Circuit { reason: None, ..circuit })
             }
         }
     }

@@ -196,7 +196,7 @@ async fn what_is_wrong_with_the_address_is_told_in_one_sentence() {
 }
 
 #[tokio::test]
-async fn a_deleted_queue_ends_the_subscription_and_is_read_again_once_it_is_declared() {
+async fn a_deleted_queue_ends_the_subscription_and_is_made_again_by_the_next() {
     let way = Way::to(&amqp_url());
     let transport = Transport::amqp(&way, &[]).await;
     let submit = transport.names.submit();
@@ -209,9 +209,6 @@ async fn a_deleted_queue_ends_the_subscription_and_is_read_again_once_it_is_decl
     let error = ended.expect("it ends").expect_err("and not in good order");
     assert!(error.0.contains("was the queue deleted?"), "{error}");
     drop(subscription);
-    transport.broker.subscribe(&submit, 5).await.err().expect("it is not there");
-    let topology = transport.broker.topology();
-    amqp::topology::declare(&way.address(), topology).await.expect("it is declared");
     let mut subscription = transport.read(&submit, 5).await;
     transport.place("m").await.expect("it is taken");
     next(&mut subscription).await.settler.settle(Settle::Ack).await;

@@ -4,7 +4,7 @@ use std::io::Write;
 use std::net::SocketAddr;
 
 use crate::cli::exit::Exit;
-use crate::devtools::demo::checkout::document;
+use crate::devtools::demo::document::document;
 use crate::devtools::demo::story::{NEW_ARTICLE, OLD_ARTICLE};
 use crate::devtools::erp_stub::ErpStub;
 use crate::ports::ledger::LedgerProof;

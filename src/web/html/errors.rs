@@ -129,20 +129,23 @@ pub async fn show_errors(State(web): State<Web>, request: Request, next: Next) -
     let reader = Reader::of(&asked.headers);
     match reader {
         Reader::Person if needs_login(&asked, &told) => to_login(&asked),
-        Reader::Person => with_headers_of(response, page(&web, asked, told).await),
+        Reader::Person => {
+            let shown = page(&web, asked, told).await;
+            with_headers_of(&response, shown)
+        }
         Reader::Script if told.is_failure => {
             let body = serde_json::json!({ "good": false, "text": told.detail });
             (told.status, axum::Json(body)).into_response()
         }
         Reader::Script | Reader::Program if told.is_document => response,
         Reader::Script | Reader::Program => {
-            with_headers_of(response, told.problem().into_response())
+            with_headers_of(&response, told.problem().into_response())
         }
     }
 }
 
 /// What the refusal says besides its body: which methods there are, when to come again.
-fn with_headers_of(old: Response, mut new: Response) -> Response {
+fn with_headers_of(old: &Response, mut new: Response) -> Response {
     let told = [header::CONTENT_TYPE, header::CONTENT_LENGTH];
     let rest = old.headers().iter().filter(|(name, _)| !told.contains(name));
     new.headers_mut().extend(rest.map(|(name, value)| (name.clone(), value.clone())));

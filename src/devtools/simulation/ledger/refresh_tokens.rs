@@ -1,19 +1,12 @@
 //! The newest refresh token of each ERP.
 
 use async_trait::async_trait;
-use jiff::Timestamp;
 
 use super::memory::MemoryLedger;
+use super::tables::RefreshRow;
 use super::values::stored_time;
 use crate::ports::refresh_tokens::{KeptToken, LeasedToken, RefreshTokens, TokenLease};
 use crate::ports::store_error::StoreError;
-
-#[derive(Debug, Clone, Default)]
-pub(super) struct RefreshRow {
-    kept: Option<KeptToken>,
-    /// Who may use it, until when.
-    held: Option<(String, Timestamp)>,
-}
 
 #[async_trait]
 impl RefreshTokens for MemoryLedger {

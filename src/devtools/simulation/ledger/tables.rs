@@ -8,7 +8,6 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use uuid::Uuid;
 
-use super::refresh_tokens::RefreshRow;
 use super::table::Table;
 use crate::domain::channel::ChannelWindow;
 use crate::domain::circuit::Circuit;
@@ -24,6 +23,7 @@ use crate::ports::order_desk::{Attempt, Conflict, Revision, StoredExchange};
 use crate::ports::orders::OrderSource;
 use crate::ports::people::{ApiToken, KeptAnswer, OidcLogin, SessionRecord, User};
 use crate::ports::redrives::{Redrive, RedriveItem};
+use crate::ports::refresh_tokens::KeptToken;
 use crate::ports::retention::GoneOrder;
 use crate::ports::second_entries::SecondEntry;
 use crate::ports::store_error::StoreError;
@@ -114,6 +114,13 @@ tables! {
     tokens: String => TokenRow,
     request_keys: (String, String) => KeyRow,
     refresh_tokens: String => RefreshRow,
+}
+
+#[derive(Debug, Clone, Default)]
+pub(super) struct RefreshRow {
+    pub(super) kept: Option<KeptToken>,
+    /// Who may use it, until when.
+    pub(super) held: Option<(String, Timestamp)>,
 }
 
 impl Tables {
